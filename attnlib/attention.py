@@ -1,0 +1,127 @@
+"""Multi-head self-attention with one fused projection, interchangeable backends and initialisations."""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attnlib.config import choose
+from attnlib.positional import PositionalEncoding
+
+
+def causal_mask(seq_len: int, device: torch.device) -> Tensor:
+    """Positions that may not be seen: bool ``[T, T]``, true where key > query."""
+    return torch.ones(seq_len, seq_len, dtype=torch.bool, device=device).triu(1)
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+    """Attention by torch's fused kernels: ``[B, H, T, K]``. A causal ``bias`` already carries its mask."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal and bias is None)
+
+
+def math_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+    """softmax(Q K^T / sqrt(K) + bias) V written out: ``[B, H, T, K]``, with the ``[B, H, T, T]`` scores in memory."""
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    elif causal:
+        scores = scores.masked_fill(causal_mask(q.shape[-2], q.device), -math.inf)
+    return scores.softmax(-1) @ v
+
+
+ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]] = {
+    "sdpa": sdpa,
+    "math": math_attention,
+}
+
+
+@torch.no_grad()
+def init_torch_mha(qkv: nn.Linear, out: nn.Linear) -> None:
+    """As ``torch.nn.MultiheadAttention``: Xavier over the fused block, Kaiming (a = sqrt 5) out, biases 0."""
+    nn.init.xavier_uniform_(qkv.weight)
+    nn.init.kaiming_uniform_(out.weight, a=math.sqrt(5))
+    nn.init.zeros_(qkv.bias)
+    nn.init.zeros_(out.bias)
+
+
+@torch.no_grad()
+def init_linear(qkv: nn.Linear, out: nn.Linear) -> None:
+    """As four ``torch.nn.Linear`` at their defaults: weights and biases uniform in +-1/sqrt(fan_in)."""
+    qkv.reset_parameters()
+    out.reset_parameters()
+
+
+@torch.no_grad()
+def init_unit(qkv: nn.Linear, out: nn.Linear) -> None:
+    """Unit gain: weights normal with variance 1/fan_in, biases 0, so that V and out keep a signal's norm."""
+    for linear in (qkv, out):
+        nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        nn.init.zeros_(linear.bias)
+
+
+INITS: dict[str, Callable[[nn.Linear, nn.Linear], None]] = {
+    "torch_mha": init_torch_mha,
+    "linear": init_linear,
+    "unit": init_unit,
+}
+
+
+class MultiHeadSelfAttention(nn.Module):
+    """softmax(Q K^T / sqrt(K)) V over H heads of width K, then an output projection (arXiv 1706.03762).
+
+    Queries, keys and values come from one fused product D -> 3HK, and K need not be D / H.
+
+    Args:
+        d_model: D.
+        n_heads: H.
+        head_dim: K.
+        attention: backend, a name in ``ATTENTION``.
+        init: initialisation, a name in ``INITS``.
+        causal: let no query see later keys.
+        dropout: probability after the output projection.
+
+    Raises:
+        ValueError: ``attention`` or ``init`` is unknown.
+
+    Notation used for tensor shapes: B batch, T sequence length, D model width, H heads, K head width.
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        n_heads: int,
+        head_dim: int,
+        attention: str = "sdpa",
+        init: str = "torch_mha",
+        causal: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.n_heads, self.head_dim, self.causal = n_heads, head_dim, causal
+        self.attend = choose("attention", attention, ATTENTION)
+        self.qkv = nn.Linear(d_model, 3 * n_heads * head_dim)
+        self.out = nn.Linear(n_heads * head_dim, d_model)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        choose("init", init, INITS)(self.qkv, self.out)
+
+    def forward(self, x: Tensor, encoding: PositionalEncoding, bias: Tensor | None = None) -> Tensor:
+        """Attend within each sequence.
+
+        Args:
+            x: ``[B, T, D]``.
+            encoding: turns queries and keys.
+            bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key.
+
+        Returns:
+            ``[B, T, D]``.
+        """
+        B, T, _ = x.shape
+        qkv = self.qkv(x).view(B, T, 3, self.n_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, K]
+        q, k = encoding.rotate(q, k)
+        heads = self.attend(q, k, v, bias, self.causal)  # [B, H, T, K]
+        y: Tensor = self.dropout(self.out(heads.transpose(1, 2).reshape(B, T, -1)))
+        return y

@@ -1,0 +1,28 @@
+"""The original experiment's dummy task, made reproducible: random letters with labels that mean nothing."""
+
+import torch
+from torch import Tensor
+
+
+def random_texts(
+    *, n_texts: int, seq_len: int, vocab_size: int, n_classes: int, seed: int, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Draw texts and labels that have nothing to do with each other, on ``device``, the same for the same seed.
+
+    Each text has one label for good (the original redrew it on every access, which no model can learn).
+
+    Args:
+        n_texts: N.
+        seq_len: T.
+        vocab_size: tokens lie in [0, vocab_size).
+        n_classes: labels lie in [0, n_classes); 1 gives labels 0 and 1, for a single logit.
+        seed: of a generator of its own.
+        device: where the tensors are made.
+
+    Returns:
+        tokens, int64 ``[N, T]``, and labels, int64 ``[N]``.
+    """
+    generator = torch.Generator(device=device).manual_seed(seed)
+    tokens = torch.randint(vocab_size, (n_texts, seq_len), generator=generator, device=device)
+    labels = torch.randint(max(2, n_classes), (n_texts,), generator=generator, device=device)
+    return tokens, labels

@@ -1,0 +1,115 @@
+"""From configuration to modules: tokens, encoding, stack, pooling, head. ``build_model`` is the only way."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from attnlib.attention import MultiHeadSelfAttention, causal_mask
+from attnlib.blocks import BLOCKS, FeedForward, Plain
+from attnlib.config import StackConfig, choose
+from attnlib.positional import POSITIONAL, PositionalEncoding
+
+
+def pool_mean(x: Tensor) -> Tensor:
+    """Mean over the tokens: ``[B, T, D]`` to ``[B, D]``."""
+    return x.mean(1)
+
+
+def pool_last(x: Tensor) -> Tensor:
+    """The last token, as in the original experiment: ``[B, T, D]`` to ``[B, D]``."""
+    return x[:, -1]
+
+
+POOLING: dict[str, Callable[[Tensor], Tensor]] = {"mean": pool_mean, "last": pool_last}
+
+
+class AttentionStack(nn.Module):
+    """Layers one after another, sharing one encoding.
+
+    Args:
+        layers: the blocks, first to last; none at all is the identity.
+        encoding: turns queries and keys, and biases scores, in every layer.
+        norm: after the last layer (pre-LN's final LayerNorm), or the identity.
+        causal: hide later keys.
+        recompute: store only the input of each layer and recompute the rest in the backward pass (arXiv 1604.06174).
+    """
+
+    def __init__(
+        self, *, layers: list[Plain], encoding: PositionalEncoding, norm: nn.Module, causal: bool, recompute: bool
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.encoding = encoding
+        self.norm = norm
+        self.causal, self.recompute = causal, recompute
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, D]`` to ``[B, T, D]``."""
+        bias = self.encoding.bias(x.shape[1])  # once a pass, not once a layer
+        if bias is not None and self.causal:
+            bias = bias.masked_fill(causal_mask(x.shape[1], x.device), -math.inf)
+        for layer in self.layers:
+            if self.recompute and self.training:
+                x = checkpoint(layer, x, self.encoding, bias, use_reentrant=False)
+            else:
+                x = layer(x, self.encoding, bias)
+        y: Tensor = self.norm(x)
+        return y
+
+
+class SequenceClassifier(nn.Module):
+    """Token embedding, positional encoding, attention stack, pooling and a linear head.
+
+    Args:
+        config: the whole stack; see ``StackConfig``.
+
+    Raises:
+        ValueError: a name in ``config`` is not in its registry.
+    """
+
+    def __init__(self, config: StackConfig) -> None:
+        super().__init__()
+        width = {"d_model": config.d_model, "n_heads": config.n_heads, "head_dim": config.head_width}
+        encoding = choose("pe", config.pe, POSITIONAL)(seq_len=config.seq_len, causal=config.causal, **width)
+        block = choose("block", config.block, BLOCKS)
+        self.pool = choose("pooling", config.pooling, POOLING)
+        self.embedding_scale = config.embedding_scale
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        layers = [
+            block(
+                attention=MultiHeadSelfAttention(
+                    attention=config.attention,
+                    init=config.init,
+                    causal=config.causal,
+                    dropout=config.dropout,
+                    **width,
+                ),
+                feed_forward=FeedForward(d_model=config.d_model, mult=config.ffn_mult) if config.ffn_mult else None,
+                d_model=config.d_model,
+            )
+            for _ in range(config.depth)
+        ]
+        norm = nn.LayerNorm(config.d_model) if block.final_norm else nn.Identity()
+        self.stack = AttentionStack(
+            layers=layers, encoding=encoding, norm=norm, causal=config.causal, recompute=config.checkpoint
+        )
+        self.head = nn.Linear(config.d_model, config.n_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Classify sequences: int64 ``[B, T]`` to logits ``[B, n_classes]``.
+
+        Raises:
+            ValueError: T exceeds the encoding's table.
+        """
+        x = self.token_embedding(tokens)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        logits: Tensor = self.head(self.pool(self.stack(self.stack.encoding.embed(x))))
+        return logits
+
+
+def build_model(config: StackConfig) -> SequenceClassifier:
+    """Build the classifier that ``config`` describes, drawn from torch's global generator."""
+    return SequenceClassifier(config)
