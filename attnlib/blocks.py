@@ -29,9 +29,7 @@ class Plain(nn.Module):
     normed = False  # one LayerNorm a sublayer
     final_norm = False  # one more after the last layer
 
-    def __init__(
-        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int
-    ) -> None:
+    def __init__(self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int) -> None:
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward

@@ -1,0 +1,46 @@
+"""What a stack should cost, counted from its configuration: parameters, FLOPs and peak bytes."""
+
+import torch
+
+from attnlib.config import StackConfig
+from attnlib.model import build_model
+
+
+def parameters(config: StackConfig) -> int:
+    """Number of trainable numbers, counted on a model without storage."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build_model(config).parameters())
+
+
+def forward_flops(config: StackConfig, batch_size: int) -> int:
+    """FLOPs of the matrix products of one forward pass (a multiply and an add are two).
+
+    A token costs 8 D HK in projections, 4 T HK in attention and 4 f D^2 in a feed-forward of width f D, in each
+    layer; the head costs 2 D C a sequence. A causal mask is counted as if it saved nothing, as the math backend does.
+    """
+    D, T, inner = config.d_model, config.seq_len, config.n_heads * config.head_width
+    layer = T * (8 * D * inner + 4 * T * inner + 4 * config.ffn_mult * D**2)
+    return batch_size * (config.depth * layer + 2 * D * config.n_classes)
+
+
+def train_flops(config: StackConfig, batch_size: int) -> int:
+    """FLOPs of one forward and backward pass: a product needs two in the backward pass.
+
+    The fused kernel recomputes the scores, one product more: five products of the size of QK^T backward to two forward.
+    """
+    extra = 2 * config.seq_len**2 * config.n_heads * config.head_width * config.depth * batch_size
+    return 3 * forward_flops(config, batch_size) + (extra if config.attention == "sdpa" else 0)
+
+
+def train_bytes(config: StackConfig, batch_size: int, itemsize: int = 4) -> int:
+    """Predicted peak bytes of one SGD-with-momentum step of a stack without feed-forward.
+
+    Weights, gradients and momentum, and what each layer saves for its backward pass: its input (D), q, k, v and the
+    attention's output (4 HK) for every token, and with the math backend the scores after the softmax (H T) and the
+    scaled queries (HK). Kernels' scratch space, norms and dropout masks are left out.
+    """
+    inner = config.n_heads * config.head_width
+    saved = config.d_model + 4 * inner
+    if config.attention == "math":
+        saved += config.n_heads * config.seq_len + inner
+    return itemsize * (3 * parameters(config) + batch_size * config.seq_len * config.depth * saved)

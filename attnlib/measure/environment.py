@@ -1,0 +1,64 @@
+"""The machine and the settings that a number belongs to."""
+
+import importlib.metadata
+import os
+import sys
+from typing import Any
+
+import psutil
+import torch
+
+from attnlib.measure import nvml
+from attnlib.measure.device import Device
+
+# an allow-list: nothing else of the environment is ever saved
+VARIABLES = (
+    "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "CUDA_VISIBLE_DEVICES",
+    "GOMP_CPU_AFFINITY",
+    "GOMP_SPINCOUNT",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OMP_PLACES",
+    "OMP_PROC_BIND",
+    "OMP_WAIT_POLICY",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+)
+DISTRIBUTIONS = ("attnlib", "torch", "numpy", "scipy", "pytest", "pytest-benchmark", "nvidia-ml-py", "psutil")
+
+
+def flushes_subnormals() -> bool:
+    """Whether float32 arithmetic on this thread flushes subnormal numbers to zero."""
+    tiny = torch.full((1,), torch.finfo(torch.float32).tiny)
+    return bool((tiny / 2 == 0).item())
+
+
+def versions() -> dict[str, str | None]:
+    """Version of each library that a number depends on; None where it is not installed as a distribution."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return {name: found.get(name) for name in DISTRIBUTIONS}
+
+
+def describe(device: Device) -> dict[str, Any]:
+    """Everything about this machine and process that ``machine_info.attnlib`` carries."""
+    memory = psutil.virtual_memory()
+    return {
+        "device": device.describe() | {"driver": nvml.driver_version() if device.kind == "cuda" else None},
+        "python": sys.version.split()[0],
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "interop_threads": torch.get_num_interop_threads(),
+        "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "logical_cpus": psutil.cpu_count(),
+        "memory_bytes": memory.total,
+        "load_average": list(psutil.getloadavg()),
+        "flush_subnormals": flushes_subnormals(),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }

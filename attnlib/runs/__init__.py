@@ -1,0 +1,1 @@
+"""Saved runs: what they contain, how they are read and compared. No torch, no pytest."""

@@ -1,0 +1,74 @@
+"""The results contract, as code."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+SCHEMA = 1
+STATUSES = ("ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted")
+READING = {"value", "method", "reason"}
+
+
+def problems(run: Any) -> list[str]:
+    """Everything in ``run`` (decoded JSON) that breaks the contract, a line each; an empty list for a good run."""
+    if not isinstance(run, dict):
+        return ["not a JSON object"]
+    found = [
+        f"no {key!r}" for key in ("machine_info", "commit_info", "benchmarks", "datetime", "version") if key not in run
+    ]
+    ours = run.get("attnlib")
+    if not isinstance(ours, dict):
+        return [*found, "no 'attnlib' section: not a run of this suite"]
+    if ours.get("schema") != SCHEMA:
+        return [*found, f"schema {ours.get('schema')!r}, this version reads {SCHEMA}"]
+    if found:
+        return found
+    if not isinstance(run["machine_info"], dict) or not isinstance(run["machine_info"].get("attnlib"), dict):
+        found.append("machine_info has no 'attnlib'")
+    if not isinstance(run["benchmarks"], list) or not isinstance(ours.get("cases"), list):
+        return [*found, "'benchmarks' or 'attnlib.cases' is not a list"]
+    found += [text for row in ours["cases"] for text in _case_problems(row)]
+    found += [text for row in run["benchmarks"] for text in _benchmark_problems(row)]
+    found += [f"{path} is not finite" for path, value in numbers(run) if not math.isfinite(value)]
+    return found
+
+
+def numbers(node: Any, path: str = "run") -> Iterator[tuple[str, float]]:
+    """Every number in decoded JSON with its path."""
+    if isinstance(node, float):
+        yield path, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from numbers(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from numbers(value, f"{path}[{index}]")
+
+
+def _case_problems(row: Any) -> list[str]:
+    if not isinstance(row, dict) or not isinstance(row.get("case"), dict) or not isinstance(row.get("case_id"), str):
+        return ["a row of attnlib.cases has no case or case_id"]
+    if row.get("status") not in STATUSES:
+        return [f"{row.get('test')}: unknown status {row.get('status')!r}"]
+    if row["status"] != "ok" and not row.get("reason"):
+        return [f"{row.get('test')}: status {row['status']} without a reason"]
+    return []
+
+
+def _benchmark_problems(row: Any) -> list[str]:
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("extra_info"), dict)
+        or not isinstance(row.get("stats"), dict)
+    ):
+        return ["a benchmark has no extra_info or stats"]
+    name, info = row.get("fullname"), row["extra_info"]
+    found = [f"{name}: no extra_info.{key}" for key in ("case", "case_id", "time", "memory", "cost") if key not in info]
+    data = row["stats"].get("data")
+    if not isinstance(data, list) or not data or not all(isinstance(x, (int, float)) for x in data):
+        found.append(f"{name}: no raw samples")
+    memory = info.get("memory")
+    for key, value in memory.items() if isinstance(memory, dict) else ():
+        if not isinstance(value, dict) or set(value) != READING or (value["value"] is None and not value["reason"]):
+            found.append(f"{name}: memory.{key} is no reading")
+    return found

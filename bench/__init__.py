@@ -1,0 +1,1 @@
+"""What is measured: cases, workloads and the pytest modules that declare them."""

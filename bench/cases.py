@@ -1,0 +1,243 @@
+"""Cases, presets and grids: what is measured, as scalars, decided before any clock runs."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from attnlib.attention import ATTENTION, INITS
+from attnlib.blocks import BLOCKS
+from attnlib.config import StackConfig, choose
+from attnlib.measure.device import open_device
+from attnlib.positional import POSITIONAL
+
+PHASES = ("forward", "backward", "train_step", "encoding", "probe", "epoch")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Case(StackConfig):
+    """A stack's configuration and how it is run: everything that identifies a number but the machine."""
+
+    phase: str = "train_step"  # one of PHASES
+    batch_size: int = 2  # B
+    dtype: str = "float32"  # of parameters and activations
+    device: str = "cpu"
+    denormals: str = "flush"  # what arithmetic does with subnormal numbers: flush (to zero) or keep
+
+    @property
+    def id(self) -> str:
+        """Stable hash of every field, with ``cuda:1`` counted as ``cuda``: the same case on any machine."""
+        fields = asdict(self) | {"device": self.device.partition(":")[0]}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def unsupported(case: Case) -> str | None:
+    """Why a case cannot be measured, or None if it can."""
+    if case.phase == "encoding" and case.pe == "none":
+        return "none adds nothing that could be timed alone"
+    if case.denormals == "keep" and not case.device.startswith("cpu"):
+        return f"subnormal numbers cost nothing extra on {case.device}"
+    if case.device.startswith("mps") and case.dtype == "float64":
+        return "MPS has no float64"
+    return None
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Axes and widths that belong together; any option overrides its part."""
+
+    seq_lens: tuple[int, ...]
+    depths: tuple[int, ...]
+    budget: float  # seconds of warm-up, pilot and rounds a case
+    case: Mapping[str, Any] = field(default_factory=dict)
+
+
+PRESETS = {
+    "smoke": Preset((16, 32), (1, 2), 0.05, {"d_model": 32, "n_heads": 4, "batch_size": 2}),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 1.0, {"d_model": 64, "n_heads": 4, "batch_size": 2}),
+    "gpu": Preset(
+        (512, 1024, 2048, 4096, 8192, 16384),
+        (2, 8, 32),
+        2.0,
+        {"d_model": 512, "n_heads": 8, "batch_size": 1, "dtype": "bfloat16"},
+    ),
+    "seed": Preset(
+        (64, 128, 256, 512),
+        (2, 4, 8, 16, 32, 64),
+        2.0,
+        {
+            "d_model": 512,
+            "n_heads": 8,
+            "head_dim": 512,
+            "batch_size": 32,
+            "dropout": 0.1,
+            "pooling": "last",
+            "n_classes": 1,
+            "init": "linear",
+            "embedding_scale": 2.0,
+        },
+    ),
+}
+
+
+def positive_integers(option: str, text: str) -> tuple[int, ...]:
+    """Read ``64,128`` as integers in the order given.
+
+    Raises:
+        ValueError: an entry is not a positive integer; the message names the option and the value.
+    """
+    entries = text.replace(",", " ").split()
+    if not entries or any(not e.isascii() or not e.isdigit() or int(e) < 1 for e in entries):
+        raise ValueError(f"{option} takes positive integers separated by commas, not {text!r}")
+    return tuple(int(e) for e in entries)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's choices: a preset with the command line laid over it.
+
+    ``fixed_depth`` and ``fixed_seq_len`` are where the two slices cross; both default to the middle of their axis.
+    """
+
+    preset: str
+    base: Case
+    seq_lens: tuple[int, ...]
+    depths: tuple[int, ...]
+    pes: tuple[str, ...]
+    budget: float
+    precision: float
+    order_seed: int
+    num_texts: int
+    tokens_per_batch: int | None
+    threads: int | None
+    fixed_depth: int
+    fixed_seq_len: int
+
+    def case(self, **fields: Any) -> Case:
+        """A case of this run: the base with ``fields`` changed."""
+        case = replace(self.base, **fields)
+        if self.tokens_per_batch is not None:
+            case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
+        return case
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str | None]) -> "Settings":
+        """Lay the command line over a preset.
+
+        Args:
+            options: option names without dashes in front, dashes as underscores; None where not given.
+
+        Raises:
+            ValueError: a value is wrong; the message names it and the choices.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        device = open_device(given.get("device", "auto"))
+        name = given.get("preset", "auto")
+        choose("preset", name, dict.fromkeys(("auto", *PRESETS)))
+        name = {"auto": "laptop" if device.kind == "cpu" else "gpu"}.get(name, name)
+        preset = PRESETS[name]
+        seq_lens = positive_integers("--seq-lens", given["seq_lens"]) if "seq_lens" in given else preset.seq_lens
+        depths = positive_integers("--depths", given["depths"]) if "depths" in given else preset.depths
+        sizes = {
+            field: _one(option, given[option])
+            for option, field in (
+                ("batch_size", "batch_size"),
+                ("d_model", "d_model"),
+                ("heads", "n_heads"),
+                ("head_dim", "head_dim"),
+            )
+            if option in given
+        }
+        names = {
+            field: _named(field, given[field], registry)
+            for field, registry in (
+                ("block", BLOCKS),
+                ("init", INITS),
+                ("attention", ATTENTION),
+                ("dtype", dict.fromkeys(DTYPES)),
+                ("denormals", dict.fromkeys(("flush", "keep"))),
+            )
+            if field in given
+        }
+        default_pe = "sinusoidal,learned" if name == "seed" else "all"
+        return cls(
+            preset=name,
+            base=Case(**(dict(preset.case) | {"device": str(device.torch_device)} | sizes | names)),
+            seq_lens=seq_lens,
+            depths=depths,
+            pes=_encodings(given.get("pe", default_pe)),
+            budget=_number("--budget", given.get("budget", str(preset.budget))),
+            precision=_number("--precision", given.get("precision", "0.03")),
+            order_seed=_one("order_seed", given.get("order_seed", "1")),
+            num_texts=_one("num_texts", given.get("num_texts", "1000")),
+            tokens_per_batch=_one("tokens_per_batch", given["tokens_per_batch"])
+            if "tokens_per_batch" in given
+            else None,
+            threads=_threads(given.get("threads")),
+            fixed_depth=_fixed("fixed_depth", given, 8 if name == "seed" else depths[len(depths) // 2]),
+            fixed_seq_len=_fixed("fixed_seq_len", given, 64 if name == "seed" else seq_lens[len(seq_lens) // 2]),
+        )
+
+
+def _one(option: str, text: str) -> int:
+    numbers = positive_integers(f"--{option.replace('_', '-')}", text)
+    if len(numbers) != 1:
+        raise ValueError(f"--{option.replace('_', '-')} takes one positive integer, not {text!r}")
+    return numbers[0]
+
+
+def _fixed(option: str, given: Mapping[str, str], default: int) -> int:
+    return _one(option, given[option]) if option in given else default
+
+
+def _threads(text: str | None) -> int | None:
+    cpus = os.cpu_count() or 1
+    if text is not None and _one("threads", text) > cpus:
+        raise ValueError(f"--threads {text} exceeds this machine's {cpus} CPUs")
+    return None if text is None else _one("threads", text)
+
+
+def _number(option: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{option} takes a positive number, not {text!r}")
+    return number
+
+
+def _named(kind: str, name: str, registry: Mapping[str, Any]) -> str:
+    choose(kind, name, registry)
+    return name
+
+
+def _encodings(text: str) -> tuple[str, ...]:
+    if text == "all":
+        return tuple(POSITIONAL)
+    return tuple(_named("pe", name, POSITIONAL) for name in text.split(","))
+
+
+Rows = list[dict[str, Any]]
+
+
+def product(settings: Settings) -> Rows:
+    """Every sequence length x depth x encoding."""
+    return [
+        {"seq_len": T, "depth": L, "pe": pe} for T in settings.seq_lens for L in settings.depths for pe in settings.pes
+    ]
+
+
+def slices(settings: Settings) -> Rows:
+    """Every length at the fixed depth and every depth at the fixed length, for each encoding."""
+    cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
+    cells += [(settings.fixed_seq_len, L) for L in settings.depths]
+    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
+
+
+def lengths(settings: Settings) -> Rows:
+    """Every length for each encoding."""
+    return [{"seq_len": T, "pe": pe} for T in settings.seq_lens for pe in settings.pes]

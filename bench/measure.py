@@ -1,0 +1,87 @@
+"""One case, measured: gate, warm-up and pilot, timed rounds, then memory; all of it into ``extra_info``."""
+
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from attnlib import cost
+from attnlib.measure import sampling
+from attnlib.measure.clock import device_clock
+from attnlib.measure.device import Device, reading
+from attnlib.measure.memory import Readings
+from attnlib.measure.noise import Disturbance
+from attnlib.runs.schema import SCHEMA
+from bench.cases import Case, Settings
+from bench.workload import Step
+
+
+class Timeable(Protocol):
+    """What ``measure`` needs: ``bench.workload.Workload`` here, ``bench.worker.Remote`` in a child process."""
+
+    prepare: Step | None
+    step: Step
+
+    def clock(self) -> float:
+        """The clock that the rounds are timed by."""
+
+    def check(self) -> float:
+        """Run once, refuse a wrong result, return the seconds of this first call."""
+
+    def weigh(self, device: Device) -> Readings:
+        """Peak memory of one step."""
+
+
+def identity(case: Case) -> dict[str, Any]:
+    """What identifies a saved row: the schema's version, the case and its hash."""
+    return {"schema": SCHEMA, "case": asdict(case), "case_id": case.id}
+
+
+def predicted(case: Case) -> dict[str, Any]:
+    """The ``cost`` of a row: parameters, and FLOPs and peak bytes where the phase has a closed form."""
+    flops = {"forward": cost.forward_flops, "train_step": cost.train_flops}.get(case.phase)
+    closed = case.phase == "train_step" and not case.ffn_mult and not case.checkpoint and case.dtype == "float32"
+    return {
+        "params": cost.parameters(case),
+        "flops": flops(case, case.batch_size) if flops else None,
+        "predicted_peak": reading(
+            cost.train_bytes(case, case.batch_size) if closed else None,
+            "attnlib.cost.train_bytes",
+            None if closed else "no closed form for this case",
+        ),
+    }
+
+
+def measure(benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: Settings, device: Device) -> float:
+    """Time and weigh ``work`` and save everything in ``benchmark.extra_info``.
+
+    Returns:
+        the seconds that went into first call, warm-up, pilot and rounds.
+
+    Raises:
+        AssertionError: the correctness gate failed; nothing was timed.
+    """
+    first = work.check()
+    plan = sampling.pilot(
+        work.step, work.prepare, precision=settings.precision, budget=settings.budget, clock=work.clock
+    )
+    disturbance = Disturbance()
+    benchmark.pedantic(work.step, setup=work.prepare, rounds=plan.rounds, iterations=plan.iterations)
+    seen = disturbance.read()
+    if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
+        return 0.0
+    samples = list(benchmark.stats.stats.data)
+    local = work.clock is device_clock and work.prepare is None
+    events = device.event_seconds(work.step) if local else reading(None, "device events", "not timed in this phase")
+    benchmark.extra_info.update(identity(case))
+    benchmark.extra_info["time"] = {
+        "first_call_s": first,
+        **asdict(plan),
+        "pilot_s": list(plan.pilot_s),
+        **sampling.summary(samples),
+        "device_event_s": events,
+        **seen,
+    }
+    benchmark.extra_info["memory"] = work.weigh(device)
+    benchmark.extra_info["cost"] = predicted(case)
+    return first + plan.warmup_s + plan.iterations * (sum(plan.pilot_s) + sum(samples))

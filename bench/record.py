@@ -1,0 +1,139 @@
+"""The run's book-keeping, as a pytest plugin: every planned case with its status, a line each, and what is saved."""
+
+import random
+import sys
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from attnlib.attention import ATTENTION, INITS
+from attnlib.blocks import BLOCKS
+from attnlib.measure import clock, environment
+from attnlib.measure.device import Device
+from attnlib.positional import POSITIONAL
+from attnlib.runs.schema import SCHEMA
+from attnlib.runs.text import duration, seconds, size
+from attnlib.theory import decay_rate
+from bench.cases import Case, Settings
+from bench.measure import identity
+
+
+class Record:
+    """Plans, orders and follows the cases of one session.
+
+    Args:
+        settings: the run's choices.
+        device: what is measured.
+    """
+
+    def __init__(self, settings: Settings, device: Device) -> None:
+        self.settings, self.device = settings, device
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.done = 0
+        self.started = time.perf_counter()
+        self.timed_s = self.spent_s = 0.0
+
+    def case_of(self, item: pytest.Item) -> Case | None:
+        """The case of a bench item, from its module's ``fixed`` fields and its parameters; None for other tests."""
+        module = getattr(item, "module", None)
+        if "case" not in getattr(item, "fixturenames", ()) or not hasattr(module, "rows"):
+            return None
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        return self.settings.case(**(module.fixed | parameters))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock."""
+        timed = [item for item in items if self.case_of(item) is not None]
+        rest = [item for item in items if self.case_of(item) is None]
+        random.Random(self.settings.order_seed).shuffle(timed)
+        timed.sort(key=lambda item: item.module.fixed["phase"] == "probe")  # untimed probes come last
+        items[:] = timed + rest
+        for item in timed:
+            if not any(item.iter_markers("benchmark")):
+                marker = pytest.mark.benchmark(timer=clock.device_clock, group=item.module.fixed["phase"])
+                item.add_marker(marker)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Write down the plan, then set what must precede the first torch operation."""
+        for item in session.items:
+            if (case := self.case_of(item)) is not None:
+                self.rows[item.nodeid] = identity(case) | {
+                    "test": item.nodeid,
+                    "status": "interrupted",
+                    "reason": "the session ended before it",
+                }
+        if self.rows and not session.config.getoption("collectonly"):
+            torch.set_flush_denormal(self.settings.base.denormals == "flush")
+            if self.settings.threads is not None:
+                torch.set_num_threads(self.settings.threads)
+            clock.bind(self.device)
+            self.started = time.perf_counter()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what became of a case."""
+        row = self.rows.get(report.nodeid)
+        if row is None or (report.when != "call" and report.passed):
+            return
+        noted: dict[str, Any] = dict(report.user_properties)
+        if report.passed:
+            row.update(status="ok", reason=None)
+            self.spent_s += report.duration
+            self.timed_s += noted.get("timed_s", 0.0)
+        elif report.skipped:
+            row.update(status=noted.get("status", "unsupported"), reason=noted.get("reason", "skipped"))
+        else:
+            row.update(status="error", reason=str(report.longrepr).strip().splitlines()[-1])
+        self.done += report.when == "call" or not report.passed
+
+    def line(self, text: str) -> str:
+        """A progress line: how many cases are done, ``text``, and the time left at the mean pace so far."""
+        done = self.done + 1
+        left = (time.perf_counter() - self.started) / done * (len(self.rows) - done)
+        return f"[{done:>{len(str(len(self.rows)))}}/{len(self.rows)}] {text}  {duration(left)} left"
+
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        """Add the device, threads, versions and settings."""
+        machine_info["attnlib"] = environment.describe(self.device)
+
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        """Add the plan with its statuses, and what plots need without torch."""
+        base = self.settings.base
+        inner = base.n_heads * base.head_width
+        output_json["attnlib"] = {
+            "schema": SCHEMA,
+            "command": [arg.rpartition("/")[2] if i == 0 else arg for i, arg in enumerate(sys.argv)],
+            "preset": self.settings.preset,
+            "order_seed": self.settings.order_seed,
+            "wall_s": time.perf_counter() - self.started,
+            "timed_share": self.timed_s / self.spent_s if self.spent_s else None,
+            "cases": list(self.rows.values()),
+            "axes": {
+                "pe": list(POSITIONAL),
+                "block": list(BLOCKS),
+                "attention": list(ATTENTION),
+                "init": list(INITS),
+            },
+            "theory": {init: decay_rate(init, d_model=base.d_model, inner=inner) for init in INITS},
+        }
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many cases have which status and how the time was spent."""
+        if not self.rows or terminalreporter.config.getoption("collectonly"):
+            return
+        statuses = [row["status"] for row in self.rows.values()]
+        counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+        share = f"; {self.timed_s / self.spent_s:.0%} of it timed" if self.spent_s and self.timed_s else ""
+        terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")
+        for row in self.rows.values():
+            if row["status"] not in ("ok", "unsupported"):
+                terminalreporter.write_line(f"  {row['status']}: {row['test']}: {row['reason']}")
+
+
+def figure(name: str, median: float, interval: list[float] | None, peak: int | None) -> str:
+    """A case's result in a line: time with its interval within this run, and memory."""
+    bounds = f" [{seconds(interval[0])}, {seconds(interval[1])}]" if interval else ""
+    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "")

@@ -1,0 +1,11 @@
+"""Each encoding alone, forward and backward, over sequence length: what it costs without a stack around it."""
+
+from bench.cases import lengths as rows
+
+__all__ = ["rows"]
+fixed = {"phase": "encoding", "depth": 0}
+
+
+def test_encoding(measure):
+    """Times and weighs one encoding."""
+    measure()

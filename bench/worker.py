@@ -1,0 +1,113 @@
+"""``python -m bench.worker``: one workload at a time, served over stdin and stdout, one JSON line each way.
+
+Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call_s": seconds}``; ``{"step": n}`` runs n
+rounds and answers ``{"seconds": [n numbers]}``. A request that fails is answered ``{"error": "..."}``.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from attnlib.measure.device import Device, reading
+from attnlib.measure.memory import Readings
+from bench.cases import Case
+
+ROOT = Path(__file__).parent.parent
+_elapsed = 0.0
+
+
+def child_clock() -> float:
+    """Seconds that child processes reported so far: a clock for pytest-benchmark that leaves the pipe's cost out."""
+    return _elapsed
+
+
+class Remote:
+    """A case in a worker process, shaped like a ``bench.workload.Workload``.
+
+    Args:
+        case: what to build; ``denormals`` decides how the process is started.
+
+    Raises:
+        RuntimeError: the worker answered with an error or died.
+    """
+
+    clock = staticmethod(child_clock)
+    prepare = None
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        command = [sys.executable, "-m", "bench.worker", "--denormals", case.denormals]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer."""
+        pipes = self.process.stdin, self.process.stdout
+        if pipes[0] is None or pipes[1] is None:
+            raise RuntimeError("the worker has no pipes")
+        pipes[0].write(json.dumps(request) + "\n")
+        pipes[0].flush()
+        answer = pipes[1].readline()
+        if not answer:
+            raise RuntimeError(f"the worker died with exit code {self.process.wait()}")
+        reply: dict[str, Any] = json.loads(answer)
+        if "error" in reply:
+            raise RuntimeError(f"the worker failed: {reply['error']}")
+        return reply
+
+    def check(self) -> float:
+        """Build in the worker, behind its correctness gate; seconds of the first call."""
+        return float(self.ask(build=asdict(self.case))["first_call_s"])
+
+    def step(self) -> None:
+        """One round in the worker; its seconds move ``child_clock``."""
+        global _elapsed
+        _elapsed += self.ask(step=1)["seconds"][0]
+
+    def weigh(self, device: Device) -> Readings:
+        """Not weighed: the same case in this process has the same bytes."""
+        return {"allocated_peak": reading(None, "allocator", "not weighed in a child process")}
+
+    def close(self) -> None:
+        """Let the worker end by itself."""
+        self.process.communicate()
+
+
+def serve(requests: TextIO, answers: TextIO) -> None:
+    """Answer requests until there are no more."""
+    from attnlib.measure import sampling
+    from bench.workload import build
+
+    workload = None
+    for line in requests:
+        request = json.loads(line)
+        try:
+            if "build" in request:
+                workload = build(Case(**request["build"]))
+                answer: dict[str, Any] = {"first_call_s": workload.check()}
+            elif workload is None:
+                answer = {"error": "step before build"}
+            else:
+                rounds = range(request["step"])
+                answer = {"seconds": [sampling.timed(workload.step, workload.prepare, workload.clock) for _ in rounds]}
+        except (ValueError, RuntimeError, AssertionError) as error:
+            answer = {"error": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Set what must precede the first torch operation, then serve."""
+    parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
+    parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
+    import torch
+
+    torch.set_flush_denormal(parser.parse_args().denormals == "flush")
+    serve(sys.stdin, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

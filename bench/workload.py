@@ -1,0 +1,193 @@
+"""From a case to something that can be checked, timed and weighed: one object for all three."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnlib.data import random_texts
+from attnlib.measure import memory, sampling
+from attnlib.measure.clock import device_clock
+from attnlib.measure.device import Device
+from attnlib.model import build_model
+from bench.cases import Case
+
+Step = Callable[[], None]
+
+
+def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy for a single logit (the original's sigmoid and BCE in one), else cross-entropy."""
+    if logits.shape[-1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+class Workload:
+    """A model, a batch and one step of the case's phase, seeded, on the case's device.
+
+    Args:
+        case: what to build; its phase is ``forward``, ``backward`` or ``train_step``.
+        seed: of weights and texts.
+    """
+
+    clock = staticmethod(device_clock)
+
+    def __init__(self, case: Case, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.case, self.seed = case, seed
+        self.model = build_model(case).to(device=case.device, dtype=getattr(torch, case.dtype))
+        self.tokens, self.labels = self.texts(case.batch_size)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
+        self.loss: Tensor | None = None
+        phases: dict[str, tuple[Step | None, Step]] = {
+            "forward": (None, self.forward),
+            "backward": (self.build_graph, self.backward),
+            "train_step": (None, self.train_step),
+        }
+        self.prepare, self.step = phases.get(case.phase, phases["train_step"])
+
+    def texts(self, n_texts: int) -> tuple[Tensor, Tensor]:
+        """Random texts for this case: tokens ``[n_texts, T]`` and labels ``[n_texts]``."""
+        case = self.case
+        return random_texts(
+            n_texts=n_texts,
+            seq_len=case.seq_len,
+            vocab_size=case.vocab_size,
+            n_classes=case.n_classes,
+            seed=self.seed,
+            device=case.device,
+        )
+
+    def forward(self) -> None:
+        """One forward pass without gradients."""
+        with torch.no_grad():
+            self.model(self.tokens)
+
+    def build_graph(self) -> None:
+        """A fresh graph to go back through, with every gradient None: not part of ``backward``."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss = loss_of(self.model(self.tokens), self.labels)
+
+    def backward(self) -> None:
+        """One backward pass; the graph is used up."""
+        if self.loss is None:
+            raise RuntimeError("backward needs build_graph first")
+        self.loss.backward()
+        self.loss = None
+
+    def train_step(self) -> None:
+        """zero_grad, forward, loss, backward, optimiser step."""
+        self.build_graph()
+        self.backward()
+        self.optimizer.step()
+
+    def check(self) -> float:
+        """Run the step for the first time and refuse a wrong one; nothing else is timed before.
+
+        Returns:
+            seconds of this first call.
+
+        Raises:
+            AssertionError: logits of the wrong shape, **or** not finite, **or** a train step that moves no weight.
+        """
+        before = self.model.head.weight.detach().clone()
+        seconds = sampling.timed(self.step, self.prepare, self.clock)
+        with torch.no_grad():
+            logits = self.model(self.tokens)
+        expected = (self.case.batch_size, self.case.n_classes)
+        if logits.shape != expected:
+            raise AssertionError(f"logits have shape {tuple(logits.shape)}, not {expected}")
+        if not bool(logits.isfinite().all()):
+            raise AssertionError("logits are not finite")
+        if self.case.phase == "train_step" and torch.equal(before, self.model.head.weight):
+            raise AssertionError("a train step moved no weight of the head")
+        return seconds
+
+    def held(self) -> Iterator[Tensor]:
+        """Tensors that live throughout: parameters, buffers, optimiser state, batch."""
+        yield from self.model.parameters()
+        yield from self.model.buffers()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+        yield from (self.tokens, self.labels)
+
+    def weigh(self, device: Device) -> memory.Readings:
+        """Peak memory of one step, in a pass of its own."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss = None
+        return memory.peak_memory(device, self.step, self.prepare, self.held())
+
+
+class EncodingAlone(Workload):
+    """Forward and backward of a positional encoding without the stack around it.
+
+    One step adds to ``[B, T, D]``, turns q and k ``[B, H, T, K]`` and makes the bias, as far as the encoding does so,
+    and goes back through each to what it came from.
+    """
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(replace(case, depth=0))
+        self.case = case
+        like = {"device": case.device, "dtype": getattr(torch, case.dtype), "requires_grad": True}
+        heads = (case.batch_size, case.n_heads, case.seq_len, case.head_width)
+        self.x = torch.randn(case.batch_size, case.seq_len, case.d_model, **like)
+        self.q, self.k = torch.randn(heads, **like), torch.randn(heads, **like)
+        self.prepare, self.step = None, self.encode
+
+    def outputs(self) -> list[Tensor]:
+        """What the encoding made: only tensors that it did change."""
+        encoding = self.model.stack.encoding
+        q, k = encoding.rotate(self.q, self.k)
+        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len))
+        return [y for y in made if y is not None and y is not self.x and y is not self.q and y is not self.k]
+
+    def encode(self) -> None:
+        """One forward and backward pass."""
+        outputs = [y for y in self.outputs() if y.requires_grad]
+        inputs = [self.x, self.q, self.k, *self.model.stack.encoding.parameters()]
+        if outputs:
+            torch.autograd.grad(outputs, inputs, [torch.ones_like(y) for y in outputs], allow_unused=True)
+
+    def check(self) -> float:
+        """As for a stack: one first call, and finite outputs."""
+        seconds = sampling.timed(self.step, self.prepare, self.clock)
+        if not all(bool(y.isfinite().all()) for y in self.outputs()):
+            raise AssertionError("the encoding's output is not finite")
+        return seconds
+
+    def held(self) -> Iterator[Tensor]:
+        """The stack's own, and the inputs."""
+        yield from super().held()
+        yield from (self.x, self.q, self.k)
+
+
+class Epoch(Workload):
+    """One pass over ``num_texts`` texts in batches: the original experiment's quantity, data selection included."""
+
+    def __init__(self, case: Case, num_texts: int) -> None:
+        super().__init__(case)
+        self.all_tokens, self.all_labels = self.texts(num_texts)
+        self.prepare, self.step = None, self.epoch
+
+    def epoch(self) -> None:
+        """Train once on every batch; the last may be smaller."""
+        batch = self.case.batch_size
+        for tokens, labels in zip(self.all_tokens.split(batch), self.all_labels.split(batch), strict=True):
+            self.tokens, self.labels = tokens, labels
+            self.train_step()
+
+    def check(self) -> float:
+        """One first epoch, after which every weight must be finite."""
+        seconds = sampling.timed(self.step, self.prepare, self.clock)
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise AssertionError("weights are not finite after an epoch")
+        return seconds
+
+
+def build(case: Case, num_texts: int = 1000) -> Workload:
+    """The workload of a case, ready on its device."""
+    if case.phase == "encoding":
+        return EncodingAlone(case)
+    return Epoch(case, num_texts) if case.phase == "epoch" else Workload(case)

@@ -1,0 +1,197 @@
+"""Options and fixtures of the benchmark suite; the work is in attnlib/ and bench/.
+
+No torch at module level: pytest-benchmark's command line imports this file too.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from attnlib.measure.device import Device
+    from bench.cases import Case, Settings
+
+OPTIONS = {
+    "preset": "axes and widths that belong together: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
+    "seq_lens": "sequence lengths T, as 64,128",
+    "depths": "numbers of layers L, as 2,8,32 (also --self-attn-layers)",
+    "pe": "positional encodings, as rotary,alibi, or all",
+    "batch_size": "sequences a step, B",
+    "tokens_per_batch": "tokens a step instead of --batch-size: B = max(1, tokens // T)",
+    "d_model": "model width D",
+    "heads": "attention heads H",
+    "head_dim": "width of a head K, by default D / H",
+    "block": "how a layer is wrapped: plain, residual, post_ln, pre_ln",
+    "init": "initialisation: torch_mha, linear, unit",
+    "attention": "attention backend: sdpa, math",
+    "dtype": "float32, float64, bfloat16, float16",
+    "device": "auto, cpu, cuda, cuda:1, mps, ...",
+    "threads": "torch's intra-op threads",
+    "num_texts": "texts in an epoch of the seed preset",
+    "budget": "seconds of warm-up, pilot and rounds a case; slow steps exceed it by six rounds",
+    "precision": "wished relative half-width of the median's 95 %% interval within this run, as 0.03",
+    "denormals": "flush subnormal numbers to zero (default) or keep them",
+    "order_seed": "seed of the random order of cases",
+    "fixed_depth": "depth of the slice over lengths (also --fixed-self-attn-layers)",
+    "fixed_seq_len": "length of the slice over depths",
+}
+ALIASES = {"depths": "--self-attn-layers", "fixed_depth": "--fixed-self-attn-layers"}
+RUN = pytest.StashKey["Record"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options; their values are checked by ``bench.cases.Settings``."""
+    group = parser.getgroup("attnlib")
+    for name, text in OPTIONS.items():
+        flags = [f"--{name.replace('_', '-')}", *([ALIASES[name]] if name in ALIASES else [])]
+        group.addoption(*flags, dest=f"attnlib_{name}", metavar=name.upper(), help=text)
+    group.addoption("--pe-learnable", dest="attnlib_pe", action="store_const", const="learned", help="as --pe learned")
+    group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the choices that must precede torch and pytest-benchmark."""
+    # Measured on 2 cores: a passive wait makes small steps 2.5 times slower on an idle machine and gains a fifth on a
+    # busy one; binding gains nothing and pins child processes to one core. So: libgomp's spin, unbound.
+    os.environ.setdefault("OMP_PROC_BIND", "false")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
+    option = config.option
+    if option.benchmark_storage == "file://./.benchmarks":
+        option.benchmark_storage = f"file://{config.rootpath / 'results'}"
+    if option.attnlib_run_name:
+        option.benchmark_save = option.attnlib_run_name
+    if option.benchmark_autosave or option.benchmark_save:
+        option.benchmark_save_data = True
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Read the options and open the device, before anything is collected or written."""
+    from attnlib.measure.device import open_device
+    from bench.cases import Settings
+    from bench.record import Record
+
+    config = session.config
+    try:
+        settings = Settings.from_options({name: getattr(config.option, f"attnlib_{name}") for name in OPTIONS})
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    if config.option.benchmark_autosave or config.option.benchmark_save:
+        check_writable(Path(config.option.benchmark_storage.removeprefix("file://")))
+    config.stash[RUN] = Record(settings, open_device(settings.base.device))
+    config.pluginmanager.register(config.stash[RUN], "attnlib-record")
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a results folder that cannot be written to, before an hour of measuring."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise pytest.UsageError(f"cannot save runs in {folder}: {error.strerror}") from None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collect the original experiment for ``--preset seed`` only, and then alone; peers when named."""
+    if collection_path.parent.name != "bench" or not collection_path.name.startswith("test_"):
+        return None
+    if any(Path(arg.partition("::")[0]).name == collection_path.name for arg in config.args):
+        return None
+    seed = config.stash[RUN].settings.preset == "seed"
+    return collection_path.name == "test_peers.py" or seed != (collection_path.name == "test_seed.py") or None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Spread a bench module over its ``rows``: scalars, with ids such as seq_len=64-depth=2-pe=none."""
+    if "case" in metafunc.fixturenames and hasattr(metafunc.module, "rows"):
+        rows = metafunc.module.rows(metafunc.config.stash[RUN].settings)
+        names = list(rows[0])
+        metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
+        ids = ["-".join(f"{name}={value}" for name, value in row.items()) for row in rows]
+        metafunc.parametrize(names, [tuple(row.values()) for row in rows], ids=ids)
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """A measured case writes a line of its own instead of a dot."""
+    if report.when == "call" and report.passed and "line" in dict(report.user_properties):
+        return "passed", "", "PASSED"
+    return None
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """The run's choices."""
+    return request.config.stash[RUN].settings
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Device:
+    """The device that is measured."""
+    return request.config.stash[RUN].device
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> Case:
+    """The case of this test; skips where it is unsupported."""
+    from bench.cases import unsupported
+
+    case = request.config.stash[RUN].case_of(request.node)
+    if reason := unsupported(case):
+        leave(request, "unsupported", reason)
+    return case
+
+
+@pytest.fixture
+def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Write a progress line for this test."""
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+
+    def write(text: str) -> None:
+        request.node.user_properties.append(("line", text))
+        with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(request.config.stash[RUN].line(text))
+
+    return write
+
+
+@pytest.fixture
+def measure(
+    request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, device: Device, announce: Any
+) -> Callable[..., None]:
+    """Measure this test's case: in this process, or what ``build`` makes of it."""
+    from attnlib.measure.memory import is_out_of_memory
+    from bench import workload
+    from bench.measure import measure
+    from bench.record import figure
+
+    def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
+        try:
+            spent = measure(benchmark, build(case), case, settings, device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            device.release()
+            leave(request, "oom", str(error).splitlines()[0])
+        if benchmark.stats is not None:
+            request.node.user_properties.append(("timed_s", spent))
+            info = benchmark.extra_info
+            peak = info["memory"]["allocated_peak"]["value"]
+            name = request.node.name.removeprefix("test_")
+            announce(figure(name, benchmark.stats.stats.median, info["time"]["interval"], peak))
+
+    return run
+
+
+def leave(request: pytest.FixtureRequest, status: str, reason: str) -> NoReturn:
+    """End a case without a time: its row gets this status and reason."""
+    request.node.user_properties += [("status", status), ("reason", reason)]
+    pytest.skip(reason)
