@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.cases import Case, Settings
 
 OPTIONS = {
-    "preset": "axes and widths that belong together: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
+    "preset": "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
     "seq_lens": "sequence lengths T, as 64,128",
     "depths": "numbers of layers L, as 2,8,32 (also --self-attn-layers)",
     "pe": "positional encodings, as rotary,alibi, or all",
@@ -140,13 +140,8 @@ def device(request: pytest.FixtureRequest) -> Device:
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
-    """The case of this test; skips where it is unsupported."""
-    from bench.cases import unsupported
-
-    case = request.config.stash[RUN].case_of(request.node)
-    if reason := unsupported(case):
-        leave(request, "unsupported", reason)
-    return case
+    """The case of this test."""
+    return request.config.stash[RUN].case_of(request.node)
 
 
 @pytest.fixture
@@ -156,7 +151,8 @@ def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
     def write(text: str) -> None:
         request.node.user_properties.append(("line", text))
-        with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        capture = request.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled():
             reporter.ensure_newline()
             reporter.write_line(request.config.stash[RUN].line(text))
 
@@ -170,10 +166,13 @@ def measure(
     """Measure this test's case: in this process, or what ``build`` makes of it."""
     from attnlib.measure.memory import is_out_of_memory
     from bench import workload
+    from bench.cases import unsupported
     from bench.measure import measure
     from bench.record import figure
 
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
+        if reason := unsupported(case):
+            leave(request, "unsupported", reason)
         try:
             spent = measure(benchmark, build(case), case, settings, device)
         except (RuntimeError, MemoryError) as error:

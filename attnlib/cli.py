@@ -36,9 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     comparison = compare(base, new)
     if options.json:
-        print(
-            json.dumps({"machine": comparison.machine, "cases": [row.as_json() for row in comparison.rows]}, indent=2)
-        )
+        rows = [row.as_json() for row in comparison.rows]
+        print(json.dumps({"machine": comparison.machine, "cases": rows}, indent=2))
     else:
         show(comparison)
     return 2 if bad or worse else comparison.exit_code
@@ -50,21 +49,15 @@ def show(comparison: Comparison) -> None:
     for line in comparison.machine:
         console.print(f"[bold]different machine or settings:[/] {escape(line)}")
     table = Table(box=None)
-    for heading, justify in (
-        ("case", "left"),
-        ("base", "right"),
-        ("new", "right"),
-        ("ratio", "right"),
-        ("bytes", "right"),
-        ("verdict", "left"),
-    ):
-        table.add_column(heading, justify="right" if justify == "right" else "left")
+    table.add_column("case")
+    for heading in ("base", "new", "ratio", "bytes"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
     for row in comparison.rows:
         times = ["-" if value is None else seconds(value) for value in (row.base_s, row.new_s)]
         ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
-        table.add_row(
-            escape(row.label), *times, ratio, bytes_change(row.base_bytes, row.new_bytes), escape(row.verdict)
-        )
+        change = bytes_change(row.base_bytes, row.new_bytes)
+        table.add_row(escape(row.label), *times, ratio, change, escape(row.verdict))
     console.print(table)
     changed = comparison.exact_changes
     console.print(f"{len(comparison.rows)} cases; bytes or status changed in {len(changed)}")

@@ -14,7 +14,7 @@ def gradient_summary(parameters: Iterable[torch.nn.Parameter]) -> dict[str, floa
     """Summarise the gradients of several parameters as one vector g of n numbers, in float64.
 
     Returns:
-        ``norm``: Frobenius norm of g; ``mean_abs``: mean of \\|g_i\\|, the original experiment's quantity;
+        ``norm``: Frobenius norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity;
         ``zero`` and ``subnormal``: shares of the n numbers that are 0, or smaller than the dtype's least normal.
 
     Raises:

@@ -4,7 +4,7 @@ import math
 
 
 def layer_gain(init: str, *, d_model: int, inner: int) -> float:
-    """G = g_V * g_O, the factor by which one plain layer scales a backward signal once attention has averaged the tokens.
+    """Return g = g_V g_O, by which a plain layer scales a backward signal once attention has averaged tokens.
 
     With a weight's variance s^2, W_O scales a gradient's norm by sqrt(HK s_O^2) and W_V by sqrt(D s_V^2), so
     g^2 = 2D / (3 (D + 3HK)) for ``torch_mha``, 1/9 for ``linear`` and 1 for ``unit``.

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from attnlib.attention import ATTENTION, INITS
 from attnlib.blocks import BLOCKS
@@ -173,12 +173,10 @@ class Settings:
             precision=_number("--precision", given.get("precision", "0.03")),
             order_seed=_one("order_seed", given.get("order_seed", "1")),
             num_texts=_one("num_texts", given.get("num_texts", "1000")),
-            tokens_per_batch=_one("tokens_per_batch", given["tokens_per_batch"])
-            if "tokens_per_batch" in given
-            else None,
+            tokens_per_batch=_fixed("tokens_per_batch", given, None),
             threads=_threads(given.get("threads")),
-            fixed_depth=_fixed("fixed_depth", given, 8 if name == "seed" else depths[len(depths) // 2]),
-            fixed_seq_len=_fixed("fixed_seq_len", given, 64 if name == "seed" else seq_lens[len(seq_lens) // 2]),
+            fixed_depth=_fixed("fixed_depth", given, 8 if name == "seed" else middle(depths)),
+            fixed_seq_len=_fixed("fixed_seq_len", given, 64 if name == "seed" else middle(seq_lens)),
         )
 
 
@@ -189,7 +187,15 @@ def _one(option: str, text: str) -> int:
     return numbers[0]
 
 
-def _fixed(option: str, given: Mapping[str, str], default: int) -> int:
+def middle(axis: tuple[int, ...]) -> int:
+    """The middle value of an axis, the upper one of two."""
+    return sorted(axis)[len(axis) // 2]
+
+
+Default = TypeVar("Default", int, None)
+
+
+def _fixed(option: str, given: Mapping[str, str], default: Default) -> int | Default:
     return _one(option, given[option]) if option in given else default
 
 

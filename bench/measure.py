@@ -70,7 +70,7 @@ def measure(benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: S
     seen = disturbance.read()
     if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
         return 0.0
-    samples = list(benchmark.stats.stats.data)
+    samples: list[float] = list(benchmark.stats.stats.data)
     local = work.clock is device_clock and work.prepare is None
     events = device.event_seconds(work.step) if local else reading(None, "device events", "not timed in this phase")
     benchmark.extra_info.update(identity(case))

@@ -37,24 +37,21 @@ class Record:
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its module's ``fixed`` fields and its parameters; None for other tests."""
-        module = getattr(item, "module", None)
-        if "case" not in getattr(item, "fixturenames", ()) or not hasattr(module, "rows"):
+        if not isinstance(item, pytest.Function) or "case" not in item.fixturenames or not hasattr(item.module, "rows"):
             return None
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        return self.settings.case(**(module.fixed | parameters))
+        return self.settings.case(**(item.module.fixed | item.callspec.params))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock."""
-        timed = [item for item in items if self.case_of(item) is not None]
-        rest = [item for item in items if self.case_of(item) is None]
+        cases = {item: case for item in items if (case := self.case_of(item)) is not None}
+        timed = list(cases)
         random.Random(self.settings.order_seed).shuffle(timed)
-        timed.sort(key=lambda item: item.module.fixed["phase"] == "probe")  # untimed probes come last
-        items[:] = timed + rest
-        for item in timed:
+        timed.sort(key=lambda item: cases[item].phase == "probe")  # times first: no sweep between them
+        items[:] = timed + [item for item in items if item not in cases]
+        for item, case in cases.items():
             if not any(item.iter_markers("benchmark")):
-                marker = pytest.mark.benchmark(timer=clock.device_clock, group=item.module.fixed["phase"])
-                item.add_marker(marker)
+                item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=case.phase))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write down the plan, then set what must precede the first torch operation."""
@@ -81,8 +78,9 @@ class Record:
         noted: dict[str, Any] = dict(report.user_properties)
         if report.passed:
             row.update(status="ok", reason=None)
-            self.spent_s += report.duration
-            self.timed_s += noted.get("timed_s", 0.0)
+            if row["case"]["phase"] != "probe":  # its sweep is the work, not its timing
+                self.spent_s += report.duration
+                self.timed_s += noted.get("timed_s", 0.0)
         elif report.skipped:
             row.update(status=noted.get("status", "unsupported"), reason=noted.get("reason", "skipped"))
         else:
@@ -126,7 +124,7 @@ class Record:
             return
         statuses = [row["status"] for row in self.rows.values()]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-        share = f"; {self.timed_s / self.spent_s:.0%} of it timed" if self.spent_s and self.timed_s else ""
+        share = f"; {self.timed_s / self.spent_s:.0%} of the timing cases was timed" if self.timed_s else ""
         terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")
         for row in self.rows.values():
             if row["status"] not in ("ok", "unsupported"):

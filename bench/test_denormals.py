@@ -1,11 +1,11 @@
 """Vanishing costs time: the backward pass over depth with subnormal numbers flushed to zero and kept.
 
-The policy is set per process before the first torch operation, so each case runs in a child process of its own.
+The policy is set per process before the first torch operation, so the cases run in two child processes.
 """
 
 import pytest
 
-from bench.worker import Remote, child_clock
+from bench.worker import Remote, Worker, child_clock
 
 fixed = {"phase": "backward", "init": "linear", "pe": "none", "seq_len": 64}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
@@ -17,16 +17,14 @@ def rows(settings):
     return [{"depth": L, "denormals": policy} for L in depths for policy in ("flush", "keep")]
 
 
-def test_denormals(measure):
+@pytest.fixture(name="workers", scope="session")
+def _workers():
+    started = {policy: Worker(policy) for policy in ("flush", "keep")}
+    yield started
+    for worker in started.values():
+        worker.close()
+
+
+def test_denormals(measure, workers):
     """Times one backward pass in a child process."""
-    workers = []
-
-    def remote(case):
-        workers.append(Remote(case))
-        return workers[0]
-
-    try:
-        measure(remote)
-    finally:
-        for worker in workers:
-            worker.close()
+    measure(lambda case: Remote(case, workers[case.denormals]))

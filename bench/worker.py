@@ -25,26 +25,23 @@ def child_clock() -> float:
     return _elapsed
 
 
-class Remote:
-    """A case in a worker process, shaped like a ``bench.workload.Workload``.
+class Worker:
+    """A worker process; it ends when it is closed.
 
     Args:
-        case: what to build; ``denormals`` decides how the process is started.
-
-    Raises:
-        RuntimeError: the worker answered with an error or died.
+        denormals: ``flush`` or ``keep``, set before its first torch operation.
     """
 
-    clock = staticmethod(child_clock)
-    prepare = None
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        command = [sys.executable, "-m", "bench.worker", "--denormals", case.denormals]
+    def __init__(self, denormals: str) -> None:
+        command = [sys.executable, "-m", "bench.worker", "--denormals", denormals]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer."""
+        """Send one request and wait for its answer.
+
+        Raises:
+            RuntimeError: the worker answered with an error, **or** died.
+        """
         pipes = self.process.stdin, self.process.stdout
         if pipes[0] is None or pipes[1] is None:
             raise RuntimeError("the worker has no pipes")
@@ -58,22 +55,37 @@ class Remote:
             raise RuntimeError(f"the worker failed: {reply['error']}")
         return reply
 
+    def close(self) -> None:
+        """Let the process end by itself."""
+        self.process.communicate()
+
+
+class Remote:
+    """A case in a worker process, shaped like a ``bench.workload.Workload``.
+
+    Args:
+        case: what to build.
+        worker: where.
+    """
+
+    clock = staticmethod(child_clock)
+    prepare = None
+
+    def __init__(self, case: Case, worker: Worker) -> None:
+        self.case, self.worker = case, worker
+
     def check(self) -> float:
         """Build in the worker, behind its correctness gate; seconds of the first call."""
-        return float(self.ask(build=asdict(self.case))["first_call_s"])
+        return float(self.worker.ask(build=asdict(self.case))["first_call_s"])
 
     def step(self) -> None:
         """One round in the worker; its seconds move ``child_clock``."""
         global _elapsed
-        _elapsed += self.ask(step=1)["seconds"][0]
+        _elapsed += self.worker.ask(step=1)["seconds"][0]
 
     def weigh(self, device: Device) -> Readings:
         """Not weighed: the same case in this process has the same bytes."""
         return {"allocated_peak": reading(None, "allocator", "not weighed in a child process")}
-
-    def close(self) -> None:
-        """Let the worker end by itself."""
-        self.process.communicate()
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:

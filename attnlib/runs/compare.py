@@ -71,17 +71,21 @@ def compare(base: Sequence[Run], new: Sequence[Run]) -> Comparison:
     No verdict on time is given yet, whatever the number of runs; a set compared with itself is the same.
     """
     same = {r.path.resolve() for r in base} == {r.path.resolve() for r in new}
-    sides = [
-        {
-            cell.case_id: [c for r in runs for c in r.cells if c.case_id == cell.case_id]
-            for run in runs
-            for cell in run.cells
-        }
-        for runs in (base, new)
-    ]
+    sides = [_by_case(base), _by_case(new)]
     verdict = "same" if same else undecided(len(base), len(new))
-    rows = [_row(case_id, *(side.get(case_id, []) for side in sides), verdict) for case_id in {**sides[0], **sides[1]}]
+    rows = [
+        _row(case_id, sides[0].get(case_id, []), sides[1].get(case_id, []), verdict)
+        for case_id in {**sides[0], **sides[1]}
+    ]
     return Comparison(tuple(rows), machine_differences(base, new), same)
+
+
+def _by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
+    cells: dict[str, list[Cell]] = {}
+    for run in runs:
+        for cell in run.cells:
+            cells.setdefault(cell.case_id, []).append(cell)
+    return cells
 
 
 def undecided(base: int, new: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 SCHEMA = 1
 STATUSES = ("ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted")
+TOP = ("machine_info", "commit_info", "benchmarks", "datetime", "version")  # what other readers need
 READING = {"value", "method", "reason"}
 
 
@@ -13,9 +14,7 @@ def problems(run: Any) -> list[str]:
     """Everything in ``run`` (decoded JSON) that breaks the contract, a line each; an empty list for a good run."""
     if not isinstance(run, dict):
         return ["not a JSON object"]
-    found = [
-        f"no {key!r}" for key in ("machine_info", "commit_info", "benchmarks", "datetime", "version") if key not in run
-    ]
+    found = [f"no {key!r}" for key in TOP if key not in run]
     ours = run.get("attnlib")
     if not isinstance(ours, dict):
         return [*found, "no 'attnlib' section: not a run of this suite"]
@@ -56,11 +55,7 @@ def _case_problems(row: Any) -> list[str]:
 
 
 def _benchmark_problems(row: Any) -> list[str]:
-    if (
-        not isinstance(row, dict)
-        or not isinstance(row.get("extra_info"), dict)
-        or not isinstance(row.get("stats"), dict)
-    ):
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), dict) for key in ("extra_info", "stats")):
         return ["a benchmark has no extra_info or stats"]
     name, info = row.get("fullname"), row["extra_info"]
     found = [f"{name}: no extra_info.{key}" for key in ("case", "case_id", "time", "memory", "cost") if key not in info]
