@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def show(comparison: Comparison) -> None:
     """Print a comparison as a table, machine differences first."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     for line in comparison.machine:
         console.print(f"[bold]different machine or settings:[/] {escape(line)}")
     table = Table(box=None)

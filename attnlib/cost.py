@@ -35,12 +35,16 @@ def train_flops(config: StackConfig, batch_size: int) -> int:
 def train_bytes(config: StackConfig, batch_size: int, itemsize: int = 4) -> int:
     """Predicted peak bytes of one SGD-with-momentum step of a stack without feed-forward.
 
-    Weights, gradients and momentum, and what each layer saves for its backward pass: its input (D), q, k, v and the
-    attention's output (4 HK) for every token, and with the math backend the scores after the softmax (H T) and the
-    scaled queries (HK). Kernels' scratch space, norms and dropout masks are left out.
+    Weights and momentum; the larger of the gradients and of what the layers save for their backward pass, since the one
+    grows as the other shrinks; and the working set of one layer's backward pass. A layer saves its input (D), q, k, v
+    and the attention's output (4 HK) for every token, and with the math backend the scores after the softmax (H T) and
+    the scaled queries (HK). Its backward pass works on the gradients of the output, of q, k, v and of their fused
+    product (7 HK), and with the math backend on two score matrices while some of these are not yet made (5 HK + 2 H T).
     """
     inner = config.n_heads * config.head_width
-    saved = config.d_model + 4 * inner
+    saved, working = config.d_model + 4 * inner, 7 * inner
     if config.attention == "math":
         saved += config.n_heads * config.seq_len + inner
-    return itemsize * (3 * parameters(config) + batch_size * config.seq_len * config.depth * saved)
+        working = 5 * inner + 2 * config.n_heads * config.seq_len
+    tokens, weights = batch_size * config.seq_len, parameters(config)
+    return itemsize * (2 * weights + max(weights, tokens * config.depth * saved) + tokens * working)

@@ -22,7 +22,7 @@ fixed = {"phase": "probe", "dtype": "float64", "depth": max(DEPTHS), "dropout": 
 
 def rows(settings):
     """Block x encoding; --init chooses the initialisation."""
-    pes = [pe for pe in ("sinusoidal", "learned") if pe in settings.pes] or ["sinusoidal"]
+    pes = ["learned"] if settings.preset == "smoke" else ["sinusoidal", "learned"]
     return [{"block": block, "pe": pe} for block in ("plain", "residual", "pre_ln") for pe in pes]
 
 
@@ -71,7 +71,7 @@ def verdict(block, fitted, theory):
     return None
 
 
-def test_gradients(measure, case, benchmark, announce):
+def test_gradients(measure, case, benchmark):
     """Fits the decay of every place, asserts it, saves the readings and times one probing pass."""
     theory = decay_rate(case.init, d_model=case.d_model, inner=case.n_heads * case.head_width)
     readings = sweep(case)

@@ -64,8 +64,6 @@ def peak_memory(
     Returns:
         ``allocated_peak``, ``reserved_peak``, ``requested_peak``, ``nvml_device_used`` and ``nvml_process``, in bytes.
     """
-    held = list(held)
-    gc.collect()
 
     def whole() -> None:
         if prepare is not None:
@@ -88,6 +86,7 @@ def peak_memory(
 
 
 def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
+    gc.collect()  # garbage in cycles would count as allocated
     device.synchronize()
     torch.cuda.reset_peak_memory_stats(device.torch_device)
     whole()

@@ -17,7 +17,7 @@ def problems(run: Any) -> list[str]:
     found = [f"no {key!r}" for key in TOP if key not in run]
     ours = run.get("attnlib")
     if not isinstance(ours, dict):
-        return [*found, "no 'attnlib' section: not a run of this suite"]
+        return ["no 'attnlib' section: not a run of this suite", *found]
     if ours.get("schema") != SCHEMA:
         return [*found, f"schema {ours.get('schema')!r}, this version reads {SCHEMA}"]
     if found:

@@ -1,0 +1,196 @@
+"""The suite as its users run it, in processes of its own."""
+
+import configparser
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from attnlib.runs.schema import problems
+from bench import test_gradients
+from bench.cases import PRESETS, Case, Settings, lengths, product, slices, unsupported
+from bench.worker import Worker
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--preset", "smoke", "--seq-lens", "8", "--depths", "1", "--pe", "learned"]
+
+
+def suite(*options, folder):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--benchmark-storage=file://{folder}"]
+    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_run_is_saved_with_everything(tmp_path):
+    """A run leaves one file that keeps the contract, a row a case, and shows time, interval and memory."""
+    done = suite("bench/test_train_step.py", "bench/test_encodings.py", *SMALL, "--benchmark-autosave", folder=tmp_path)
+    assert done.returncode == 0, done.stdout
+    (path,) = tmp_path.rglob("*.json")
+    run = json.loads(path.read_text())
+
+    assert problems(run) == []
+    assert [row["status"] for row in run["attnlib"]["cases"]] == ["ok", "ok"]
+    assert run["machine_info"]["attnlib"]["flush_subnormals"] is True
+    assert "train_step[seq_len=8-depth=1-pe=learned]" in done.stdout
+    assert {b["options"]["timer"] for b in run["benchmarks"]} == {"device_clock"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "huge"], "unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"),
+        (["--pe", "none,ropee"], "unknown pe 'ropee'; choose from none, sinusoidal, learned"),
+        (["--block", "x"], "unknown block 'x'; choose from plain, residual, post_ln, pre_ln"),
+        (["--dtype", "int8"], "unknown dtype 'int8'; choose from float32"),
+        (["--device", "tpu"], "no device 'tpu' on this machine; choose from auto, cpu"),
+        (["--seq-lens", "64,0"], "--seq-lens takes positive integers separated by commas, not '64,0'"),
+        (["--depths", "-3"], "--depths takes positive integers separated by commas, not '-3'"),
+        (["--batch-size", "2.5"], "--batch-size takes positive integers separated by commas, not '2.5'"),
+        (["--heads", "3"], "n_heads=3 does not divide d_model=64; give head_dim"),
+        (["--budget", "nan"], "--budget takes a positive number, not 'nan'"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    """A bad value is named with the choices, before anything is measured."""
+    name, value = options
+    given = {"preset": "laptop", name.removeprefix("--").replace("-", "_"): value}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Settings.from_options(given)
+
+
+def test_bad_options_end_the_session(tmp_path):
+    """One line, exit code 4, nothing written."""
+    done = suite("bench/", "--preset", "huge", "--benchmark-autosave", folder=tmp_path / "runs")
+
+    assert done.returncode == 4
+    assert done.stderr.strip() == "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_an_unwritable_results_folder_is_refused_at_once(tmp_path):
+    """A results folder that cannot be written to is found before measuring."""
+    (tmp_path / "file").write_text("")
+    done = suite("bench/", *SMALL, "--benchmark-autosave", folder=tmp_path / "file" / "runs")
+
+    assert done.returncode == 4
+    assert "cannot save runs in" in done.stderr
+
+
+def test_a_wrong_case_is_an_error_and_has_no_time(tmp_path):
+    """A workload that fails its gate fails the session, and is a row with status error but no timing."""
+    code = (
+        "import pytest, sys\n"
+        "from bench.workload import Workload\n"
+        "def check(self): raise AssertionError('logits are not finite')\n"
+        "Workload.check = check\n"
+        "sys.exit(pytest.main(sys.argv[1:]))\n"
+    )
+    options = ["bench/test_forward.py", *SMALL, f"--benchmark-json={tmp_path / 'run.json'}"]
+    done = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "1 error" in done.stdout
+    assert "logits are not finite" in done.stdout
+    assert not (tmp_path / "run.json").exists()
+
+
+def settings(**options):
+    return Settings.from_options({"preset": "laptop", "device": "cpu"} | options)
+
+
+def test_grids():
+    """The product has every cell; the slices cross in the middle without repeating it."""
+    chosen = settings(seq_lens="8,16,32", depths="1,2,3", pe="none,learned")
+
+    assert len(product(chosen)) == 18
+    assert len(slices(chosen)) == 2 * (3 + 3 - 1)
+    assert len(lengths(chosen)) == 6
+    assert {row["depth"] for row in slices(chosen) if row["seq_len"] != 16} == {2}
+
+
+def test_presets_build_valid_cases():
+    """Every preset's widths make a valid case."""
+    for preset in PRESETS.values():
+        assert Case(**preset.case).head_width > 0
+
+
+def test_case_ids_are_stable():
+    """Equal cases have equal ids, any changed field another; the device's index does not count."""
+    case = Case(device="cuda:0")
+
+    assert case.id == Case(device="cuda:1").id
+    assert case.id != replace(case, depth=3).id
+    assert case.id != replace(case, denormals="keep").id
+
+
+def test_tokens_per_batch_keeps_the_tokens():
+    """B = tokens // T, at least 1."""
+    chosen = settings(tokens_per_batch="1024")
+
+    assert [chosen.case(seq_len=T).batch_size for T in (64, 512, 4096)] == [16, 2, 1]
+
+
+def test_unsupported_cases_have_a_reason():
+    """An encoding without a cost of its own is no case; others are."""
+    assert unsupported(Case(phase="encoding", pe="none")) == "none adds nothing that could be timed alone"
+    assert unsupported(Case()) is None
+
+
+def test_worker_serves_steps_and_reports_errors():
+    """A worker builds, times rounds and answers a bad case with its reason."""
+    worker = Worker("flush")
+    try:
+        assert worker.ask(build={"seq_len": 8, "depth": 1})["first_call_s"] > 0
+        assert len(worker.ask(step=3)["seconds"]) == 3
+        with pytest.raises(RuntimeError, match="the worker failed: unknown pe 'x'"):
+            worker.ask(build={"pe": "x"})
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize(
+    ("block", "fitted", "wrong"),
+    [
+        ("plain", (-0.40, -0.41, -0.39), None),
+        ("plain", (-0.30, -0.31, -0.29), "is not within 5%"),
+        ("plain", (-0.40, -0.45, -0.35), "is not within 5%"),
+        ("plain", (0.01, 0.0, 0.02), "is not within 5%"),
+        ("pre_ln", (0.01, 0.0, 0.02), None),
+        ("pre_ln", (-0.40, -0.41, -0.39), "decays"),
+    ],
+)
+def test_gradient_verdicts(block, fitted, wrong):
+    """Equivalence holds only with the whole interval inside; a plain stack posing as a control fails."""
+    verdict = test_gradients.verdict(block, fitted, -0.4)
+
+    assert verdict is None if wrong is None else wrong in verdict
+
+
+@pytest.mark.parametrize("mutation", [{"block": "residual"}, {"init": "unit"}])
+def test_gradient_assertion_can_fail(mutation, monkeypatch):
+    """A residual or another init slipped into the plain stack is noticed."""
+    monkeypatch.setattr(test_gradients, "DEPTHS", (2, 8, 16))
+    case = Case(**({"phase": "probe", "pe": "learned", "seq_len": 16, "dtype": "float64"} | mutation))
+    fitted = test_gradients.rate(test_gradients.sweep(case)["first_layer", "norm"], (2, 8, 16))
+
+    assert test_gradients.verdict("plain", fitted, -0.3959) is not None
+
+
+def test_tox_passes_device_choices_on():
+    """CUDA_VISIBLE_DEVICES and the like reach every environment; otherwise another card would be measured."""
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    passed = tox["testenv"]["pass_env"].split()
+
+    assert {"CUDA_*", "NVIDIA_*", "OMP_*", "MKL_*", "KMP_*", "GOMP_*", "PYTORCH_*", "XDG_CACHE_HOME"} <= set(passed)
+    assert not any("pass_env" in tox[name] for name in tox.sections() if name != "testenv")
+
+
+def test_benchmark_cli_reads_the_conftest_without_torch():
+    """pytest-benchmark's own command line imports conftest.py, and no torch with it."""
+    code = "import sys, conftest; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
