@@ -120,9 +120,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """A measured case writes a line of its own instead of a dot."""
-    if report.when == "call" and report.passed and "line" in dict(report.user_properties):
-        return "passed", "", "PASSED"
+    """A case that was measured or left out writes a line of its own instead of a letter."""
+    if report.when == "call" and not report.failed and "line" in dict(report.user_properties):
+        return report.outcome, "", report.outcome.upper()
     return None
 
 
@@ -171,26 +171,26 @@ def measure(
     from bench.record import figure
 
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
+        name = request.node.name.removeprefix("test_")
+
+        def leave(status: str, reason: str) -> NoReturn:
+            request.node.user_properties.extend([("status", status), ("reason", reason)])
+            announce(f"{name}  {status}: {reason}")
+            pytest.skip(reason)
+
         if reason := unsupported(case):
-            leave(request, "unsupported", reason)
+            leave("unsupported", reason)
         try:
             spent = measure(benchmark, build(case), case, settings, device)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             device.release()
-            leave(request, "oom", str(error).splitlines()[0])
+            leave("oom", str(error).splitlines()[0])
         if benchmark.stats is not None:
             request.node.user_properties.append(("timed_s", spent))
             info = benchmark.extra_info
             peak = info["memory"]["allocated_peak"]["value"]
-            name = request.node.name.removeprefix("test_")
             announce(figure(name, benchmark.stats.stats.median, info["time"]["interval"], peak))
 
     return run
-
-
-def leave(request: pytest.FixtureRequest, status: str, reason: str) -> NoReturn:
-    """End a case without a time: its row gets this status and reason."""
-    request.node.user_properties += [("status", status), ("reason", reason)]
-    pytest.skip(reason)

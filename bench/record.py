@@ -67,6 +67,9 @@ class Record:
             if self.settings.threads is not None:
                 torch.set_num_threads(self.settings.threads)
             clock.bind(self.device)
+            # in random order the module's name would stand before every line
+            if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+                reporter.showfspath = False
             self.started = time.perf_counter()
 
     @pytest.hookimpl(trylast=True)
@@ -89,6 +92,8 @@ class Record:
 
     def line(self, text: str) -> str:
         """A progress line: how many cases are done, ``text``, and the time left at the mean pace so far."""
+        if not self.rows:
+            return text
         done = self.done + 1
         left = (time.perf_counter() - self.started) / done * (len(self.rows) - done)
         return f"[{done:>{len(str(len(self.rows)))}}/{len(self.rows)}] {text}  {duration(left)} left"

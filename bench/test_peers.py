@@ -22,7 +22,7 @@ from attnlib.positional import PositionalEncoding
 BATCH = 2
 SIZES = ((64, 4), (512, 8))  # D, H
 LENGTHS = (64, 128, 256, 512, 1024)
-PAIRS, BLOCKS_OF = 120, 10
+SECONDS, BLOCKS = 8.0, 12  # a case: in how many blocks of pairs its interval is counted
 
 
 class Ours(nn.Module):
@@ -79,10 +79,10 @@ def train_step(layer, optimizer, x):
     optimizer.step()
 
 
-def interleaved(a, b):
+def interleaved(a, b, pairs):
     """Log ratios of seconds of ``a`` over ``b``, one an ABBA pair."""
     ratios = []
-    for pair in range(PAIRS):
+    for pair in range(pairs):
         order = (a, b, b, a) if pair % 2 else (b, a, a, b)
         seconds = {a: 0.0, b: 0.0}
         for step in order:
@@ -107,9 +107,11 @@ def test_peers(peer, d_model, n_heads, seq_len, benchmark, announce, device):
         steps.append(partial(train_step, layer, torch.optim.SGD(layer.parameters(), lr=1e-3, momentum=0.9), x))
     for step in steps * 3:
         step()
-    blocks = interleaved(*steps).reshape(-1, BLOCKS_OF).mean(1)
+    once = sampling.timed(steps[1], None, device_clock)
+    pairs = BLOCKS * max(2, int(SECONDS / (8 * once * BLOCKS)))  # a pair is eight steps
+    blocks = interleaved(*steps, pairs).reshape(BLOCKS, -1).mean(1)
     interval = stats.ttest_1samp(blocks, 0).confidence_interval(0.95)
     ratio, low, high = (float(np.exp(v)) for v in (blocks.mean(), interval.low, interval.high))
-    benchmark.extra_info["ratio"] = {"peer": peer, "ours_over_theirs": ratio, "low": low, "high": high, "pairs": PAIRS}
+    benchmark.extra_info["ratio"] = {"peer": peer, "ours_over_theirs": ratio, "low": low, "high": high, "pairs": pairs}
     benchmark.pedantic(steps[0], rounds=sampling.MIN_ROUNDS)
     announce(f"{peer} D={d_model} H={n_heads} T={seq_len}: ours / theirs {ratio:.3f} [{low:.3f}, {high:.3f}]")

@@ -95,7 +95,7 @@ def load(path: Path) -> Run:
     if found := problems(data):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(f"{path}: {found[0]}{more}")
-    measured = {row["extra_info"]["case_id"]: row for row in data["benchmarks"]}
+    measured = {row["extra_info"].get("case_id"): row for row in data["benchmarks"]}
     cells = []
     for row in data["attnlib"]["cases"]:
         identity = (row["case"], row["case_id"], row["status"], row.get("reason"))
