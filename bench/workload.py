@@ -90,7 +90,7 @@ class Workload:
             seconds of this first call.
 
         Raises:
-        # not the weight: above 30 plain layers its update is lost in float32 rounding
+            AssertionError: logits of the wrong shape, **or** not finite, **or** a train step that moves no bias.
         """
         # not the weight: under 30 plain layers its update is lost in float32 rounding
         before = self.model.head.bias.detach().clone()
