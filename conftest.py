@@ -5,12 +5,15 @@ No torch at module level: pytest-benchmark's command line imports this file too.
 
 from __future__ import annotations
 
+import argparse
+import gc
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+from pytest_benchmark.utils import parse_save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if option.benchmark_storage == "file://./.benchmarks":
         option.benchmark_storage = f"file://{config.rootpath / 'results'}"
     if option.attnlib_run_name:
-        option.benchmark_save = option.attnlib_run_name
+        try:
+            option.benchmark_save = parse_save(option.attnlib_run_name)
+        except argparse.ArgumentTypeError as error:
+            raise pytest.UsageError(f"--run-name {option.attnlib_run_name!r}: {error}") from None
     if option.benchmark_autosave or option.benchmark_save:
         option.benchmark_save_data = True
 
@@ -85,6 +91,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
     if config.option.benchmark_autosave or config.option.benchmark_save:
         check_writable(Path(config.option.benchmark_storage.removeprefix("file://")))
+    if config.option.benchmark_json:
+        check_writable(config.option.benchmark_json.parent)
     config.stash[RUN] = Record(settings, open_device(settings.base.device))
     config.pluginmanager.register(config.stash[RUN], "attnlib-record")
 
@@ -126,7 +134,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     return None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Settings:
     """The run's choices."""
     return request.config.stash[RUN].settings
@@ -180,13 +188,17 @@ def measure(
 
         if reason := unsupported(case):
             leave("unsupported", reason)
+        exhausted = None
         try:
             spent = measure(benchmark, build(case), case, settings, device)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
+            exhausted = str(error).splitlines()[0]
+        if exhausted is not None:  # outside the handler, which holds the workload through its traceback
+            gc.collect()
             device.release()
-            leave("oom", str(error).splitlines()[0])
+            leave("oom", exhausted)
         if benchmark.stats is not None:
             request.node.user_properties.append(("timed_s", spent))
             info = benchmark.extra_info

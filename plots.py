@@ -1,7 +1,7 @@
 """Saved runs to figures: ``python plots.py [RUN.json ...] [--out FOLDER]``, the newest run by default.
 
-Reads JSON only; imports no torch. Lines are medians. With one run a bar is the median's 95 % interval within that run;
-with several runs of one machine it is the 95 % t interval of the mean of the runs' medians.
+Reads JSON only; imports no torch. With one run a point is the median of its rounds and a bar the median's 95 % interval
+within that run; with several runs of one machine it is the mean of the runs' medians and its 95 % t interval.
 """
 
 import argparse
@@ -96,7 +96,15 @@ def draw(axes: Axes, points: Iterable[tuple[float, list[Cell]]], style: Style, s
 def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()) -> None:
     """Logarithmic axes with units, a legend and what is absent."""
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=title)
-    ticks = sorted({float(v) for line in axes.get_lines() for v in np.atleast_1d(line.get_xdata()) if v > 0})
+    ticks = sorted(
+        {
+            float(v)
+            for line in axes.get_lines()
+            if line.get_marker() != "None"
+            for v in np.atleast_1d(line.get_xdata())
+            if v > 0
+        }
+    )
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.grid(alpha=0.3)

@@ -84,7 +84,7 @@ PRESETS = {
 
 
 def positive_integers(option: str, text: str) -> tuple[int, ...]:
-    """Read ``64,128`` as integers in the order given.
+    """Read ``64,128`` as integers in the order given, each once.
 
     Raises:
         ValueError: an entry is not a positive integer; the message names the option and the value.
@@ -92,7 +92,27 @@ def positive_integers(option: str, text: str) -> tuple[int, ...]:
     entries = text.replace(",", " ").split()
     if not entries or any(not e.isascii() or not e.isdigit() or int(e) < 1 for e in entries):
         raise ValueError(f"{option} takes positive integers separated by commas, not {text!r}")
-    return tuple(int(e) for e in entries)
+    return tuple(dict.fromkeys(int(e) for e in entries))
+
+
+SIZES = {"batch_size": "batch_size", "d_model": "d_model", "heads": "n_heads", "head_dim": "head_dim"}
+NAMES: dict[str, Mapping[str, Any]] = {
+    "block": BLOCKS,
+    "init": INITS,
+    "attention": ATTENTION,
+    "dtype": dict.fromkeys(DTYPES),
+    "denormals": dict.fromkeys(("flush", "keep")),
+}
+
+
+def case_fields(given: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a Case that the command line sets directly.
+
+    Raises:
+        ValueError: a size is not a positive integer, **or** a name is not in its registry.
+    """
+    sizes = {field: _one(option, given[option]) for option, field in SIZES.items() if option in given}
+    return sizes | {name: _named(name, given[name], registry) for name, registry in NAMES.items() if name in given}
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ class Settings:
     def case(self, **fields: Any) -> Case:
         """A case of this run: the base with ``fields`` changed."""
         case = replace(self.base, **fields)
-        if self.tokens_per_batch is not None:
+        if self.tokens_per_batch is not None and "batch_size" not in fields:
             case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
         return case
 
@@ -141,31 +161,10 @@ class Settings:
         preset = PRESETS[name]
         seq_lens = positive_integers("--seq-lens", given["seq_lens"]) if "seq_lens" in given else preset.seq_lens
         depths = positive_integers("--depths", given["depths"]) if "depths" in given else preset.depths
-        sizes = {
-            field: _one(option, given[option])
-            for option, field in (
-                ("batch_size", "batch_size"),
-                ("d_model", "d_model"),
-                ("heads", "n_heads"),
-                ("head_dim", "head_dim"),
-            )
-            if option in given
-        }
-        names = {
-            field: _named(field, given[field], registry)
-            for field, registry in (
-                ("block", BLOCKS),
-                ("init", INITS),
-                ("attention", ATTENTION),
-                ("dtype", dict.fromkeys(DTYPES)),
-                ("denormals", dict.fromkeys(("flush", "keep"))),
-            )
-            if field in given
-        }
         default_pe = "sinusoidal,learned" if name == "seed" else "all"
         return cls(
             preset=name,
-            base=Case(**(dict(preset.case) | {"device": str(device.torch_device)} | sizes | names)),
+            base=Case(**(dict(preset.case) | {"device": str(device.torch_device)} | case_fields(given))),
             seq_lens=seq_lens,
             depths=depths,
             pes=_encodings(given.get("pe", default_pe)),
@@ -224,7 +223,7 @@ def _named(kind: str, name: str, registry: Mapping[str, Any]) -> str:
 def _encodings(text: str) -> tuple[str, ...]:
     if text == "all":
         return tuple(POSITIONAL)
-    return tuple(_named("pe", name, POSITIONAL) for name in text.split(","))
+    return tuple(dict.fromkeys(_named("pe", name, POSITIONAL) for name in text.split(",")))
 
 
 Rows = list[dict[str, Any]]

@@ -19,8 +19,13 @@ from bench.workload import Step
 class Timeable(Protocol):
     """What ``measure`` needs: ``bench.workload.Workload`` here, ``bench.worker.Remote`` in a child process."""
 
-    prepare: Step | None
-    step: Step
+    @property
+    def prepare(self) -> Step | None:
+        """What is called untimed before every step, or None."""
+
+    @property
+    def step(self) -> Step:
+        """What is timed."""
 
     def clock(self) -> float:
         """The clock that the rounds are timed by."""
@@ -40,7 +45,8 @@ def identity(case: Case) -> dict[str, Any]:
 def predicted(case: Case) -> dict[str, Any]:
     """The ``cost`` of a row: parameters, and FLOPs and peak bytes where the phase has a closed form."""
     flops = {"forward": cost.forward_flops, "train_step": cost.train_flops}.get(case.phase)
-    closed = case.phase == "train_step" and not case.ffn_mult and not case.checkpoint and case.dtype == "float32"
+    plain = case.block == "plain" and not (case.ffn_mult or case.checkpoint or case.dropout)
+    closed = case.phase == "train_step" and case.dtype == "float32" and plain
     return {
         "params": cost.parameters(case),
         "flops": flops(case, case.batch_size) if flops else None,
@@ -71,17 +77,22 @@ def measure(benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: S
     if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
         return 0.0
     samples: list[float] = list(benchmark.stats.stats.data)
-    local = work.clock is device_clock and work.prepare is None
-    events = device.event_seconds(work.step) if local else reading(None, "device events", "not timed in this phase")
-    benchmark.extra_info.update(identity(case))
-    benchmark.extra_info["time"] = {
-        "first_call_s": first,
-        **asdict(plan),
-        "pilot_s": list(plan.pilot_s),
-        **sampling.summary(samples),
-        "device_event_s": events,
-        **seen,
+    local = work.clock is device_clock
+    if local and work.prepare is None:
+        events = device.event_seconds(work.step)
+    else:
+        events = reading(None, "device events", "not timed in this phase")
+    info = identity(case) | {
+        "time": {
+            "first_call_s": first,
+            **asdict(plan),
+            "pilot_s": list(plan.pilot_s),
+            **sampling.summary(samples),
+            "device_event_s": events,
+            **(seen if local else dict.fromkeys(seen)),  # this process only waited for a child
+        },
+        "memory": work.weigh(device),
+        "cost": predicted(case),
     }
-    benchmark.extra_info["memory"] = work.weigh(device)
-    benchmark.extra_info["cost"] = predicted(case)
+    benchmark.extra_info.update(info)  # all or nothing
     return first + plan.warmup_s + plan.iterations * (sum(plan.pilot_s) + sum(samples))

@@ -3,6 +3,7 @@
 import random
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from attnlib.runs.text import duration, seconds, size
 from attnlib.theory import decay_rate
 from bench.cases import Case, Settings
 from bench.measure import identity
+
+BENCH = Path(__file__).parent
 
 
 class Record:
@@ -49,9 +52,10 @@ class Record:
         random.Random(self.settings.order_seed).shuffle(timed)
         timed.sort(key=lambda item: cases[item].phase == "probe")  # times first: no sweep between them
         items[:] = timed + [item for item in items if item not in cases]
-        for item, case in cases.items():
-            if not any(item.iter_markers("benchmark")):
-                item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=case.phase))
+        for item in items:
+            if item.path.parent == BENCH and not any(item.iter_markers("benchmark")):
+                group = cases[item].phase if item in cases else None
+                item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write down the plan, then set what must precede the first torch operation."""
@@ -62,7 +66,8 @@ class Record:
                     "status": "interrupted",
                     "reason": "the session ended before it",
                 }
-        if self.rows and not session.config.getoption("collectonly"):
+        ours = any(item.path.parent == BENCH for item in session.items)
+        if ours and not session.config.getoption("collectonly"):
             torch.set_flush_denormal(self.settings.base.denormals == "flush")
             if self.settings.threads is not None:
                 torch.set_num_threads(self.settings.threads)
@@ -87,7 +92,9 @@ class Record:
         elif report.skipped:
             row.update(status=noted.get("status", "unsupported"), reason=noted.get("reason", "skipped"))
         else:
-            row.update(status="error", reason=str(report.longrepr).strip().splitlines()[-1])
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = str(report.longrepr) if crash is None else crash.message
+            row.update(status="error", reason=message.strip().splitlines()[0])
         self.done += report.when == "call" or not report.passed
 
     def line(self, text: str) -> str:

@@ -1,13 +1,14 @@
 """Vanishing costs time: the backward pass over depth with subnormal numbers flushed to zero and kept.
 
-The policy is set per process before the first torch operation, so the cases run in two child processes.
+On the CPU, whatever device the other cases run on. The policy is set per process before the first torch operation, so
+the cases run in two child processes.
 """
 
 import pytest
 
 from bench.worker import Remote, Worker, child_clock
 
-fixed = {"phase": "backward", "init": "linear", "pe": "none", "seq_len": 64}
+fixed = {"phase": "backward", "init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
 
 
@@ -18,8 +19,8 @@ def rows(settings):
 
 
 @pytest.fixture(name="workers", scope="session")
-def _workers():
-    started = {policy: Worker(policy) for policy in ("flush", "keep")}
+def _workers(settings):
+    started = {policy: Worker(policy, settings.threads) for policy in ("flush", "keep")}
     yield started
     for worker in started.values():
         worker.close()

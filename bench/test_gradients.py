@@ -17,7 +17,7 @@ DEPTHS = (2, 4, 8, 16, 32, 64)
 SEEDS = range(8)
 BAND = 0.05  # of the plain rate: what counts as the same rate, and as no decay
 WIDTHS = {"seq_len": 32, "d_model": 64, "n_heads": 4, "head_dim": None, "batch_size": 4}
-fixed = {"phase": "probe", "dtype": "float64", "depth": max(DEPTHS), "dropout": 0.0, **WIDTHS}
+fixed = {"phase": "probe", "device": "cpu", "dtype": "float64", "depth": max(DEPTHS), "dropout": 0.0, **WIDTHS}
 
 
 def rows(settings):
@@ -27,14 +27,10 @@ def rows(settings):
 
 
 class Probe(Workload):
-    """One forward and backward pass and the reading of its gradients; weights and texts change with the seed."""
+    """One forward and backward pass and the reading of its gradients."""
 
-    def __init__(self, case, seed=0):
-        super().__init__(case, seed)
-        self.prepare, self.step = None, self.read
-
-    def read(self):
-        """Gradients by place."""
+    def probe(self):
+        """Read the gradients by place."""
         self.build_graph()
         self.backward()
         self.places = gradient_by_place(self.model)
@@ -46,7 +42,7 @@ def sweep(case):
     for seed in SEEDS:
         for depth in DEPTHS:
             probe = Probe(replace(case, depth=depth), seed)
-            probe.read()
+            probe.probe()
             for place, summary in probe.places.items():
                 for quantity in ("norm", "mean_abs"):
                     readings.setdefault((place, quantity), []).append(summary[quantity])

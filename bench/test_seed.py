@@ -13,11 +13,15 @@ def rows(settings):
     return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
 
 
-def test_seed(measure, case, benchmark):
+def test_seed(measure, benchmark, settings):
     """Reads the gradients of a first batch where the original read them, then times an epoch of a fresh model."""
-    work = workload.Workload(case)
-    work.build_graph()
-    work.backward()
-    benchmark.extra_info["probe"] = {"gradients": gradient_by_place(work.model)}
-    del work
-    measure()
+
+    def build(case):
+        work = workload.Workload(case)
+        work.build_graph()
+        work.backward()
+        benchmark.extra_info["probe"] = {"gradients": gradient_by_place(work.model)}
+        del work
+        return workload.build(case, settings.num_texts)
+
+    measure(build)

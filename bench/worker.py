@@ -30,10 +30,12 @@ class Worker:
 
     Args:
         denormals: ``flush`` or ``keep``, set before its first torch operation.
+        threads: torch's intra-op threads; None leaves torch's choice.
     """
 
-    def __init__(self, denormals: str) -> None:
+    def __init__(self, denormals: str, threads: int | None = None) -> None:
         command = [sys.executable, "-m", "bench.worker", "--denormals", denormals]
+        command += [] if threads is None else ["--threads", str(threads)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -90,23 +92,26 @@ class Remote:
 
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
-    from attnlib.measure import sampling
+    from attnlib.measure import clock, sampling
+    from attnlib.measure.device import open_device
     from bench.workload import build
 
     workload = None
     for line in requests:
-        request = json.loads(line)
         try:
+            request = json.loads(line)
             if "build" in request:
-                workload = build(Case(**request["build"]))
+                case = Case(**request["build"])
+                clock.bind(open_device(case.device))
+                workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check()}
             elif workload is None:
                 answer = {"error": "step before build"}
             else:
                 rounds = range(request["step"])
                 answer = {"seconds": [sampling.timed(workload.step, workload.prepare, workload.clock) for _ in rounds]}
-        except (ValueError, RuntimeError, AssertionError) as error:
-            answer = {"error": str(error)}
+        except (ValueError, TypeError, KeyError, RuntimeError, MemoryError, AssertionError) as error:
+            answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -115,9 +120,13 @@ def main() -> None:
     """Set what must precede the first torch operation, then serve."""
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
     import torch
 
-    torch.set_flush_denormal(parser.parse_args().denormals == "flush")
+    torch.set_flush_denormal(options.denormals == "flush")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     serve(sys.stdin, sys.stdout)
 
 

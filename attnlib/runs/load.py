@@ -95,11 +95,11 @@ def load(path: Path) -> Run:
     if found := problems(data):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(f"{path}: {found[0]}{more}")
-    measured = {row["extra_info"].get("case_id"): row for row in data["benchmarks"]}
+    measured = {row["fullname"]: row for row in data["benchmarks"]}
     cells = []
     for row in data["attnlib"]["cases"]:
         identity = (row["case"], row["case_id"], row["status"], row.get("reason"))
-        hit = measured.get(row["case_id"]) if row["status"] == "ok" else None
+        hit = measured.get(row["test"]) if row["status"] == "ok" else None
         cells.append(Cell(*identity, tuple(hit["stats"]["data"]), hit["extra_info"]) if hit else Cell(*identity))
     return Run(path, data, tuple(cells))
 

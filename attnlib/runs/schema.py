@@ -7,6 +7,7 @@ from typing import Any
 SCHEMA = 1
 STATUSES = ("ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted")
 TOP = ("machine_info", "commit_info", "benchmarks", "datetime", "version")  # what other readers need
+CASE = {"phase", "seq_len", "depth", "pe", "block", "attention", "denormals", "init", "batch_size"}  # what readers use
 READING = {"value", "method", "reason"}
 
 
@@ -26,6 +27,9 @@ def problems(run: Any) -> list[str]:
         found.append("machine_info has no 'attnlib'")
     if not isinstance(run["benchmarks"], list) or not isinstance(ours.get("cases"), list):
         return [*found, "'benchmarks' or 'attnlib.cases' is not a list"]
+    axes = ours.get("axes")
+    if not isinstance(axes, dict) or not all(isinstance(axes.get(name), list) for name in ("pe", "block")):
+        found.append("no attnlib.axes with pe and block")
     found += [text for row in ours["cases"] for text in _case_problems(row)]
     found += [text for row in run["benchmarks"] for text in _benchmark_problems(row)]
     found += [f"{path} is not finite" for path, value in numbers(run) if not math.isfinite(value)]
@@ -45,8 +49,14 @@ def numbers(node: Any, path: str = "run") -> Iterator[tuple[str, float]]:
 
 
 def _case_problems(row: Any) -> list[str]:
-    if not isinstance(row, dict) or not isinstance(row.get("case"), dict) or not isinstance(row.get("case_id"), str):
-        return ["a row of attnlib.cases has no case or case_id"]
+    if (
+        not isinstance(row, dict)
+        or not isinstance(row.get("case"), dict)
+        or not all(isinstance(row.get(key), str) for key in ("case_id", "test"))
+    ):
+        return ["a row of attnlib.cases has no case, case_id or test"]
+    if missing := CASE - set(row["case"]):
+        return [f"{row.get('test')}: case lacks {', '.join(sorted(missing))}"]
     if row.get("status") not in STATUSES:
         return [f"{row.get('test')}: unknown status {row.get('status')!r}"]
     if row["status"] != "ok" and not row.get("reason"):
@@ -64,7 +74,11 @@ def _benchmark_problems(row: Any) -> list[str]:
     data = row["stats"].get("data")
     if not isinstance(data, list) or not data or not all(isinstance(x, (int, float)) for x in data):
         found.append(f"{name}: no raw samples")
+    if not isinstance(info.get("time"), dict) or "interval" not in info["time"]:
+        found.append(f"{name}: no time.interval")
     memory = info.get("memory")
+    if not isinstance(memory, dict) or "allocated_peak" not in memory:
+        found.append(f"{name}: no memory.allocated_peak")
     for key, value in memory.items() if isinstance(memory, dict) else ():
         if not isinstance(value, dict) or set(value) != READING or (value["value"] is None and not value["reason"]):
             found.append(f"{name}: memory.{key} is no reading")
