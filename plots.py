@@ -61,14 +61,21 @@ class Cells:
 def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
     """Seconds of a case, with the lower and upper end of its interval; None where no run has a time."""
     medians = [cell.median for cell in cells if cell.median is not None]
-    if not medians:
+    if len(medians) != 1:
+        return over_runs(medians)
+    info = next(cell.info for cell in cells if cell.median is not None)
+    low, high = (info or {})["time"]["interval"] or (medians[0], medians[0])
+    return medians[0], low, high
+
+
+def over_runs(values: Sequence[float]) -> tuple[float, float, float] | None:
+    """Mean of one value a run with its 95 % t interval; one value alone has none, and no value is None."""
+    if not values:
         return None
-    mean = float(np.mean(medians))
-    if len(medians) == 1:
-        info = next(cell.info for cell in cells if cell.median is not None)
-        low, high = (info or {})["time"]["interval"] or (mean, mean)
-    else:
-        low, high = stats.t.interval(0.95, len(medians) - 1, mean, stats.sem(medians))
+    mean = float(np.mean(values))
+    if len(values) == 1 or np.ptp(values) == 0:
+        return mean, mean, mean
+    low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
     return mean, float(low), float(high)
 
 
@@ -107,6 +114,9 @@ def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()
     )
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
@@ -115,9 +125,14 @@ def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """A row of axes."""
-    figure, axes = plt.subplots(1, count, figsize=(4.6 * count, 3.8), layout="constrained", squeeze=False)
-    return figure, list(axes[0])
+    """Axes in rows of three."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.7 * rows), layout="constrained", squeeze=False)
+    axes = list(grid.flat)
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, axes[:count]
 
 
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:
@@ -217,24 +232,26 @@ def memory(cells: Cells) -> Figure | None:
 
 
 def encoding_cost(cells: Cells) -> Figure | None:
-    """Each encoding's train step over that of ``none``, against sequence length at the middle depth."""
+    """Each encoding's train step over that of ``none`` in the same run, against sequence length at the middle depth."""
     others = [pe for pe in cells.axis("pe", **MAIN) if pe != "none"]
     if not others or "none" not in cells.axis("pe", **MAIN):
         return None
     depth = middle(cells.axis("depth", **MAIN))
-    base = {x: centre(group) for x, group in points_along(cells, "seq_len", pe="none", depth=depth, **MAIN)}
     figure, (panel,) = panels(1)
     panel.axhline(1, color=COLOURS[0], linewidth=0.8)
+    base = dict(points_along(cells, "seq_len", pe="none", depth=depth, **MAIN))
     for pe in others:
-        ratios = [
-            (x, value[0] / reference[0])
-            for x, group in points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN)
-            if (value := centre(group)) and (reference := base.get(x))
-        ]
-        style = {k: v for k, v in cells.style(pe).items() if k != "capsize"}
-        panel.plot(*np.array(ratios).T, **style) if ratios else None
+        points = []
+        for x, group in points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN):
+            pairs = zip(group, base.get(x, []), strict=False)  # both in the order of the runs
+            ratio = over_runs([a.median / b.median for a, b in pairs if a.median and b.median])
+            points += [(x, *ratio)] if ratio else []
+        if points:
+            x, y, low, high = np.array(points).T
+            panel.errorbar(x, y, yerr=[y - low, high - y], **cells.style(pe))
     finish(panel, x="sequence length T [tokens]", y="train step / that of none", title=f"depth = {depth}")
     panel.set_yscale("linear")
+    figure.suptitle("Bars: 95 % interval run to run" if len(cells.runs) > 1 else "One run: no interval", fontsize=10)
     return figure
 
 
@@ -245,6 +262,7 @@ def gradients(cells: Cells) -> Figure | None:
         return None
     places = dict.fromkeys(place for group in groups for place in group[0].info["probe"]["log10"])
     blocks = cells.axis("block", phase="probe")
+    groups.sort(key=lambda group: (blocks.index(group[0].case["block"]), group[0].case["pe"]))
     figure, axes = panels(len(places))
     for panel, place in zip(axes, places, strict=True):
         for group in groups:

@@ -22,8 +22,9 @@ fixed = {"phase": "probe", "device": "cpu", "dtype": "float64", "depth": max(DEP
 
 def rows(settings):
     """Block x encoding; --init chooses the initialisation."""
-    pes = ["learned"] if settings.preset == "smoke" else ["sinusoidal", "learned"]
-    return [{"block": block, "pe": pe} for block in ("plain", "residual", "pre_ln") for pe in pes]
+    smoke = settings.preset == "smoke"
+    blocks = ("plain", "pre_ln") if smoke else ("plain", "residual", "pre_ln")
+    return [{"block": block, "pe": pe} for block in blocks for pe in ("sinusoidal", "learned")[smoke:]]
 
 
 class Probe(Workload):
