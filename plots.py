@@ -17,66 +17,22 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
-from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
+from attnlib.runs.cells import Cells, centre, middle, over_runs, points_along
+from attnlib.runs.load import RESULTS, Cell, load_all, newest
 
 # Okabe and Ito's colours, told apart by colour-blind readers, each with a marker of its own
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999", "#F0E442")
 MARKERS = "osD^vPX*<"
 MIB = 2**20
 Style = dict[str, Any]
+MAIN = {"phase": "train_step", "denormals": "flush"}
 
 
-class Cells:
-    """The cells of several runs of one machine, looked up by case."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-        self.by_id: dict[str, list[Cell]] = {}
-        for run in runs:
-            for cell in run.cells:
-                self.by_id.setdefault(cell.case_id, []).append(cell)
-
-    def where(self, **fields: Any) -> list[list[Cell]]:
-        """Groups of one case's cells, one cell a run, whose case has these fields."""
-        return [
-            cells
-            for cells in self.by_id.values()
-            if all(cells[0].case[name] == value for name, value in fields.items())
-        ]
-
-    def axis(self, name: str, **fields: Any) -> list[Any]:
-        """Values of a field among these cases, sorted, or in registry order where it has one."""
-        values = {cells[0].case[name] for cells in self.where(**fields)}
-        order = self.runs[0].data["attnlib"]["axes"].get(name)
-        return [v for v in order if v in values] if order else sorted(values)
-
-    def style(self, pe: str) -> Style:
-        """Colour and marker of an encoding, by its place in the registry."""
-        place = self.runs[0].data["attnlib"]["axes"]["pe"].index(pe) % len(COLOURS)
-        return {"color": COLOURS[place], "marker": MARKERS[place], "label": pe, "markersize": 5, "capsize": 3}
-
-
-def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
-    """Seconds of a case, with the lower and upper end of its interval; None where no run has a time."""
-    medians = [cell.median for cell in cells if cell.median is not None]
-    if len(medians) != 1:
-        return over_runs(medians)
-    info = next(cell.info for cell in cells if cell.median is not None)
-    low, high = (info or {})["time"]["interval"] or (medians[0], medians[0])
-    return medians[0], low, high
-
-
-def over_runs(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """Mean of one value a run with its 95 % t interval; one value alone has none, and no value is None."""
-    if not values:
-        return None
-    mean = float(np.mean(values))
-    if len(values) == 1 or np.ptp(values) == 0:
-        return mean, mean, mean
-    low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
-    return mean, float(low), float(high)
+def style(cells: Cells, pe: str) -> Style:
+    """Colour and marker of an encoding, by its place in the registry."""
+    place = cells.runs[0].data["attnlib"]["axes"]["pe"].index(pe) % len(COLOURS)
+    return {"color": COLOURS[place], "marker": MARKERS[place], "label": pe, "markersize": 5}
 
 
 def bar_note(cells: Cells) -> str:
@@ -85,33 +41,26 @@ def bar_note(cells: Cells) -> str:
     return "bars: 95 % interval within this run" if n == 1 else f"mean of {n} runs, bars: 95 % interval run to run"
 
 
-def draw(axes: Axes, points: Iterable[tuple[float, list[Cell]]], style: Style, scale: float = 1.0) -> list[str]:
+def draw(axes: Axes, points: Iterable[tuple[float, list[Cell]]], look: Style, scale: float = 1.0) -> list[str]:
     """Draw times against a field; returns a note for every point that has no time."""
     drawn, absent = [], []
     for x, cells in points:
         value = centre(cells)
         if value is None:
-            absent.append(f"{style['label']} at {x:g}: {cells[0].status}")
+            absent.append(f"{look['label']} at {x:g}: {cells[0].status}")
         else:
             drawn.append((x, *(v * scale for v in value)))
     if drawn:
         x, y, low, high = np.array(drawn).T
-        axes.errorbar(x, y, yerr=np.clip([y - low, high - y], 0, None), linewidth=1.2, **style)
+        axes.errorbar(x, y, yerr=np.clip([y - low, high - y], 0, None), linewidth=1.2, capsize=3, **look)
     return absent
 
 
 def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()) -> None:
     """Logarithmic axes with units, a legend and what is absent."""
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=title)
-    ticks = sorted(
-        {
-            float(v)
-            for line in axes.get_lines()
-            if line.get_marker() != "None"
-            for v in np.atleast_1d(line.get_xdata())
-            if v > 0
-        }
-    )
+    marked = [line for line in axes.get_lines() if line.get_marker() != "None"]
+    ticks = sorted({float(x) for line in marked for x in line.get_xdata()})
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
@@ -135,20 +84,6 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, axes[:count]
 
 
-def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:
-    """Cases along one field, sorted."""
-    groups = cells.where(**fields)
-    return sorted(((group[0].case[name], group) for group in groups), key=lambda point: point[0])
-
-
-MAIN = {"phase": "train_step", "denormals": "flush"}
-
-
-def middle(values: Sequence[Any]) -> Any:
-    """The middle of an axis."""
-    return values[len(values) // 2]
-
-
 def against(cells: Cells, name: str, label: str, other: str) -> Figure | None:
     """Time of a train step, and tokens a second, against ``name`` at each value of ``other``."""
     others = cells.axis(other, **MAIN)
@@ -158,7 +93,7 @@ def against(cells: Cells, name: str, label: str, other: str) -> Figure | None:
     for panel, value in zip(axes, others, strict=False):
         absent = []
         for pe in cells.axis("pe", **MAIN):
-            absent += draw(panel, points_along(cells, name, pe=pe, **{other: value}, **MAIN), cells.style(pe), 1e3)
+            absent += draw(panel, points_along(cells, name, pe=pe, **{other: value}, **MAIN), style(cells, pe), 1e3)
         finish(panel, x=label, y="train step [ms]", title=f"{other} = {value}", absent=absent)
     at = middle(others)
     for pe in cells.axis("pe", **MAIN):
@@ -167,8 +102,7 @@ def against(cells: Cells, name: str, label: str, other: str) -> Figure | None:
             for x, group in points_along(cells, name, pe=pe, **{other: at}, **MAIN)
             if (value := centre(group))
         ]
-        style = {k: v for k, v in cells.style(pe).items() if k != "capsize"}
-        axes[-1].plot(*np.array(rates).T, **style) if rates else None
+        axes[-1].plot(*np.array(rates).T, **style(cells, pe)) if rates else None
     finish(axes[-1], x=label, y="tokens / s", title=f"throughput, {other} = {at}")
     figure.suptitle(f"Train step: {bar_note(cells)}", fontsize=10)
     return figure
@@ -224,8 +158,7 @@ def memory(cells: Cells) -> Figure | None:
         for pe in cells.axis("pe", **MAIN):
             points = points_along(cells, name, pe=pe, **{other: middle(values)}, **MAIN)
             known = [(x, group[0].peak / MIB) for x, group in points if group[0].peak is not None]
-            style = {k: v for k, v in cells.style(pe).items() if k != "capsize"}
-            panel.plot(*np.array(known).T, **style) if known else None
+            panel.plot(*np.array(known).T, **style(cells, pe)) if known else None
         finish(panel, x=label, y="peak allocated [MiB]", title=f"{other} = {middle(values)}")
     figure.suptitle("Peak memory of a train step (exact, no interval)", fontsize=10)
     return figure
@@ -248,7 +181,7 @@ def encoding_cost(cells: Cells) -> Figure | None:
             points += [(x, *ratio)] if ratio else []
         if points:
             x, y, low, high = np.array(points).T
-            panel.errorbar(x, y, yerr=[y - low, high - y], **cells.style(pe))
+            panel.errorbar(x, y, yerr=[y - low, high - y], capsize=3, **style(cells, pe))
     finish(panel, x="sequence length T [tokens]", y="train step / that of none", title=f"depth = {depth}")
     panel.set_yscale("linear")
     figure.suptitle("Bars: 95 % interval run to run" if len(cells.runs) > 1 else "One run: no interval", fontsize=10)
@@ -282,9 +215,8 @@ def gradients(cells: Cells) -> Figure | None:
         panel.set(yscale="log", xlabel="depth L [layers]", ylabel="gradient norm", title=place.replace("_", " "))
         panel.grid(alpha=0.3)
     axes[0].legend(fontsize=7, loc="lower left")
-    figure.suptitle(
-        f"Gradients at initialisation, float64, mean of {groups[0][0].info['probe']['seeds']} seeds", fontsize=10
-    )
+    seeds = groups[0][0].info["probe"]["seeds"]
+    figure.suptitle(f"Gradients at initialisation, float64, mean of {seeds} seeds", fontsize=10)
     return figure
 
 
@@ -295,9 +227,9 @@ def denormals(cells: Cells) -> Figure | None:
         return None
     figure, (panel,) = panels(1)
     for index, policy in enumerate(("flush", "keep"), 1):
-        style = {"color": COLOURS[index], "marker": MARKERS[index], "label": policy, "capsize": 3}
+        style = {"color": COLOURS[index], "marker": MARKERS[index], "label": policy}
         draw(panel, points_along(cells, "depth", denormals=policy, **fields), style, 1e3)
-    finish(panel, x="depth L [layers]", y="backward [ms]", title="Vanishing costs time: subnormal numbers")
+    finish(panel, x="depth L [layers]", y="backward [ms]", title="Subnormal numbers flushed to zero and kept")
     return figure
 
 

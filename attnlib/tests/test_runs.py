@@ -11,6 +11,7 @@ import pytest
 
 import plots
 from attnlib.cli import main
+from attnlib.runs.cells import centre
 from attnlib.runs.compare import compare
 from attnlib.runs.load import BadRun, load, newest
 from attnlib.runs.schema import problems
@@ -201,7 +202,7 @@ def test_figures_of_bad_files(write, tmp_path, capsys):
 def test_several_runs_have_run_to_run_intervals(write):
     """Three runs' medians 1, 2, 3 have mean 2 and the t interval with 2 degrees of freedom."""
     runs = [load(write(saved((t,)), f"{t}.json")) for t in (1.0, 2.0, 3.0)]
-    mean, low, high = plots.centre([run.cells[0] for run in runs])
+    mean, low, high = centre([run.cells[0] for run in runs])
 
     assert mean == pytest.approx(2 * 128)
     assert (high - low) / 2 / 128 == pytest.approx(4.302653 / 3**0.5)

@@ -1,19 +1,23 @@
 """The suite as its users run it, in processes of its own."""
 
 import configparser
+import gc
 import json
 import re
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
 from bench import test_gradients
 from bench.cases import PRESETS, Case, Settings, lengths, product, slices, unsupported
 from bench.worker import Worker
+from bench.workload import Workload, build
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--preset", "smoke", "--seq-lens", "8", "--depths", "1", "--pe", "learned"]
@@ -137,6 +141,41 @@ def test_unsupported_cases_have_a_reason():
     """An encoding without a cost of its own is no case; others are."""
     assert unsupported(Case(phase="encoding", pe="none")) == "none adds nothing that could be timed alone"
     assert unsupported(Case()) is None
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "train_step", "encoding", "epoch"])
+def test_workloads_are_freed_at_once(phase):
+    """No reference cycle keeps a model alive until a collection, which would weigh on the next case."""
+    gc.disable()
+    try:
+        work = build(Case(phase=phase, pe="learned", seq_len=8), num_texts=4)
+        work.check()
+        freed = weakref.ref(work.model)
+        del work
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "train_step", "encoding"])
+def test_memory_is_the_same_every_time(phase):
+    """Three fresh workloads weigh the same to the byte."""
+    peaks = []
+    for _ in range(3):
+        work = build(Case(phase=phase, pe="learned", seq_len=16))
+        work.check()
+        peaks.append(work.weigh(Device())["allocated_peak"]["value"])
+
+    assert len(set(peaks)) == 1
+
+
+def test_fused_attention_holds_no_scores():
+    """At T=1024, D=64 the math backend's forward pass needs over five times the fused one's bytes."""
+    fused, written = (Workload(Case(phase="forward", seq_len=1024, attention=name)) for name in ("sdpa", "math"))
+    peaks = [work.weigh(Device())["allocated_peak"]["value"] for work in (fused, written)]
+
+    assert peaks[1] > 5 * peaks[0]
+    assert peaks[1] > 2 * 4 * 1024**2 * 4  # [B, H, T, T] in float32
 
 
 def test_worker_serves_steps_and_reports_errors():
