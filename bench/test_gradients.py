@@ -7,7 +7,6 @@ mean slope against theory, then times one probing pass of the deepest stack.
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
 from attnlib.probes import gradient_by_place
 from attnlib.theory import decay_rate
@@ -52,6 +51,8 @@ def sweep(case):
 
 def rate(log_norms, depths=DEPTHS):
     """Mean slope over seeds in decades a layer, with its 95 % t interval: (slope, low, high)."""
+    from scipy import stats  # half a second that collecting need not pay
+
     slopes = np.polyfit(depths, log_norms.T, 1)[0]
     interval = stats.ttest_1samp(slopes, 0).confidence_interval(0.95)
     return float(slopes.mean()), float(interval.low), float(interval.high)

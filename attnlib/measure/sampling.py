@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special  # scipy.stats would double the start-up time
 
 from attnlib.measure.clock import device_clock
 
@@ -32,6 +31,8 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
 
     It holds for independent samples: rounds of one process are not, so it speaks of this run only.
     """
+    from scipy import special  # a tenth of a second that collecting need not pay
+
     ordered = sorted(samples)
     if len(ordered) < MIN_ROUNDS:
         return None
