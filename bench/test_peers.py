@@ -92,6 +92,7 @@ def interleaved(a, b, pairs):
     return np.array(ratios)
 
 
+@pytest.mark.filterwarnings("default::DeprecationWarning")  # a peer's own are not our failures
 @pytest.mark.parametrize("seq_len", LENGTHS)
 @pytest.mark.parametrize(("d_model", "n_heads"), SIZES)
 @pytest.mark.parametrize("peer", ["MultiheadAttention", "TransformerEncoderLayer", "x-transformers"])
