@@ -115,7 +115,7 @@ class Record:
         inner = base.n_heads * base.head_width
         output_json["attnlib"] = {
             "schema": SCHEMA,
-            "command": [arg.rpartition("/")[2] if i == 0 else arg for i, arg in enumerate(sys.argv)],
+            "command": [without_folders(arg) for arg in sys.argv],
             "preset": self.settings.preset,
             "order_seed": self.settings.order_seed,
             "wall_s": time.perf_counter() - self.started,
@@ -141,6 +141,12 @@ class Record:
         for row in self.rows.values():
             if row["status"] not in ("ok", "unsupported"):
                 terminalreporter.write_line(f"  {row['status']}: {row['test']}: {row['reason']}")
+
+
+def without_folders(argument: str) -> str:
+    """A command-line argument with absolute paths cut to their last part: a saved run tells nobody's folders."""
+    parts = argument.replace("file://", "").split("=")
+    return "=".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
 
 
 def figure(name: str, median: float, interval: list[float] | None, peak: int | None) -> str:

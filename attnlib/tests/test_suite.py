@@ -16,6 +16,7 @@ from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
 from bench import test_gradients
 from bench.cases import PRESETS, Case, Settings, lengths, product, slices, unsupported
+from bench.record import without_folders
 from bench.worker import Worker
 from bench.workload import Workload, build
 
@@ -216,6 +217,21 @@ def test_gradient_assertion_can_fail(mutation, monkeypatch):
     fitted = test_gradients.rate(test_gradients.sweep(case)["first_layer", "norm"], (2, 8, 16))
 
     assert test_gradients.verdict("plain", fitted, -0.3959) is not None
+
+
+@pytest.mark.parametrize(
+    ("argument", "saved"),
+    [
+        ("/home/me/.venv/bin/pytest", "pytest"),
+        ("--benchmark-json=/home/me/run.json", "--benchmark-json=run.json"),
+        ("--benchmark-storage=file:///home/me/runs", "--benchmark-storage=runs"),
+        ("--pe=none,learned", "--pe=none,learned"),
+        ("bench/", "bench/"),
+    ],
+)
+def test_saved_commands_tell_no_folders(argument, saved):
+    """Absolute paths are cut to their last part; everything else is kept."""
+    assert without_folders(argument) == saved
 
 
 def test_tox_passes_device_choices_on():
