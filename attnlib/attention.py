@@ -107,13 +107,17 @@ class MultiHeadSelfAttention(nn.Module):
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         choose("init", init, INITS)(self.qkv, self.out)
 
+    def by_role(self, fused: Tensor) -> dict[str, Tensor]:
+        """Views of the fused projection's weight or bias, or of its gradient, as ``q``, ``k`` and ``v``: HK rows each."""
+        return dict(zip("qkv", fused.chunk(3), strict=True))
+
     def forward(self, x: Tensor, encoding: PositionalEncoding, bias: Tensor | None = None) -> Tensor:
         """Attend within each sequence.
 
         Args:
             x: ``[B, T, D]``.
-            encoding: turns queries and keys.
-            bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key.
+            encoding: turns queries and keys, and may bias the scores of these queries.
+            bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key, also those that a causal mask hides.
 
         Returns:
             ``[B, T, D]``.
@@ -122,6 +126,12 @@ class MultiHeadSelfAttention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3, self.n_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, K]
         q, k = encoding.rotate(q, k)
+        if (own := encoding.query_bias(q)) is not None:
+            if bias is not None:
+                own = own + bias
+            elif self.causal:
+                own = own.masked_fill(causal_mask(T, x.device), -math.inf)
+            bias = own
         heads = self.attend(q, k, v, bias, self.causal)  # [B, H, T, K]
         y: Tensor = self.dropout(self.out(heads.transpose(1, 2).reshape(B, T, -1)))
         return y

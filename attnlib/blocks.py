@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from attnlib.attention import MultiHeadSelfAttention
@@ -24,12 +25,15 @@ class Plain(nn.Module):
         attention: the layer's attention.
         feed_forward: the layer's feed-forward, or None.
         d_model: D, for the norms.
+        depth: L, for blocks that scale with it.
     """
 
-    normed = False  # one LayerNorm a sublayer
+    normed = 0  # LayerNorms a sublayer
     final_norm = False  # one more after the last layer
 
-    def __init__(self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int) -> None:
+    def __init__(
+        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
@@ -58,7 +62,7 @@ class Residual(Plain):
 class PostNorm(Plain):
     """x <- LN(x + F(x)) (arXiv 1706.03762)."""
 
-    normed = True
+    normed = 1
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Add, then normalise."""
@@ -69,7 +73,7 @@ class PostNorm(Plain):
 class PreNorm(Plain):
     """x <- x + F(LN(x)), with one more LN after the last layer (arXiv 2002.04745)."""
 
-    normed = True
+    normed = 1
     final_norm = True
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
@@ -77,9 +81,63 @@ class PreNorm(Plain):
         return x + function(self.norms[index](x))
 
 
+class PeriNorm(Plain):
+    """x <- x + LN(F(LN(x))), with one more LN after the last layer (Peri-LN, arXiv 2502.02732)."""
+
+    normed = 2
+    final_norm = True
+
+    def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
+        """Normalise before and after, then add."""
+        before, after = self.norms[2 * index : 2 * index + 2]
+        return x + after(function(before(x)))
+
+
+class ReZero(Plain):
+    """x <- x + a F(x) with one scalar a a layer, learned from 0: the identity at initialisation (arXiv 2003.04887)."""
+
+    def __init__(
+        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+    ) -> None:
+        super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
+        """Add the sublayer times the gate."""
+        return x + self.gate * function(x)
+
+
+class DeepNorm(Plain):
+    """x <- LN(a x + F(x)), a = (2L)^(1/4); V, out and feed-forward start (8L)^(-1/4) as large (arXiv 2203.00555).
+
+    These are the paper's constants for encoder-only and decoder-only stacks.
+    """
+
+    normed = 1
+
+    def __init__(
+        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+    ) -> None:
+        super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
+        self.skip = (2 * depth) ** 0.25
+        weights = [attention.by_role(attention.qkv.weight)["v"], attention.out.weight]
+        weights += [linear.weight for linear in feed_forward or () if isinstance(linear, nn.Linear)]
+        with torch.no_grad():
+            for weight in weights:
+                weight *= (8 * depth) ** -0.25
+
+    def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
+        """Add the sublayer to the enlarged skip, then normalise."""
+        y: Tensor = self.norms[index](self.skip * x + function(x))
+        return y
+
+
 BLOCKS: dict[str, type[Plain]] = {
     "plain": Plain,
     "residual": Residual,
     "post_ln": PostNorm,
     "pre_ln": PreNorm,
+    "peri_ln": PeriNorm,
+    "rezero": ReZero,
+    "deepnorm": DeepNorm,
 }

@@ -48,8 +48,10 @@ class AttentionStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D]`` to ``[B, T, D]``."""
         bias = self.encoding.bias(x.shape[1])  # once a pass, not once a layer
-        if bias is not None and self.causal:
-            bias = bias.masked_fill(causal_mask(x.shape[1], x.device), -math.inf)
+        if bias is not None:
+            if self.causal:
+                bias = bias.masked_fill(causal_mask(x.shape[1], x.device), -math.inf)
+            bias = bias[None]  # torch's fused kernel on a CPU refuses three dimensions
         for layer in self.layers:
             if self.recompute and self.training:
                 x = checkpoint(layer, x, self.encoding, bias, use_reentrant=False)
@@ -57,6 +59,21 @@ class AttentionStack(nn.Module):
                 x = layer(x, self.encoding, bias)
         y: Tensor = self.norm(x)
         return y
+
+
+def build_encoding(config: StackConfig) -> PositionalEncoding:
+    """Build the encoding that ``config`` names.
+
+    Raises:
+        ValueError: the name is not registered, **or** the encoding refuses the head width.
+    """
+    return choose("pe", config.pe, POSITIONAL)(
+        seq_len=config.seq_len,
+        d_model=config.d_model,
+        n_heads=config.n_heads,
+        head_dim=config.head_width,
+        causal=config.causal,
+    )
 
 
 class SequenceClassifier(nn.Module):
@@ -71,8 +88,7 @@ class SequenceClassifier(nn.Module):
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__()
-        width = {"d_model": config.d_model, "n_heads": config.n_heads, "head_dim": config.head_width}
-        encoding = choose("pe", config.pe, POSITIONAL)(seq_len=config.seq_len, causal=config.causal, **width)
+        encoding = build_encoding(config)
         block = choose("block", config.block, BLOCKS)
         self.pool = choose("pooling", config.pooling, POOLING)
         self.embedding_scale = config.embedding_scale
@@ -80,14 +96,17 @@ class SequenceClassifier(nn.Module):
         layers = [
             block(
                 attention=MultiHeadSelfAttention(
+                    d_model=config.d_model,
+                    n_heads=config.n_heads,
+                    head_dim=config.head_width,
                     attention=config.attention,
                     init=config.init,
                     causal=config.causal,
                     dropout=config.dropout,
-                    **width,
                 ),
                 feed_forward=FeedForward(d_model=config.d_model, mult=config.ffn_mult) if config.ffn_mult else None,
                 d_model=config.d_model,
+                depth=config.depth,
             )
             for _ in range(config.depth)
         ]

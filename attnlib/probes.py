@@ -1,47 +1,156 @@
-"""What a backward pass left behind: gradients as plain numbers, read without changing anything."""
+"""What one forward and one backward pass leave behind: signals and gradients as plain numbers, changing nothing.
+
+``Recorder`` watches the pass that it stands around; the functions read what it cannot see from outside. Everything is a
+scalar, summed in float64 so that deep stacks do not underflow in the reading; no activation is kept.
+"""
 
 from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from attnlib.blocks import Plain
 from attnlib.model import SequenceClassifier
+from attnlib.positional import PositionalEncoding
 
-SUBNORMAL = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of so many bytes
+KINDS = ("zero", "subnormal", "nonfinite")
+Summary = dict[str, Any]
+Roles = dict[str, list[Tensor]]
 
 
-def gradient_summary(parameters: Iterable[torch.nn.Parameter]) -> dict[str, float]:
-    """Summarise the gradients of several parameters as one vector g of n numbers, in float64.
+def wide(x: Tensor) -> Tensor:
+    """``x`` detached, in float64 where the device has it."""
+    return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def rank1_residual(x: Tensor) -> Tensor:
+    """How far the tokens are from being all alike: |x - mean| / |x|, ``[B, T, D]`` to one number, a mean over B.
+
+    |.| is sqrt(|.|_1 |.|_inf), the geometric mean of the largest column and the largest row sum of absolute values
+    (Dong et al., arXiv 2103.03404, whose published code takes the token mean as the rank-1 part).
+    """
+    absolute = torch.stack([x - x.mean(1, keepdim=True), x]).abs()
+    norms = (absolute.sum(2).amax(-1) * absolute.sum(3).amax(-1)).sqrt()  # [2, B]
+    return (norms[0] / norms[1]).mean()
+
+
+def cosine_gap(x: Tensor) -> Tensor:
+    """1 - mean cosine of two different tokens of a sequence: ``[B, T, D]`` to one number, a mean over B; NaN at T = 1.
+
+    From the spread of the unit vectors, T / (T - 1) mean |u_i - mean u|^2: exact where the cosine rounds to 1.
+    """
+    unit = x / x.norm(dim=-1, keepdim=True)
+    spread = (unit - unit.mean(1, keepdim=True)).square().sum(-1).mean()
+    return spread * (x.shape[1] / (x.shape[1] - 1) if x.shape[1] > 1 else float("nan"))
+
+
+def float_kinds(x: Tensor) -> Tensor:
+    """How many numbers of ``x`` are zero, subnormal and not finite: int64 ``[3]``.
+
+    Read from the bits, since arithmetic that flushes subnormal numbers takes them for zeros.
+    """
+    limits = torch.finfo(x.dtype)
+    integers = INTEGERS[x.element_size()]
+    bits = x.detach().contiguous().view(integers) & torch.iinfo(integers).max  # without the sign
+    tiny, infinite = torch.tensor([limits.tiny, float("inf")], dtype=x.dtype).view(integers).tolist()
+    zero = (bits == 0).sum()
+    return torch.stack([zero, (bits < tiny).sum() - zero, (bits >= infinite).sum()])
+
+
+def gradient_summary(gradients: Iterable[Tensor]) -> Summary:
+    """Summarise several gradients as one vector g of n numbers.
 
     Returns:
-        ``norm``: Frobenius norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity;
-        ``zero`` and ``subnormal``: shares of the n numbers that are 0, or smaller than the dtype's least normal.
-
-    Raises:
-        ValueError: there is no parameter, **or** one has no gradient.
+        ``norm``: Frobenius norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity; both null where
+        they are not finite; ``numbers``: n; ``zero``, ``subnormal`` and ``nonfinite``: how many of the n are.
     """
-    gradients: list[Tensor] = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            raise ValueError("a parameter has no gradient: run a backward pass before probing")
-        gradients.append(parameter.grad.detach())
-    if not gradients:
-        raise ValueError("no parameters to probe")
-    tiny = SUBNORMAL[gradients[0].dtype]
-    magnitude = torch.cat([g.flatten() for g in gradients]).double().abs()
-    zero, small = int((magnitude == 0).sum()), int((magnitude < tiny).sum())
+    gradients = list(gradients)
+    flat = torch.cat([wide(g).flatten() for g in gradients]).abs()
+    kinds = torch.stack([float_kinds(g) for g in gradients]).sum(0).tolist()
     return {
-        "norm": float(magnitude.norm()),
-        "mean_abs": float(magnitude.mean()),
-        "zero": zero / magnitude.numel(),
-        "subnormal": (small - zero) / magnitude.numel(),
+        "norm": finite(flat.norm()),
+        "mean_abs": finite(flat.mean()),
+        "numbers": flat.numel(),
+        **dict(zip(KINDS, kinds, strict=True)),
     }
 
 
-def gradient_by_place(model: SequenceClassifier) -> dict[str, dict[str, float]]:
-    """Gradients where the original experiment looked: token embedding, first layer's weights, learned positions.
+def finite(x: Tensor) -> float | None:
+    """A 0-dimensional tensor as a number, or None for NaN and infinity, which JSON cannot hold."""
+    return float(x) if bool(x.isfinite()) else None
 
-    Biases are left out, as the original did: a key bias has gradient 0 because softmax is shift-invariant.
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    """The parameter's gradient.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if parameter.grad is None:
+        raise ValueError("a parameter has no gradient: run a backward pass before probing")
+    return parameter.grad
+
+
+def key_bias_is_idle(encoding: PositionalEncoding) -> bool:
+    """Whether a key bias shifts all scores of a query alike, so that the softmax drops it and its gradient is 0.
+
+    So it is unless keys are turned by their position.
+    """
+    return type(encoding).rotate is PositionalEncoding.rotate
+
+
+def layer_gradients(layer: Plain) -> Roles:
+    """The gradients of a layer by role, the fused projection split.
+
+    Returns:
+        ``q``, ``k``, ``v``, ``out``, where they exist ``feed_forward``, ``norm`` (gains) and ``gate``, and the biases
+        as ``q_bias`` and so on.
+
+    Raises:
+        ValueError: no backward pass has been run.
+    """
+    attention, roles = layer.attention, Roles()
+    for ending, fused, out in (
+        ("", attention.qkv.weight, attention.out.weight),
+        ("_bias", attention.qkv.bias, attention.out.bias),
+    ):
+        parts = attention.by_role(gradient_of(fused)) | {"out": gradient_of(out)}
+        roles |= {role + ending: [gradient] for role, gradient in parts.items()}
+    roles |= module_gradients("feed_forward", layer.feed_forward) | module_gradients("norm", layer.norms)
+    return roles | {name: [gradient_of(parameter)] for name, parameter in layer.named_parameters(recurse=False)}
+
+
+def module_gradients(role: str, module: nn.Module | None) -> Roles:
+    """The gradients of a module's weights as ``role`` and of its biases as ``role_bias``, where it has any."""
+    roles = Roles()
+    for name, parameter in module.named_parameters() if module is not None else ():
+        roles.setdefault(f"{role}_bias" if name.endswith("bias") else role, []).append(gradient_of(parameter))
+    return roles
+
+
+def outer_gradients(model: SequenceClassifier) -> Roles:
+    """The gradients outside the layers: ``token_embedding``, ``positional``, ``norm`` (the last), ``head``, biases apart.
+
+    Raises:
+        ValueError: no backward pass has been run.
+    """
+    positional = [gradient_of(parameter) for parameter in model.stack.encoding.parameters()]
+    return (
+        module_gradients("token_embedding", model.token_embedding)
+        | ({"positional": positional} if positional else {})
+        | module_gradients("norm", model.stack.norm)
+        | module_gradients("head", model.head)
+    )
+
+
+def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
+    """Gradients where the original experiment looked: token embedding, first layer's weights, positional parameters.
+
+    Biases are left out, as the original did.
 
     Returns:
         place to ``gradient_summary``; ``positional`` only where the encoding has parameters, ``first_layer`` only
@@ -50,10 +159,98 @@ def gradient_by_place(model: SequenceClassifier) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: no backward pass has been run.
     """
-    places = {"token_embedding": list(model.token_embedding.parameters())}
+    places = {name: found for name, found in outer_gradients(model).items() if name in ("token_embedding", "positional")}
     if len(model.stack.layers):
-        layer = model.stack.layers[0]
-        places["first_layer"] = [p for name, p in layer.named_parameters() if not name.endswith("bias")]
-    if positional := list(model.stack.encoding.parameters()):
-        places["positional"] = positional
-    return {place: gradient_summary(parameters) for place, parameters in places.items()}
+        first = layer_gradients(model.stack.layers[0])
+        places["first_layer"] = [g for role, found in first.items() if not role.endswith("_bias") for g in found]
+    return {place: gradient_summary(found) for place, found in places.items()}
+
+
+class Recorder:
+    """Watch one forward and one backward pass of a classifier; its outputs and gradients stay the same to the bit.
+
+    ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are gone after the
+    block, whatever happens in it.
+
+    Args:
+        model: what is watched.
+    """
+
+    def __init__(self, model: SequenceClassifier) -> None:
+        self.model = model
+        self.handles: list[RemovableHandle] = []
+        self.signals: dict[int, Tensor] = {}  # layer boundary -> norm, residual, cosine gap
+        self.gradients: dict[int, Summary] = {}  # layer boundary -> its summary
+
+    def __enter__(self) -> "Recorder":
+        stack = self.model.stack
+        self.handles.append(stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
+        for index, layer in enumerate(stack.layers, 1):
+            self.handles.append(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def see(self, index: int, x: Tensor) -> None:
+        """Read the signal at a layer boundary and ask for its gradient; a layer that is recomputed is read once."""
+        if index in self.signals:
+            return
+        signal = wide(x)
+        self.signals[index] = torch.stack([signal.norm(), rank1_residual(signal), cosine_gap(signal)])
+        if x.requires_grad:
+            self.handles.append(x.register_hook(lambda gradient: self.see_gradient(index, gradient)))
+
+    def see_gradient(self, index: int, gradient: Tensor) -> None:
+        """Read the gradient at a layer boundary."""
+        self.gradients[index] = gradient_summary([gradient])
+
+    def report(self) -> Summary:
+        """Everything seen, as numbers that can be saved; null for what is not finite or not defined.
+
+        Returns:
+            ``signals``, lists over the layer boundaries 0 to L: ``norm``, ``residual`` (``rank1_residual``),
+            ``cosine_gap`` (not defined for a single token), and ``gradient`` and ``gradient_mean_abs`` of the loss there;
+            ``layers``, role to lists over the layers of ``norm`` and ``mean_abs``; ``outer``, the same numbers outside
+            the layers; ``counts``, for the gradients of ``parameters`` and of ``activations``: how many ``numbers``, and
+            how many of them ``zero``, ``subnormal`` and ``nonfinite``, leaving out key biases that are 0 by construction.
+
+        Raises:
+            ValueError: no forward **or** no backward pass was seen.
+        """
+        boundaries = range(len(self.model.stack.layers) + 1)
+        if set(self.gradients) != set(boundaries):
+            raise ValueError("run a forward and a backward pass inside the recorder")
+        signals = [[finite(x) for x in column] for column in torch.stack([self.signals[i] for i in boundaries]).T]
+        gradients = [self.gradients[i] for i in boundaries]
+        layers = [by_summary(layer_gradients(layer)) for layer in self.model.stack.layers]
+        outer = by_summary(outer_gradients(self.model))
+        idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
+        counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]
+        return {
+            "signals": {
+                **dict(zip(("norm", "residual", "cosine_gap"), signals, strict=True)),
+                "gradient": [summary["norm"] for summary in gradients],
+                "gradient_mean_abs": [summary["mean_abs"] for summary in gradients],
+            },
+            "layers": {
+                role: {key: [layer[role][key] for layer in layers] for key in ("norm", "mean_abs")}
+                for role in (layers[0] if layers else ())
+            },
+            "outer": {role: {key: summary[key] for key in ("norm", "mean_abs")} for role, summary in outer.items()},
+            "counts": {"parameters": total(counted), "activations": total(gradients)},
+        }
+
+
+def by_summary(roles: Roles) -> dict[str, Summary]:
+    """Every role's ``gradient_summary``."""
+    return {role: gradient_summary(gradients) for role, gradients in roles.items()}
+
+
+def total(summaries: Iterable[Summary]) -> dict[str, int]:
+    """The sums of the counts."""
+    summaries = list(summaries)
+    return {key: sum(summary[key] for summary in summaries) for key in ("numbers", *KINDS)}

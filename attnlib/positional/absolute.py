@@ -1,0 +1,49 @@
+"""Encodings that are added to the embeddings, once: sinusoidal and learned."""
+
+import torch
+from torch import Tensor, nn
+
+from attnlib.positional.base import PositionalEncoding
+
+
+class Sinusoidal(PositionalEncoding):
+    """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i+1) = cos of the same (arXiv 1706.03762, section 3.5).
+
+    No parameters; one ``[T, D]`` table, added once: T D additions a sequence. An odd D leaves out the last cosine.
+
+    Raises:
+        ValueError: the input is longer than ``seq_len``.
+    """
+
+    def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
+        super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
+        # in float64 and on the CPU whatever the model's dtype, so that positions beyond 2**11 stay exact
+        position = torch.arange(seq_len, dtype=torch.float64)[:, None]
+        frequency = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+        table = torch.stack([(position * frequency).sin(), (position * frequency).cos()], dim=-1)
+        table = table.flatten(1)[:, :d_model].to(torch.get_default_dtype())
+        self.register_buffer("table", table, persistent=False)  # [T, D]
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Add the table: ``[B, T, D]``."""
+        self.check_length(x.shape[1])
+        return x + self.get_buffer("table")[: x.shape[1]]
+
+
+class Learned(PositionalEncoding):
+    """A table of ``seq_len`` vectors learned by backpropagation (arXiv 1705.03122): T x D parameters, N(0, 1).
+
+    T D additions a sequence.
+
+    Raises:
+        ValueError: the input is longer than ``seq_len``.
+    """
+
+    def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
+        super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
+        self.table = nn.Embedding(seq_len, d_model)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Add the first T rows of the table: ``[B, T, D]``."""
+        self.check_length(x.shape[1])
+        return x + self.table.weight[: x.shape[1]]

@@ -1,0 +1,69 @@
+"""The interface of every encoding: what to add to embeddings, how to turn q and k, what to add to scores."""
+
+import torch
+from torch import Tensor, nn
+
+
+class PositionalEncoding(nn.Module):
+    """The interface of every encoding, and by itself the encoding ``none``: all answers are "nothing".
+
+    An encoding belongs to the whole stack, so tables and biases are shared by its layers. Subclasses override what
+    they need and set nothing outside ``__init__``: time and memory must not depend on what ran before.
+
+    Args:
+        seq_len: the longest input, T.
+        d_model: width of a token, D.
+        n_heads: H.
+        head_dim: width of a head, K.
+        causal: whether the layers are masked, for encodings that differ then.
+    """
+
+    def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
+        super().__init__()
+        self.seq_len, self.d_model = seq_len, d_model
+        self.n_heads, self.head_dim, self.causal = n_heads, head_dim, causal
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Add positions to token embeddings: ``[B, T, D]`` to ``[B, T, D]``, once, before the first layer."""
+        return x
+
+    def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn queries and keys by their positions: two ``[B, H, T, K]``, in every layer."""
+        return q, k
+
+    def bias(self, seq_len: int) -> Tensor | None:
+        """What is added to the scores before the softmax, ``[H, T, T]``, once a forward pass; None for nothing."""
+        return None
+
+    def query_bias(self, q: Tensor) -> Tensor | None:
+        """What is added to the scores for these queries ``[B, H, T, K]``: ``[B, H, T, T]`` in every layer, or None."""
+        return None
+
+    def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
+        """FLOPs of its own matrix products in one forward pass of a stack; elementwise work is not counted."""
+        return 0
+
+    def check_length(self, seq_len: int) -> None:
+        """Refuse inputs longer than the tables.
+
+        Raises:
+            ValueError: ``seq_len`` exceeds the length that the encoding was built for.
+        """
+        if seq_len > self.seq_len:
+            raise ValueError(f"seq_len={seq_len} exceeds the {type(self).__name__} table of {self.seq_len} positions")
+
+
+def relative_positions(seq_len: int, device: torch.device) -> Tensor:
+    """Key minus query position, j - i: int64 ``[T, T]``."""
+    position = torch.arange(seq_len, device=device)
+    return position - position[:, None]
+
+
+def spread_over_pairs(values: Tensor) -> Tensor:
+    """Lay one value for each of j - i = -(T - 1) .. T - 1 over all pairs: ``[H, 2T - 1]`` to ``[H, T, T]``.
+
+    So that what a bias costs to compute, and to go back through, grows with T and only its copy with T^2.
+    """
+    seq_len = (values.shape[-1] + 1) // 2
+    index = relative_positions(seq_len, values.device) + seq_len - 1
+    return values.index_select(-1, index.flatten()).view(-1, seq_len, seq_len)

@@ -1,0 +1,28 @@
+"""KERPLE: a learned logarithmic penalty on the scores."""
+
+import torch
+from torch import Tensor, nn
+
+from attnlib.positional.base import PositionalEncoding, spread_over_pairs
+
+LEAST = 0.01  # both parameters stay positive, so that the kernel stays conditionally positive definite
+
+
+class Kerple(PositionalEncoding):
+    """-r1_h log(1 + r2_h |i - j|) added to the scores, the logarithmic variant (arXiv 2205.09921, section 4.2).
+
+    2 H parameters, r1 ~ U(0, 2) and r2 ~ U(0, 1), both held at 0.01 or above; H (2T - 1) logarithms and an
+    ``[H, T, T]`` copy a pass, H T^2 additions in every layer. Its gradient keeps training off the fused kernel where that
+    cannot give one.
+    """
+
+    def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
+        super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
+        self.r1 = nn.Parameter(2 * torch.rand(n_heads))
+        self.r2 = nn.Parameter(torch.rand(n_heads))
+
+    def bias(self, seq_len: int) -> Tensor:
+        """-r1_h log(1 + r2_h |i - j|): ``[H, T, T]``."""
+        r1, r2 = (r.clamp(min=LEAST)[:, None] for r in (self.r1, self.r2))
+        distance = torch.arange(1 - seq_len, seq_len, device=r1.device).abs()
+        return spread_over_pairs(-r1 * torch.log1p(r2 * distance))
