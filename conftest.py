@@ -118,9 +118,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Spread a bench module over its ``rows``: scalars, with ids such as seq_len=64-depth=2-pe=none."""
-    if "case" in metafunc.fixturenames and hasattr(metafunc.module, "rows"):
-        rows = metafunc.module.rows(metafunc.config.stash[RUN].settings)
+    """Spread a bench test over its rows (``bench.cases.over``): scalars, with ids such as seq_len=64-depth=2-pe=none."""
+    if hasattr(metafunc.function, "rows"):
+        rows = metafunc.function.rows(metafunc.config.stash[RUN].settings)
         names = list(rows[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
         ids = ["-".join(f"{name}={value}" for name, value in row.items()) for row in rows]
@@ -165,6 +165,20 @@ def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
             reporter.write_line(request.config.stash[RUN].line(text))
 
     return write
+
+
+@pytest.fixture
+def inspect(benchmark: Any, case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Run this test's check of gradients and assert what it found."""
+    from bench.gradients import CHECKS
+    from bench.measure import inspect
+
+    def run() -> None:
+        finding = inspect(benchmark, case, CHECKS[case.phase])
+        assert not finding.problems, "; ".join(finding.problems)
+        announce(f"{request.node.name.removeprefix('test_')}  {finding}")
+
+    return run
 
 
 @pytest.fixture

@@ -49,8 +49,8 @@ def init_torch_mha(qkv: nn.Linear, out: nn.Linear) -> None:
 @torch.no_grad()
 def init_linear(qkv: nn.Linear, out: nn.Linear) -> None:
     """As four ``torch.nn.Linear`` at their defaults: weights and biases uniform in +-1/sqrt(fan_in)."""
-    qkv.reset_parameters()
-    out.reset_parameters()
+    for linear in (qkv, out):
+        nn.Linear.reset_parameters(linear)
 
 
 @torch.no_grad()
@@ -66,6 +66,13 @@ INITS: dict[str, Callable[[nn.Linear, nn.Linear], None]] = {
     "linear": init_linear,
     "unit": init_unit,
 }
+
+
+class Projection(nn.Linear):
+    """A Linear that is drawn once, by the attention's initialisation, and not before."""
+
+    def reset_parameters(self) -> None:
+        """Leave weight and bias as they are."""
 
 
 class MultiHeadSelfAttention(nn.Module):
@@ -102,8 +109,8 @@ class MultiHeadSelfAttention(nn.Module):
         super().__init__()
         self.n_heads, self.head_dim, self.causal = n_heads, head_dim, causal
         self.attend = choose("attention", attention, ATTENTION)
-        self.qkv = nn.Linear(d_model, 3 * n_heads * head_dim)
-        self.out = nn.Linear(n_heads * head_dim, d_model)
+        self.qkv = Projection(d_model, 3 * n_heads * head_dim)
+        self.out = Projection(n_heads * head_dim, d_model)
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         choose("init", init, INITS)(self.qkv, self.out)
 

@@ -5,15 +5,25 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attnlib.attention import MultiHeadSelfAttention
+from attnlib.attention import MultiHeadSelfAttention, init_unit
 from attnlib.positional import PositionalEncoding
 
 
 class FeedForward(nn.Sequential):
-    """Linear(D -> mult * D), ReLU, Linear(mult * D -> D), token by token (arXiv 1706.03762, section 3.3)."""
+    """Linear(D -> mult * D), ReLU, Linear(mult * D -> D), token by token (arXiv 1706.03762, section 3.3).
 
-    def __init__(self, *, d_model: int, mult: int) -> None:
-        super().__init__(nn.Linear(d_model, mult * d_model), nn.ReLU(), nn.Linear(mult * d_model, d_model))
+    Args:
+        d_model: D.
+        mult: hidden width over D.
+        init: ``unit`` draws as ``attnlib.attention.init_unit``; the others keep torch.nn.Linear's defaults, as
+            torch.nn.TransformerEncoderLayer does.
+    """
+
+    def __init__(self, *, d_model: int, mult: int, init: str = "torch_mha") -> None:
+        first, second = nn.Linear(d_model, mult * d_model), nn.Linear(mult * d_model, d_model)
+        super().__init__(first, nn.ReLU(), second)
+        if init == "unit":
+            init_unit(first, second)
 
 
 class Plain(nn.Module):

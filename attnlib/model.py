@@ -104,7 +104,9 @@ class SequenceClassifier(nn.Module):
                     causal=config.causal,
                     dropout=config.dropout,
                 ),
-                feed_forward=FeedForward(d_model=config.d_model, mult=config.ffn_mult) if config.ffn_mult else None,
+                feed_forward=FeedForward(d_model=config.d_model, mult=config.ffn_mult, init=config.init)
+                if config.ffn_mult
+                else None,
                 d_model=config.d_model,
                 depth=config.depth,
             )

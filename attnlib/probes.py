@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from attnlib.blocks import Plain
 from attnlib.model import SequenceClassifier
-from attnlib.positional import PositionalEncoding
+from attnlib.theory import key_bias_is_idle
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of so many bytes
 KINDS = ("zero", "subnormal", "nonfinite")
@@ -93,14 +93,6 @@ def gradient_of(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
         raise ValueError("a parameter has no gradient: run a backward pass before probing")
     return parameter.grad
-
-
-def key_bias_is_idle(encoding: PositionalEncoding) -> bool:
-    """Whether a key bias shifts all scores of a query alike, so that the softmax drops it and its gradient is 0.
-
-    So it is unless keys are turned by their position.
-    """
-    return type(encoding).rotate is PositionalEncoding.rotate
 
 
 def layer_gradients(layer: Plain) -> Roles:
@@ -208,31 +200,44 @@ class Recorder:
         """Read the gradient at a layer boundary."""
         self.gradients[index] = gradient_summary([gradient])
 
+    def signals_seen(self) -> Summary:
+        """What the forward pass alone shows at the layer boundaries 0 to L, null where not defined.
+
+        Returns:
+            lists of ``norm``, ``residual`` (``rank1_residual``) and ``cosine_gap`` (not defined for a single token).
+
+        Raises:
+            ValueError: no forward pass was seen.
+        """
+        if len(self.signals) != len(self.model.stack.layers) + 1:
+            raise ValueError("run a forward pass inside the recorder")
+        columns = torch.stack([self.signals[index] for index in sorted(self.signals)]).T
+        lists = [[finite(x) for x in column] for column in columns]
+        return dict(zip(("norm", "residual", "cosine_gap"), lists, strict=True))
+
     def report(self) -> Summary:
         """Everything seen, as numbers that can be saved; null for what is not finite or not defined.
 
         Returns:
-            ``signals``, lists over the layer boundaries 0 to L: ``norm``, ``residual`` (``rank1_residual``),
-            ``cosine_gap`` (not defined for a single token), and ``gradient`` and ``gradient_mean_abs`` of the loss there;
-            ``layers``, role to lists over the layers of ``norm`` and ``mean_abs``; ``outer``, the same numbers outside
-            the layers; ``counts``, for the gradients of ``parameters`` and of ``activations``: how many ``numbers``, and
+            ``signals``: ``signals_seen``, and ``gradient`` and ``gradient_mean_abs`` of the loss at the same places;
+            ``layers``: role to lists over the layers of ``norm`` and ``mean_abs``; ``outer``: the same numbers outside
+            the layers; ``counts``: for the gradients of ``parameters`` and of ``activations``, how many ``numbers``, and
             how many of them ``zero``, ``subnormal`` and ``nonfinite``, leaving out key biases that are 0 by construction.
 
         Raises:
             ValueError: no forward **or** no backward pass was seen.
         """
-        boundaries = range(len(self.model.stack.layers) + 1)
-        if set(self.gradients) != set(boundaries):
-            raise ValueError("run a forward and a backward pass inside the recorder")
-        signals = [[finite(x) for x in column] for column in torch.stack([self.signals[i] for i in boundaries]).T]
-        gradients = [self.gradients[i] for i in boundaries]
+        signals = self.signals_seen()
+        if len(self.gradients) != len(self.signals):
+            raise ValueError("run a backward pass inside the recorder")
+        gradients = [self.gradients[index] for index in sorted(self.gradients)]
         layers = [by_summary(layer_gradients(layer)) for layer in self.model.stack.layers]
         outer = by_summary(outer_gradients(self.model))
         idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
         counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]
         return {
-            "signals": {
-                **dict(zip(("norm", "residual", "cosine_gap"), signals, strict=True)),
+            "signals": signals
+            | {
                 "gradient": [summary["norm"] for summary in gradients],
                 "gradient_mean_abs": [summary["mean_abs"] for summary in gradients],
             },

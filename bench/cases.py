@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -13,7 +13,8 @@ from attnlib.config import StackConfig, choose
 from attnlib.measure.device import open_device
 from attnlib.positional import POSITIONAL
 
-PHASES = ("forward", "backward", "train_step", "encoding", "probe", "epoch")
+PROBES = ("rate", "profile", "collapse", "control", "flush")  # checks of bench.gradients: read, not timed
+PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -227,6 +228,22 @@ def _encodings(text: str) -> tuple[str, ...]:
 
 
 Rows = list[dict[str, Any]]
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def over(rows: Callable[[Settings], Rows], **fixed: Any) -> Callable[[Test], Test]:
+    """Spread a test over cases.
+
+    Args:
+        rows: from a run's settings to the fields that vary, a case a row, all with the same keys.
+        fixed: fields that all its cases share.
+    """
+
+    def mark(test: Test) -> Test:
+        test.__dict__.update(rows=rows, fixed=fixed)
+        return test
+
+    return mark
 
 
 def product(settings: Settings) -> Rows:

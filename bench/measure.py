@@ -1,5 +1,6 @@
 """One case, measured: gate, warm-up and pilot, timed rounds, then memory; all of it into ``extra_info``."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from attnlib.measure.memory import Readings
 from attnlib.measure.noise import Disturbance
 from attnlib.runs.schema import SCHEMA
 from bench.cases import Case, Settings
+from bench.claims import Finding
 from bench.workload import Step
 
 
@@ -96,3 +98,18 @@ def measure(benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: S
     }
     benchmark.extra_info.update(info)  # all or nothing
     return first + plan.warmup_s + plan.iterations * (sum(plan.pilot_s) + sum(samples))
+
+
+def inspect(benchmark: BenchmarkFixture, case: Case, check: Callable[[Case], Finding]) -> Finding:
+    """Run a check of gradients, its one round timed, and save what it found in ``benchmark.extra_info``."""
+    finding: Finding = benchmark.pedantic(check, args=(case,))
+    benchmark.extra_info.update(
+        identity(case)
+        | {
+            "time": {"interval": None, "interval_reason": "one round: the check itself"},
+            "memory": {"allocated_peak": reading(None, "allocator", "a check is not weighed")},
+            "cost": predicted(case),
+            "probe": finding.as_json(),
+        }
+    )
+    return finding

@@ -17,7 +17,7 @@ from attnlib.positional import POSITIONAL
 from attnlib.runs.schema import SCHEMA
 from attnlib.runs.text import duration, seconds, size
 from attnlib.theory import decay_rate
-from bench.cases import Case, Settings
+from bench.cases import PROBES, Case, Settings
 from bench.measure import identity
 
 BENCH = Path(__file__).parent
@@ -39,10 +39,10 @@ class Record:
         self.timed_s = self.spent_s = 0.0
 
     def case_of(self, item: pytest.Item) -> Case | None:
-        """The case of a bench item, from its module's ``fixed`` fields and its parameters; None for other tests."""
-        if not isinstance(item, pytest.Function) or "case" not in item.fixturenames or not hasattr(item.module, "rows"):
+        """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
+        if not isinstance(item, pytest.Function) or not hasattr(item.function, "rows"):
             return None
-        return self.settings.case(**(item.module.fixed | item.callspec.params))
+        return self.settings.case(**(item.function.fixed | item.callspec.params))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -50,7 +50,7 @@ class Record:
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
         random.Random(self.settings.order_seed).shuffle(timed)
-        timed.sort(key=lambda item: cases[item].phase == "probe")  # times first: no sweep between them
+        timed.sort(key=lambda item: cases[item].phase in PROBES)  # times first: no check between them
         items[:] = timed + [item for item in items if item not in cases]
         for item in items:
             if item.path.parent == BENCH and not any(item.iter_markers("benchmark")):
@@ -86,7 +86,7 @@ class Record:
         noted: dict[str, Any] = dict(report.user_properties)
         if report.passed:
             row.update(status="ok", reason=None)
-            if row["case"]["phase"] != "probe":  # its sweep is the work, not its timing
+            if row["case"]["phase"] not in PROBES:
                 self.spent_s += report.duration
                 self.timed_s += noted.get("timed_s", 0.0)
         elif report.skipped:

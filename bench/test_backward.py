@@ -1,11 +1,9 @@
 """Backward pass, forward excluded and a fresh graph each round, over the two slices through the middle of the grid."""
 
-from bench.cases import slices as rows
-
-__all__ = ["rows"]
-fixed = {"phase": "backward"}
+from bench.cases import slices, over
 
 
+@over(slices, phase="backward")
 def test_backward(measure):
     """Times and weighs one backward pass; the memory is that of forward and backward together."""
     measure()

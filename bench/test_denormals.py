@@ -6,9 +6,10 @@ the cases run in two child processes.
 
 import pytest
 
+from bench.cases import over
 from bench.worker import Remote, Worker, child_clock
 
-fixed = {"phase": "backward", "init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
+FIXED = {"init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
 
 
@@ -26,6 +27,7 @@ def _workers(settings):
         worker.close()
 
 
+@over(rows, phase="backward", **FIXED)
 def test_denormals(measure, workers):
     """Times one backward pass in a child process."""
     measure(lambda case: Remote(case, workers[case.denormals]))

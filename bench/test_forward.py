@@ -1,11 +1,9 @@
 """Forward pass without gradients, over the two slices through the middle of the grid."""
 
-from bench.cases import slices as rows
-
-__all__ = ["rows"]
-fixed = {"phase": "forward"}
+from bench.cases import slices, over
 
 
+@over(slices, phase="forward")
 def test_forward(measure):
     """Times and weighs one forward pass."""
     measure()

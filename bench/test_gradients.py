@@ -1,91 +1,101 @@
-"""Do gradients survive depth? Plain stacks decay at the closed-form rate; residual and pre-LN stacks do not.
+"""Do gradients survive depth? Seeded stacks in float64, fitted and held against closed forms, one check a question.
 
-Each test fits log10 |gradient| against depth for every seed (float64, fixed seeds) and holds the 95 % t interval of the
-mean slope against theory, then times one probing pass of the deepest stack.
+A row is one check of one kind of stack: its claims are intervals over fixed seeds that must lie within a band around
+theory (``bench/claims.py``). Its one timed round is the check itself, and its readings are saved under ``extra_info.probe``.
 """
 
-from dataclasses import replace
+from attnlib.attention import INITS
+from bench.cases import over
+from bench.gradients import CONTROL_DEPTHS, CONTROLS
 
-import numpy as np
-
-from attnlib.probes import gradient_by_place
-from attnlib.theory import decay_rate
-from bench.workload import Workload
-
-DEPTHS = (2, 4, 8, 16, 32, 64)
-SEEDS = range(8)
-BAND = 0.05  # of the plain rate: what counts as the same rate, and as no decay
-WIDTHS = {"seq_len": 32, "d_model": 64, "n_heads": 4, "head_dim": None, "batch_size": 4}
-fixed = {"phase": "probe", "device": "cpu", "dtype": "float64", "depth": max(DEPTHS), "dropout": 0.0, **WIDTHS}
-
-
-def rows(settings):
-    """Block x encoding; --init chooses the initialisation."""
-    smoke = settings.preset == "smoke"
-    blocks = ("plain", "pre_ln") if smoke else ("plain", "residual", "pre_ln")
-    return [{"block": block, "pe": pe} for block in blocks for pe in ("sinusoidal", "learned")[smoke:]]
+FIXED = {"device": "cpu", "dtype": "float64", "dropout": 0.0, "seq_len": 16, "n_heads": 4, "batch_size": 2}
+FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa"}
+REFERENCE = {"d_model": 64, "head_dim": 16, "depth": 64}
+WIDTHS = (  # H K is D or four times D
+    REFERENCE,
+    {"d_model": 64, "head_dim": 64, "depth": 32},
+    {"d_model": 128, "head_dim": 32, "depth": 32},
+    {"d_model": 128, "head_dim": 128, "depth": 16},
+    {"d_model": 256, "head_dim": 64, "depth": 16},
+    {"d_model": 256, "head_dim": 256, "depth": 8},
+)
 
 
-class Probe(Workload):
-    """One forward and backward pass and the reading of its gradients."""
-
-    def probe(self):
-        """Read the gradients by place."""
-        self.build_graph()
-        self.backward()
-        self.places = gradient_by_place(self.model)
-
-
-def sweep(case):
-    """log10 of each place's gradient norm and mean absolute gradient: ``[seeds, depths]``."""
-    readings = {}
-    for seed in SEEDS:
-        for depth in DEPTHS:
-            probe = Probe(replace(case, depth=depth), seed)
-            probe.probe()
-            for place, summary in probe.places.items():
-                for quantity in ("norm", "mean_abs"):
-                    readings.setdefault((place, quantity), []).append(summary[quantity])
-    return {key: np.log10(values).reshape(len(SEEDS), len(DEPTHS)) for key, values in readings.items()}
+def rate_rows(settings):
+    """Every encoding at every width, each with one initialisation in turn, and with all of them at the reference width."""
+    if settings.preset == "smoke":
+        return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pes[1:4:2] or settings.pes]
+    inits = list(INITS)
+    return [
+        {"pe": pe, "init": init} | width
+        for w, width in enumerate(WIDTHS)
+        for p, pe in enumerate(settings.pes)
+        for init in (inits if width is REFERENCE else [inits[(w + p) % len(inits)]])
+    ]
 
 
-def rate(log_norms, depths=DEPTHS):
-    """Mean slope over seeds in decades a layer, with its 95 % t interval: (slope, low, high)."""
-    from scipy import stats  # half a second that collecting need not pay
-
-    slopes = np.polyfit(depths, log_norms.T, 1)[0]
-    interval = stats.ttest_1samp(slopes, 0).confidence_interval(0.95)
-    return float(slopes.mean()), float(interval.low), float(interval.high)
-
-
-def verdict(block, fitted, theory):
-    """What is wrong with a fitted (slope, low, high), or None: equivalence for plain, no decay for controls."""
-    _, low, high = fitted
-    margin = BAND * abs(theory)
-    if block == "plain" and not theory - margin < low <= high < theory + margin:
-        return f"[{low:.4f}, {high:.4f}] decades a layer is not within {BAND:.0%} of {theory:.4f}"
-    if block != "plain" and low < -margin:
-        return f"decays: [{low:.4f}, {high:.4f}] decades a layer reaches below {-margin:.4f}"
-    return None
+def profile_rows(settings):
+    """Unit gain for every encoding; the others for one encoding of each kind."""
+    kinds = [pe for pe in settings.pes if pe in ("none", "learned", "rotary", "t5")]
+    if settings.preset == "smoke":
+        return [{"pe": pe, "init": "torch_mha"} for pe in kinds[:1] or settings.pes[:1]]
+    return [{"pe": pe, "init": "unit"} for pe in settings.pes] + [
+        {"pe": pe, "init": init} for init in ("torch_mha", "linear") for pe in kinds
+    ]
 
 
-def test_gradients(measure, case, benchmark):
-    """Fits the decay of every place, asserts it, saves the readings and times one probing pass."""
-    theory = decay_rate(case.init, d_model=case.d_model, inner=case.n_heads * case.head_width)
-    readings = sweep(case)
-    fitted = {place: rate(values) for (place, quantity), values in readings.items() if quantity == "norm"}
-    benchmark.extra_info["probe"] = {
-        "depths": list(DEPTHS),
-        "seeds": len(SEEDS),
-        "log10": {
-            place: {
-                quantity: [float(x) for x in readings[place, quantity].mean(0)] for quantity in ("norm", "mean_abs")
-            }
-            for place in fitted
-        },
-        "rate": {place: dict(zip(("slope", "low", "high"), values, strict=True)) for place, values in fitted.items()},
-        "theory": theory if case.block == "plain" else None,
-    }
-    wrong = [f"{place}: {text}" for place in fitted if (text := verdict(case.block, fitted[place], theory))]
-    assert not wrong, f"{case.block} {case.pe}: {'; '.join(wrong)}"
-    measure(Probe)
+def collapse_rows(settings):
+    """Every encoding without a mask, one of each kind with one, and three ways to skip."""
+    plain = [{"block": "plain", "init": "unit", "pe": pe, "causal": False, "depth": 24} for pe in settings.pes]
+    if settings.preset == "smoke":
+        return plain[::5]
+    masked = [pe for pe in settings.pes if pe in ("none", "rotary", "alibi", "t5")]
+    return [
+        *plain,
+        *({"block": "plain", "init": "unit", "pe": pe, "causal": True, "depth": 36} for pe in masked),
+        {"block": "residual", "init": "torch_mha", "pe": "none", "causal": False, "depth": 64},
+        {"block": "post_ln", "init": "unit", "pe": "none", "causal": False, "depth": 24},
+        {"block": "pre_ln", "init": "unit", "pe": "none", "causal": False, "depth": 24},
+    ]
+
+
+def control_rows(settings):
+    """Every block made against vanishing; without a norm the unit gain explodes, so the residual has torch's own."""
+    blocks = ["pre_ln"] if settings.preset == "smoke" else list(CONTROLS)
+    return [{"block": block, "init": "torch_mha" if block == "residual" else "unit"} for block in blocks]
+
+
+def flush_rows(settings):
+    """The two initialisations that vanish."""
+    rows = [{"init": "linear", "depth": 112}, {"init": "torch_mha", "depth": 128}]
+    return rows[:1] if settings.preset == "smoke" else rows
+
+
+@over(rate_rows, phase="rate", **FIXED)
+def test_rate(inspect):
+    """First layer and embeddings die with depth at the closed-form rate, whatever the encoding."""
+    inspect()
+
+
+@over(profile_rows, phase="profile", **FIXED | {"d_model": 128, "batch_size": 1, "depth": 40})
+def test_profile(inspect):
+    """Inside one network: activations die toward the input, Q and K toward the output, V and out not at all."""
+    inspect()
+
+
+@over(collapse_rows, phase="collapse", **FIXED)
+def test_collapse(inspect):
+    """Tokens become alike cubically where only the input knows positions, geometrically otherwise."""
+    inspect()
+
+
+@over(control_rows, phase="control", pe="none", depth=max(CONTROL_DEPTHS), ffn_mult=1, n_classes=16, **FIXED | {"n_heads": 1, "batch_size": 4})
+def test_control(inspect):
+    """Blocks made against vanishing do what their papers say at initialisation."""
+    inspect()
+
+
+@over(flush_rows, phase="flush", pe="none", **FIXED)
+def test_flush(inspect):
+    """Lower precisions read zero from the depth that rate and format predict."""
+    inspect()

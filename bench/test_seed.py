@@ -2,8 +2,7 @@
 
 from attnlib.probes import gradient_by_place
 from bench import workload
-
-fixed = {"phase": "epoch"}
+from bench.cases import over
 
 
 def rows(settings):
@@ -13,6 +12,7 @@ def rows(settings):
     return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
 
 
+@over(rows, phase="epoch")
 def test_seed(measure, benchmark, settings):
     """Reads the gradients of a first batch where the original read them, then times an epoch of a fresh model."""
 

@@ -1,11 +1,9 @@
 """Training step (zero_grad, forward, loss, backward, SGD) over sequence length x depth x encoding."""
 
-from bench.cases import product as rows
-
-__all__ = ["rows"]
-fixed = {"phase": "train_step"}
+from bench.cases import product, over
 
 
+@over(product, phase="train_step")
 def test_train_step(measure):
     """Times and weighs one training step."""
     measure()

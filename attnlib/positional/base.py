@@ -43,6 +43,10 @@ class PositionalEncoding(nn.Module):
         """FLOPs of its own matrix products in one forward pass of a stack; elementwise work is not counted."""
         return 0
 
+    def overrides(self, *methods: str) -> bool:
+        """Whether this encoding's class has one of these methods of its own: how it acts, without running it."""
+        return any(getattr(type(self), name) is not getattr(PositionalEncoding, name) for name in methods)
+
     def check_length(self, seq_len: int) -> None:
         """Refuse inputs longer than the tables.
 
