@@ -108,17 +108,21 @@ def check_writable(folder: Path) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect the original experiment for ``--preset seed`` only, and then alone; peers when named."""
+    """Collect the original experiment for ``--preset seed`` only, and then alone; peers and ratios when named."""
     if collection_path.parent.name != "bench" or not collection_path.name.startswith("test_"):
         return None
     if any(Path(arg.partition("::")[0]).name == collection_path.name for arg in config.args):
         return None
     seed = config.stash[RUN].settings.preset == "seed"
-    return collection_path.name == "test_peers.py" or seed != (collection_path.name == "test_seed.py") or None
+    return (
+        collection_path.name in ("test_peers.py", "test_ratios.py")
+        or seed != (collection_path.name == "test_seed.py")
+        or None
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Spread a bench test over its rows (``bench.cases.over``): scalars, with ids such as seq_len=64-depth=2-pe=none."""
+    """Spread a bench test over its rows (``bench.cases.over``): scalars, ids such as seq_len=64-depth=2-pe=none."""
     if hasattr(metafunc.function, "rows"):
         rows = metafunc.function.rows(metafunc.config.stash[RUN].settings)
         names = list(rows[0])
@@ -165,6 +169,21 @@ def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
             reporter.write_line(request.config.stash[RUN].line(text))
 
     return write
+
+
+@pytest.fixture
+def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None]:
+    """Time a step over another, rounds interleaved; save the ratio and show it."""
+    from attnlib.measure.sampling import MIN_ROUNDS
+    from bench.ratios import ratio
+
+    def run(title: str, a: Callable[[], None], b: Callable[[], None]) -> None:
+        mean, low, high, pairs = ratio(a, b)
+        benchmark.extra_info["ratio"] = {"of": title, "mean": mean, "low": low, "high": high, "pairs": pairs}
+        benchmark.pedantic(a, rounds=MIN_ROUNDS)
+        announce(f"{title} {mean:.3f} [{low:.3f}, {high:.3f}]")
+
+    return run
 
 
 @pytest.fixture
@@ -215,8 +234,6 @@ def measure(
             leave("oom", exhausted)
         if benchmark.stats is not None:
             request.node.user_properties.append(("timed_s", spent))
-            info = benchmark.extra_info
-            peak = info["memory"]["allocated_peak"]["value"]
-            announce(figure(name, benchmark.stats.stats.median, info["time"]["interval"], peak))
+            announce(figure(name, benchmark.stats.stats.median, benchmark.extra_info))
 
     return run

@@ -115,7 +115,7 @@ class MultiHeadSelfAttention(nn.Module):
         choose("init", init, INITS)(self.qkv, self.out)
 
     def by_role(self, fused: Tensor) -> dict[str, Tensor]:
-        """Views of the fused projection's weight or bias, or of its gradient, as ``q``, ``k`` and ``v``: HK rows each."""
+        """Views of the fused projection's weight or bias, or of a gradient, as ``q``, ``k`` and ``v``: HK rows each."""
         return dict(zip("qkv", fused.chunk(3), strict=True))
 
     def forward(self, x: Tensor, encoding: PositionalEncoding, bias: Tensor | None = None) -> Tensor:
@@ -124,7 +124,7 @@ class MultiHeadSelfAttention(nn.Module):
         Args:
             x: ``[B, T, D]``.
             encoding: turns queries and keys, and may bias the scores of these queries.
-            bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key, also those that a causal mask hides.
+            bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key. With ``causal`` it has the mask.
 
         Returns:
             ``[B, T, D]``.

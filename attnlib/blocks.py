@@ -100,7 +100,8 @@ class PeriNorm(Plain):
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Normalise before and after, then add."""
         before, after = self.norms[2 * index : 2 * index + 2]
-        return x + after(function(before(x)))
+        y: Tensor = x + after(function(before(x)))
+        return y
 
 
 class ReZero(Plain):

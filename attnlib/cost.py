@@ -16,7 +16,8 @@ def forward_flops(config: StackConfig, batch_size: int) -> int:
     """FLOPs of the matrix products of one forward pass (a multiply and an add are two).
 
     A token costs 8 D HK in projections, 4 T HK in attention and 4 f D^2 in a feed-forward of width f D, in each
-    layer; the head costs 2 D C a sequence, and an encoding what its ``flops`` says. A causal mask is counted as if it saved nothing, as the math backend does.
+    layer; the head costs 2 D C a sequence, and an encoding what its ``flops`` says. A causal mask is counted as if it
+    saved nothing, as the math backend does.
     """
     D, T, inner = config.d_model, config.seq_len, config.n_heads * config.head_width
     layer = T * (8 * D * inner + 4 * T * inner + 4 * config.ffn_mult * D**2)

@@ -34,8 +34,8 @@ def rank1_residual(x: Tensor) -> Tensor:
     (Dong et al., arXiv 2103.03404, whose published code takes the token mean as the rank-1 part).
     """
     absolute = torch.stack([x - x.mean(1, keepdim=True), x]).abs()
-    norms = (absolute.sum(2).amax(-1) * absolute.sum(3).amax(-1)).sqrt()  # [2, B]
-    return (norms[0] / norms[1]).mean()
+    residual, whole = absolute.sum(2).amax(-1).sqrt() * absolute.sum(3).amax(-1).sqrt()  # each [B]
+    return torch.mean(residual / whole)
 
 
 def cosine_gap(x: Tensor) -> Tensor:
@@ -65,8 +65,8 @@ def gradient_summary(gradients: Iterable[Tensor]) -> Summary:
     """Summarise several gradients as one vector g of n numbers.
 
     Returns:
-        ``norm``: Frobenius norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity; both null where
-        they are not finite; ``numbers``: n; ``zero``, ``subnormal`` and ``nonfinite``: how many of the n are.
+        ``norm``: Frobenius norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity; both null
+        where they are not finite; ``numbers``: n; ``zero``, ``subnormal``, ``nonfinite``: how many of the n are.
     """
     gradients = list(gradients)
     flat = torch.cat([wide(g).flatten() for g in gradients]).abs()
@@ -93,6 +93,11 @@ def gradient_of(parameter: Tensor) -> Tensor:
     if parameter.grad is None:
         raise ValueError("a parameter has no gradient: run a backward pass before probing")
     return parameter.grad
+
+
+def layers_of(model: SequenceClassifier) -> list[Plain]:
+    """The layers, first to last."""
+    return [layer for layer in model.stack.layers if isinstance(layer, Plain)]
 
 
 def layer_gradients(layer: Plain) -> Roles:
@@ -125,7 +130,7 @@ def module_gradients(role: str, module: nn.Module | None) -> Roles:
 
 
 def outer_gradients(model: SequenceClassifier) -> Roles:
-    """The gradients outside the layers: ``token_embedding``, ``positional``, ``norm`` (the last), ``head``, biases apart.
+    """The gradients outside the layers: ``token_embedding``, ``positional``, the last ``norm``, ``head``; biases apart.
 
     Raises:
         ValueError: no backward pass has been run.
@@ -151,9 +156,11 @@ def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
     Raises:
         ValueError: no backward pass has been run.
     """
-    places = {name: found for name, found in outer_gradients(model).items() if name in ("token_embedding", "positional")}
+    places = {
+        name: found for name, found in outer_gradients(model).items() if name in ("token_embedding", "positional")
+    }
     if len(model.stack.layers):
-        first = layer_gradients(model.stack.layers[0])
+        first = layer_gradients(layers_of(model)[0])
         places["first_layer"] = [g for role, found in first.items() if not role.endswith("_bias") for g in found]
     return {place: gradient_summary(found) for place, found in places.items()}
 
@@ -161,8 +168,8 @@ def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
 class Recorder:
     """Watch one forward and one backward pass of a classifier; its outputs and gradients stay the same to the bit.
 
-    ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are gone after the
-    block, whatever happens in it.
+    ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are gone after
+    the block, whatever happens in it.
 
     Args:
         model: what is watched.
@@ -177,7 +184,7 @@ class Recorder:
     def __enter__(self) -> "Recorder":
         stack = self.model.stack
         self.handles.append(stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
-        for index, layer in enumerate(stack.layers, 1):
+        for index, layer in enumerate(layers_of(self.model), 1):
             self.handles.append(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))
         return self
 
@@ -221,8 +228,8 @@ class Recorder:
         Returns:
             ``signals``: ``signals_seen``, and ``gradient`` and ``gradient_mean_abs`` of the loss at the same places;
             ``layers``: role to lists over the layers of ``norm`` and ``mean_abs``; ``outer``: the same numbers outside
-            the layers; ``counts``: for the gradients of ``parameters`` and of ``activations``, how many ``numbers``, and
-            how many of them ``zero``, ``subnormal`` and ``nonfinite``, leaving out key biases that are 0 by construction.
+            the layers; ``counts``: for the gradients of ``parameters`` and of ``activations``, how many ``numbers``,
+            and how many are ``zero``, ``subnormal`` and ``nonfinite``, without key biases that are 0 by construction.
 
         Raises:
             ValueError: no forward **or** no backward pass was seen.
@@ -231,7 +238,7 @@ class Recorder:
         if len(self.gradients) != len(self.signals):
             raise ValueError("run a backward pass inside the recorder")
         gradients = [self.gradients[index] for index in sorted(self.gradients)]
-        layers = [by_summary(layer_gradients(layer)) for layer in self.model.stack.layers]
+        layers = [by_summary(layer_gradients(layer)) for layer in layers_of(self.model)]
         outer = by_summary(outer_gradients(self.model))
         idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
         counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]

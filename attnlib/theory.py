@@ -1,7 +1,7 @@
 """Closed forms that the probes are held against. No measurement in here.
 
-A plain layer maps tokens to A x W_V W_O, with row-stochastic A and random W. Once the tokens are alike (collapsed), A acts
-on what little they differ by, and both the signal and its gradient see random matrices only.
+A plain layer maps tokens to A x W_V W_O, with row-stochastic A and random W. Once the tokens are alike (collapsed), A
+acts on what little they differ by, and both the signal and its gradient see random matrices only.
 """
 
 import math
@@ -93,8 +93,8 @@ def position_contraction(encoding: PositionalEncoding, seq_len: int) -> float | 
     """Factor a plain layer by which r shrinks, from the attention that positions alone give; None if content decides.
 
     Tokens 1 c + d, with every row of d small, become 1 c' + sum_h A_h d W_h with A_h = softmax(bias_h) and independent
-    W_h; modulo 1, the second moment of d evolves by the mean over h of (P A_h P) x (P A_h P), P = I - 1 1^T / T. The factor is
-    the square root of its spectral radius: with one head |second eigenvalue of A|. It is 0 for uniform attention.
+    W_h; modulo 1, the second moment of d evolves by the mean over h of (P A_h P) x (P A_h P), P = I - 1 1^T / T. The
+    factor is the square root of its spectral radius: with one head |second eigenvalue of A|, 0 for uniform attention.
     """
     if encoding.overrides("rotate", "query_bias"):
         return None

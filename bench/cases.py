@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from attnlib.attention import ATTENTION, INITS
@@ -53,22 +53,29 @@ class Preset:
     seq_lens: tuple[int, ...]
     depths: tuple[int, ...]
     budget: float  # seconds of warm-up, pilot and rounds a case
-    case: Mapping[str, Any] = field(default_factory=dict)
+    pe: str
+    case: Mapping[str, Any]
 
+
+ONCE = ",".join(name for name in POSITIONAL if name != "rotary_interleaved")  # each encoding in one convention
 
 PRESETS = {
-    "smoke": Preset((16, 32), (1, 2), 0.05, {"d_model": 32, "n_heads": 4, "batch_size": 2}),
-    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 1.0, {"d_model": 64, "n_heads": 4, "batch_size": 2}),
+    "smoke": Preset(
+        (16, 32), (1, 2), 0.05, "none,learned,rotary,alibi,t5", {"d_model": 32, "n_heads": 4, "batch_size": 2}
+    ),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.3, ONCE, {"d_model": 64, "n_heads": 4, "batch_size": 2}),
     "gpu": Preset(
         (512, 1024, 2048, 4096, 8192, 16384),
         (2, 8, 32),
         2.0,
+        ONCE,
         {"d_model": 512, "n_heads": 8, "batch_size": 1, "dtype": "bfloat16"},
     ),
     "seed": Preset(
         (64, 128, 256, 512),
         (2, 4, 8, 16, 32, 64),
         2.0,
+        "sinusoidal,learned",
         {
             "d_model": 512,
             "n_heads": 8,
@@ -162,13 +169,12 @@ class Settings:
         preset = PRESETS[name]
         seq_lens = positive_integers("--seq-lens", given["seq_lens"]) if "seq_lens" in given else preset.seq_lens
         depths = positive_integers("--depths", given["depths"]) if "depths" in given else preset.depths
-        default_pe = "sinusoidal,learned" if name == "seed" else "all"
         return cls(
             preset=name,
             base=Case(**(dict(preset.case) | {"device": str(device.torch_device)} | case_fields(given))),
             seq_lens=seq_lens,
             depths=depths,
-            pes=_encodings(given.get("pe", default_pe)),
+            pes=_encodings(given.get("pe", preset.pe)),
             budget=_number("--budget", given.get("budget", str(preset.budget))),
             precision=_number("--precision", given.get("precision", "0.03")),
             order_seed=_one("order_seed", given.get("order_seed", "1")),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 Values = Sequence[float] | np.ndarray
+Curves = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,9 @@ class Claim:
     @property
     def interval(self) -> tuple[float, float, float]:
         """Mean over the seeds with its 95 % t interval."""
-        from attnlib.runs.cells import over_runs  # scipy: half a second that collecting need not pay
+        from attnlib.runs.cells import t_interval  # scipy: half a second that collecting need not pay
 
-        interval = over_runs(self.values)
-        if interval is None:
-            raise ValueError(f"{self.name}: no values")
-        return interval
+        return t_interval(self.values)
 
     @property
     def problem(self) -> str | None:
@@ -87,7 +85,7 @@ class Finding:
     """What one check fitted, and the curves that figures draw: means over the seeds, on the axes that they name."""
 
     claims: tuple[Claim, ...]
-    curves: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
 
     @property
     def problems(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The checks of ``bench/test_gradients.py``: read seeded stacks, fit a number a seed, set it beside its closed form.
 
-A check takes a case and returns a ``Finding``. Theory follows from the case, the readings from the model that ``Workload``
-builds of it: a model that is not what its case says is found out.
+A check takes a case and returns a ``Finding``. Theory follows from the case, the readings from the model that
+``Workload`` builds of it: a model that is not what its case says is found out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 
 from attnlib import theory
 from attnlib.measure.environment import flushes_subnormals
 from attnlib.model import build_encoding
 from attnlib.probes import Recorder, gradient_by_place
 from bench.cases import Case
-from bench.claims import Claim, Finding, Values, between, near
+from bench.claims import Claim, Curves, Finding, between, near
 from bench.workload import Workload
 
 SEEDS = range(8)
-DEPTHS = (4, 8, 16, 32, 64)  # of a rate's fit, up to the case's depth
+DEPTHS = (4, 8, 16, 32)  # of the fit of a rate, below the depth of the case
 RATE, UNIT = 0.05, 0.02  # bands of a rate: a share of it; decades where it is almost 0
 ENDS = slice(2, -2)  # what a fit within one network uses: two layers at each end are left out
 LARGE, SMALL = 0.1, 1e-12  # between them a residual has collapsed but is not yet rounding
@@ -47,12 +48,12 @@ def band(case: Case) -> float:
     return UNIT if case.init == "unit" else RATE * abs(decay(case))
 
 
-def slopes(x: Sequence[float], rows: Any) -> np.ndarray:
+def slopes(x: ArrayLike, rows: ArrayLike) -> np.ndarray:
     """Slope of log10 of each row against ``x``: ``[seeds, n]`` to ``[seeds]``."""
-    return np.asarray(np.polyfit(x, np.log10(rows).T, 1)[0])
+    return np.asarray(np.polyfit(np.asarray(x), np.log10(rows).T, 1)[0])
 
 
-def mean_log(rows: Any) -> list[float]:
+def mean_log(rows: ArrayLike) -> list[float]:
     """Mean over the seeds of log10: ``[seeds, n]`` to n numbers."""
     return [float(v) for v in np.log10(rows).mean(0)]
 
@@ -75,7 +76,7 @@ def rate(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
 
     The shallower stacks are the last layers of the deepest, so that the increments are the layers' own.
     """
-    depths = [depth for depth in DEPTHS if depth <= case.depth]
+    depths = [*(depth for depth in DEPTHS if depth < case.depth), case.depth]
     readings: dict[str, list[float]] = {}
     for seed in seeds:
         work = Workload(case, seed)
@@ -112,9 +113,9 @@ def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
             claims.append(near(f"{role} power", powers(signals["cosine_gap"][:, :-1], ratio), power, share=0.15))
     idle = (roles["k_bias"] / roles["v"]).max(1)
     claims.append(between("key bias / v", idle, *((0.0, 1e-12) if theory.key_bias_is_idle(encoding) else (1e-6, None))))
-    curves = {role: mean_log(roles[role]) for role in ("q", "k", "v", "out")}
+    curves: Curves = {role: mean_log(roles[role]) for role in ("q", "k", "v", "out")}
     gradient = mean_log(signals["gradient"])
-    return Finding(tuple(claims), {"layer": [int(n) for n in layer], "activation": gradient[:-1]} | curves)
+    return Finding(tuple(claims), {"layer": list(range(case.depth)), "activation": gradient[:-1], **curves})
 
 
 def powers(gaps: np.ndarray, ratios: np.ndarray) -> list[float]:
@@ -151,7 +152,7 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         runs = {spread: residuals(work, spread) for spread in SPREADS}
         pairs = np.concatenate([np.stack([r[:-1], r[1:]]) for r in runs.values()], axis=1)
         inside = pairs[:, (pairs[0] < LARGE) & (pairs[1] > SMALL)]
-        exponents.append(float(np.polyfit(*np.log10(inside), 1)[0]))
+        exponents.append(float(np.polyfit(np.log10(inside[0]), np.log10(inside[1]), 1)[0]))
         curves.append(runs[1.0])
         drawn.append(runs[0.1])
         contraction = theory.position_contraction(work.model.stack.encoding, case.seq_len)
@@ -206,8 +207,8 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         "gate": [min(r["layers"].get("gate", {"norm": [0.0]})["norm"]) for r in reports],
     }
     grids = {name: np.reshape(values, (len(seeds), len(CONTROL_DEPTHS))) for name, values in readings.items()}
-    curves = {name: [float(v) for v in grid.mean(0)] for name, grid in grids.items()}
-    return Finding(CONTROLS[case.block](grids), {"depth": list(CONTROL_DEPTHS)} | curves)
+    curves: Curves = {name: [float(v) for v in grid.mean(0)] for name, grid in grids.items()}
+    return Finding(CONTROLS[case.block](grids), {"depth": list(CONTROL_DEPTHS), **curves})
 
 
 def no_decay(readings: Readings) -> Claim:
@@ -227,7 +228,7 @@ def residual_claims(readings: Readings) -> tuple[Claim, ...]:
 
 
 def pre_ln_claims(readings: Readings) -> tuple[Claim, ...]:
-    """The signal grows within Lemma 2's bounds, the last feed-forward's gradient falls as 1 / sqrt(L) (arXiv 2002.04745)."""
+    """The signal grows within Lemma 2's bounds, the last FFN's gradient falls as 1 / sqrt(L) (arXiv 2002.04745)."""
     bounds = theory.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
     variance = between("variance", readings["variance"][:, -1], *bounds)
     return variance, power_of_depth(readings, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(readings)
@@ -287,7 +288,7 @@ def subnormals_kept() -> Iterator[None]:
 
 
 def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
-    """How many layers from the output the mean absolute activation gradient, read in float64, is 0 in a lower precision."""
+    """How many layers from the output the mean absolute activation gradient, read in float64, is 0 when cast."""
     reports = (recorded(Workload(case, seed)) for seed in seeds)
     rows = [report["signals"]["gradient_mean_abs"][::-1] for report in reports]  # from the output to the input
     claims, readings = [], torch.tensor(rows, dtype=torch.float64)

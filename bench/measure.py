@@ -35,6 +35,9 @@ class Timeable(Protocol):
     def check(self) -> float:
         """Run once, refuse a wrong result, return the seconds of this first call."""
 
+    def attention(self) -> dict[str, Any]:
+        """Which attention kernel a step runs."""
+
     def weigh(self, device: Device) -> Readings:
         """Peak memory of one step."""
 
@@ -93,6 +96,7 @@ def measure(benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: S
             "device_event_s": events,
             **(seen if local else dict.fromkeys(seen)),  # this process only waited for a child
         },
+        "attention": work.attention(),
         "memory": work.weigh(device),
         "cost": predicted(case),
     }

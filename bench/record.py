@@ -149,7 +149,9 @@ def without_folders(argument: str) -> str:
     return "=".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
 
 
-def figure(name: str, median: float, interval: list[float] | None, peak: int | None) -> str:
-    """A case's result in a line: time with its interval within this run, and memory."""
+def figure(name: str, median: float, info: dict[str, Any]) -> str:
+    """A case's result in a line: time with its interval within this run, memory, and an attention that is not fused."""
+    interval, peak, attention = info["time"]["interval"], info["memory"]["allocated_peak"]["value"], info["attention"]
     bounds = f" [{seconds(interval[0])}, {seconds(interval[1])}]" if interval else ""
-    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "")
+    unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
+    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "") + unfused

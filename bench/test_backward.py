@@ -1,6 +1,6 @@
 """Backward pass, forward excluded and a fresh graph each round, over the two slices through the middle of the grid."""
 
-from bench.cases import slices, over
+from bench.cases import over, slices
 
 
 @over(slices, phase="backward")

@@ -28,6 +28,8 @@ def _workers(settings):
 
 
 @over(rows, phase="backward", **FIXED)
-def test_denormals(measure, workers):
-    """Times one backward pass in a child process."""
-    measure(lambda case: Remote(case, workers[case.denormals]))
+def test_denormals(measure, workers, case, benchmark):
+    """Times one backward pass in a child process, and counts the gradients that vanished in it."""
+    remote = Remote(case, workers[case.denormals])
+    measure(lambda _: remote)
+    benchmark.extra_info["probe"] = {"counts": remote.counts()}

@@ -1,6 +1,6 @@
 """Forward pass without gradients, over the two slices through the middle of the grid."""
 
-from bench.cases import slices, over
+from bench.cases import over, slices
 
 
 @over(slices, phase="forward")

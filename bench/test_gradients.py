@@ -1,7 +1,7 @@
 """Do gradients survive depth? Seeded stacks in float64, fitted and held against closed forms, one check a question.
 
 A row is one check of one kind of stack: its claims are intervals over fixed seeds that must lie within a band around
-theory (``bench/claims.py``). Its one timed round is the check itself, and its readings are saved under ``extra_info.probe``.
+theory (``bench/claims.py``). Its one timed round is the check itself; its readings are saved in ``extra_info.probe``.
 """
 
 from attnlib.attention import INITS
@@ -17,12 +17,12 @@ WIDTHS = (  # H K is D or four times D
     {"d_model": 128, "head_dim": 32, "depth": 32},
     {"d_model": 128, "head_dim": 128, "depth": 16},
     {"d_model": 256, "head_dim": 64, "depth": 16},
-    {"d_model": 256, "head_dim": 256, "depth": 8},
+    {"d_model": 256, "head_dim": 256, "depth": 12},
 )
 
 
 def rate_rows(settings):
-    """Every encoding at every width, each with one initialisation in turn, and with all of them at the reference width."""
+    """Every encoding at every width, with one initialisation in turn, and with all of them at the reference width."""
     if settings.preset == "smoke":
         return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pes[1:4:2] or settings.pes]
     inits = list(INITS)
@@ -89,7 +89,15 @@ def test_collapse(inspect):
     inspect()
 
 
-@over(control_rows, phase="control", pe="none", depth=max(CONTROL_DEPTHS), ffn_mult=1, n_classes=16, **FIXED | {"n_heads": 1, "batch_size": 4})
+@over(
+    control_rows,
+    phase="control",
+    pe="none",
+    depth=max(CONTROL_DEPTHS),
+    ffn_mult=1,
+    n_classes=16,
+    **FIXED | {"n_heads": 1, "batch_size": 4},
+)
 def test_control(inspect):
     """Blocks made against vanishing do what their papers say at initialisation."""
     inspect()

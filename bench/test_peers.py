@@ -1,28 +1,19 @@
-"""Our layer beside others' layers, rounds interleaved, as ratios. Run it by name; it asserts nothing about time.
-
-One warm worker pair in one process: ABBA order, one untimed step before each timed one. The ratio is the geometric mean
-of the pairs' ratios, with the 95 % t interval of its logarithm over blocks of pairs.
-"""
+"""Our layer beside others' layers, rounds interleaved, as ratios. Run it by name; it asserts nothing about time."""
 
 import importlib.util
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch import nn
 
 from attnlib.attention import MultiHeadSelfAttention
 from attnlib.blocks import FeedForward, PostNorm
-from attnlib.measure import sampling
-from attnlib.measure.clock import device_clock
 from attnlib.positional import PositionalEncoding
 
 BATCH = 2
 SIZES = ((64, 4), (512, 8))  # D, H
 LENGTHS = (64, 128, 256, 512, 1024)
-SECONDS, BLOCKS = 8.0, 12  # a case: in how many blocks of pairs its interval is counted
 
 
 class Ours(nn.Module):
@@ -55,7 +46,7 @@ def ours(d_model, n_heads, peer):
     layer = MultiHeadSelfAttention(**width)
     if peer == "TransformerEncoderLayer":
         feed_forward = FeedForward(d_model=d_model, mult=4)
-        layer = PostNorm(attention=layer, feed_forward=feed_forward, d_model=d_model)
+        layer = PostNorm(attention=layer, feed_forward=feed_forward, d_model=d_model, depth=1)
     return Ours(layer, PositionalEncoding(seq_len=max(LENGTHS), causal=False, **width))
 
 
@@ -79,24 +70,11 @@ def train_step(layer, optimizer, x):
     optimizer.step()
 
 
-def interleaved(a, b, pairs):
-    """Log ratios of seconds of ``a`` over ``b``, one an ABBA pair."""
-    ratios = []
-    for pair in range(pairs):
-        order = (a, b, b, a) if pair % 2 else (b, a, a, b)
-        seconds = {a: 0.0, b: 0.0}
-        for step in order:
-            step()
-            seconds[step] += sampling.timed(step, None, device_clock)
-        ratios.append(np.log(seconds[a] / seconds[b]))
-    return np.array(ratios)
-
-
 @pytest.mark.filterwarnings("default::DeprecationWarning")  # a peer's own are not our failures
 @pytest.mark.parametrize("seq_len", LENGTHS)
 @pytest.mark.parametrize(("d_model", "n_heads"), SIZES)
 @pytest.mark.parametrize("peer", ["MultiheadAttention", "TransformerEncoderLayer", "x-transformers"])
-def test_peers(peer, d_model, n_heads, seq_len, benchmark, announce, device):
+def test_peers(peer, d_model, n_heads, seq_len, ratio, device):
     """Times a train step of our layer and the peer's, interleaved; saves and shows the ratio ours / theirs."""
     if peer == "x-transformers" and importlib.util.find_spec("x_transformers") is None:
         pytest.skip("x-transformers is not installed")
@@ -106,13 +84,4 @@ def test_peers(peer, d_model, n_heads, seq_len, benchmark, announce, device):
     for make in (ours, theirs):
         layer = make(d_model, n_heads, peer).to(device.torch_device)
         steps.append(partial(train_step, layer, torch.optim.SGD(layer.parameters(), lr=1e-3, momentum=0.9), x))
-    for step in steps * 3:
-        step()
-    once = sampling.timed(steps[1], None, device_clock)
-    pairs = BLOCKS * max(2, int(SECONDS / (8 * once * BLOCKS)))  # a pair is eight steps
-    blocks = interleaved(*steps, pairs).reshape(BLOCKS, -1).mean(1)
-    interval = stats.ttest_1samp(blocks, 0).confidence_interval(0.95)
-    ratio, low, high = (float(np.exp(v)) for v in (blocks.mean(), interval.low, interval.high))
-    benchmark.extra_info["ratio"] = {"peer": peer, "ours_over_theirs": ratio, "low": low, "high": high, "pairs": pairs}
-    benchmark.pedantic(steps[0], rounds=sampling.MIN_ROUNDS)
-    announce(f"{peer} D={d_model} H={n_heads} T={seq_len}: ours / theirs {ratio:.3f} [{low:.3f}, {high:.3f}]")
+    ratio(f"{peer} D={d_model} H={n_heads} T={seq_len}: ours / theirs", *steps)

@@ -1,6 +1,6 @@
 """Training step (zero_grad, forward, loss, backward, SGD) over sequence length x depth x encoding."""
 
-from bench.cases import product, over
+from bench.cases import over, product
 
 
 @over(product, phase="train_step")

@@ -1,7 +1,8 @@
 """``python -m bench.worker``: one workload at a time, served over stdin and stdout, one JSON line each way.
 
 Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call_s": seconds}``; ``{"step": n}`` runs n
-rounds and answers ``{"seconds": [n numbers]}``. A request that fails is answered ``{"error": "..."}``.
+rounds and answers ``{"seconds": [n numbers]}``; ``{"count": true}`` goes forward and back once more and answers how
+many gradients are zero, subnormal and not finite. A request that fails is answered ``{"error": "..."}``.
 """
 
 import argparse
@@ -85,6 +86,14 @@ class Remote:
         global _elapsed
         _elapsed += self.worker.ask(step=1)["seconds"][0]
 
+    def counts(self) -> dict[str, Any]:
+        """How many gradients of one more backward pass are zero, subnormal and not finite."""
+        return self.worker.ask(count=True)
+
+    def attention(self) -> dict[str, Any]:
+        """Not looked at: the same case in this process runs the same kernel."""
+        return {"kernel": None, "fused": None, "reason": "not looked at in a child process", "method": "none"}
+
     def weigh(self, device: Device) -> Readings:
         """Not weighed: the same case in this process has the same bytes."""
         return {"allocated_peak": reading(None, "allocator", "not weighed in a child process")}
@@ -94,6 +103,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
     from attnlib.measure import clock, sampling
     from attnlib.measure.device import open_device
+    from bench.gradients import recorded
     from bench.workload import build
 
     workload = None
@@ -107,6 +117,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 answer: dict[str, Any] = {"first_call_s": workload.check()}
             elif workload is None:
                 answer = {"error": "step before build"}
+            elif "count" in request:
+                answer = recorded(workload)["counts"]
             else:
                 rounds = range(request["step"])
                 answer = {"seconds": [sampling.timed(workload.step, workload.prepare, workload.clock) for _ in rounds]}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,12 @@ from attnlib.data import random_texts
 from attnlib.measure import memory, sampling
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
+from attnlib.measure.operators import operators
 from attnlib.model import build_model
 from bench.cases import Case
 
 Step = Callable[[], None]
+SDPA = "aten::_scaled_dot_product_"
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
@@ -111,6 +114,28 @@ class Workload:
             raise AssertionError("a train step gave the head's bias no gradient")
         return seconds
 
+    def attention(self) -> dict[str, Any]:
+        """Which attention kernel the model really runs in this phase, and why it is not a fused one where it is not.
+
+        Returns:
+            ``kernel``: torch's name for it, null where none runs; ``fused``; ``reason``; ``method``.
+        """
+
+        def look() -> None:
+            with torch.set_grad_enabled(self.case.phase != "forward"):
+                self.model(self.tokens)
+
+        method = "operator names of a forward pass in torch.profiler"
+        if self.case.attention != "sdpa":
+            return {"kernel": self.case.attention, "fused": False, "reason": "asked for", "method": "configuration"}
+        kernels = sorted(name.removeprefix(SDPA) for name in operators(look) if name.startswith(SDPA))
+        if not kernels:
+            return {"kernel": None, "fused": None, "reason": "the step runs no attention", "method": method}
+        fused = "attention_math" not in kernels
+        learned = any(p.requires_grad for p in self.model.stack.encoding.parameters())
+        why = f"the bias of {self.case.pe} needs a gradient" if learned else "torch's choice"
+        return {"kernel": ", ".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
+
     def held(self) -> Iterator[Tensor]:
         """Tensors that live throughout: parameters, buffers, optimiser state, batch."""
         yield from self.model.parameters()
@@ -129,7 +154,7 @@ class Workload:
 class EncodingAlone(Workload):
     """Forward and backward of a positional encoding without the stack around it.
 
-    One step adds to ``[B, T, D]``, turns q and k ``[B, H, T, K]`` and makes the bias, as far as the encoding does so,
+    One step adds to ``[B, T, D]``, turns q and k ``[B, H, T, K]`` and makes the biases, as far as the encoding does so,
     and goes back through each to what it came from.
     """
 
@@ -145,7 +170,7 @@ class EncodingAlone(Workload):
         """What the encoding made: only tensors that it did change."""
         encoding = self.model.stack.encoding
         q, k = encoding.rotate(self.q, self.k)
-        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len))
+        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len), encoding.query_bias(q))
         return [y for y in made if y is not None and y is not self.x and y is not self.q and y is not self.k]
 
     def encoding(self) -> None:

@@ -12,8 +12,8 @@ class Kerple(PositionalEncoding):
     """-r1_h log(1 + r2_h |i - j|) added to the scores, the logarithmic variant (arXiv 2205.09921, section 4.2).
 
     2 H parameters, r1 ~ U(0, 2) and r2 ~ U(0, 1), both held at 0.01 or above; H (2T - 1) logarithms and an
-    ``[H, T, T]`` copy a pass, H T^2 additions in every layer. Its gradient keeps training off the fused kernel where that
-    cannot give one.
+    ``[H, T, T]`` copy a pass, H T^2 additions in every layer. Its gradient keeps training off the fused kernel where
+    that cannot give one.
     """
 
     def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:

@@ -9,9 +9,9 @@ from attnlib.positional.base import PositionalEncoding
 class Rotary(PositionalEncoding):
     """Turn pair i of a query or key at position p by the angle p base^(-2i/K) (RoPE, arXiv 2104.09864).
 
-    Half-split pairs (x_i, x_{i+K/2}), as in GPT-NeoX and Llama; interleaved pairs (x_2i, x_{2i+1}), as in the paper and
-    GPT-J. The two differ by a permutation of the head's dimensions. No parameters; 3 FLOPs for each number of q and k in
-    every layer. The fused kernel runs as without it.
+    Half-split pairs (x_i, x_{i+K/2}), as in GPT-NeoX and Llama; interleaved pairs (x_2i, x_{2i+1}), as in the paper
+    and GPT-J. The two differ by a permutation of the head's dimensions. No parameters; 3 FLOPs for each number of q and
+    k in every layer. The fused kernel runs as without it.
 
     Args:
         base: of the geometric series of angles.

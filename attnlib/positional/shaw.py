@@ -10,8 +10,8 @@ class Shaw(PositionalEncoding):
     """q_i . a[clip(j - i, -k, k)] / sqrt(K) added to the scores (arXiv 1803.02155, equation 4).
 
     The paper's keys a^K, shared by heads and layers; its values a^V, which it found not to matter, are left out.
-    (2k + 1) K parameters, N(0, 1/K); 2 T K (2k + 1) FLOPs for every head in every layer, and a ``[B, H, T, T]`` bias that
-    depends on the queries and so needs a gradient: training leaves the fused kernel where that cannot give one.
+    (2k + 1) K parameters, N(0, 1/K); 2 T K (2k + 1) FLOPs for every head in every layer, and a ``[B, H, T, T]`` bias
+    that depends on the queries and so needs a gradient: training leaves the fused kernel where that cannot give one.
 
     Args:
         max_distance: k, beyond which distances count as k.
@@ -27,7 +27,7 @@ class Shaw(PositionalEncoding):
     def query_bias(self, q: Tensor) -> Tensor:
         """q_i . a[clip(j - i)] / sqrt(K): ``[B, H, T, T]``."""
         k, seq_len = self.max_distance, q.shape[-2]
-        scores = (q * self.head_dim**-0.5) @ self.table.T  # [B, H, T, 2k + 1]
+        scores: Tensor = (q * self.head_dim**-0.5) @ self.table.T  # [B, H, T, 2k + 1]
         index = relative_positions(seq_len, q.device).clamp(-k, k) + k
         return scores.gather(-1, index.expand(*q.shape[:2], -1, -1))
 

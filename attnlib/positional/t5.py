@@ -12,8 +12,8 @@ def t5_bucket(relative: Tensor, *, n_buckets: int, max_distance: int, causal: bo
     """Bucket of each relative position j - i: int64 in [0, ``n_buckets``), any shape.
 
     With n buckets for one direction, distances below n/2 have one each; the others share the rest in logarithmic steps
-    up to ``max_distance``, and all beyond it the last. Both directions have n = ``n_buckets`` / 2, later keys in the upper
-    half; under a causal mask n = ``n_buckets`` and later keys count as distance 0.
+    up to ``max_distance``, and all beyond it the last. Both directions have n = ``n_buckets`` / 2, later keys in the
+    upper half; under a causal mask n = ``n_buckets`` and later keys count as distance 0.
     """
     if causal:
         n, offset, distance = n_buckets, torch.zeros_like(relative), (-relative).clamp(min=0)
@@ -29,9 +29,9 @@ def t5_bucket(relative: Tensor, *, n_buckets: int, max_distance: int, causal: bo
 class T5(PositionalEncoding):
     """b_h[bucket(j - i)] added to the scores, with a learned table of buckets x heads (arXiv 1910.10683, section 2.1).
 
-    ``n_buckets`` x H parameters, N(0, 1/D) as in T5's code; a lookup of H (2T - 1) numbers and an ``[H, T, T]`` copy a pass,
-    H T^2 additions in every layer. T5 leaves out the scores' 1/sqrt(K); this stack keeps it. Where the fused kernel
-    cannot give a bias its gradient, training runs the written-out one.
+    ``n_buckets`` x H parameters, N(0, 1/D) as in T5's code; a lookup of H (2T - 1) numbers and an ``[H, T, T]`` copy a
+    pass, H T^2 additions in every layer. T5 leaves out the scores' 1/sqrt(K); this stack keeps it. Where the fused
+    kernel cannot give a bias its gradient, training runs the written-out one.
 
     Args:
         n_buckets: rows of the table.

@@ -1,12 +1,13 @@
 """Cells of several runs of one machine, looked up by case, and their centre with an interval."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from attnlib.runs.load import Cell, Run
+from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
 
 class Cells:
@@ -27,11 +28,35 @@ class Cells:
             if all(cells[0].case[name] == value for name, value in fields.items())
         ]
 
+    def first(self, **fields: Any) -> list[Cell]:
+        """The first case with these fields: its cells, one a run; none without such a case."""
+        return next(iter(self.where(**fields)), [])
+
     def axis(self, name: str, **fields: Any) -> list[Any]:
         """Values of a field among these cases, sorted, or in registry order where it has one."""
         values = {cells[0].case[name] for cells in self.where(**fields)}
         order = self.runs[0].data["attnlib"]["axes"].get(name)
         return [v for v in order if v in values] if order else sorted(values)
+
+
+def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
+    """Read runs of one machine, the newest run if no path is given.
+
+    Returns:
+        their cells, or None without a good run; and a line for each file that was left out, or on how to make one.
+    """
+    latest = newest()
+    paths = paths or ([latest] if latest else [])
+    if not paths:
+        return None, [f"no saved run in {RESULTS}/; make one with: pytest bench/ --benchmark-autosave"]
+    runs, left_out = load_all(paths)
+    ours = [run for run in runs if run.machine == runs[0].machine]
+    left_out += [
+        f"{run.path}: another machine or other settings than {runs[0].path}, left out"
+        for run in runs
+        if run not in ours
+    ]
+    return (Cells(ours) if ours else None), left_out
 
 
 def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
@@ -45,9 +70,18 @@ def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
 
 
 def over_runs(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """Mean of one value a run with its 95 % t interval; one value alone has none, and no value is None."""
+    """Mean of one value a run with its 95 % t interval, or None without any."""
+    return t_interval(values) if values else None
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean with its 95 % t interval; one value alone, or equal ones, have none but themselves.
+
+    Raises:
+        ValueError: there are no values.
+    """
     if not values:
-        return None
+        raise ValueError("no values")
     mean = float(np.mean(values))
     if len(values) == 1 or np.ptp(values) == 0:
         return mean, mean, mean

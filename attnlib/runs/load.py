@@ -43,10 +43,13 @@ class Cell:
         """The case in words: phase and axes."""
         case = self.case
         label = f"{case['phase']} T={case['seq_len']} L={case['depth']} {case['pe']}"
-        return label + "".join(f" {case[key]}" for key, usual in USUAL.items() if case[key] != usual)
+        if case["phase"] == "rate":  # the only axis over widths
+            label += f" D={case['d_model']} K={case['head_dim']}"
+        unusual = {key: case[key] for key, usual in USUAL.items() if case[key] != usual}
+        return label + "".join(f" {key if value is True else value}" for key, value in unusual.items())
 
 
-USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa"}
+USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "torch_mha", "causal": False}
 
 
 @dataclass(frozen=True)

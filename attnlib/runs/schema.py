@@ -7,7 +7,11 @@ from typing import Any
 SCHEMA = 1
 STATUSES = ("ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted")
 TOP = ("machine_info", "commit_info", "benchmarks", "datetime", "version")  # what other readers need
-CASE = {"phase", "seq_len", "depth", "pe", "block", "attention", "denormals", "init", "batch_size"}  # what readers use
+CASE = {  # what readers use
+    *("phase", "seq_len", "depth", "pe", "block", "attention", "denormals", "init", "batch_size"),
+    *("causal", "d_model", "head_dim"),
+}
+CLAIM = {"name", "mean", "low", "high", "theory", "least", "most", "seeds"}
 READING = {"value", "method", "reason"}
 
 
@@ -76,6 +80,9 @@ def _benchmark_problems(row: Any) -> list[str]:
         found.append(f"{name}: no raw samples")
     if not isinstance(info.get("time"), dict) or "interval" not in info["time"]:
         found.append(f"{name}: no time.interval")
+    for claim in info.get("probe", {}).get("claims", []):
+        if not isinstance(claim, dict) or set(claim) != CLAIM:
+            found.append(f"{name}: a claim lacks {', '.join(sorted(CLAIM - set(claim)))}")
     memory = info.get("memory")
     if not isinstance(memory, dict) or "allocated_peak" not in memory:
         found.append(f"{name}: no memory.allocated_peak")

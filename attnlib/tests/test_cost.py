@@ -15,6 +15,9 @@ CONFIGS = [
     StackConfig(depth=3, seq_len=32, attention="math"),
     StackConfig(depth=2, seq_len=48, head_dim=40, attention="math", n_classes=1),
     StackConfig(depth=2, seq_len=16, ffn_mult=4, block="pre_ln", pe="learned", attention="math"),
+    StackConfig(depth=3, seq_len=24, pe="shaw", attention="math"),
+    StackConfig(depth=2, seq_len=24, pe="fire", attention="math"),
+    StackConfig(depth=2, seq_len=24, pe="t5", attention="math"),
 ]
 
 

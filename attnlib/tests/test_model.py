@@ -61,6 +61,52 @@ def test_residual_adds_what_plain_computes():
     torch.testing.assert_close(residual.stack(x), x + plain.stack(x))
 
 
+def test_rezero_is_the_identity_until_its_gate_opens():
+    """At initialisation the stack returns its input to the bit; with the gates at 1 it is the residual stack."""
+    rezero, residual = (build_model(replace(SMALL, block=b, ffn_mult=2)) for b in ("rezero", "residual"))
+    x = torch.randn(1, 12, 16)
+    assert torch.equal(rezero.stack(x), x)
+    residual.load_state_dict({k: v for k, v in rezero.state_dict().items() if not k.endswith("gate")})
+    for layer in rezero.stack.layers:
+        layer.gate.data.fill_(1.0)
+
+    torch.testing.assert_close(rezero.stack(x), residual.stack(x))
+
+
+def test_peri_ln_normalises_on_both_sides():
+    """A layer is x + LN(F(LN(x))) for attention, then for the feed-forward, each norm its own."""
+    model = build_model(replace(SMALL, block="peri_ln", ffn_mult=2, depth=1)).double()
+    layer, x = model.stack.layers[0], torch.randn(1, 12, 16, dtype=torch.float64)
+    for norm in layer.norms:
+        nn.init.normal_(norm.weight)
+    one, two, three, four = layer.norms
+    y = x + two(layer.attention(one(x), model.stack.encoding))
+    y = y + four(layer.feed_forward(three(y)))
+
+    torch.testing.assert_close(layer(x, model.stack.encoding, None), y)
+    assert isinstance(model.stack.norm, nn.LayerNorm)
+
+
+def test_deepnorm_enlarges_the_skip_and_shrinks_the_branch():
+    """A layer is LN((2L)^(1/4) x + F(x)); V, out and feed-forward start (8L)^(-1/4) as large, Q and K do not."""
+    models = []
+    for block in ("post_ln", "deepnorm"):
+        torch.manual_seed(0)
+        models.append(build_model(replace(SMALL, block=block, ffn_mult=2, depth=8)).double())
+    post, deep = (model.stack.layers[0] for model in models)
+    wanted = post.attention.by_role(post.attention.qkv.weight)
+    found = deep.attention.by_role(deep.attention.qkv.weight)
+    x = torch.randn(1, 12, 16, dtype=torch.float64)
+    y = deep.norms[0](16**0.25 * x + deep.attention(x, models[1].stack.encoding))
+    y = deep.norms[1](16**0.25 * y + deep.feed_forward(y))
+
+    torch.testing.assert_close(deep(x, models[1].stack.encoding, None), y)
+    for role, scale in (("q", 1), ("k", 1), ("v", 64**-0.25)):
+        torch.testing.assert_close(found[role], wanted[role] * scale)
+    for name in ("attention.out.weight", "feed_forward.0.weight", "feed_forward.2.weight"):
+        torch.testing.assert_close(deep.get_parameter(name), post.get_parameter(name) * 64**-0.25)
+
+
 def test_depth_zero_is_the_identity():
     """A stack without layers returns its input."""
     x = torch.randn(1, 12, 16)

@@ -1,16 +1,24 @@
-"""Closed forms and probes."""
+"""Closed forms."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import nn
 
 from attnlib.attention import INITS, MultiHeadSelfAttention
-from attnlib.config import StackConfig
-from attnlib.model import build_model
-from attnlib.probes import gradient_by_place, gradient_summary
-from attnlib.theory import decay_rate, layer_gain
+from attnlib.positional import POSITIONAL
+from attnlib.theory import (
+    collapse_exponent,
+    decay_rate,
+    flush_depth,
+    key_bias_is_idle,
+    layer_gain,
+    peri_norm_variance,
+    position_contraction,
+    pre_norm_variance,
+    query_key_powers,
+    skip_contraction,
+)
 
 
 def test_gain_is_one_sixth_when_heads_fill_the_width():
@@ -44,24 +52,103 @@ def test_rate_needs_a_known_init():
         decay_rate("zeros", d_model=8, inner=8)
 
 
-def test_summary_of_known_gradients():
-    """Norm, mean, zeros and subnormals of a gradient written by hand."""
-    parameter = nn.Parameter(torch.zeros(4))
-    parameter.grad = torch.tensor([3.0, -4.0, 0.0, 1e-40])
-    summary = gradient_summary([parameter])
+@pytest.mark.parametrize("init", INITS)
+def test_a_linear_gain_is_the_norm_that_a_signal_keeps(init):
+    """G is the root mean square by which V and out scale a vector, for any width of the heads."""
+    torch.manual_seed(0)
+    layer = MultiHeadSelfAttention(d_model=64, n_heads=4, head_dim=64, init=init)
+    x = torch.randn(4000, 64)
+    y = x @ layer.by_role(layer.qkv.weight)["v"].T @ layer.out.weight.T
 
-    assert summary == {"norm": pytest.approx(5.0), "mean_abs": pytest.approx(1.75), "zero": 0.25, "subnormal": 0.25}
-
-
-def test_probing_before_a_backward_pass_is_refused():
-    """No gradient is an error, not a zero."""
-    with pytest.raises(ValueError, match="run a backward pass before probing"):
-        gradient_by_place(build_model(StackConfig()))
+    assert (y.norm() / x.norm()).item() == pytest.approx(layer_gain(init, d_model=64, inner=256), rel=0.05)
 
 
-def test_places_follow_the_model():
-    """The learned table is a place where there is one; the key bias is left out."""
-    for pe, places in (("none", {"token_embedding", "first_layer"}), ("learned", {"positional"})):
-        model = build_model(StackConfig(pe=pe, seq_len=8))
-        model(torch.zeros(1, 8, dtype=torch.int64)).sum().backward()
-        assert places <= set(gradient_by_place(model))
+def encoding(pe, causal=False, n_heads=4):
+    torch.manual_seed(1)
+    return POSITIONAL[pe](seq_len=12, d_model=16, n_heads=n_heads, head_dim=4, causal=causal)
+
+
+@pytest.mark.parametrize("pe", ["alibi", "t5", "kerple", "fire"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_with_one_head_the_contraction_is_the_second_eigenvalue(pe, causal):
+    """The largest eigenvalue of softmax(bias) is 1; the contraction is the size of the next, by numpy."""
+    one = encoding(pe, causal, n_heads=1)
+    scores = one.bias(12)[0].detach().double().numpy()
+    if causal:
+        scores = np.where(np.tri(12) > 0, scores, -np.inf)
+    attention = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    sizes = sorted(abs(np.linalg.eigvals(attention)))
+
+    assert sizes[-1] == pytest.approx(1)
+    assert position_contraction(one, 12) == pytest.approx(sizes[-2])
+
+
+def test_contractions_in_closed_form():
+    """Uniform attention leaves nothing; under a causal mask its eigenvalues are 1, 1/2, 1/3 ...: it leaves a half."""
+    assert position_contraction(encoding("none"), 12) == pytest.approx(0)
+    assert position_contraction(encoding("none", causal=True), 12) == pytest.approx(1 / 2)
+    assert position_contraction(encoding("rotary"), 12) is None
+    assert position_contraction(encoding("shaw"), 12) is None
+
+
+def test_contraction_is_what_random_heads_leave():
+    """With several heads it is the mean-square factor of products of sum_h A_h d W_h with independent W_h."""
+    torch.manual_seed(0)
+    four = encoding("alibi")
+    attention = four.bias(12).double().softmax(-1)
+    d = torch.randn(12, 400, dtype=torch.float64)
+    sizes = []
+    for _ in range(8):
+        weights = torch.randn(4, 400, 400, dtype=torch.float64) / (4 * 400) ** 0.5
+        d = (attention @ d @ weights).sum(0)
+        d = d - d.mean(0)
+        sizes.append(float(d.norm()))
+
+    assert (sizes[-1] / sizes[3]) ** (1 / 4) == pytest.approx(position_contraction(four, 12), rel=0.05)
+
+
+def test_a_skip_leaves_more():
+    """Without gain nothing contracts; with an even attention the skip leaves 1 / sqrt(1 + g^2)."""
+    assert skip_contraction(0.3, 0.0) == 1
+    assert skip_contraction(0.0, 1.0) == pytest.approx(0.5**0.5)
+    assert skip_contraction(1.0, 2.0) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("pe", "exponent", "powers"),
+    [
+        ("none", 3, {"q": 1.0, "k": 1.0}),
+        ("learned", 3, {"q": 1.0, "k": 1.0}),
+        ("t5", 1, {"q": 1.0, "k": 1.0}),
+        ("shaw", 1, {"q": 0.5, "k": 1.0}),
+        ("rotary", 1, {"q": 0.5, "k": 0.5}),
+    ],
+)
+def test_laws_follow_from_how_an_encoding_acts(pe, exponent, powers):
+    """Where an encoding acts decides the collapse; a causal mask makes every collapse geometric."""
+    assert collapse_exponent(encoding(pe)) == exponent
+    assert collapse_exponent(encoding(pe, causal=True)) == 1
+    assert query_key_powers(encoding(pe)) == powers
+    assert key_bias_is_idle(encoding(pe)) == (pe != "rotary")
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("float16", 2**-24), ("bfloat16", 2**-133), ("float32", 2**-149)])
+def test_flush_depth_counts_to_half_the_smallest_subnormal(dtype, least):
+    """At a decade a layer from 1: the number of decades down to least / 2, where rounding gives 0."""
+    depth = flush_depth(getattr(torch, dtype), start=1.0, rate=-1.0)
+
+    assert 10**-depth == pytest.approx(least / 2)
+    assert torch.tensor(10 ** -(depth - 0.01), dtype=torch.float64).to(getattr(torch, dtype)) != 0
+    assert torch.tensor(10 ** -(depth + 0.01), dtype=torch.float64).to(getattr(torch, dtype)) == 0
+
+
+def test_what_does_not_vanish_does_not_flush():
+    """A rate of 0 is refused."""
+    with pytest.raises(ValueError, match="nothing vanishes at 0 decades a layer"):
+        flush_depth(torch.float16, start=1.0, rate=0)
+
+
+def test_norms_add_variance():
+    """Lemma 2's bounds and Peri-LN's line at a depth of 3 layers of two sublayers."""
+    assert pre_norm_variance(6) == (2.5, 5.5)
+    assert peri_norm_variance(6) == 7
