@@ -35,7 +35,8 @@ def rank1_residual(x: Tensor) -> Tensor:
     """
     absolute = torch.stack([x - x.mean(1, keepdim=True), x]).abs()
     residual, whole = absolute.sum(2).amax(-1).sqrt() * absolute.sum(3).amax(-1).sqrt()  # each [B]
-    return torch.mean(residual / whole)
+    mean: Tensor = (residual / whole).mean()
+    return mean
 
 
 def cosine_gap(x: Tensor) -> Tensor:
@@ -45,7 +46,8 @@ def cosine_gap(x: Tensor) -> Tensor:
     """
     unit = x / x.norm(dim=-1, keepdim=True)
     spread = (unit - unit.mean(1, keepdim=True)).square().sum(-1).mean()
-    return spread * (x.shape[1] / (x.shape[1] - 1) if x.shape[1] > 1 else float("nan"))
+    gap: Tensor = spread * (x.shape[1] / (x.shape[1] - 1) if x.shape[1] > 1 else float("nan"))
+    return gap
 
 
 def float_kinds(x: Tensor) -> Tensor:

@@ -60,9 +60,7 @@ class Preset:
 ONCE = ",".join(name for name in POSITIONAL if name != "rotary_interleaved")  # each encoding in one convention
 
 PRESETS = {
-    "smoke": Preset(
-        (16, 32), (1, 2), 0.05, "none,learned,rotary,alibi,t5", {"d_model": 32, "n_heads": 4, "batch_size": 2}
-    ),
+    "smoke": Preset((16, 32), (1, 2), 0.05, "none,learned,rotary,t5", {"d_model": 32, "n_heads": 4, "batch_size": 2}),
     "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.3, ONCE, {"d_model": 64, "n_heads": 4, "batch_size": 2}),
     "gpu": Preset(
         (512, 1024, 2048, 4096, 8192, 16384),

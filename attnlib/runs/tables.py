@@ -71,8 +71,9 @@ def claims(group: Sequence[Cell]) -> dict[str, dict[str, Any]]:
 
 
 def interval(mean: float, low: float, high: float, *, digits: int) -> str:
-    """A mean with its interval."""
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    """A mean with its interval, where it has one."""
+    bounds = "" if low == high else f" [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{mean:.{digits}f}{bounds}"
 
 
 def findings(cells: Cells) -> list[Row]:

@@ -80,8 +80,8 @@ def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Axes in rows of three."""
-    columns = min(3, count)
+    """Axes in rows of three, four in a square."""
+    columns = 2 if count == 4 else min(3, count)
     rows = -(-count // columns)
     figure, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.7 * rows), layout="constrained", squeeze=False)
     axes = list(grid.flat)

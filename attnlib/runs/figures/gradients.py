@@ -30,8 +30,10 @@ PROFILES = (
 
 
 def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
-    """Checks that were saved, with their curves: the same in every run, so one a case."""
-    found = [next((cell for cell in group if cell.info), None) for group in cells.where(**fields)]
+    """Checks that were saved, with their curves, in the registry's order: the same in every run, so one a case."""
+    order = cells.runs[0].data["attnlib"]["axes"]["pe"].index
+    groups = sorted(cells.where(**fields), key=lambda group: order(group[0].case["pe"]))
+    found = [next((cell for cell in group if cell.info), None) for group in groups]
     return [(cell, cell.info["probe"]["curves"]) for cell in found if cell is not None and cell.info is not None]
 
 
@@ -132,6 +134,7 @@ def denormals(cells: Cells) -> Figure | None:
     finish(left, x="depth L [layers]", y="backward [ms]", title="time")
     right.set(xlabel="depth L [layers]", ylabel="share of activation gradients", title="subnormal and zero gradients")
     right.grid(alpha=0.3)
-    right.legend(fontsize=8)
+    if right.get_lines():
+        right.legend(fontsize=8)
     figure.suptitle(f"Subnormal numbers flushed to zero and kept: {bar_note(cells)}", fontsize=10)
     return figure
