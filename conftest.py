@@ -31,7 +31,7 @@ OPTIONS = {
     "d_model": "model width D",
     "heads": "attention heads H",
     "head_dim": "width of a head K, by default D / H",
-    "block": "how a layer is wrapped: plain, residual, post_ln, pre_ln",
+    "block": "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm",
     "init": "initialisation: torch_mha, linear, unit",
     "attention": "attention backend: sdpa, math",
     "dtype": "float32, float64, bfloat16, float16",

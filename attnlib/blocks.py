@@ -99,7 +99,7 @@ class PeriNorm(Plain):
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Normalise before and after, then add."""
-        before, after = self.norms[2 * index : 2 * index + 2]
+        before, after = self.norms[2 * index], self.norms[2 * index + 1]
         y: Tensor = x + after(function(before(x)))
         return y
 

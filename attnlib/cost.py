@@ -4,12 +4,19 @@ import torch
 
 from attnlib.config import StackConfig
 from attnlib.model import build_encoding, build_model
+from attnlib.positional import PositionalEncoding
 
 
 def parameters(config: StackConfig) -> int:
     """Number of trainable numbers, counted on a model without storage."""
     with torch.device("meta"):
         return sum(p.numel() for p in build_model(config).parameters())
+
+
+def encoding(config: StackConfig) -> PositionalEncoding:
+    """The encoding without storage."""
+    with torch.device("meta"):
+        return build_encoding(config)
 
 
 def forward_flops(config: StackConfig, batch_size: int) -> int:
@@ -21,8 +28,7 @@ def forward_flops(config: StackConfig, batch_size: int) -> int:
     """
     D, T, inner = config.d_model, config.seq_len, config.n_heads * config.head_width
     layer = T * (8 * D * inner + 4 * T * inner + 4 * config.ffn_mult * D**2)
-    with torch.device("meta"):
-        own = build_encoding(config).flops(seq_len=T, batch_size=batch_size, depth=config.depth)
+    own = encoding(config).flops(seq_len=T, batch_size=batch_size, depth=config.depth)
     return batch_size * (config.depth * layer + 2 * D * config.n_classes) + own
 
 
@@ -30,13 +36,17 @@ def train_flops(config: StackConfig, batch_size: int) -> int:
     """FLOPs of one forward and backward pass: a product needs two in the backward pass.
 
     The fused kernel recomputes the scores, one product more: five products of the size of QK^T backward to two forward.
+    It is counted for ``sdpa`` unless the encoding learns a bias, with which a CPU runs the written-out kernel.
     """
     extra = 2 * config.seq_len**2 * config.n_heads * config.head_width * config.depth * batch_size
-    return 3 * forward_flops(config, batch_size) + (extra if config.attention == "sdpa" else 0)
+    fused = config.attention == "sdpa" and not encoding(config).learns_bias
+    return 3 * forward_flops(config, batch_size) + (extra if fused else 0)
 
 
 def train_bytes(config: StackConfig, batch_size: int, itemsize: int = 4) -> int:
-    """Predicted peak bytes of one SGD-with-momentum step of a stack without feed-forward.
+    """Predicted peak bytes of one SGD-with-momentum step of a plain stack without feed-forward.
+
+    For encodings that act on the input only: what rotations and biases hold is not counted.
 
     Weights and momentum; the larger of the gradients and of what the layers save for their backward pass, since the one
     grows as the other shrinks; and the working set of one layer's backward pass. A layer saves its input (D), q, k, v

@@ -132,12 +132,16 @@ def module_gradients(role: str, module: nn.Module | None) -> Roles:
 
 
 def outer_gradients(model: SequenceClassifier) -> Roles:
-    """The gradients outside the layers: ``token_embedding``, ``positional``, the last ``norm``, ``head``; biases apart.
+    """The gradients outside the layers: ``token_embedding``, ``positional``, the last ``norm`` and ``head``.
+
+    The biases of the last two are ``norm_bias`` and ``head_bias``.
 
     Raises:
         ValueError: no backward pass has been run.
     """
-    positional = [gradient_of(parameter) for parameter in model.stack.encoding.parameters()]
+    # without layers nothing uses a bias: its parameters have no gradient, and none is missing
+    used = [p for p in model.stack.encoding.parameters() if layers_of(model) or p.grad is not None]
+    positional = [gradient_of(parameter) for parameter in used]
     return (
         module_gradients("token_embedding", model.token_embedding)
         | ({"positional": positional} if positional else {})
@@ -149,7 +153,7 @@ def outer_gradients(model: SequenceClassifier) -> Roles:
 def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
     """Gradients where the original experiment looked: token embedding, first layer's weights, positional parameters.
 
-    Biases are left out, as the original did.
+    The layer's biases are left out, as the original did.
 
     Returns:
         place to ``gradient_summary``; ``positional`` only where the encoding has parameters, ``first_layer`` only

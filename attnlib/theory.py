@@ -99,7 +99,7 @@ def position_contraction(encoding: PositionalEncoding, seq_len: int) -> float | 
     if encoding.overrides("rotate", "query_bias"):
         return None
     bias = encoding.bias(seq_len)
-    scores = torch.zeros(1, seq_len, seq_len, dtype=torch.float64) if bias is None else bias.double()
+    scores = torch.zeros(1, seq_len, seq_len, dtype=torch.float64) if bias is None else bias.cpu().double()
     if encoding.causal:
         scores = scores.masked_fill(causal_mask(seq_len, scores.device), -math.inf)
     centre = torch.eye(seq_len, dtype=torch.float64) - 1 / seq_len

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+import torch
+
 from attnlib.attention import ATTENTION, INITS
 from attnlib.blocks import BLOCKS
 from attnlib.config import StackConfig, choose
 from attnlib.measure.device import open_device
+from attnlib.model import build_encoding
 from attnlib.positional import POSITIONAL
 
 PROBES = ("rate", "profile", "collapse", "control", "flush")  # checks of bench.gradients: read, not timed
@@ -43,6 +46,11 @@ def unsupported(case: Case) -> str | None:
         return f"subnormal numbers cost nothing extra on {case.device}"
     if case.device.startswith("mps") and case.dtype == "float64":
         return "MPS has no float64"
+    try:
+        with torch.device("meta"):
+            build_encoding(case)
+    except ValueError as error:  # such as rotary with an odd head width
+        return str(error)
     return None
 
 

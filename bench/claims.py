@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from attnlib.runs.intervals import t_interval
+
 Values = Sequence[float] | np.ndarray
-Curves = Mapping[str, Sequence[float]]
+Curves = Mapping[str, Sequence[float | None]]
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,6 @@ class Claim:
     @property
     def interval(self) -> tuple[float, float, float]:
         """Mean over the seeds with its 95 % t interval."""
-        from attnlib.runs.cells import t_interval  # scipy: half a second that collecting need not pay
-
         return t_interval(self.values)
 
     @property

@@ -6,69 +6,25 @@ A check takes a case and returns a ``Finding``. Theory follows from the case, th
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import ArrayLike
 
 from attnlib import theory
 from attnlib.measure.environment import flushes_subnormals
 from attnlib.model import build_encoding
 from attnlib.probes import Recorder, gradient_by_place
 from bench.cases import Case
-from bench.claims import Claim, Curves, Finding, between, near
+from bench.claims import Curves, Finding, between, near
+from bench.controls import control
+from bench.readings import RATE, SEEDS, band, class_loss, decay, inner, mean_log, recorded, slopes
 from bench.workload import Workload
 
-SEEDS = range(8)
 DEPTHS = (4, 8, 16, 32)  # of the fit of a rate, below the depth of the case
-RATE, UNIT = 0.05, 0.02  # bands of a rate: a share of it; decades where it is almost 0
 ENDS = slice(2, -2)  # what a fit within one network uses: two layers at each end are left out
 LARGE, SMALL = 0.1, 1e-12  # between them a residual has collapsed but is not yet rounding
 SPREADS = (1.0, 0.1, 0.03, 0.01, 0.001)  # of the tokens about their mean, where a collapse starts from
-CONTROL_DEPTHS = (4, 16, 64)
-MATRICES = ("q", "k", "v", "out", "feed_forward")
 FORMATS = ("float16", "bfloat16", "float32")
-
-
-def inner(case: Case) -> int:
-    """HK."""
-    return case.n_heads * case.head_width
-
-
-def decay(case: Case) -> float:
-    """The closed form's decades a layer."""
-    return theory.decay_rate(case.init, d_model=case.d_model, inner=inner(case))
-
-
-def band(case: Case) -> float:
-    """Half-width of what counts as the same rate, in decades a layer."""
-    return UNIT if case.init == "unit" else RATE * abs(decay(case))
-
-
-def slopes(x: ArrayLike, rows: ArrayLike) -> np.ndarray:
-    """Slope of log10 of each row against ``x``: ``[seeds, n]`` to ``[seeds]``."""
-    return np.asarray(np.polyfit(np.asarray(x), np.log10(rows).T, 1)[0])
-
-
-def mean_log(rows: ArrayLike) -> list[float]:
-    """Mean over the seeds of log10: ``[seeds, n]`` to n numbers."""
-    return [float(v) for v in np.log10(rows).mean(0)]
-
-
-def class_loss(work: Workload) -> None:
-    """Forward and backward of the case's own loss."""
-    work.build_graph()
-    work.backward()
-
-
-def recorded(work: Workload, loss: Callable[[Workload], None] = class_loss) -> dict[str, Any]:
-    """The report of one forward and backward pass."""
-    with Recorder(work.model) as seen:
-        loss(work)
-    return seen.report()
 
 
 def rate(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
@@ -155,12 +111,12 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         exponents.append(float(np.polyfit(np.log10(inside[0]), np.log10(inside[1]), 1)[0]))
         curves.append(runs[1.0])
         drawn.append(runs[0.1])
-        contraction = theory.position_contraction(work.model.stack.encoding, case.seq_len)
-        if case.block != "pre_ln" and contraction is not None and collapse_rate(case, contraction) > SMALL:
+        contraction = expected_contraction(case, seed)
+        if contraction is not None:
             r = runs[0.1]
             last = int((r > SMALL).sum()) - 1
             contractions.append(float(np.log10(r[last] / r[settled]) / (last - settled)))
-            expected.append(float(np.log10(collapse_rate(case, contraction))))
+            expected.append(float(np.log10(contraction)))
     exponent = 1 if case.block != "plain" else theory.collapse_exponent(build_encoding(case))
     claims = [near("exponent", exponents, exponent, share=0.1)]
     if contractions:
@@ -171,109 +127,15 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     return Finding(tuple(claims), {"layer": list(range(case.depth + 1)), "residual": mean_log(curves)})
 
 
-def collapse_rate(case: Case, contraction: float) -> float:
-    """Theory's factor a layer for this block."""
+def expected_contraction(case: Case, seed: int) -> float | None:
+    """Theory's factor a layer for the case's block and the encoding that the seed draws; None where there is none."""
+    torch.manual_seed(seed)  # a classifier draws its encoding first
+    factor = theory.position_contraction(build_encoding(case).double(), case.seq_len)
+    if factor is None or case.block == "pre_ln" or (case.block == "plain" and factor < SMALL):
+        return None
     if case.block == "plain":
-        return contraction
-    gain = theory.layer_gain(case.init, d_model=case.d_model, inner=inner(case))
-    return theory.skip_contraction(contraction, gain)
-
-
-def token_loss(work: Workload) -> None:
-    """Backward from the mean cross-entropy of every token against a random label, as the papers on norms have it."""
-    model = work.model
-    logits = model.head(model.stack(model.stack.encoding.embed(model.token_embedding(work.tokens)))).flatten(0, 1)
-    generator = torch.Generator().manual_seed(work.seed)
-    F.cross_entropy(logits, torch.randint(logits.shape[1], logits.shape[:1], generator=generator)).backward()
-
-
-Readings = dict[str, np.ndarray]  # [seeds, depths]
-
-
-def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
-    """Blocks that were made against vanishing, each against what its own paper says at initialisation.
-
-    Nothing is said of how post-LN gradients fall toward the input of an encoder: they need not (arXiv 2004.08249).
-    """
-    stacks = (Workload(replace(case, depth=depth), seed) for seed in seeds for depth in CONTROL_DEPTHS)
-    reports = [recorded(work, token_loss) for work in stacks]
-    tokens = case.batch_size * case.seq_len * case.d_model
-    readings = {
-        "variance": [r["signals"]["norm"][-1] ** 2 / tokens for r in reports],
-        "signal_ratio": [r["signals"]["norm"][-1] / r["signals"]["norm"][0] for r in reports],
-        "gradient_ratio": [r["signals"]["gradient"][0] / r["signals"]["gradient"][-1] for r in reports],
-        "last_ffn": [r["layers"]["feed_forward"]["norm"][-1] for r in reports],
-        "weights": [float(np.linalg.norm([r["layers"][role]["norm"] for role in MATRICES])) for r in reports],
-        "gate": [min(r["layers"].get("gate", {"norm": [0.0]})["norm"]) for r in reports],
-    }
-    grids = {name: np.reshape(values, (len(seeds), len(CONTROL_DEPTHS))) for name, values in readings.items()}
-    curves: Curves = {name: [float(v) for v in grid.mean(0)] for name, grid in grids.items()}
-    return Finding(CONTROLS[case.block](grids), {"depth": list(CONTROL_DEPTHS), **curves})
-
-
-def no_decay(readings: Readings) -> Claim:
-    """The gradient at the input is no smaller than at the output by a twentieth of what a plain layer of 1/6 loses."""
-    decades = np.log10(readings["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
-    return between("input gradient, decades a layer", decades, -0.02, None)
-
-
-def power_of_depth(readings: Readings, name: str, title: str, theory: float, band: float) -> Claim:
-    """The slope of a reading against depth, both logarithmic."""
-    return near(title, slopes(np.log10(CONTROL_DEPTHS), readings[name]), theory, absolute=band)
-
-
-def residual_claims(readings: Readings) -> tuple[Claim, ...]:
-    """The identity path carries the gradient (arXiv 1512.03385)."""
-    return (no_decay(readings),)
-
-
-def pre_ln_claims(readings: Readings) -> tuple[Claim, ...]:
-    """The signal grows within Lemma 2's bounds, the last FFN's gradient falls as 1 / sqrt(L) (arXiv 2002.04745)."""
-    bounds = theory.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
-    variance = between("variance", readings["variance"][:, -1], *bounds)
-    return variance, power_of_depth(readings, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(readings)
-
-
-def post_ln_claims(readings: Readings) -> tuple[Claim, ...]:
-    """The last feed-forward's gradient does not depend on depth (arXiv 2002.04745, Theorem 1)."""
-    return (power_of_depth(readings, "last_ffn", "last FFN's power of L", 0.0, 0.15),)
-
-
-def peri_ln_claims(readings: Readings) -> tuple[Claim, ...]:
-    """Each sublayer adds a variance of 1, and gradients do not decay (arXiv 2502.02732)."""
-    variance = theory.peri_norm_variance(2 * CONTROL_DEPTHS[-1])
-    return near("variance", readings["variance"][:, -1], variance, share=0.15), no_decay(readings)
-
-
-def rezero_claims(readings: Readings) -> tuple[Claim, ...]:
-    """The identity, to the bit, in both directions; only the gates have a gradient (arXiv 2003.04887)."""
-    return (
-        between("signal out / in", readings["signal_ratio"][:, -1], 1.0, 1.0),
-        between("gradient in / out", readings["gradient_ratio"][:, -1], 1.0, 1.0),
-        between("weights' gradient", readings["weights"][:, -1], 0.0, 0.0),
-        between("gates' gradient", readings["gate"][:, -1], 1e-6, None),
-    )
-
-
-def deepnorm_claims(readings: Readings) -> tuple[Claim, ...]:
-    """Gradients are as large in the first layer as in the last, and an SGD step's effect is bounded (arXiv 2203.00555).
-
-    The step changes the loss by the learning rate times the squared gradient, in first order.
-    """
-    return (
-        near("gradient in / out", readings["gradient_ratio"][:, -1], 1.0, share=RATE),
-        power_of_depth(readings, "weights", "all weights' gradient's power of L", 0.0, 0.1),
-    )
-
-
-CONTROLS: dict[str, Callable[[Readings], tuple[Claim, ...]]] = {
-    "residual": residual_claims,
-    "post_ln": post_ln_claims,
-    "pre_ln": pre_ln_claims,
-    "peri_ln": peri_ln_claims,
-    "rezero": rezero_claims,
-    "deepnorm": deepnorm_claims,
-}
+        return factor
+    return theory.skip_contraction(factor, theory.layer_gain(case.init, d_model=case.d_model, inner=inner(case)))
 
 
 @contextmanager

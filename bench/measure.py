@@ -51,6 +51,7 @@ def predicted(case: Case) -> dict[str, Any]:
     """The ``cost`` of a row: parameters, and FLOPs and peak bytes where the phase has a closed form."""
     flops = {"forward": cost.forward_flops, "train_step": cost.train_flops}.get(case.phase)
     plain = case.block == "plain" and not (case.ffn_mult or case.checkpoint or case.dropout)
+    plain = plain and not cost.encoding(case).overrides("rotate", "bias", "query_bias")
     closed = case.phase == "train_step" and case.dtype == "float32" and plain
     return {
         "params": cost.parameters(case),

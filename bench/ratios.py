@@ -6,9 +6,10 @@ import numpy as np
 
 from attnlib.measure import sampling
 from attnlib.measure.clock import device_clock
+from attnlib.runs.intervals import t_interval
 
 Step = Callable[[], None]
-SECONDS, BLOCKS = 8.0, 12  # a ratio: in how many blocks of pairs its interval is counted
+SECONDS, GROUPS = 8.0, 12  # a ratio: in how many groups of pairs its interval is counted
 
 
 def interleaved(a: Step, b: Step, pairs: int) -> np.ndarray:
@@ -25,13 +26,11 @@ def interleaved(a: Step, b: Step, pairs: int) -> np.ndarray:
 
 
 def ratio(a: Step, b: Step) -> tuple[float, float, float, int]:
-    """Geometric mean of the pairs' ratios a / b, its 95 % t interval over blocks of pairs, and the number of pairs."""
-    from attnlib.runs.cells import t_interval  # scipy: half a second that collecting need not pay
-
+    """Geometric mean of the pairs' ratios a / b, its 95 % t interval over groups of pairs, and the number of pairs."""
     for step in (a, b) * 3:
         step()
     once = sampling.timed(b, None, device_clock)
-    pairs = BLOCKS * max(2, int(SECONDS / (8 * once * BLOCKS)))  # a pair is eight steps
-    blocks = interleaved(a, b, pairs).reshape(BLOCKS, -1).mean(1).tolist()
-    mean, low, high = (float(np.exp(value)) for value in t_interval(blocks))
+    pairs = GROUPS * max(2, int(SECONDS / (8 * once * GROUPS)))  # a pair is eight steps
+    groups = interleaved(a, b, pairs).reshape(GROUPS, -1).mean(1).tolist()
+    mean, low, high = (float(np.exp(value)) for value in t_interval(groups))
     return mean, low, high, pairs

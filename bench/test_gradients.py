@@ -5,8 +5,9 @@ theory (``bench/claims.py``). Its one timed round is the check itself; its readi
 """
 
 from attnlib.attention import INITS
+from attnlib.positional import POSITIONAL
 from bench.cases import over
-from bench.gradients import CONTROL_DEPTHS, CONTROLS
+from bench.controls import CONTROL_DEPTHS, CONTROLS
 
 FIXED = {"device": "cpu", "dtype": "float64", "dropout": 0.0, "seq_len": 16, "n_heads": 4, "batch_size": 2}
 FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa"}
@@ -25,12 +26,12 @@ def rate_rows(settings):
     """Every encoding at every width, with one initialisation in turn, and with all of them at the reference width."""
     if settings.preset == "smoke":
         return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pes[1:2] or settings.pes]
-    inits = list(INITS)
+    inits, names = list(INITS), list(POSITIONAL)
     return [
         {"pe": pe, "init": init} | width
         for w, width in enumerate(WIDTHS)
-        for p, pe in enumerate(settings.pes)
-        for init in (inits if width is REFERENCE else [inits[(w + p) % len(inits)]])
+        for pe in settings.pes
+        for init in (inits if width is REFERENCE else [inits[(w + names.index(pe)) % len(inits)]])
     ]
 
 

@@ -103,7 +103,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
     from attnlib.measure import clock, sampling
     from attnlib.measure.device import open_device
-    from bench.gradients import recorded
+    from bench.readings import recorded
     from bench.workload import build
 
     workload = None

@@ -132,7 +132,7 @@ class Workload:
         if not kernels:
             return {"kernel": None, "fused": None, "reason": "the step runs no attention", "method": method}
         fused = "attention_math" not in kernels
-        learned = any(p.requires_grad for p in self.model.stack.encoding.parameters())
+        learned = self.model.stack.encoding.learns_bias and self.case.phase != "forward"
         why = f"the bias of {self.case.pe} needs a gradient" if learned else "torch's choice"
         return {"kernel": ", ".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
 

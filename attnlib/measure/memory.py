@@ -36,7 +36,9 @@ def allocator_peak(step: Callable[[], None]) -> int:
     the scratch space of MKL and oneDNN, which bypasses torch's allocator, is not. Memory that was allocated before and
     is freed within the step is not subtracted.
     """
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    # acc_events: some versions of torch warn of every profile that does without
+    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
         step()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder, "trace.json")

@@ -84,7 +84,7 @@ def pilot(
     budget: float,
     clock: Callable[[], float] = device_clock,
 ) -> Plan:
-    """Warm ``step`` up, time a few rounds and fix how many will be measured.
+    """Warm ``step`` up, time a few rounds and fix how many will be measured; the slowest steps need no such pilot.
 
     Args:
         step: what is timed; its first call ever has been made.
@@ -96,6 +96,8 @@ def pilot(
     warm = [timed(step, prepare, clock)]
     while sum(warm) < 0.1 * budget:
         warm.append(timed(step, prepare, clock))
+    if MIN_ROUNDS * min(warm) > budget:  # so slow that a pilot could decide nothing
+        return Plan(len(warm), sum(warm), (), 1, MIN_ROUNDS, "min_rounds")
     repeats = 1 if prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / float(np.median(warm))))
     rounds = [timed(step, prepare, clock, repeats) for _ in range(2)]
     while sum(rounds) * repeats < 0.1 * budget and len(rounds) < 50:

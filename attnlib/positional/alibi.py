@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from attnlib.positional.base import PositionalEncoding, relative_positions
+from attnlib.positional.base import PositionalEncoding, at_least_float32, relative_positions
 
 
 def alibi_slopes(n_heads: int) -> list[float]:
@@ -22,18 +22,19 @@ class Alibi(PositionalEncoding):
     """-m_h |i - j| added to the scores, with fixed slopes m_h (arXiv 2108.12409).
 
     Under a causal mask this is the paper's -m_h (i - j); without one it is symmetric. No parameters; one ``[H, T, T]``
-    bias a pass, H T^2 multiplications, and as many additions in every layer. The fused kernel takes it, since it needs
+    bias a pass, H T^2 multiplications, and as many additions a sequence in every layer. The fused kernel takes it, since it needs
     no gradient.
     """
 
     def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
         super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
-        self.register_buffer("slopes", torch.tensor(alibi_slopes(n_heads)), persistent=False)  # [H]
+        # as exponents, which are exact in bfloat16 too
+        exponents = [math.log2(slope) for slope in alibi_slopes(n_heads)]
+        self.register_buffer("exponents", torch.tensor(exponents), persistent=False)  # [H]
 
     def bias(self, seq_len: int) -> Tensor:
         """-m_h |i - j|: ``[H, T, T]``."""
-        slopes = self.get_buffer("slopes")
-        # distances beyond 2**8 are not exact in bfloat16: multiply in float32 at least
-        wide = torch.promote_types(slopes.dtype, torch.float32)
-        distance = relative_positions(seq_len, slopes.device).abs().to(wide)
-        return (distance * -slopes.to(wide)[:, None, None]).to(slopes.dtype)
+        exponents = self.get_buffer("exponents")
+        slopes = at_least_float32(exponents).exp2()[:, None, None]
+        distance = relative_positions(seq_len, exponents.device).abs()
+        return (distance * -slopes).to(exponents.dtype)

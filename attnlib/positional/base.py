@@ -47,6 +47,12 @@ class PositionalEncoding(nn.Module):
         """Whether this encoding's class has one of these methods of its own: how it acts, without running it."""
         return any(getattr(type(self), name) is not getattr(PositionalEncoding, name) for name in methods)
 
+    @property
+    def learns_bias(self) -> bool:
+        """Whether what it adds to the scores needs a gradient, which not every fused kernel gives."""
+        learned = any(parameter.requires_grad for parameter in self.parameters())
+        return learned and self.overrides("bias", "query_bias")
+
     def check_length(self, seq_len: int) -> None:
         """Refuse inputs longer than the tables.
 
@@ -70,4 +76,10 @@ def spread_over_pairs(values: Tensor) -> Tensor:
     """
     seq_len = (values.shape[-1] + 1) // 2
     index = relative_positions(seq_len, values.device) + seq_len - 1
-    return values.index_select(-1, index.flatten()).view(-1, seq_len, seq_len)
+    spread = at_least_float32(values).index_select(-1, index.flatten()).to(values.dtype)
+    return spread.view(-1, seq_len, seq_len)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32 or wider: a gradient that sums over many pairs is lost in 8 or 11 bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -7,11 +7,11 @@ from attnlib.positional.base import PositionalEncoding, relative_positions
 
 
 class Fire(PositionalEncoding):
-    """f_h(psi(i - j) / psi(max(i, L))) added to the scores, psi(x) = log(1 + c |x|) (arXiv 2310.04418, equation 4).
+    """f_h(psi(i - j) / psi(max(i, |L|))) added to the scores, psi(x) = log(1 + |c x|) (arXiv 2310.04418).
 
-    f is Linear(1 -> W), ReLU, Linear(W -> H); c starts at 0.1 and L at 512, both learned: 2 W + (W + 1) H + 2
-    parameters. The network runs on every pair, 2 T^2 W (1 + H) FLOPs and ``[T, T, W]`` activations a pass, shared by
-    all layers; H T^2 additions in every layer. The paper has causal masks only; without one the distance is |i - j|.
+    f is Linear(1 -> W), ReLU, Linear(W -> H) without the last bias, which would shift all scores of a head alike and
+    never learn; c starts at 0.1 and L at 512, both learned: 2 W + W H + 2 parameters. The network runs on every pair, 2 T^2 W (1 + H) FLOPs and ``[T, T, W]`` activations a pass, shared by
+    all layers; H T^2 additions a sequence in every layer. The paper has causal masks only; without one the distance is |i - j|.
     Its gradient keeps training off the fused kernel where that cannot give one.
 
     Args:
@@ -22,13 +22,13 @@ class Fire(PositionalEncoding):
         self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool, width: int = 32
     ) -> None:
         super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
-        self.network = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, n_heads))
+        self.network = nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, n_heads, bias=False))
         self.width = width
         self.c = nn.Parameter(torch.tensor(0.1))
         self.threshold = nn.Parameter(torch.tensor(512.0))  # L
 
     def psi(self, x: Tensor) -> Tensor:
-        """log(1 + c |x|), any shape."""
+        """log(1 + |c x|), any shape."""
         return torch.log1p((self.c * x).abs())
 
     def bias(self, seq_len: int) -> Tensor:

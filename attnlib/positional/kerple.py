@@ -9,10 +9,11 @@ LEAST = 0.01  # both parameters stay positive, so that the kernel stays conditio
 
 
 class Kerple(PositionalEncoding):
-    """-r1_h log(1 + r2_h |i - j|) added to the scores, the logarithmic variant (arXiv 2205.09921, section 4.2).
+    """-r1_h log(1 + r2_h |i - j|) added to the scaled scores, the logarithmic variant (arXiv 2205.09921).
 
-    2 H parameters, r1 ~ U(0, 2) and r2 ~ U(0, 1), both held at 0.01 or above; H (2T - 1) logarithms and an
-    ``[H, T, T]`` copy a pass, H T^2 additions in every layer. Its gradient keeps training off the fused kernel where
+    2 H parameters, r1 ~ U(0, 2) and r2 ~ U(0, 1), both used as 0.01 where they are less, with the gradient of what they
+    are used as; H (2T - 1) logarithms and an ``[H, T, T]`` copy a pass, H T^2 additions a sequence in every layer. The
+    paper divides the whole score by sqrt(K), this term too. Its gradient keeps training off the fused kernel where
     that cannot give one.
     """
 
@@ -23,6 +24,7 @@ class Kerple(PositionalEncoding):
 
     def bias(self, seq_len: int) -> Tensor:
         """-r1_h log(1 + r2_h |i - j|): ``[H, T, T]``."""
-        r1, r2 = (r.clamp(min=LEAST)[:, None] for r in (self.r1, self.r2))
+        # the clamp is not part of the graph, or a parameter below it would never move again
+        r1, r2 = ((r + (r.clamp(min=LEAST) - r).detach())[:, None] for r in (self.r1, self.r2))
         distance = torch.arange(1 - seq_len, seq_len, device=r1.device).abs()
         return spread_over_pairs(-r1 * torch.log1p(r2 * distance))

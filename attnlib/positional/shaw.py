@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding, relative_positions
+from attnlib.positional.base import PositionalEncoding, at_least_float32, relative_positions
 
 
 class Shaw(PositionalEncoding):
     """q_i . a[clip(j - i, -k, k)] / sqrt(K) added to the scores (arXiv 1803.02155, equation 4).
 
-    The paper's keys a^K, shared by heads and layers; its values a^V, which it found not to matter, are left out.
+    The paper's keys a^K, here shared by heads and layers; its values a^V, which it found not to matter, are left out.
     (2k + 1) K parameters, N(0, 1/K); 2 T K (2k + 1) FLOPs for every head in every layer, and a ``[B, H, T, T]`` bias
     that depends on the queries and so needs a gradient: training leaves the fused kernel where that cannot give one.
 
@@ -29,7 +29,7 @@ class Shaw(PositionalEncoding):
         k, seq_len = self.max_distance, q.shape[-2]
         scores: Tensor = (q * self.head_dim**-0.5) @ self.table.T  # [B, H, T, 2k + 1]
         index = relative_positions(seq_len, q.device).clamp(-k, k) + k
-        return scores.gather(-1, index.expand(*q.shape[:2], -1, -1))
+        return at_least_float32(scores).gather(-1, index.expand(*q.shape[:2], -1, -1)).to(q.dtype)
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
         """The products q . a in every layer."""

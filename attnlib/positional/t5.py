@@ -20,8 +20,7 @@ def t5_bucket(relative: Tensor, *, n_buckets: int, max_distance: int, causal: bo
     else:
         n, offset, distance = n_buckets // 2, (relative > 0) * (n_buckets // 2), relative.abs()
     exact = n // 2
-    # float64 lies on the same side of every step as the float32 of T5's own code (tested)
-    steps = (distance.clamp(min=1).double() / exact).log() / math.log(max_distance / exact) * (n - exact)
+    steps = (distance.clamp(min=1).float() / exact).log() / math.log(max_distance / exact) * (n - exact)
     far = (exact + steps.long()).clamp(max=n - 1)
     return offset + torch.where(distance < exact, distance, far)
 
@@ -30,7 +29,7 @@ class T5(PositionalEncoding):
     """b_h[bucket(j - i)] added to the scores, with a learned table of buckets x heads (arXiv 1910.10683, section 2.1).
 
     ``n_buckets`` x H parameters, N(0, 1/D) as in T5's code; a lookup of H (2T - 1) numbers and an ``[H, T, T]`` copy a
-    pass, H T^2 additions in every layer. T5 leaves out the scores' 1/sqrt(K); this stack keeps it. Where the fused
+    pass, H T^2 additions a sequence in every layer. T5 leaves out the scores' 1/sqrt(K); this stack keeps it. Where the fused
     kernel cannot give a bias its gradient, training runs the written-out one.
 
     Args:

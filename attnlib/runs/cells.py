@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
+from attnlib.runs.intervals import over_runs
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
 
@@ -31,6 +29,14 @@ class Cells:
     def first(self, **fields: Any) -> list[Cell]:
         """The first case with these fields: its cells, one a run; none without such a case."""
         return next(iter(self.where(**fields)), [])
+
+    def ratio(self, group: Sequence[Cell], base: Sequence[Cell]) -> tuple[float, float, float] | None:
+        """Median seconds of a case over another's in the same run, over the runs with its interval; None without."""
+        if not group or not base:
+            return None
+        times = [{cell.case_id: cell.median for cell in run.cells} for run in self.runs]
+        pairs = [(own.get(group[0].case_id), own.get(base[0].case_id)) for own in times]
+        return over_runs([a / b for a, b in pairs if a is not None and b is not None])
 
     def axis(self, name: str, **fields: Any) -> list[Any]:
         """Values of a field among these cases, sorted, or in registry order where it has one."""
@@ -67,26 +73,6 @@ def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
     info = next(cell.info for cell in cells if cell.median is not None)
     low, high = (info or {})["time"]["interval"] or (medians[0], medians[0])
     return medians[0], low, high
-
-
-def over_runs(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """Mean of one value a run with its 95 % t interval, or None without any."""
-    return t_interval(values) if values else None
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean with its 95 % t interval; one value alone, or equal ones, have none but themselves.
-
-    Raises:
-        ValueError: there are no values.
-    """
-    if not values:
-        raise ValueError("no values")
-    mean = float(np.mean(values))
-    if len(values) == 1 or np.ptp(values) == 0:
-        return mean, mean, mean
-    low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
-    return mean, float(low), float(high)
 
 
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:

@@ -68,6 +68,18 @@ def _case_problems(row: Any) -> list[str]:
     return []
 
 
+def _probe_problems(probe: Any) -> list[str]:
+    if not isinstance(probe, dict):
+        return ["probe is not an object"]
+    claims = probe.get("claims", [])
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        return ["probe.claims is not a list of objects"]
+    found = [f"a claim lacks {', '.join(sorted(CLAIM - set(claim)))}" for claim in claims if CLAIM - set(claim)]
+    if claims and not isinstance(probe.get("curves"), dict):
+        found.append("probe has claims and no curves")
+    return found
+
+
 def _benchmark_problems(row: Any) -> list[str]:
     if not isinstance(row, dict) or not all(isinstance(row.get(key), dict) for key in ("extra_info", "stats")):
         return ["a benchmark has no extra_info or stats"]
@@ -80,9 +92,7 @@ def _benchmark_problems(row: Any) -> list[str]:
         found.append(f"{name}: no raw samples")
     if not isinstance(info.get("time"), dict) or "interval" not in info["time"]:
         found.append(f"{name}: no time.interval")
-    for claim in info.get("probe", {}).get("claims", []):
-        if not isinstance(claim, dict) or set(claim) != CLAIM:
-            found.append(f"{name}: a claim lacks {', '.join(sorted(CLAIM - set(claim)))}")
+    found += [f"{name}: {text}" for text in _probe_problems(info.get("probe", {}))]
     memory = info.get("memory")
     if not isinstance(memory, dict) or "allocated_peak" not in memory:
         found.append(f"{name}: no memory.allocated_peak")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from attnlib.runs.cells import Cells, centre, middle, over_runs
+from attnlib.runs.cells import Cells, centre, middle
 from attnlib.runs.load import Cell
 from attnlib.runs.text import seconds, size
 
@@ -22,18 +22,16 @@ def encodings(cells: Cells) -> list[Row]:
     at = {"seq_len": middle(axes[0]), "depth": middle(axes[1])} if all(axes) else {"seq_len": None, "depth": None}
     base = cells.first(pe="none", **at, **STEP)
     return [
-        {"encoding": pe, **cost(cells.first(pe=pe, **at, **STEP), base), **signals(cells, pe)}
+        {"encoding": pe, **cost(cells, cells.first(pe=pe, **at, **STEP), base), **signals(cells, pe)}
         for pe in cells.axis("pe")
         if cells.where(pe=pe, **at, **STEP) or cells.where(pe=pe, phase="collapse")
     ]
 
 
-def cost(group: Sequence[Cell], base: Sequence[Cell]) -> Row:
+def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> Row:
     """What one case costs, and in ratio to another in the same runs."""
-    value = centre(group)
-    pairs = zip(group, base, strict=False)
-    ratio = over_runs([a.median / b.median for a, b in pairs if a.median is not None and b.median is not None])
-    info, none = ([cell.info for cell in cells if cell.info] for cells in (group, base))
+    value, ratio = centre(group), cells.ratio(group, base)
+    info, none = ([cell.info for cell in side if cell.info] for side in (group, base))
     if value is None or not info:
         return dict.fromkeys(("train step", "/ none", "peak", "parameters", "attention"), "-")
     peak, attention = info[0]["memory"]["allocated_peak"]["value"], info[0].get("attention", {})

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench import gradients
+from bench import controls, gradients
 from bench.cases import Case, Settings
 from bench.claims import Claim, Finding, between, near
+from bench.readings import slopes
 from bench.test_gradients import collapse_rows, control_rows, flush_rows, profile_rows, rate_rows
 from bench.workload import Workload
 
@@ -32,6 +33,9 @@ MUTATIONS = [
     ("collapse", {"depth": 24, "init": "unit"}, {"block": "residual"}, ["exponent"]),
     ("collapse", {"depth": 24, "init": "unit", "pe": "rotary"}, {"pe": "sinusoidal"}, ["exponent"]),
     ("collapse", {"depth": 24, "init": "unit", "pe": "alibi"}, {"init": "linear"}, ["decades a layer"]),
+    ("collapse", {"depth": 24, "init": "unit", "pe": "alibi"}, {"pe": "t5"}, ["decades a layer"]),
+    ("collapse", {"depth": 36, "init": "unit", "causal": True}, {"causal": False}, ["exponent"]),
+    ("collapse", {"depth": 36, "init": "unit", "causal": True}, {"init": "linear"}, ["decades a layer"]),
     ("collapse", {"depth": 24, "block": "post_ln", "init": "unit"}, {"block": "deepnorm"}, ["decades a layer"]),
     ("collapse", {"depth": 64, "block": "residual"}, {"init": "unit"}, ["decades a layer"]),
     ("collapse", {"depth": 24, "block": "pre_ln", "init": "unit"}, {"block": "post_ln"}, ["power of depth"]),
@@ -40,6 +44,7 @@ MUTATIONS = [
     ("control", {"block": "pre_ln", "init": "unit"}, {"block": "plain"}, ["input gradient, decades a layer"]),
     ("control", {"block": "post_ln", "init": "unit"}, {"block": "pre_ln"}, ["last FFN's power of L"]),
     ("control", {"block": "peri_ln", "init": "unit"}, {"block": "pre_ln"}, ["variance"]),
+    ("control", {"block": "peri_ln", "init": "unit"}, {"block": "plain"}, ["input gradient, decades a layer"]),
     ("control", {"block": "rezero", "init": "unit"}, {"block": "post_ln"}, ["signal out / in", "gradient in / out"]),
     ("control", {"block": "rezero", "init": "unit"}, {"block": "pre_ln"}, ["weights' gradient", "gates' gradient"]),
     (
@@ -61,13 +66,14 @@ def inside(claim):
 @pytest.mark.parametrize(("check", "says", "built", "broken"), MUTATIONS)
 def test_every_claim_fails_without_its_cause(check, says, built, broken, monkeypatch):
     """A claim holds for the stack that the case says, and breaks for another in its place."""
-    monkeypatch.setattr(gradients, "CONTROL_DEPTHS", (4, 16, 32))
+    monkeypatch.setattr(controls, "CONTROL_DEPTHS", (4, 16, 32))
     case = Case(**SMALL | (CONTROL if check == "control" else {}) | {"phase": check} | says)
     seeds = range(2) if check == "flush" else range(4)
     honest = {claim.name: claim for claim in gradients.CHECKS[check](case, seeds).claims}
     if built.get("init") == "torch_mha" and check == "flush":
         case = replace(case, depth=128)  # the slower one needs more layers to flush at all
-    monkeypatch.setattr(gradients, "Workload", lambda case, seed: Workload(replace(case, **built), seed))
+    for module in (gradients, controls):
+        monkeypatch.setattr(module, "Workload", lambda case, seed: Workload(replace(case, **built), seed))
     wrong = {claim.name: claim for claim in gradients.CHECKS[check](case, seeds).claims}
 
     for name in broken:
@@ -77,13 +83,15 @@ def test_every_claim_fails_without_its_cause(check, says, built, broken, monkeyp
 
 
 def test_every_claim_is_broken_by_some_mutation():
-    """No claim of any check is left without a change that breaks it."""
-    broken = {(check, name) for check, _, _, names in MUTATIONS for name in names}
+    """No claim of any check, nor of any controlled block, is left without a change that breaks it."""
+    broken = {(check, says.get("block"), name) for check, says, _, names in MUTATIONS for name in names}
+    anywhere = {(check, name) for check, _, name in broken}
     for check, says, _, _ in MUTATIONS:
         case = Case(**SMALL | (CONTROL if check == "control" else {}) | {"phase": check} | says)
         if check != "flush":
             for claim in gradients.CHECKS[check](case, range(2)).claims:
-                assert (check, claim.name) in broken
+                assert (check, claim.name) in anywhere
+                assert check != "control" or (check, case.block, claim.name) in broken
 
 
 def test_intervals_of_rates_cover_the_truth():
@@ -93,7 +101,7 @@ def test_intervals_of_rates_cover_the_truth():
     hits = 0
     for _ in range(2000):
         walks = np.cumsum(generator.normal(-0.4, 0.054, (8, 64)), axis=1)[:, depths - 1]
-        _, low, high = near("rate", gradients.slopes(depths, 10**walks), -0.4, share=0.05).interval
+        _, low, high = near("rate", slopes(depths, 10**walks), -0.4, share=0.05).interval
         hits += low <= -0.4 <= high
 
     assert 0.93 <= hits / 2000 <= 0.97

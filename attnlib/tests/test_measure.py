@@ -55,6 +55,19 @@ def test_pilot_spends_its_budget(device):
     assert (plan.rounds, plan.stop_reason) == (sampling.MIN_ROUNDS, "min_rounds")  # no noise at all
 
 
+def test_slow_steps_have_no_pilot(device):
+    """A step that exceeds its budget within the least number of rounds is warmed up once and gets those rounds."""
+    plan = sampling.pilot(launch(device, 2.0), None, precision=0.03, budget=10.0)
+
+    assert (plan.warmup_calls, plan.pilot_s, plan.rounds, plan.stop_reason) == (
+        1,
+        (),
+        sampling.MIN_ROUNDS,
+        "min_rounds",
+    )
+    assert device.now == 2.0
+
+
 def test_short_steps_are_repeated_within_a_round(device):
     """A step of 10 us is repeated so that a round lasts a millisecond; with a set-up before each it cannot be."""
     assert sampling.pilot(launch(device, 1e-5), None, precision=0.03, budget=0.1).iterations in (100, 101)

@@ -137,10 +137,11 @@ def test_causal_alibi_attends_as_bloom(n_heads):
     torch.testing.assert_close((ours + mask).softmax(-1), (theirs + mask).softmax(-1))
 
 
-def test_alibi_keeps_long_distances_apart_in_bfloat16():
-    """The product is made in float32: each entry is the true value rounded once."""
-    encoding = make("alibi", 1024, 32, 8).to(torch.bfloat16)
-    exact = make("alibi", 1024, 32, 8).bias(1024)
+@pytest.mark.parametrize("n_heads", [8, 12])
+def test_alibi_keeps_long_distances_apart_in_bfloat16(n_heads):
+    """Slope and product are made in float32: each entry is the true value rounded once."""
+    encoding = make("alibi", 1024, 4 * n_heads, n_heads).to(torch.bfloat16)
+    exact = make("alibi", 1024, 4 * n_heads, n_heads).bias(1024)
 
     assert torch.equal(encoding.bias(1024), exact.to(torch.bfloat16))
 
@@ -229,7 +230,27 @@ def test_fire_is_its_formula(seq_len, threshold):
         for j in range(seq_len):
             share = math.log(1 + c * abs(i - j)) / math.log(1 + c * max(i, threshold))
             hidden = (first.weight[:, 0] * share + first.bias).clamp(min=0)
-            torch.testing.assert_close(bias[:, i, j], second.weight @ hidden + second.bias)
+            torch.testing.assert_close(bias[:, i, j], second.weight @ hidden)
+
+
+def test_a_clamped_kerple_parameter_still_learns():
+    """Below 0.01 a parameter is used as 0.01 and has the gradient of that."""
+    low, at = (make("kerple", 9, 4, 1) for _ in range(2))
+    for encoding, r1 in ((low, -0.5), (at, 0.01)):
+        encoding.r1.data.fill_(r1)
+        encoding.r2.data.fill_(0.5)
+        encoding.bias(9).sum().backward()
+
+    assert torch.equal(low.bias(9), at.bias(9))
+    assert low.r1.grad == at.r1.grad != 0
+
+
+def test_half_precision_gradients_are_summed_in_float32():
+    """In bfloat16 T5's table has the gradient of the float32 one, rounded, though 2000 ones add up in it."""
+    encoding = make("t5", 1000, 16, 2).to(torch.bfloat16)
+    encoding.bias(1000).sum().backward()
+
+    assert float(encoding.table.weight.grad.sum()) == pytest.approx(2 * 1000**2, rel=0.01)
 
 
 def test_fire_can_be_kerple():
@@ -283,7 +304,7 @@ def test_none_changes_nothing():
         ("t5", 32 * 4),
         ("shaw", 33 * 4),
         ("kerple", 2 * 4),
-        ("fire", 2 * 32 + 33 * 4 + 2),
+        ("fire", 2 * 32 + 32 * 4 + 2),
     ],
 )
 def test_parameters_are_as_documented(name, parameters):

@@ -138,9 +138,10 @@ def test_tokens_per_batch_keeps_the_tokens():
 
 
 def test_unsupported_cases_have_a_reason():
-    """An encoding without a cost of its own is no case; others are."""
+    """An encoding without a cost of its own, or that refuses the head width, is no case; others are."""
     assert unsupported(Case(phase="encoding", pe="none")) == "none adds nothing that could be timed alone"
-    assert unsupported(Case()) is None
+    assert "the head width must be even, not 15" in unsupported(Case(pe="rotary", d_model=60))
+    assert unsupported(Case(pe="alibi", d_model=60)) is None
 
 
 @pytest.mark.parametrize("phase", ["forward", "backward", "train_step", "encoding", "epoch"])

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnlib.runs.cells import Cells, centre, middle, over_runs, points_along
+from attnlib.runs.cells import Cells, centre, middle, points_along
 from attnlib.runs.figures.drawing import COLOURS, OUTLINE, bar_note, draw, finish, panels, style
 
 MAIN = {"phase": "train_step", "denormals": "flush"}
@@ -99,8 +99,7 @@ def encoding_cost(cells: Cells) -> Figure | None:
     for pe in others:
         points = []
         for x, group in points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN):
-            pairs = zip(group, base.get(x, []), strict=False)  # both in the order of the runs
-            ratio = over_runs([a.median / b.median for a, b in pairs if a.median and b.median])
+            ratio = cells.ratio(group, base.get(x, []))
             points += [(x, *ratio)] if ratio else []
         if points:
             x, y, low, high = np.array(points).T

@@ -76,7 +76,8 @@ def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
     """A linear axis of layers, a logarithmic one of many decades, a legend."""
     axes.set(yscale="log", xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7)
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -39,7 +39,7 @@ def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
 
 def curve(axes: Axes, x: Any, logs: Any, line: dict[str, Any]) -> None:
     """Draw a mean of logarithms."""
-    axes.plot(x, 10 ** np.array(logs), linewidth=1.2, **line | {"markersize": 3})
+    axes.plot(x, 10 ** np.array(logs, dtype=float), linewidth=1.2, **line | {"markersize": 3})
 
 
 def gradients(cells: Cells) -> Figure | None:
@@ -53,7 +53,8 @@ def gradients(cells: Cells) -> Figure | None:
         found = probed(cells, init=init, **reference)
         for cell, curves in found:
             curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case["pe"]))
-        theory_line(panel, *found[0])
+        if found:
+            theory_line(panel, *found[0])
         finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}")
     for cell, curves in probed(cells, init="torch_mha", pe="learned", **reference):
         for index, place in enumerate(("token_embedding", "positional"), 1):

@@ -1,0 +1,54 @@
+"""What the checks of gradients share: seeds, bands, fits over seeds, and the closed form that belongs to a case."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from attnlib import theory
+from attnlib.probes import Recorder
+from bench.cases import Case
+from bench.workload import Workload
+
+SEEDS = range(8)
+RATE, UNIT = 0.05, 0.02  # bands of a rate: a share of it; decades where it is almost 0
+
+
+def inner(case: Case) -> int:
+    """HK."""
+    return case.n_heads * case.head_width
+
+
+def decay(case: Case) -> float:
+    """The closed form's decades a layer."""
+    return theory.decay_rate(case.init, d_model=case.d_model, inner=inner(case))
+
+
+def band(case: Case) -> float:
+    """Half-width of what counts as the same rate, in decades a layer."""
+    return UNIT if case.init == "unit" else RATE * abs(decay(case))
+
+
+def slopes(x: ArrayLike, rows: ArrayLike) -> np.ndarray:
+    """Slope of log10 of each row against ``x``: ``[seeds, n]`` to ``[seeds]``."""
+    return np.asarray(np.polyfit(np.asarray(x), np.log10(rows).T, 1)[0])
+
+
+def mean_log(rows: ArrayLike) -> list[float | None]:
+    """Mean over the seeds of log10: ``[seeds, n]`` to n numbers, null where one of the seeds has 0."""
+    with np.errstate(divide="ignore"):
+        return [float(v) if np.isfinite(v) else None for v in np.log10(rows).mean(0)]
+
+
+def class_loss(work: Workload) -> None:
+    """Forward and backward of the case's own loss."""
+    work.build_graph()
+    work.backward()
+
+
+def recorded(work: Workload, loss: Callable[[Workload], None] = class_loss) -> dict[str, Any]:
+    """The report of one forward and backward pass."""
+    with Recorder(work.model) as seen:
+        loss(work)
+    return seen.report()
