@@ -22,8 +22,8 @@ class Alibi(PositionalEncoding):
     """-m_h |i - j| added to the scores, with fixed slopes m_h (arXiv 2108.12409).
 
     Under a causal mask this is the paper's -m_h (i - j); without one it is symmetric. No parameters; one ``[H, T, T]``
-    bias a pass, H T^2 multiplications, and as many additions a sequence in every layer. The fused kernel takes it, since it needs
-    no gradient.
+    bias a pass, H T^2 multiplications, and as many additions a sequence in every layer. The fused kernel takes it,
+    since it needs no gradient.
     """
 
     def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:

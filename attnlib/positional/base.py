@@ -76,8 +76,7 @@ def spread_over_pairs(values: Tensor) -> Tensor:
     """
     seq_len = (values.shape[-1] + 1) // 2
     index = relative_positions(seq_len, values.device) + seq_len - 1
-    spread = at_least_float32(values).index_select(-1, index.flatten()).to(values.dtype)
-    return spread.view(-1, seq_len, seq_len)
+    return values.index_select(-1, index.flatten()).view(-1, seq_len, seq_len)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ class Fire(PositionalEncoding):
     """f_h(psi(i - j) / psi(max(i, |L|))) added to the scores, psi(x) = log(1 + |c x|) (arXiv 2310.04418).
 
     f is Linear(1 -> W), ReLU, Linear(W -> H) without the last bias, which would shift all scores of a head alike and
-    never learn; c starts at 0.1 and L at 512, both learned: 2 W + W H + 2 parameters. The network runs on every pair, 2 T^2 W (1 + H) FLOPs and ``[T, T, W]`` activations a pass, shared by
-    all layers; H T^2 additions a sequence in every layer. The paper has causal masks only; without one the distance is |i - j|.
-    Its gradient keeps training off the fused kernel where that cannot give one.
+    never learn; c starts at 0.1 and L at 512, both learned: 2 W + W H + 2 parameters. The network runs on every pair,
+    2 T^2 W (1 + H) FLOPs and ``[T, T, W]`` activations a pass, shared by all layers; H T^2 additions a sequence
+    in every layer. The paper has causal masks only; without one the distance is |i - j|. Its gradient keeps training
+    off the fused kernel where that cannot give one.
 
     Args:
         width: W, the network's hidden width.

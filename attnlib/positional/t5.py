@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding, spread_over_pairs
+from attnlib.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
 
 
 def t5_bucket(relative: Tensor, *, n_buckets: int, max_distance: int, causal: bool) -> Tensor:
@@ -29,8 +29,8 @@ class T5(PositionalEncoding):
     """b_h[bucket(j - i)] added to the scores, with a learned table of buckets x heads (arXiv 1910.10683, section 2.1).
 
     ``n_buckets`` x H parameters, N(0, 1/D) as in T5's code; a lookup of H (2T - 1) numbers and an ``[H, T, T]`` copy a
-    pass, H T^2 additions a sequence in every layer. T5 leaves out the scores' 1/sqrt(K); this stack keeps it. Where the fused
-    kernel cannot give a bias its gradient, training runs the written-out one.
+    pass, H T^2 additions a sequence in every layer. T5 leaves out the scores' 1/sqrt(K); this stack keeps it. Where the
+    fused kernel cannot give a bias its gradient, training runs the written-out one.
 
     Args:
         n_buckets: rows of the table.
@@ -58,4 +58,4 @@ class T5(PositionalEncoding):
         weight = self.table.weight
         relative = torch.arange(1 - seq_len, seq_len, device=weight.device)
         bucket = t5_bucket(relative, n_buckets=self.n_buckets, max_distance=self.max_distance, causal=self.causal)
-        return spread_over_pairs(weight[bucket].T)
+        return spread_over_pairs(at_least_float32(weight)[bucket].T).to(weight.dtype)
