@@ -127,13 +127,13 @@ def denormals(cells: Cells) -> Figure | None:
         points = points_along(cells, "depth", denormals=policy, **fields)
         draw(left, points, look(index, policy), 1e3)
         infos = [(x, group[0].info) for x, group in points if group[0].info]
-        counts = [(x, info["probe"]["counts"]["activations"]) for x, info in infos if "probe" in info]
+        counts = [(x, info["probe"]["counts"]["parameters"]) for x, info in infos if "probe" in info]
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):
             share = [(x, count[kind] / count["numbers"]) for x, count in counts]
             if share:
                 right.plot(*np.array(share).T, dashes, **look(index, f"{kind}, {policy}"))
     finish(left, x="depth L [layers]", y="backward [ms]", title="time")
-    right.set(xlabel="depth L [layers]", ylabel="share of activation gradients", title="subnormal and zero gradients")
+    right.set(xlabel="depth L [layers]", ylabel="share of parameter gradients", title="subnormal and zero gradients")
     right.grid(alpha=0.3)
     if right.get_lines():
         right.legend(fontsize=8)
