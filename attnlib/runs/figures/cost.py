@@ -57,7 +57,7 @@ def heat_map(cells: Cells) -> Figure | None:
             row, column = depths.index(group[0].case["depth"]), lengths.index(group[0].case["seq_len"])
             value = centre(group)
             grid[row, column] = np.nan if value is None else value[0] * 1e3
-            text = group[0].status if value is None else f"{value[0] * 1e3:.3g}"
+            text = group[0].status if value is None else f"{float(f'{value[0] * 1e3:.3g}'):g}"
             panel.text(column, row, text, ha="center", va="center", fontsize=8, color="white", path_effects=OUTLINE)
         image = panel.imshow(grid, norm="log", origin="lower", aspect="auto", cmap="cividis")
         panel.set(title=pe, xlabel="sequence length T [tokens]", ylabel="depth L [layers]")

@@ -72,12 +72,12 @@ def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()
         axes.text(0.02, 0.98, "absent: " + "; ".join(absent), transform=axes.transAxes, va="top", fontsize=7)
 
 
-def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
-    """A linear axis of layers, a logarithmic one of many decades, a legend."""
+def finish_decades(axes: Axes, *, x: str, y: str, title: str, **legend: Any) -> None:
+    """A linear axis of layers, a logarithmic one of many decades, a legend with matplotlib's own options."""
     axes.set(yscale="log", xlabel=x, ylabel=y, title=title)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7)
+        axes.legend(**{"fontsize": 7} | legend)
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -53,9 +53,10 @@ def gradients(cells: Cells) -> Figure | None:
         found = probed(cells, init=init, **reference)
         for cell, curves in found:
             curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case["pe"]))
+        legend: dict[str, Any] = {"fontsize": 6, "ncols": 2, "loc": "upper right" if init == "unit" else "lower left"}
         if found:
             theory_line(panel, *found[0])
-        finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}")
+        finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}", **legend)
     for cell, curves in probed(cells, init="torch_mha", pe="learned", **reference):
         for index, place in enumerate(("token_embedding", "positional"), 1):
             curve(axes[-1], curves["depth"], curves[place], look(index, place.replace("_", " ")))
