@@ -101,30 +101,34 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     Where content plays no part C is known: the second eigenvalue of what positions alone make of attention, and with a
     skip what the skip leaves of it; with the norm inside the branch the stack grows and r falls as 1 / sqrt(l).
     """
-    exponents, contractions, expected, curves, drawn = [], [], [], [], []
-    settled = 12 if case.causal else 3  # layers until the slowest mode leads: triangular attention is far from normal
-    for seed in seeds:
-        work = Workload(case, seed)
-        runs = {spread: residuals(work, spread) for spread in SPREADS}
-        pairs = np.concatenate([np.stack([r[:-1], r[1:]]) for r in runs.values()], axis=1)
-        inside = pairs[:, (pairs[0] < LARGE) & (pairs[1] > SMALL)]
-        exponents.append(float(np.polyfit(np.log10(inside[0]), np.log10(inside[1]), 1)[0]))
-        curves.append(runs[1.0])
-        drawn.append(runs[0.1])
-        contraction = expected_contraction(case, seed)
-        if contraction is not None:
-            r = runs[0.1]
-            last = int((r > SMALL).sum()) - 1
-            contractions.append(float(np.log10(r[last] / r[settled]) / (last - settled)))
-            expected.append(float(np.log10(contraction)))
-    exponent = 1 if case.block != "plain" else theory.collapse_exponent(build_encoding(case))
-    claims = [near("exponent", exponents, exponent, share=0.1)]
-    if contractions:
-        claims.append(near("decades a layer", contractions, expected, share=0.1))
+    works = [Workload(case, seed) for seed in seeds]
+    runs = {spread: np.array([residuals(work, spread) for work in works]) for spread in SPREADS}  # each [seeds, L + 1]
+    exponents = [exponent([run[index] for run in runs.values()]) for index in range(len(seeds))]
+    expected = 1 if case.block != "plain" else theory.collapse_exponent(build_encoding(case))
+    claims = [near("exponent", exponents, expected, share=0.1)]
+    close = runs[0.1]  # most layers lie below LARGE
+    factors = [factor for seed in seeds if (factor := expected_contraction(case, seed)) is not None]
+    if factors:
+        settled = 12 if case.causal else 3  # until the slowest mode leads: triangular attention is far from normal
+        rates = [decades_a_layer(run, settled) for run in close]
+        claims.append(near("decades a layer", rates, np.log10(factors), share=0.1))
     if case.block == "pre_ln":
         layer = np.arange(4, case.depth + 1)
-        claims.append(near("power of depth", slopes(np.log10(layer), np.array(drawn)[:, 4:]), -0.5, share=0.2))
-    return Finding(tuple(claims), {"layer": list(range(case.depth + 1)), "residual": mean_log(curves)})
+        claims.append(near("power of depth", slopes(np.log10(layer), close[:, 4:]), -0.5, share=0.2))
+    return Finding(tuple(claims), {"layer": list(range(case.depth + 1)), "residual": mean_log(runs[1.0])})
+
+
+def exponent(runs: Sequence[np.ndarray]) -> float:
+    """Slope of log r_{l+1} against log r_l over all layers of all runs where both are inside the range."""
+    before, after = np.concatenate([np.stack([run[:-1], run[1:]]) for run in runs], axis=1)
+    inside = (before < LARGE) & (after > SMALL)
+    return float(np.polyfit(np.log10(before[inside]), np.log10(after[inside]), 1)[0])
+
+
+def decades_a_layer(run: np.ndarray, settled: int) -> float:
+    """Mean change of log10 r from layer ``settled`` until r reaches rounding."""
+    last = int((run > SMALL).sum()) - 1
+    return float(np.log10(run[last] / run[settled]) / (last - settled))
 
 
 def expected_contraction(case: Case, seed: int) -> float | None:
