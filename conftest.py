@@ -45,6 +45,10 @@ OPTIONS = {
     "fixed_depth": "depth of the slice over lengths (also --fixed-self-attn-layers)",
     "fixed_seq_len": "length of the slice over depths",
 }
+REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
+    *("min-time", "max-time", "min-rounds", "precision", "confidence", "timer", "calibration-precision"),
+    *("warmup", "warmup-iterations"),
+}
 ALIASES = {"depths": "--self-attn-layers", "fixed_depth": "--fixed-self-attn-layers"}
 RUN = pytest.StashKey["Record"]()
 
@@ -66,6 +70,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # busy one; binding gains nothing and pins child processes to one core. So: libgomp's spin, unbound.
     os.environ.setdefault("OMP_PROC_BIND", "false")
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
+    given = [str(arg).partition("=")[0] for arg in (*config.invocation_params.args, *config.getini("addopts"))]
+    given += os.environ.get("PYTEST_ADDOPTS", "").replace("=", " ").split()
+    if refused := [arg for arg in given if arg.removeprefix("--benchmark-") in REFUSED and arg.startswith("--b")]:
+        raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
     if option.benchmark_storage == "file://./.benchmarks":
         option.benchmark_storage = f"file://{config.rootpath / 'results'}"
@@ -211,6 +219,8 @@ def measure(
     from bench.measure import measure
     from bench.record import figure
 
+    record = request.config.stash[RUN]
+
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
         name = request.node.name.removeprefix("test_")
 
@@ -223,7 +233,7 @@ def measure(
             leave("unsupported", reason)
         exhausted = None
         try:
-            spent = measure(benchmark, build(case), case, settings, device)
+            spent = measure(benchmark, build(case), case, settings, device, record.canary)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -233,7 +243,8 @@ def measure(
             device.release()
             leave("oom", exhausted)
         if benchmark.stats is not None:
-            request.node.user_properties.append(("timed_s", spent))
+            noise = benchmark.extra_info["time"]["disturbed"]
+            request.node.user_properties.extend([("timed_s", spent), ("disturbed", noise)])
             announce(figure(name, benchmark.stats.stats.median, benchmark.extra_info))
 
     return run

@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from attnlib.runs.cells import Cells, read_cells
-from attnlib.runs.figures import cost, gradients
+from attnlib.runs.figures import cost, gradients, scaling
 from attnlib.runs.load import RESULTS
 
 FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
@@ -25,6 +25,8 @@ FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
         cost.heat_map,
         cost.memory,
         cost.encoding_cost,
+        scaling.scaling,
+        scaling.time_per_token,
         gradients.gradients,
         gradients.profiles,
         gradients.collapse,
@@ -37,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw every figure that the runs have data for; exit code 2 where a file is bad or there is none."""
     parser = argparse.ArgumentParser(description="Draw saved runs.")
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN.json", help="saved runs of one machine")
+    parser.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
     parser.add_argument("--out", type=Path, default=RESULTS / "figures", help="folder for PNG and SVG (%(default)s)")
     options = parser.parse_args(argv)
     cells, left_out = read_cells(options.runs)
@@ -47,18 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "attnlib"  # the same run gives the same file
     try:
-        save(cells, options.out)
+        save(cells, options.out, options.only or list(FIGURES))
     except OSError as error:
         print(f"plots: cannot write figures in {options.out}: {error.strerror}", file=sys.stderr)
         return 2
     return 2 if left_out else 0
 
 
-def save(cells: Cells, folder: Path) -> None:
+def save(cells: Cells, folder: Path, names: Sequence[str]) -> None:
     """Write each figure as PNG and SVG and say so."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, make in FIGURES.items():
-        figure = make(cells)
+    for name in names:
+        figure = FIGURES[name](cells)
         if figure is None:
             print(f"plots: no data for {name}")
             continue

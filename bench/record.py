@@ -12,6 +12,7 @@ import torch
 from attnlib.attention import ATTENTION, INITS
 from attnlib.blocks import BLOCKS
 from attnlib.measure import clock, environment
+from attnlib.measure.canary import Canary
 from attnlib.measure.device import Device
 from attnlib.positional import POSITIONAL
 from attnlib.runs.schema import SCHEMA
@@ -37,6 +38,8 @@ class Record:
         self.done = 0
         self.started = time.perf_counter()
         self.timed_s = self.spent_s = 0.0
+        self.disturbed: dict[str, list[str]] = {}
+        self.canary: Canary | None = None
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
@@ -76,6 +79,11 @@ class Record:
             if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
                 reporter.showfspath = False
             self.started = time.perf_counter()
+            self.canary = Canary(self.device)
+
+    def timed(self, test: str) -> bool:
+        """Whether a row is a timed case and no check of gradients."""
+        return self.rows[test]["case"]["phase"] not in PROBES
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -86,9 +94,11 @@ class Record:
         noted: dict[str, Any] = dict(report.user_properties)
         if report.passed:
             row.update(status="ok", reason=None)
-            if row["case"]["phase"] not in PROBES:
+            if self.timed(report.nodeid):
                 self.spent_s += report.duration
                 self.timed_s += noted.get("timed_s", 0.0)
+                if noted.get("disturbed"):
+                    self.disturbed[report.nodeid] = noted["disturbed"]
         elif report.skipped:
             row.update(status=noted.get("status", "unsupported"), reason=noted.get("reason", "skipped"))
         else:
@@ -120,6 +130,7 @@ class Record:
             "order_seed": self.settings.order_seed,
             "wall_s": time.perf_counter() - self.started,
             "timed_share": self.timed_s / self.spent_s if self.spent_s else None,
+            "canary": [] if self.canary is None else self.canary.readings,
             "cases": list(self.rows.values()),
             "axes": {
                 "pe": list(POSITIONAL),
@@ -138,6 +149,8 @@ class Record:
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         share = f"; {self.timed_s / self.spent_s:.0%} of the timing cases was timed" if self.timed_s else ""
         terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")
+        for test, why in self.disturbed.items():
+            terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(why)}")
         for row in self.rows.values():
             if row["status"] not in ("ok", "unsupported"):
                 terminalreporter.write_line(f"  {row['status']}: {row['test']}: {row['reason']}")
@@ -150,8 +163,9 @@ def without_folders(argument: str) -> str:
 
 
 def figure(name: str, median: float, info: dict[str, Any]) -> str:
-    """A case's result in a line: time with its interval within this run, memory, and an attention that is not fused."""
+    """A case's result in a line: time with its interval within this run, memory, an unfused attention, disturbances."""
     interval, peak, attention = info["time"]["interval"], info["memory"]["allocated_peak"]["value"], info["attention"]
     bounds = f" [{seconds(interval[0])}, {seconds(interval[1])}]" if interval else ""
     unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
-    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "") + unfused
+    noise = f"  disturbed: {'; '.join(info['time']['disturbed'])}" if info["time"]["disturbed"] else ""
+    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "") + unfused + noise

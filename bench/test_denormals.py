@@ -6,8 +6,9 @@ the cases run in two child processes.
 
 import pytest
 
+from attnlib.worker import Worker
 from bench.cases import over
-from bench.worker import Remote, Worker, child_clock
+from bench.worker import ROOT, Remote, child_clock
 
 FIXED = {"init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
@@ -21,7 +22,7 @@ def rows(settings):
 
 @pytest.fixture(name="workers", scope="session")
 def _workers(settings):
-    started = {policy: Worker(policy, settings.threads) for policy in ("flush", "keep")}
+    started = {policy: Worker(ROOT, denormals=policy, threads=settings.threads) for policy in ("flush", "keep")}
     yield started
     for worker in started.values():
         worker.close()

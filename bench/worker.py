@@ -1,21 +1,28 @@
 """``python -m bench.worker``: one workload at a time, served over stdin and stdout, one JSON line each way.
 
-Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call_s": seconds}``; ``{"step": n}`` runs n
-rounds and answers ``{"seconds": [n numbers]}``; ``{"count": true}`` goes forward and back once more and answers how
-many gradients are zero, subnormal and not finite. A request that fails is answered ``{"error": "..."}``.
+Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call_s": seconds, "repeatable": whether
+steps may be repeated within a round}``; ``{"step": n, "iterations": i, "untimed": u}`` runs n rounds of i steps, each
+after u untimed steps (1 and 0 by default), and answers ``{"seconds": [n numbers]}``, of one step each;
+``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite.
+A request that fails is answered ``{"error": "..."}``.
 """
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from attnlib.measure.device import Device, reading
+import torch
+
+from attnlib.measure import clock, sampling
+from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings
+from attnlib.worker import Worker
 from bench.cases import Case
+from bench.readings import recorded
+from bench.workload import Workload, build
 
 ROOT = Path(__file__).parent.parent
 _elapsed = 0.0
@@ -24,43 +31,6 @@ _elapsed = 0.0
 def child_clock() -> float:
     """Seconds that child processes reported so far: a clock for pytest-benchmark that leaves the pipe's cost out."""
     return _elapsed
-
-
-class Worker:
-    """A worker process; it ends when it is closed.
-
-    Args:
-        denormals: ``flush`` or ``keep``, set before its first torch operation.
-        threads: torch's intra-op threads; None leaves torch's choice.
-    """
-
-    def __init__(self, denormals: str, threads: int | None = None) -> None:
-        command = [sys.executable, "-m", "bench.worker", "--denormals", denormals]
-        command += [] if threads is None else ["--threads", str(threads)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer.
-
-        Raises:
-            RuntimeError: the worker answered with an error, **or** died.
-        """
-        pipes = self.process.stdin, self.process.stdout
-        if pipes[0] is None or pipes[1] is None:
-            raise RuntimeError("the worker has no pipes")
-        pipes[0].write(json.dumps(request) + "\n")
-        pipes[0].flush()
-        answer = pipes[1].readline()
-        if not answer:
-            raise RuntimeError(f"the worker died with exit code {self.process.wait()}")
-        reply: dict[str, Any] = json.loads(answer)
-        if "error" in reply:
-            raise RuntimeError(f"the worker failed: {reply['error']}")
-        return reply
-
-    def close(self) -> None:
-        """Let the process end by itself."""
-        self.process.communicate()
 
 
 class Remote:
@@ -101,11 +71,6 @@ class Remote:
 
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
-    from attnlib.measure import clock, sampling
-    from attnlib.measure.device import open_device
-    from bench.readings import recorded
-    from bench.workload import build
-
     workload = None
     for line in requests:
         try:
@@ -114,18 +79,28 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 case = Case(**request["build"])
                 clock.bind(open_device(case.device))
                 workload = build(case)
-                answer: dict[str, Any] = {"first_call_s": workload.check()}
+                answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
             elif workload is None:
                 answer = {"error": "step before build"}
             elif "count" in request:
                 answer = recorded(workload)["counts"]
             else:
-                rounds = range(request["step"])
-                answer = {"seconds": [sampling.timed(workload.step, workload.prepare, workload.clock) for _ in rounds]}
+                answer = {"seconds": rounds(workload, request)}
         except (ValueError, TypeError, KeyError, RuntimeError, MemoryError, AssertionError) as error:
             answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def rounds(workload: Workload, request: dict[str, Any]) -> list[float]:
+    """Seconds of a step in each of the rounds that a request asks for."""
+    iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
+    seconds = []
+    for _ in range(request["step"]):
+        for _ in range(untimed):
+            sampling.timed(workload.step, workload.prepare, workload.clock)
+        seconds.append(sampling.timed(workload.step, workload.prepare, workload.clock, iterations))
+    return seconds
 
 
 def main() -> None:
@@ -134,8 +109,6 @@ def main() -> None:
     parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    import torch
-
     torch.set_flush_denormal(options.denormals == "flush")
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -1,34 +1,126 @@
-"""What else the machine did meanwhile, from counters that cost microseconds."""
+"""What else the machine did meanwhile, from counters that cost microseconds, and whether it was too much."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from attnlib.measure import nvml
+from attnlib.measure.canary import SLOW, Canary
+from attnlib.measure.device import Device
+
+# Measured on 2 cores over windows of 0.1 s: at most 0.08 on an idle machine, at least 0.49 beside one busy loop.
+PRESSURE = 0.25
+CPU_SHARE = 0.8  # of the CPU seconds a wall second that the same case had in its own quiet rounds
+STEAL, SWITCHES = 0.1, 100.0  # share of the wall time; involuntary ones a second, where there is no pressure to read
+SHORT = 0.05  # seconds too few for these shares: steal is counted in ticks of 0.01 s
+SM_CLOCK = 0.75  # of the card's maximum
+SLOWDOWNS = ("HwSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "SwThermalSlowdown")
+
 
 class Disturbance:
-    """CPU seconds, context switches and page faults of this process between making it and ``read``."""
+    """Counters of the machine and of this process between making it and ``read``.
 
-    def __init__(self) -> None:
-        self.process = psutil.Process()
+    Args:
+        device: whose clocks are read as well.
+        canary: what is listened to before and after, if given.
+    """
+
+    def __init__(self, device: Device, canary: Canary | None = None) -> None:
+        self.device, self.canary, self.process = device, canary, psutil.Process()
+        self.before = None if canary is None else (canary.listen(), canary.slowness)
         self.start = self._counters()
 
-    def _counters(self) -> tuple[float, float, int, int | None]:
+    def _counters(self) -> dict[str, Any]:
         with self.process.oneshot():
-            cpu = self.process.cpu_times()
-            switches = self.process.num_ctx_switches()
+            switches = self.process.num_ctx_switches().involuntary
             faults = getattr(self.process.memory_info(), "num_page_faults", None) or _page_faults()
-        return time.perf_counter(), cpu.user + cpu.system, switches.involuntary, faults
+        steal = getattr(psutil.cpu_times(), "steal", None)
+        return {
+            "wall": time.perf_counter(),
+            "cpu": time.process_time(),  # nanoseconds; psutil counts in ticks of 10 ms
+            "pressure": _cpu_pressure(),
+            "steal": steal,
+            "involuntary_switches": switches,
+            "page_faults": faults,
+        }
 
     def read(self) -> dict[str, Any]:
-        """``cpu_s_per_wall_s``, ``involuntary_switches`` and ``page_faults`` since the start; null if not counted."""
-        wall, cpu, switches, faults = self._counters()
-        wall0, cpu0, switches0, faults0 = self.start
-        return {
-            "cpu_s_per_wall_s": (cpu - cpu0) / (wall - wall0),
-            "involuntary_switches": switches - switches0,
-            "page_faults": None if faults is None or faults0 is None else faults - faults0,
+        """What happened since the start; null where it is not counted.
+
+        Returns:
+            ``wall_s``; ``cpu_s_per_wall_s`` of this process; ``cpu_pressure``, the share of the wall time in which a
+            task waited for a CPU; ``steal``, the share of a CPU that the hypervisor gave to others;
+            ``involuntary_switches`` and ``page_faults`` of this process; ``load_average`` over the last minute;
+            ``clocks`` of a CUDA device now, see ``attnlib.measure.nvml.clocks``; with a canary ``canary_s``, its
+            readings before and after, and ``canary_slowness``, the slower one over what is usual.
+        """
+        end = self._counters()
+        since: dict[str, Any] = {
+            name: None if value is None or self.start[name] is None else value - self.start[name]
+            for name, value in end.items()
         }
+        wall = since["wall"]
+        share = {name: None if since[name] is None else since[name] / wall for name in ("pressure", "steal")}
+        heard: dict[str, Any] = {}
+        if self.canary is not None and self.before is not None:
+            after = self.canary.listen()
+            heard["canary_s"] = [self.before[0], after]
+            heard["canary_slowness"] = max(self.before[1], self.canary.slowness)
+        return heard | {
+            "wall_s": wall,
+            "cpu_s_per_wall_s": since["cpu"] / wall,
+            "cpu_pressure": share["pressure"],
+            "steal": share["steal"],
+            "involuntary_switches": since["involuntary_switches"],
+            "page_faults": since["page_faults"],
+            "load_average": psutil.getloadavg()[0],
+            "clocks": nvml.clocks(self.device.describe()["uuid"]) if self.device.kind == "cuda" else None,
+        }
+
+
+def disturbed(seen: dict[str, Any], quiet: dict[str, Any] | None = None) -> list[str]:
+    """Why a reading of ``Disturbance`` cannot be trusted, in words; an empty list if it can.
+
+    Args:
+        seen: the reading; with ``canary_slowness``, the slower one of the readings before and after it, if there are.
+        quiet: the same case's reading while it was warmed up; ignored if that was disturbed itself.
+    """
+    found = []
+    if seen["cpu_pressure"] is not None:
+        if seen["cpu_pressure"] > PRESSURE:
+            found.append(f"others waited for a CPU or made it wait {seen['cpu_pressure']:.0%} of the time")
+    elif seen["involuntary_switches"] is not None and seen["involuntary_switches"] > SWITCHES * max(1, seen["wall_s"]):
+        found.append(f"it was sent off its CPU {seen['involuntary_switches']} times")
+    if seen["steal"] is not None and seen["steal"] > STEAL and seen["wall_s"] > SHORT:
+        found.append(f"the hypervisor took {seen['steal']:.0%} of a CPU")
+    if quiet is not None and seen["wall_s"] > SHORT and not disturbed(quiet):
+        before, now = quiet["cpu_s_per_wall_s"], seen["cpu_s_per_wall_s"]
+        if now < CPU_SHARE * before:
+            found.append(f"it had {now:.1f} CPU seconds a second, {before:.1f} while it was warmed up")
+    if seen.get("canary_slowness", 1.0) > SLOW:
+        found.append(f"the canary took {seen['canary_slowness']:.1f} times as long as usual")
+    return found + _throttled(seen["clocks"])
+
+
+def _throttled(clocks: dict[str, Any] | None) -> list[str]:
+    if clocks is None or clocks["sm_mhz"] is None:
+        return []
+    slow = [name for name in clocks["event_reasons"] if name in SLOWDOWNS]
+    found = [f"the card slowed down: {', '.join(slow)}"] if slow else []
+    if clocks["sm_mhz"] < SM_CLOCK * clocks["max_sm_mhz"]:
+        found.append(f"the SM clock was at {clocks['sm_mhz']} of {clocks['max_sm_mhz']} MHz")
+    return found
+
+
+def _cpu_pressure() -> float | None:
+    """Seconds so far in which some task waited for a CPU; None where the kernel does not count them."""
+    try:
+        text = Path("/proc/pressure/cpu").read_text()
+    except OSError:
+        return None
+    return int(text.split("total=", 1)[1].split()[0]) / 1e6
 
 
 def _page_faults() -> int | None:

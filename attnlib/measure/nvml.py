@@ -7,6 +7,11 @@ import pynvml
 
 from attnlib.measure.device import reading
 
+EVENTS = (
+    *("GpuIdle", "ApplicationsClocksSetting", "SwPowerCap", "HwSlowdown", "SyncBoost"),
+    *("SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "DisplayClockSetting"),
+)
+
 
 def memory(uuid: str) -> dict[str, dict[str, Any]]:
     """Bytes in use on the card (all processes) and by this process, as the driver counts them now.
@@ -36,6 +41,28 @@ def driver_version() -> str | None:
         return None
     try:
         return str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def clocks(uuid: str) -> dict[str, Any]:
+    """SM clock of a card now and at most, in MHz, and why it is not higher, in NVML's words; null with a ``reason``."""
+    unread = {"sm_mhz": None, "max_sm_mhz": None, "event_reasons": None}
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return unread | {"reason": f"NVML: {error}"}
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        bits = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+        return {
+            "sm_mhz": int(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+            "max_sm_mhz": int(pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+            "event_reasons": [name for name in EVENTS if bits & getattr(pynvml, f"nvmlClocksEventReason{name}")],
+            "reason": None,
+        }
+    except pynvml.NVMLError as error:
+        return unread | {"reason": f"NVML: {error}"}
     finally:
         pynvml.nvmlShutdown()
 

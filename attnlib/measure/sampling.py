@@ -1,4 +1,4 @@
-"""How many rounds a case gets: first call, warm-up, a short pilot, then a number that is fixed before measuring."""
+"""How many rounds a case gets: warm-up until steady, a short pilot, then a number that is fixed before measuring."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from attnlib.measure.clock import device_clock
 
 MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
 MAX_ROUNDS = 2000
+STEADY, WINDOW = 0.05, 3  # warm once a window of calls is not faster than the one before by this share
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
 
 
@@ -20,6 +21,7 @@ class Plan:
 
     warmup_calls: int
     warmup_s: float
+    steady: bool | None  # whether more warming up no longer made it faster; None where too slow to tell
     pilot_s: tuple[float, ...]
     iterations: int
     rounds: int
@@ -76,6 +78,23 @@ def timed(
     return (clock() - start) / iterations
 
 
+def warm_up(
+    step: Callable[[], None], prepare: Callable[[], None] | None, *, budget: float, clock: Callable[[], float]
+) -> tuple[list[float], bool | None]:
+    """Call ``step`` until a window of calls is no faster than the window before, for half the budget at least.
+
+    Returns:
+        seconds of each call, and whether it became steady within ``budget`` seconds; None with too few calls to tell.
+    """
+    warm = [timed(step, prepare, clock)]
+    while sum(warm) < budget:
+        before, last = np.median(warm[-2 * WINDOW : -WINDOW] or [np.inf]), np.median(warm[-WINDOW:])
+        if sum(warm) >= budget / 2 and last >= (1 - STEADY) * before:
+            return warm, True
+        warm.append(timed(step, prepare, clock))
+    return warm, False if len(warm) > WINDOW else None
+
+
 def pilot(
     step: Callable[[], None],
     prepare: Callable[[], None] | None,
@@ -93,18 +112,16 @@ def pilot(
         budget: seconds for warm-up, pilot and rounds together; slow steps exceed it by ``MIN_ROUNDS``.
         clock: what the rounds will be timed by.
     """
-    warm = [timed(step, prepare, clock)]
-    while sum(warm) < 0.1 * budget:
-        warm.append(timed(step, prepare, clock))
+    warm, steady = warm_up(step, prepare, budget=0.2 * budget, clock=clock)
     if MIN_ROUNDS * min(warm) > budget:  # so slow that a pilot could decide nothing
-        return Plan(len(warm), sum(warm), (), 1, MIN_ROUNDS, "min_rounds")
+        return Plan(len(warm), sum(warm), steady, (), 1, MIN_ROUNDS, "min_rounds")
     repeats = 1 if prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / float(np.median(warm))))
     rounds = [timed(step, prepare, clock, repeats) for _ in range(2)]
     while sum(rounds) * repeats < 0.1 * budget and len(rounds) < 50:
         rounds.append(timed(step, prepare, clock, repeats))
     left = budget - sum(warm) - sum(rounds) * repeats
     count, reason = rounds_for([r * repeats for r in rounds], precision=precision, seconds=left)
-    return Plan(len(warm), sum(warm), tuple(rounds), repeats, count, reason)
+    return Plan(len(warm), sum(warm), steady, tuple(rounds), repeats, count, reason)
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:

@@ -1,86 +1,163 @@
-"""Two sets of runs side by side, in the first form: ratios and exact differences, and no verdict from too little."""
+"""Two sets of runs side by side: a run is one replicate, exact figures compare exactly, and times may be undecided."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from attnlib.runs.load import Cell, Run
+from attnlib.runs.verdicts import Replicate, Verdict, between_runs
 
-MIN_RUNS = 6  # a side: with fewer runs the spread between runs is not known
+MIN_RUNS = 6  # a side, undisturbed: with fewer the spread between runs is hardly known
+ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases, half by the cases
+THRESHOLDS = {"cpu": 0.05}
+THRESHOLD = 0.02  # of any other device
+DRIFT = 0.03  # of the canary from side to side
+EXACT = ("status", "bytes", "flops", "params")  # compared exactly
+
+
+@dataclass(frozen=True)
+class Side:
+    """One case on one side: exact figures, the median of its runs' medians, and how many of its runs were disturbed."""
+
+    status: str
+    seconds: float | None
+    bytes: int | None
+    flops: int | None
+    params: int | None
+    runs: int
+    disturbed: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case on both sides; a side's ``None`` is a case that it lacks or has no time for."""
+    """One case, with the verdict on its time; a side is None where it lacks the case."""
 
     case_id: str
     label: str
-    base_status: str | None
-    new_status: str | None
-    base_s: float | None
-    new_s: float | None
-    base_bytes: int | None
-    new_bytes: int | None
-    verdict: str
+    base: Side | None
+    new: Side | None
+    verdict: Verdict
+    changes: tuple[str, ...]  # what differs exactly, in words: bytes 100 -> 101
 
     @property
-    def ratio(self) -> float | None:
-        """New seconds over base seconds, or None unless both have a time."""
-        return None if self.base_s is None or self.new_s is None else self.new_s / self.base_s
-
-    def as_json(self) -> dict[str, Any]:
-        """Every field and the ratio."""
-        return asdict(self) | {"ratio": self.ratio}
+    def regressed(self) -> bool:
+        """Whether it is slower, uses more bytes, or no longer runs."""
+        if self.base is None or self.new is None:
+            return False
+        lost = self.base.status == "ok" != self.new.status
+        more = self.base.bytes is not None and self.new.bytes is not None and self.new.bytes > self.base.bytes
+        return lost or more or self.verdict.word == "slower"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All cases of both sides, and what is different about the machines."""
+    """A verdict a phase (geometric mean over its cases) and a row a case; ``notes`` say why nothing can be decided."""
 
+    phases: dict[str, Verdict]
     rows: tuple[Row, ...]
     machine: tuple[str, ...]
-    same: bool  # both sides are the very same runs
+    notes: tuple[str, ...]
+    threshold: float
+    tests: tuple[int, int]  # of phases, of cases
 
-    @property
-    def exact_changes(self) -> tuple[Row, ...]:
-        """Cases whose bytes or status changed, or that one side lacks: no statistics needed."""
-        return tuple(row for row in self.rows if row.base_status != row.new_status or row.base_bytes != row.new_bytes)
-
-    @property
-    def regressed(self) -> bool:
-        """Whether a case uses more bytes, or no longer runs."""
-        return any(
-            (row.base_status == "ok" and row.new_status not in ("ok", None))
-            or (row.base_bytes is not None and row.new_bytes is not None and row.new_bytes > row.base_bytes)
-            for row in self.exact_changes
-        )
-
-    @property
-    def exit_code(self) -> int:
-        """0 no regression, 1 a regression of bytes or status, 2 nothing about time could be decided."""
-        if self.regressed:
+    def exit_code(self, *, allow_undecided: bool = False) -> int:
+        """0 no regression, 1 a regression, 2 no time could be decided; also 2 where the sides share no case."""
+        verdicts = [*self.phases.values(), *(row.verdict for row in self.rows)]
+        if any(row.regressed for row in self.rows) or any(v.word == "slower" for v in verdicts):
             return 1
-        return 0 if self.rows and self.same else 2
+        if not any(row.base and row.new for row in self.rows):
+            return 2
+        return 0 if allow_undecided or any(v.word != "undecided" for v in verdicts) else 2
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "threshold": self.threshold,
+            "tests": {"phases": self.tests[0], "cases": self.tests[1]},
+            "machine": self.machine,
+            "notes": self.notes,
+            "phases": {name: asdict(verdict) for name, verdict in self.phases.items()},
+            "cases": [asdict(row) | {"regressed": row.regressed} for row in self.rows],
+        }
 
 
-def compare(base: Sequence[Run], new: Sequence[Run]) -> Comparison:
-    """Compare runs case by case: a side's time is the median of its runs' medians.
+@dataclass(frozen=True)
+class Judge:
+    """Gives verdicts: none but ``same`` for the very same runs, none but ``undecided`` where there is a reason."""
 
-    No verdict on time is given yet, whatever the number of runs; a set compared with itself is the same.
+    threshold: float
+    same: bool
+    reason: str | None
+
+    def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], tests: int) -> Verdict:
+        """The verdict on one of ``tests`` tests of a kind."""
+        if self.same and base:
+            return Verdict("same", 1.0, 1.0, 1.0, runs=(len(base), len(new)))
+        short = None if min(len(base), len(new)) >= MIN_RUNS else f"{a_side(len(base), len(new))} undisturbed"
+        reason = "no time on one side" if not base or not new else self.reason or short
+        confidence = 1 - ERROR / 2 / max(1, tests)
+        return between_runs(base, new, confidence=confidence, threshold=self.threshold, reason=reason)
+
+
+def compare(
+    base: Sequence[Run], new: Sequence[Run], *, threshold: float | None = None, force: bool = False
+) -> Comparison:
+    """Compare two sets of runs; the very same runs are the same, with every ratio exactly 1.
+
+    Args:
+        base: runs before.
+        new: runs after.
+        threshold: smallest change of time that matters; None is 0.05 on a CPU and 0.02 elsewhere.
+        force: decide although the machines or their settings differ.
+
+    Raises:
+        ValueError: a run is on both sides, but not all of them are.
     """
-    same = {r.path.resolve() for r in base} == {r.path.resolve() for r in new}
-    sides = [_by_case(base), _by_case(new)]
-    verdict = "same" if same else undecided(len(base), len(new))
-    rows = [
-        _row(case_id, sides[0].get(case_id, []), sides[1].get(case_id, []), verdict)
-        for case_id in {**sides[0], **sides[1]}
-    ]
-    return Comparison(tuple(rows), machine_differences(base, new), same)
+    paths = [{run.path.resolve() for run in side} for side in (base, new)]
+    same = paths[0] == paths[1]
+    if not same and (both := paths[0] & paths[1]):
+        raise ValueError(f"{min(both).name} is on both sides")
+    if threshold is None:
+        threshold = THRESHOLDS.get(base[0].device_kind, THRESHOLD)
+    machine = machine_differences(base, new)
+    notes = () if same else why_not(base, new, () if force else machine)
+    judge = Judge(threshold, same, notes[0] if notes else None)
+    sides = by_case(base), by_case(new)
+    timed = [i for i in sides[0] if i in sides[1] and all(any(c.median for c in side[i]) for side in sides)]
+    ids: dict[str, list[str]] = {}
+    for case_id in timed:
+        ids.setdefault(sides[0][case_id][0].case["phase"], []).append(case_id)
+    runs = [*base, *new]
+    phases = {phase: judge(*of_phase(own, runs, len(base)), len(ids)) for phase, own in ids.items()}
+    rows = [row_of(case_id, sides, judge, len(timed)) for case_id in {**sides[0], **sides[1]}]
+    if force and machine:
+        notes += ("forced: verdicts are given although the machines or their settings differ",)
+    return Comparison(phases, tuple(with_twins(rows, sides)), machine, notes, threshold, (len(ids), len(timed)))
 
 
-def _by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
+def a_side(base: int, new: int) -> str:
+    """How many runs there are: ``3 runs a side`` or ``3 and 6 runs a side``."""
+    return f"{base} run{'s' * (base != 1)} a side" if base == new else f"{base} and {new} runs a side"
+
+
+def why_not(base: Sequence[Run], new: Sequence[Run], machine: Sequence[str]) -> tuple[str, ...]:
+    """Why no time can be decided at all, a line a reason."""
+    notes = ["another machine or other settings (--force decides all the same)"] if machine else []
+    if min(len(base), len(new)) < MIN_RUNS:
+        return (*notes, f"{a_side(len(base), len(new))}, {MIN_RUNS} are needed")
+    before, after = ([(run.canary, None) for run in side if run.canary is not None] for side in (base, new))
+    if min(len(before), len(after)) >= 2:
+        drift = between_runs(before, after, confidence=0.95, threshold=DRIFT)
+        if drift.low is not None and drift.high is not None and not drift.low <= 1 <= drift.high:
+            moved = f"the canary takes {drift.ratio:.2f} [{drift.low:.2f}, {drift.high:.2f}] times as long"
+            notes += [f"the machine drifted: {moved}"] if drift.word != "same" else []
+    return tuple(notes)
+
+
+def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
+    """Cells by case, one a run."""
     cells: dict[str, list[Cell]] = {}
     for run in runs:
         for cell in run.cells:
@@ -88,12 +165,78 @@ def _by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
     return cells
 
 
-def undecided(base: int, new: int) -> str:
-    """Why time is not decided, in words."""
-    counts = f"{base} run{'s' * (base != 1)} a side" if base == new else f"{base} and {new} runs a side"
-    if min(base, new) < MIN_RUNS:
-        return f"undecided: {counts}"
-    return f"undecided: {counts}, and this version does not judge times"
+def of_phase(ids: Sequence[str], runs: Sequence[Run], base: int) -> tuple[list[Replicate], list[Replicate]]:
+    """Geometric means over these cases and over their canaries, one pair a run, base and new.
+
+    Each case counts relative to its mean over all runs, so that a run may lack some: disturbed cases are left out, and
+    so is a run that lacks more than half of them.
+    """
+    cells = [{c.case_id: c for c in run.cells if c.median and not c.disturbed} for run in runs]
+    times = [[own[i].median if i in own else None for i in ids] for own in cells]
+    logs = np.log(np.array(times, dtype=float))  # None becomes NaN, which stays in here
+    known = ~np.isnan(logs)
+    centre = np.array(
+        [column[there].mean() if there.any() else 0.0 for column, there in zip(logs.T, known.T, strict=True)]
+    )
+    sides: tuple[list[Replicate], list[Replicate]] = ([], [])
+    for place, own in enumerate(cells):
+        if 2 * known[place].sum() >= len(ids):
+            canaries = [own[i].canary for i in ids if i in own]
+            heard = None if None in canaries else float(np.exp(np.mean(np.log(np.array(canaries, dtype=float)))))
+            mean = (logs[place] - centre)[known[place]].mean()
+            sides[place >= base].append((float(np.exp(mean)), heard))
+    return sides
+
+
+def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, tests: int) -> Row:
+    """One case's row."""
+    cells = [side.get(case_id, []) for side in sides]
+    base, new = (side_of(own) for own in cells)
+    before, after = (replicates(own) for own in cells)
+    if base is None or new is None:
+        changes = ["only in new" if base is None else "only in base"]
+    else:
+        exact = ((name, getattr(base, name), getattr(new, name)) for name in EXACT)
+        changes = [f"{name} {old} -> {now}" for name, old, now in exact if old != now]
+    return Row(case_id, (cells[0] or cells[1])[0].label, base, new, judge(before, after, tests), tuple(changes))
+
+
+def replicates(cells: Sequence[Cell]) -> list[Replicate]:
+    """Seconds and canary of each run in which the case was not disturbed."""
+    return [(cell.median, cell.canary) for cell in cells if cell.median is not None and not cell.disturbed]
+
+
+def side_of(cells: Sequence[Cell]) -> Side | None:
+    """What one side knows of a case: its worst status and its largest bytes; None without a run."""
+    if not cells:
+        return None
+    times = [cell.median for cell in cells if cell.median is not None]
+    return Side(
+        status=next((cell.status for cell in cells if cell.status != "ok"), "ok"),
+        seconds=float(np.median(times)) if times else None,
+        bytes=max((cell.peak for cell in cells if cell.peak is not None), default=None),
+        flops=max((flops for cell in cells if (flops := cell.cost("flops")) is not None), default=None),
+        params=max((params for cell in cells if (params := cell.cost("params")) is not None), default=None),
+        runs=len(cells),
+        disturbed=sum(cell.disturbed for cell in cells),
+    )
+
+
+def with_twins(rows: Sequence[Row], sides: Sequence[dict[str, list[Cell]]]) -> list[Row]:
+    """Rows of one side only say what the same test measures on the other: its configuration has changed."""
+    tests = [{cells[0].test: cells[0] for cells in side.values()} for side in sides]
+    named = []
+    for row in rows:
+        if row.base is None or row.new is None:
+            own, others = (sides[0], tests[1]) if row.new is None else (sides[1], tests[0])
+            cell = own[row.case_id][0]
+            twin = others[cell.test].case if cell.test in others else cell.case
+            changed = [
+                f"{key}={value} for {twin.get(key)}" for key, value in cell.case.items() if value != twin.get(key)
+            ]
+            row = replace(row, changes=(f"{row.changes[0]}{': ' * bool(changed)}{', '.join(changed)}",))
+        named.append(row)
+    return named
 
 
 def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
@@ -106,20 +249,3 @@ def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, .
         if run.machine[key] != first[key]
     }
     return tuple(lines)
-
-
-def _row(case_id: str, base: list[Cell], new: list[Cell], verdict: str) -> Row:
-    def summary(cells: list[Cell]) -> tuple[str | None, float | None, int | None]:
-        if not cells:
-            return None, None, None
-        times = [c.median for c in cells if c.median is not None]
-        peaks = {c.peak for c in cells if c.peak is not None}
-        worst = next((c.status for c in cells if c.status != "ok"), "ok")
-        return worst, float(np.median(times)) if times else None, max(peaks, default=None)
-
-    (bs, bt, bb), (ns, nt, nb) = summary(base), summary(new)
-    if not base or not new:
-        verdict = "only in new" if not base else "only in base"
-    elif bt is None or nt is None:
-        verdict = "no time: " + " | ".join(s or "" for s in (bs, ns))
-    return Row(case_id, (base or new)[0].label, bs, ns, bt, nt, bb, nb, verdict)

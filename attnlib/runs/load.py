@@ -1,5 +1,6 @@
 """The one loader of saved runs."""
 
+import glob
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class Cell:
 
     case: dict[str, Any]
     case_id: str
+    test: str
     status: str
     reason: str | None
     samples: tuple[float, ...] = ()  # seconds of every round
@@ -37,6 +39,21 @@ class Cell:
     def peak(self) -> int | None:
         """Peak bytes by the allocator, or None where not read."""
         return None if self.info is None else self.info["memory"]["allocated_peak"]["value"]
+
+    @property
+    def canary(self) -> float | None:
+        """Seconds of the canary around it, the mean of before and after, or None where it was not timed."""
+        readings = None if self.info is None else self.info["time"].get("canary_s")
+        return float(np.mean(readings)) if readings else None
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether something else held the machine up while it was measured, twice."""
+        return self.info is not None and bool(self.info["time"].get("disturbed"))
+
+    def cost(self, name: str) -> int | None:
+        """``flops`` or ``params`` by formula, or None where there is none."""
+        return None if self.info is None else self.info["cost"].get(name)
 
     @property
     def label(self) -> str:
@@ -64,6 +81,17 @@ class Run:
     def name(self) -> str:
         """The file's name without its ending."""
         return self.path.stem
+
+    @property
+    def device_kind(self) -> str:
+        """``cpu``, ``cuda``, ..."""
+        return str((self.data["machine_info"]["attnlib"].get("device") or {}).get("kind", "cpu"))
+
+    @property
+    def canary(self) -> float | None:
+        """Median seconds of the canary throughout the run, or None where it was not timed."""
+        readings = [reading["seconds"] for reading in self.data["attnlib"].get("canary", ())]
+        return float(np.median(readings)) if readings else None
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -101,21 +129,31 @@ def load(path: Path) -> Run:
     measured = {row["fullname"]: row for row in data["benchmarks"]}
     cells = []
     for row in data["attnlib"]["cases"]:
-        identity = (row["case"], row["case_id"], row["status"], row.get("reason"))
+        identity = (row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
         hit = measured.get(row["test"]) if row["status"] == "ok" else None
         cells.append(Cell(*identity, tuple(hit["stats"]["data"]), hit["extra_info"]) if hit else Cell(*identity))
     return Run(path, data, tuple(cells))
 
 
-def load_all(paths: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Read several files: the good runs, and a line for each bad one."""
+def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Read several runs, see ``find``: the good ones, and a line for each bad one."""
     runs, bad = [], []
-    for path in paths:
+    for path in dict.fromkeys(path for name in names for path in find(name)):  # the same file twice is one run
         try:
             runs.append(load(path))
         except BadRun as error:
             bad.append(str(error))
     return runs, bad
+
+
+def find(name: Path, folder: Path = RESULTS) -> list[Path]:
+    """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is."""
+    if name.exists() or len(name.parts) != 1:
+        return [name]
+    text = glob.escape(name.name)
+    patterns = (f"*/{text}.json", f"*/{text}_*.json", f"*/[0-9][0-9][0-9][0-9]_{text}.json")
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(found) or [name]
 
 
 def newest(folder: Path = RESULTS) -> Path | None:

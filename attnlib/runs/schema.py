@@ -34,6 +34,9 @@ def problems(run: Any) -> list[str]:
     axes = ours.get("axes")
     if not isinstance(axes, dict) or not all(isinstance(axes.get(name), list) for name in ("pe", "block")):
         found.append("no attnlib.axes with pe and block")
+    canary = ours.get("canary", [])
+    if not isinstance(canary, list) or not all(isinstance(r, dict) and _positive(r.get("seconds")) for r in canary):
+        found.append("attnlib.canary is not a list of readings in seconds")
     found += [text for row in ours["cases"] for text in _case_problems(row)]
     found += [text for row in run["benchmarks"] for text in _benchmark_problems(row)]
     found += [f"{path} is not finite" for path, value in numbers(run) if not math.isfinite(value)]
@@ -68,6 +71,14 @@ def _case_problems(row: Any) -> list[str]:
     return []
 
 
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and value > 0
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [None]
+
+
 def _probe_problems(probe: Any) -> list[str]:
     if not isinstance(probe, dict):
         return ["probe is not an object"]
@@ -92,6 +103,12 @@ def _benchmark_problems(row: Any) -> list[str]:
         found.append(f"{name}: no raw samples")
     if not isinstance(info.get("time"), dict) or "interval" not in info["time"]:
         found.append(f"{name}: no time.interval")
+    elif not isinstance(info["time"].get("disturbed", []), list):
+        found.append(f"{name}: time.disturbed is not a list")
+    elif not all(_positive(value) for value in _list(info["time"].get("canary_s", []))):
+        found.append(f"{name}: time.canary_s is not a list of seconds")
+    if not isinstance(info.get("cost"), dict):
+        found.append(f"{name}: cost is not an object")
     found += [f"{name}: {text}" for text in _probe_problems(info.get("probe", {}))]
     memory = info.get("memory")
     if not isinstance(memory, dict) or "allocated_peak" not in memory:

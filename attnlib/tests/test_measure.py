@@ -8,7 +8,6 @@ import torch
 
 from attnlib.measure import clock, environment, memory, sampling
 from attnlib.measure.device import Device, open_device
-from attnlib.measure.noise import Disturbance
 
 
 class Asynchronous(Device):
@@ -53,6 +52,28 @@ def test_pilot_spends_its_budget(device):
     assert plan.warmup_s == pytest.approx(1.0, abs=0.02)
     assert sum(plan.pilot_s) == pytest.approx(0.5, abs=0.02)  # 50 rounds at most
     assert (plan.rounds, plan.stop_reason) == (sampling.MIN_ROUNDS, "min_rounds")  # no noise at all
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls", "steady"),
+    [
+        ([0.1] * 30, 5, True),  # half of its budget of 1 s
+        ([0.3, 0.2, 0.1] + [0.05] * 30, 8, True),
+        ([0.12 * 0.9**n for n in range(30)], 18, False),  # faster and faster
+        ([2.0], 1, None),
+    ],
+)
+def test_warm_up_ends_when_steady(seconds, calls, steady):
+    """It goes on while a window of calls is faster than the one before, within its budget."""
+    times = iter(seconds)
+    clock = {"now": 0.0}
+
+    def step():
+        clock["now"] += next(times)
+
+    warm, found = sampling.warm_up(step, None, budget=1.0, clock=lambda: clock["now"])
+
+    assert (len(warm), found) == (calls, steady)
 
 
 def test_slow_steps_have_no_pilot(device):
@@ -173,16 +194,6 @@ def test_environment_is_an_allow_list(monkeypatch):
 
     assert "hunter2" not in str(described)
     assert described["environment"]["OMP_WAIT_POLICY"] == "passive"
-
-
-def test_disturbance_counts_cpu_seconds():
-    """A busy loop of 50 ms counts as CPU time."""
-    seen = Disturbance()
-    end = time.perf_counter() + 0.05
-    while time.perf_counter() < end:
-        pass
-
-    assert seen.read()["cpu_s_per_wall_s"] > 0
 
 
 @pytest.mark.gpu

@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 
 import plots
-from attnlib.cli import main
 from attnlib.runs.cells import centre
-from attnlib.runs.compare import compare
-from attnlib.runs.load import BadRun, load, newest
+from attnlib.runs.load import BadRun, find, load, newest
 from attnlib.runs.schema import problems
 from attnlib.runs.text import duration, seconds, size
 from bench.cases import Case
@@ -25,7 +23,7 @@ def reading(value):
     return {"value": value, "method": "fake", "reason": None if value is not None else "not read"}
 
 
-def saved(times=(1.0,), peak=1000, node="here", status="ok"):
+def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=()):
     """A run of 2 lengths x 2 depths x 2 encodings; the last case of status ``status``."""
     cases = [Case(seq_len=T, depth=L, pe=pe) for T in (64, 128) for L in (2, 8) for pe in ("none", "sinusoidal")]
     rows = [{"case": asdict(c), "case_id": c.id, "test": c.id, "status": "ok", "reason": None} for c in cases]
@@ -37,7 +35,11 @@ def saved(times=(1.0,), peak=1000, node="here", status="ok"):
             "extra_info": {
                 "case": row["case"],
                 "case_id": row["case_id"],
-                "time": {"interval": [0.9, 1.1]},
+                "time": {
+                    "interval": [0.9, 1.1],
+                    "disturbed": list(disturbed),
+                    "canary_s": [canary, canary] if canary else [],
+                },
                 "memory": {"allocated_peak": reading(peak)},
                 "cost": {},
             },
@@ -54,7 +56,12 @@ def saved(times=(1.0,), peak=1000, node="here", status="ok"):
         "benchmarks": benchmarks,
         "datetime": "2026-01-01",
         "version": "5",
-        "attnlib": {"schema": 1, "cases": rows, "axes": axes},
+        "attnlib": {
+            "schema": 1,
+            "cases": rows,
+            "axes": axes,
+            "canary": [{"at_s": 0.0, "seconds": canary}] if canary else [],
+        },
     }
 
 
@@ -95,6 +102,9 @@ BROKEN = {
     "is not finite": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
     "unknown status 'fine'": broken(lambda r: r["attnlib"]["cases"][0].update(status="fine")),
     "status oom without a reason": broken(lambda r: r["attnlib"]["cases"][0].update(status="oom")),
+    "attnlib.canary is not a list of readings": broken(lambda r: r["attnlib"].update(canary=[{"seconds": 0}])),
+    "time.disturbed is not a list": broken(lambda r: r["benchmarks"][0]["extra_info"]["time"].update(disturbed="yes")),
+    "time.canary_s is not a list": broken(lambda r: r["benchmarks"][0]["extra_info"]["time"].update(canary_s=[None])),
     "memory.allocated_peak is no reading": broken(
         lambda r: r["benchmarks"][0]["extra_info"]["memory"].update(allocated_peak=7)
     ),
@@ -111,73 +121,6 @@ def test_bad_files_are_one_line(write, message):
     assert str(caught.value).startswith(str(path))
     assert message.strip() in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_run_with_itself_is_the_same(write, capsys):
-    """Every ratio is exactly 1, nothing changed, exit code 0."""
-    path = str(write(saved()))
-    comparison = compare([load(Path(path))], [load(Path(path))])
-
-    assert {row.ratio for row in comparison.rows} == {1.0}
-    assert {row.verdict for row in comparison.rows} == {"same"}
-    assert main(["compare", "--base", path, "--new", path]) == 0
-
-
-def test_one_run_a_side_is_undecided(write, capsys):
-    """Twice the time in one run a side is a ratio of 2 and no verdict; exit code 2."""
-    base, new = write(saved(), "a.json"), write(saved((2.0,)), "b.json")
-    comparison = compare([load(base)], [load(new)])
-
-    assert {row.ratio for row in comparison.rows} == {2.0}
-    assert {row.verdict for row in comparison.rows} == {"undecided: 1 run a side"}
-    assert main(["compare", "--base", str(base), "--new", str(new)]) == 2
-
-
-def test_bytes_compare_exactly(write, capsys):
-    """One byte more is a regression with one run a side; one less is not."""
-    base, more, less = (write(saved(peak=p), f"{p}.json") for p in (1000, 1001, 999))
-
-    assert main(["compare", "--base", str(base), "--new", str(more)]) == 1
-    assert "+1 B" in capsys.readouterr().out
-    assert main(["compare", "--base", str(base), "--new", str(less)]) == 2
-
-
-def test_a_case_that_no_longer_runs_is_a_regression(write, capsys):
-    """Ok to oom is listed and exits 1; the way back does not."""
-    base, new = write(saved(), "a.json"), write(saved(status="oom"), "b.json")
-
-    assert main(["compare", "--base", str(base), "--new", str(new)]) == 1
-    assert "no time: ok | oom" in " ".join(capsys.readouterr().out.split())
-    assert main(["compare", "--base", str(new), "--new", str(base)]) == 2
-
-
-def test_unmatched_cases_are_listed(write):
-    """A case of one side only is a row, not a gap."""
-    less = saved()
-    gone = less["attnlib"]["cases"].pop()["case_id"]
-    less["benchmarks"] = [b for b in less["benchmarks"] if b["extra_info"]["case_id"] != gone]
-    base, new = write(saved(), "a.json"), write(less, "b.json")
-    verdicts = {row.case_id: row.verdict for row in compare([load(base)], [load(new)]).rows}
-
-    assert verdicts[gone] == "only in base"
-
-
-def test_another_machine_is_named(write, capsys):
-    """A different node stands above the table."""
-    base, new = write(saved(), "a.json"), write(saved(node="there"), "b.json")
-    main(["compare", "--base", str(base), "--new", str(new)])
-
-    assert "different machine or settings: node: here | there" in capsys.readouterr().out
-
-
-def test_bad_files_beside_good_ones_are_named(write, capsys):
-    """A bad file is named, the good ones are compared, exit code 2."""
-    good, bad = write(saved(), "a.json"), write("{", "b.json")
-
-    assert main(["compare", "--base", str(good), str(bad), "--new", str(good)]) == 2
-    captured = capsys.readouterr()
-    assert "b.json: not JSON" in captured.err
-    assert "8 cases" in captured.out
 
 
 def test_figures_are_drawn_from_saved_runs(write, tmp_path, capsys):
@@ -206,6 +149,31 @@ def test_several_runs_have_run_to_run_intervals(write):
 
     assert mean == pytest.approx(2 * 128)
     assert (high - low) / 2 / 128 == pytest.approx(4.302653 / 3**0.5)
+
+
+def test_runs_are_found_by_name_and_number(tmp_path):
+    """A number, a run name or a stem stands for saved runs, a file for itself, anything else for nothing saved."""
+    for name in ("0001_before", "0002_before", "0003_after", "0004_abc_20260101_000000"):
+        (tmp_path / "Linux").mkdir(exist_ok=True)
+        (tmp_path / "Linux" / f"{name}.json").write_text("{}")
+    found = {
+        name: [p.stem for p in find(Path(name), tmp_path)] for name in ("before", "0003", "0004_abc_20260101_000000")
+    }
+
+    assert found["before"] == ["0001_before", "0002_before"]
+    assert found["0003"] == ["0003_after"]
+    assert found["0004_abc_20260101_000000"] == ["0004_abc_20260101_000000"]
+    assert find(Path("nothing"), tmp_path) == [Path("nothing")]
+    assert find(tmp_path / "Linux" / "0003_after.json", tmp_path) == [tmp_path / "Linux" / "0003_after.json"]
+
+
+def test_disturbed_points_are_hollow(write, tmp_path):
+    """A figure says that a point is hollow because something held the machine up."""
+    paths = [str(write(saved(disturbed=["busy"]), "a.json")), str(write(saved(), "b.json"))]
+    for path, hollow in zip(paths, (True, False), strict=True):
+        out = tmp_path / Path(path).stem
+        assert plots.main([path, "--only", "time_against_seq_len", "--out", str(out)]) == 0
+        assert ("hollow: disturbed" in (out / "time_against_seq_len.svg").read_text()) == hollow
 
 
 def test_newest_leaves_reference_runs_out(tmp_path):

@@ -37,21 +37,28 @@ def style(cells: Cells, pe: str) -> Style:
 def bar_note(cells: Cells) -> str:
     """What the bars are."""
     n = len(cells.runs)
-    return "bars: 95 % interval within this run" if n == 1 else f"mean of {n} runs, bars: 95 % interval run to run"
+    bars = "bars: 95 % interval within this run" if n == 1 else f"mean of {n} runs, bars: 95 % interval run to run"
+    held_up = any(cell.disturbed for run in cells.runs for cell in run.cells)
+    return bars + ("; hollow: disturbed" if held_up else "")
 
 
 def draw(axes: Axes, points: Iterable[tuple[float, list[Cell]]], line: Style, scale: float = 1.0) -> list[str]:
-    """Draw times against a field; returns a note for every point that has no time."""
-    drawn, absent = [], []
+    """Draw times against a field, hollow where a run was disturbed; a note for every point that has no time."""
+    drawn, absent, hollow = [], [], []
     for x, cells in points:
         value = centre(cells)
         if value is None:
             absent.append(f"{line['label']} at {x:g}: {cells[0].status}")
         else:
             drawn.append((x, *(v * scale for v in value)))
+            hollow += [drawn[-1]] if any(cell.disturbed for cell in cells) else []
     if drawn:
         x, y, low, high = np.array(drawn).T
         axes.errorbar(x, y, yerr=np.clip([y - low, high - y], 0, None), linewidth=1.2, capsize=3, **line)
+    if hollow:
+        x, y, *_ = np.array(hollow).T
+        marker = {"marker": line["marker"], "s": 4 * line["markersize"] ** 2 / np.pi}
+        axes.scatter(x, y, facecolor="white", edgecolor=line["color"], zorder=3, **marker)
     return absent
 
 

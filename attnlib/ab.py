@@ -1,0 +1,196 @@
+"""The strong comparison: two live workers take turns, so that whatever slows the machine down slows both."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlib.runs.verdicts import Verdict, of_pairs
+from attnlib.worker import Worker, WorkerDied, WorkerError
+
+FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
+ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
+BLOCKS = 10  # ABBA blocks a pair and case
+ROUND = 4e-3  # seconds of a timed round: shorter steps are repeated within it
+LOST = 3  # pairs in a row without a result: it will not get better
+
+Fields = Mapping[str, Any]
+Say = Callable[[str], None]
+SUITE: tuple[Fields, ...] = tuple(
+    {"phase": phase, "pe": pe, "seq_len": 256, "depth": 4}
+    for phase in ("forward", "train_step")
+    for pe in ("none", "rotary")
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Where one side's workers run, and which fields of every case are its own."""
+
+    checkout: Path
+    python: str
+    fields: Fields = field(default_factory=dict)
+
+    def start(self, denormals: str, threads: int | None) -> Worker:
+        """A fresh worker.
+
+        Raises:
+            ValueError: no checkout or no interpreter there.
+        """
+        return Worker(self.checkout, self.python, denormals=denormals, threads=threads)
+
+
+@dataclass
+class Contest:
+    """One case on both sides: log ratios new / base, one a pair of workers, and what may be said about them so far."""
+
+    case: Fields
+    logs: list[float] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=lambda: Verdict("undecided", None, reason="no pair of workers yet"))
+    failed: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether more pairs could decide it."""
+        return not self.failed and self.verdict.word == "undecided"
+
+    @property
+    def label(self) -> str:
+        """The case in words."""
+        return " ".join(f"{key}={value}" for key, value in self.case.items())
+
+
+@dataclass
+class Match:
+    """Contests of a suite between two sides.
+
+    Args:
+        sides: base and new.
+        suite: cases, as fields of ``bench.cases.Case``; fields left out are each checkout's own defaults.
+        threshold: the smallest change of time that matters.
+        denormals: ``flush`` or ``keep``, of every worker.
+        threads: of every worker.
+        say: what progress is told to.
+    """
+
+    sides: tuple[Side, Side]
+    suite: Sequence[Fields]
+    threshold: float
+    denormals: str = "flush"
+    threads: int | None = None
+    say: Say = print
+    contests: list[Contest] = field(init=False)
+    dropped: list[str] = field(default_factory=list)  # why, for each pair that was lost
+    pairs: int = 0
+    looks: int = 0
+
+    def __post_init__(self) -> None:
+        self.contests = [Contest(case) for case in self.suite]
+
+    def play(self, budget: float) -> None:
+        """Add pairs of workers until every case is decided or another pair would not fit in ``budget`` seconds."""
+        started, longest, lost = time.monotonic(), 0.0, 0
+        look_at = FIRST
+        while any(contest.open for contest in self.contests) and lost < LOST:
+            begun = time.monotonic()
+            if begun - started + longest > budget:
+                break
+            try:
+                self.pair()
+                lost = 0
+            except WorkerDied as error:
+                lost += 1
+                self.dropped.append(str(error))
+                self.say(f"a pair was dropped: {error}")
+                continue
+            longest = max(longest, time.monotonic() - begun)
+            if self.pairs == look_at:
+                self.look()
+                look_at = math.ceil(GROWTH * look_at)
+            undecided = sum(contest.open for contest in self.contests)
+            self.say(
+                f"pair {self.pairs}: {time.monotonic() - begun:.0f} s, {undecided} of {len(self.contests)} undecided"
+            )
+        if math.ceil(look_at / GROWTH) != self.pairs or self.pairs < FIRST:
+            self.look()
+
+    def pair(self) -> None:
+        """Start a worker a side and let them take turns on every open case.
+
+        Raises:
+            WorkerDied: one of them is gone; nothing of this pair counts.
+        """
+        found = []
+        with ExitStack() as stack:
+            workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
+            for contest in self.contests:
+                if contest.open:
+                    found.append((contest, self.turns(contest, workers)))
+        for contest, log in found:
+            if log is not None:
+                contest.logs.append(log)
+        self.pairs += 1
+
+    def turns(self, contest: Contest, workers: Sequence[Worker]) -> float | None:
+        """Mean log ratio of one case over ABBA blocks; None where a side cannot run it, which then says so."""
+        answers = []
+        for worker, side, name in zip(workers, self.sides, ("base", "new"), strict=True):
+            try:
+                answers.append(worker.ask(build=dict(contest.case) | dict(side.fields)))
+            except WorkerError as error:
+                contest.failed = True
+                contest.verdict = Verdict("undecided", None, reason=f"{name}: {error}")
+                return None
+        once = [worker.ask(step=3)["seconds"][-1] for worker in workers]
+        repeatable = all(answer.get("repeatable", False) for answer in answers)
+        iterations = max(1, math.ceil(ROUND / max(once))) if repeatable else 1
+        return float(np.mean([self.block(workers, order, iterations) for order in abba(BLOCKS)]))
+
+    def block(self, workers: Sequence[Worker], order: Sequence[int], iterations: int) -> float:
+        """Log ratio new / base of one block of four rounds, each after an untimed step."""
+        seconds = [0.0, 0.0]
+        for which in order:
+            seconds[which] += workers[which].ask(step=1, iterations=iterations, untimed=1)["seconds"][0]
+        return math.log(seconds[1] / seconds[0])
+
+    def look(self) -> None:
+        """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""
+        self.looks += 1
+        confidence = 1 - ERROR / 2**self.looks / len(self.contests)
+        for contest in self.contests:
+            if contest.open:
+                short = None if len(contest.logs) >= FIRST else f"{len(contest.logs)} pairs, {FIRST} are needed"
+                contest.verdict = of_pairs(contest.logs, confidence=confidence, threshold=self.threshold, reason=short)
+
+    def exit_code(self, *, allow_undecided: bool = False) -> int:
+        """0 nothing slower, 1 something slower, 2 nothing decided or a case that one side cannot run."""
+        words = [contest.verdict.word for contest in self.contests]
+        if "slower" in words:
+            return 1
+        if any(contest.failed for contest in self.contests):
+            return 2
+        return 0 if allow_undecided or set(words) != {"undecided"} else 2
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with the log ratio of every pair."""
+        return {
+            "threshold": self.threshold,
+            "pairs": self.pairs,
+            "dropped": self.dropped,
+            "looks": self.looks,
+            "sides": [asdict(side) | {"checkout": side.checkout.name} for side in self.sides],
+            "cases": [
+                {"case": dict(c.case), "log_ratios": c.logs, "verdict": asdict(c.verdict)} for c in self.contests
+            ],
+        }
+
+
+def abba(blocks: int) -> Iterator[tuple[int, int, int, int]]:
+    """Orders of 0 (base) and 1 (new) that a linear drift favours neither in: 0110, 1001, 0110, ..."""
+    for block in range(blocks):
+        yield (1, 0, 0, 1) if block % 2 else (0, 1, 1, 0)

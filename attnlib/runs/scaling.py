@@ -1,0 +1,253 @@
+"""How time grows with length and depth: sums of powers with non-negative coefficients, never one exponent."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attnlib.runs.cells import Cells
+from attnlib.runs.intervals import over_runs
+from attnlib.runs.load import Cell
+from attnlib.runs.text import seconds
+
+LENGTH, DEPTH = (0, 1, 2), (0, 1)  # powers of T and of L
+RESAMPLES = 2000
+SIZES, RANGE = 5, 16  # fewer, or a narrower range, cannot tell a square from a line
+SHARE = 0.05  # of the time at the largest size: the least that a term is worth a name
+STRAIGHT = 0.05  # the largest relative deviation of a line
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Seconds as a sum of powers of a size, t(n) = sum_p c_p n^p with c_p >= 0.
+
+    Args:
+        sizes: n, ascending.
+        powers: p.
+        terms: c_p n^p at the largest n, in seconds; so ``terms[p] / sum(terms)`` is a share of the time there.
+        samples: the same from each bootstrap resample of the runs, ``[resamples, powers]``; none with one run.
+        seconds: mean over the runs at each size.
+        deviations: largest relative deviation of each resample from its own fit.
+        runs: how many.
+    """
+
+    sizes: tuple[float, ...]
+    powers: tuple[int, ...]
+    terms: tuple[float, ...]
+    samples: np.ndarray
+    seconds: tuple[float, ...]
+    deviations: np.ndarray
+    runs: int
+
+    def coefficient(self, power: int) -> float:
+        """c_p in seconds per n^p."""
+        return self.terms[self.powers.index(power)] / self.sizes[-1] ** power
+
+    def interval(self, values: np.ndarray) -> Interval | None:
+        """95 % interval of a quantity from its bootstrap values; None with one run.
+
+        Percentiles of few runs are too narrow; they are taken further out by as much as Student's t is wider than the
+        normal distribution (the expanded percentile interval of arXiv 1411.5279).
+        """
+        from scipy import stats
+
+        if self.runs < 2:
+            return None
+        tail = stats.norm.cdf(np.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.025, self.runs - 1))
+        low, high = np.quantile(values, [tail, 1 - tail], method="closest_observation")
+        return float(low), float(high)
+
+    def term(self, power: int) -> tuple[float, Interval | None]:
+        """c_p with its interval."""
+        scale = self.sizes[-1] ** power
+        return self.coefficient(power), self.interval(self.samples[:, self.powers.index(power)] / scale)
+
+    def share(self, power: int) -> tuple[float, Interval | None]:
+        """Share of a term in the time at the largest size."""
+        place = self.powers.index(power)
+        return self.terms[place] / sum(self.terms), self.interval(self.samples[:, place] / self.samples.sum(axis=1))
+
+    def crossover(self) -> tuple[float, Interval | None] | None:
+        """The size where the quadratic term has overtaken the linear one, b / c; None without a quadratic term."""
+        b, c = self.terms[1:]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn = np.where(self.samples[:, 2] > 0, self.samples[:, 1] / self.samples[:, 2], np.inf)
+        return None if c == 0 else (self.sizes[-1] * b / c, self.interval(self.sizes[-1] * drawn))
+
+    def at(self, size: float) -> float:
+        """Predicted seconds."""
+        return sum(term * (size / self.sizes[-1]) ** power for term, power in zip(self.terms, self.powers, strict=True))
+
+    @property
+    def deviation(self) -> float:
+        """The largest relative deviation of the mean times from the fit."""
+        return max(abs(self.at(n) / t - 1) for n, t in zip(self.sizes, self.seconds, strict=True))
+
+    @property
+    def quadratic(self) -> str:
+        """``quadratic``, ``absent``, ``not identifiable``, ``range too small`` or ``undecided: one run``.
+
+        Quadratic: the interval of c excludes 0 and the term has at least ``SHARE`` of the time at the largest size.
+        Absent: the interval of its share ends below ``SHARE``.
+        """
+        if len(self.sizes) < SIZES or self.sizes[-1] < RANGE * self.sizes[0]:
+            return "range too small"
+        (_, bounds), (share, shares) = self.term(2), self.share(2)
+        if bounds is None or shares is None:
+            return "undecided: one run"
+        if bounds[0] > 0 and share >= SHARE:
+            return "quadratic"
+        return "absent" if shares[1] < SHARE else "not identifiable"
+
+    @property
+    def straight(self) -> str:
+        """``linear``, ``not linear``, ``not identifiable``, ``range too small`` or ``undecided: one run``.
+
+        By the interval of the largest relative deviation from the line: within ``STRAIGHT``, beyond it, or across it.
+        Two sizes always lie on a line, hence three.
+        """
+        if len(self.sizes) < 3 or self.sizes[-1] < RANGE * self.sizes[0]:
+            return "range too small"
+        bounds = self.interval(self.deviations)
+        if bounds is None:
+            return "undecided: one run"
+        if bounds[1] <= STRAIGHT:
+            return "linear"
+        return "not linear" if bounds[0] > STRAIGHT else "not identifiable"
+
+
+def fit(sizes: Sequence[float], times: np.ndarray, powers: tuple[int, ...], seed: int = 0) -> Fit:
+    """Fit powers of a size to run medians: least squares of the relative residuals, coefficients non-negative.
+
+    Args:
+        sizes: ascending, ``[n]``.
+        times: seconds, ``[runs, n]``.
+        powers: which powers, ascending.
+        seed: of the bootstrap, which draws whole runs.
+    """
+    drawn = np.random.default_rng(seed).integers(len(times), size=(RESAMPLES, len(times)))
+    means = times[drawn].mean(axis=1) if len(times) > 1 else times[:0]
+    samples = [nonnegative(sizes, mean, powers) for mean in means]
+    design = relative_sizes(sizes, powers)
+    samples_array = np.reshape(samples, (-1, len(powers)))
+    deviations = np.abs(samples_array @ design.T / means - 1).max(axis=1) if len(means) else np.zeros(0)
+    mean = times.mean(axis=0)
+    terms = tuple(nonnegative(sizes, mean, powers).tolist())
+    return Fit(tuple(sizes), powers, terms, samples_array, tuple(mean.tolist()), deviations, len(times))
+
+
+def relative_sizes(sizes: Sequence[float], powers: Sequence[int]) -> np.ndarray:
+    """(n / largest n)^p, ``[n, powers]``: well conditioned, and coefficients are seconds at the largest n."""
+    return np.asarray((np.asarray(sizes, dtype=float) / sizes[-1])[:, None] ** np.asarray(powers))
+
+
+def nonnegative(sizes: Sequence[float], times: np.ndarray, powers: Sequence[int]) -> np.ndarray:
+    """Terms at the largest size that minimise sum(((fit - t) / t)^2), none below 0."""
+    from scipy import optimize
+
+    solution, _ = optimize.nnls(relative_sizes(sizes, powers) / times[:, None], np.ones(len(times)))
+    return np.asarray(solution)
+
+
+def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[list[float], np.ndarray]:
+    """Sizes, and run medians ``[runs, sizes]``, of the runs that have a time at every size where any run has one."""
+    timed = [(size, {cell.case_id: cell for cell in group}) for size, group in points if any(c.median for c in group)]
+    rows = []
+    for run in cells.runs:
+        own = {cell.case_id: cell.median for cell in run.cells}
+        row = [next((own[i] for i in ids if own.get(i)), None) for _, ids in timed]
+        if None not in row:
+            rows.append(row)
+    return [size for size, _ in timed], np.array(rows, dtype=float)
+
+
+def slopes(sizes: Sequence[float], times: np.ndarray) -> list[tuple[float, float, float]]:
+    """Local exponents between neighbouring sizes, d log t / d log n, each with its 95 % interval over the runs."""
+    local = np.diff(np.log(times), axis=1) / np.diff(np.log(sizes))
+    return [interval for column in local.T if (interval := over_runs(column.tolist()))]
+
+
+Line = tuple[Cell, Fit, np.ndarray]
+
+
+def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
+    """A fit along ``seq_len`` or ``depth`` for each line of cases that differ in nothing else, if it has three sizes.
+
+    Returns:
+        for each line a cell of it, its fit and its run medians ``[runs, sizes]``, in the registry's order of encodings.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[float, list[Cell]]]] = {}
+    for group in cells.where(**fields):
+        case = group[0].case
+        rest = tuple(value for key, value in case.items() if key != name)
+        groups.setdefault(rest, []).append((case[name], group))
+    order = cells.runs[0].data["attnlib"]["axes"]["pe"].index
+    found = []
+    for points in groups.values():
+        sizes, times = complete(cells, sorted(points, key=lambda point: point[0]))
+        if len(sizes) >= 3 and len(times):
+            found.append((points[0][1][0], fit(sizes, times, LENGTH if name == "seq_len" else DEPTH), times))
+    return sorted(found, key=lambda line: (line[0].case["phase"], order(line[0].case["pe"])))
+
+
+def flop_crossover(cells: Cells, line: Line) -> float | None:
+    """The length where a case's quadratic FLOPs have overtaken its linear ones, by formula; None without FLOPs."""
+    case = line[0].case
+    points = cells.where(**{key: value for key, value in case.items() if key != "seq_len"})
+    flops = sorted((g[0].case["seq_len"], f) for g in points if (f := next((c.cost("flops") for c in g), None)))
+    if len(flops) < 3:
+        return None
+    sizes, counts = zip(*flops, strict=True)
+    _, b, c = nonnegative(sizes, np.array(counts, dtype=float), LENGTH)
+    return None if c == 0 else float(sizes[-1] * b / c)
+
+
+def with_interval(value: float, bounds: Interval | None, form: Callable[[float], str] = "{:.3g}".format) -> str:
+    """A number with its interval, where it has one."""
+    return form(value) + (f" [{', '.join(map(form, bounds))}]" if bounds else "")
+
+
+def length_rows(cells: Cells, **fields: Any) -> list[dict[str, str]]:
+    """One row a line: t = a + b T + c T^2, the quadratic term's share, the last local slope, crossovers, verdict."""
+    rows = []
+    for line in lines(cells, "seq_len", **fields):
+        cell, fitted, times = line
+        crossover, flops = fitted.crossover(), flop_crossover(cells, line)
+        sizes = fitted.sizes
+        rows.append(
+            {
+                "case": f"{cell.case['phase']} L={cell.case['depth']} {cell.case['pe']}",
+                "a": with_interval(*fitted.term(0), seconds),
+                "b / token": with_interval(*fitted.term(1), seconds),
+                "c / token^2": with_interval(*fitted.term(2), seconds),
+                f"share of c T^2 at {sizes[-1]:g}": with_interval(*fitted.share(2), "{:.0%}".format),
+                f"slope {sizes[-2]:g}-{sizes[-1]:g}": with_interval(*split(slopes(sizes, times)[-1]), "{:.2f}".format),
+                "c T = b at": "-" if crossover is None else with_interval(*crossover, "{:.0f}".format),
+                "FLOPs": "-" if flops is None else f"{flops:.0f}",
+                "in T": fitted.quadratic,
+            }
+        )
+    return rows
+
+
+def depth_rows(cells: Cells, **fields: Any) -> list[dict[str, str]]:
+    """One row a line: t = a + b L, the largest deviation of the means from it, the verdict."""
+    return [
+        {
+            "case": f"{cell.case['phase']} T={cell.case['seq_len']} {cell.case['pe']}",
+            "a": with_interval(*fitted.term(0), seconds),
+            "b / layer": with_interval(*fitted.term(1), seconds),
+            "deviation": f"{fitted.deviation:.1%}",
+            "in L": fitted.straight,
+        }
+        for cell, fitted, _ in lines(cells, "depth", **fields)
+    ]
+
+
+def split(interval: tuple[float, float, float]) -> tuple[float, Interval | None]:
+    """A mean and its bounds, none where they are equal to it."""
+    mean, low, high = interval
+    return mean, None if low == high else (low, high)

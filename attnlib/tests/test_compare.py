@@ -1,0 +1,269 @@
+"""Two sets of saved runs: verdicts, reasons for none, exact changes, exit codes, words."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attnlib.cli import main
+from attnlib.runs.compare import compare
+from attnlib.runs.load import load as load_path
+from attnlib.tests.test_runs import saved
+from bench.cases import Case
+
+SPREAD = 0.02
+
+
+def load(path):
+    return load_path(Path(path))
+
+
+@pytest.fixture(name="write")
+def _write(tmp_path):
+    def write(run, name):
+        path = tmp_path / name
+        path.write_text(run if isinstance(run, str) else json.dumps(run))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture(name="runs")
+def _runs(write):
+    """Write n runs whose times spread by 2 % around ``ratio``; the files."""
+
+    def runs(name, n=6, ratio=1.0, **options):
+        rng = np.random.default_rng(sum(map(ord, name)))
+        factors = ratio * np.exp(SPREAD * rng.standard_normal(n))
+        return [write(saved((float(t),), **options), f"{name}-{i}.json") for i, t in enumerate(factors)]
+
+    return runs
+
+
+def command(base, new, *options):
+    return main(["compare", "--base", *base, "--new", *new, *options])
+
+
+def test_a_run_with_itself_is_the_same(write, capsys):
+    """Every ratio is exactly 1, nothing changed, exit code 0."""
+    path = write(saved(), "run.json")
+    comparison = compare([load(path)], [load(path)])
+    verdicts = [*comparison.phases.values(), *(row.verdict for row in comparison.rows)]
+
+    assert {(v.ratio, v.low, v.high, v.word) for v in verdicts} == {(1.0, 1.0, 1.0, "same")}
+    assert command([path], [path]) == 0
+    assert "changed in 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("n", "words"), [(1, "1 run a side, 6 are needed"), (3, "3 runs a side, 6 are needed")])
+def test_few_runs_are_undecided(runs, capsys, n, words):
+    """Twice the time in fewer than six runs a side is a ratio and no verdict; exit code 2, or 0 if allowed."""
+    sides = runs("a", n), runs("b", n, ratio=2.0)
+    comparison = compare(*([load(p) for p in side] for side in sides))
+
+    assert {row.verdict.word for row in comparison.rows} == {"undecided"}
+    assert comparison.phases["train_step"].ratio == pytest.approx(2.0, rel=0.1)
+    assert command(*sides) == 2
+    assert f"undecided: {words}" in capsys.readouterr().out
+    assert command(*sides, "--allow-undecided") == 0
+
+
+@pytest.mark.parametrize(("ratio", "word", "code"), [(1.3, "slower", 1), (0.7, "faster", 0), (1.0, "same", 0)])
+def test_six_runs_a_side_decide(runs, capsys, ratio, word, code):
+    """Six runs a side that spread by 2 % show 30 % more, 30 % less, and no change, of the phase and of each case."""
+    sides = runs("a"), runs("b", ratio=ratio)
+    comparison = compare(*([load(p) for p in side] for side in sides))
+
+    assert comparison.phases["train_step"].word == word
+    assert comparison.phases["train_step"].ratio == pytest.approx(ratio, rel=0.03)
+    assert {row.verdict.word for row in comparison.rows} <= {word, "undecided"}
+    assert comparison.tests == (1, 8)
+    assert command(*sides) == code
+    assert "1 tests of phases and 8 of cases" in capsys.readouterr().out
+
+
+def test_more_tests_are_more_careful(runs):
+    """A case, one of eight tests, has a wider interval than its phase, one of one."""
+    comparison = compare(*([load(p) for p in runs(name)] for name in "ab"))
+
+    assert all(row.verdict.high > comparison.phases["train_step"].high for row in comparison.rows)
+
+
+def test_bytes_compare_exactly(write, capsys):
+    """One byte more is a regression with one run a side; one less is not."""
+    base, more, less = (write(saved(peak=p), f"{p}.json") for p in (1000, 1001, 999))
+
+    assert command([base], [more]) == 1
+    assert "+1 B" in capsys.readouterr().out
+    assert command([base], [less]) == 2
+    assert "bytes 1000 -> 999" in capsys.readouterr().out
+
+
+def test_flops_and_parameters_compare_exactly(write, capsys):
+    """Other FLOPs or parameters of the same case are listed."""
+    changed = saved()
+    for row in changed["benchmarks"]:
+        row["extra_info"]["cost"] = {"flops": 7, "params": 3}
+    command([write(saved(), "a.json")], [write(changed, "b.json")])
+    out = capsys.readouterr().out
+
+    assert "flops None -> 7; params None -> 3" in out
+    assert "changed in 8" in out
+
+
+def test_a_case_that_no_longer_runs_is_a_regression(write, capsys):
+    """Ok to oom is listed and exits 1; the way back does not."""
+    base, new = write(saved(), "a.json"), write(saved(status="oom"), "b.json")
+
+    assert command([base], [new]) == 1
+    assert "status ok -> oom" in capsys.readouterr().out
+    assert command([new], [base]) == 2
+
+
+def test_unmatched_cases_are_listed(write):
+    """A case of one side only is a row, not a gap, and not a regression."""
+    less = saved()
+    gone = less["attnlib"]["cases"].pop()["case_id"]
+    less["benchmarks"] = [b for b in less["benchmarks"] if b["extra_info"]["case_id"] != gone]
+    rows = {row.case_id: row for row in compare([load(write(saved(), "a.json"))], [load(write(less, "b.json"))]).rows}
+
+    assert rows[gone].changes == ("only in base",)
+    assert not rows[gone].regressed
+
+
+def test_a_changed_configuration_is_named(write):
+    """The same test with another width is two cases, and each says what the other has."""
+    other = saved()
+    row = other["attnlib"]["cases"][0]
+    wide = Case(**row["case"] | {"d_model": 128})
+    row |= {"case": wide.__dict__, "case_id": wide.id}
+    other["benchmarks"][0]["extra_info"] |= {"case": wide.__dict__, "case_id": wide.id}
+    comparison = compare([load(write(saved(), "a.json"))], [load(write(other, "b.json"))])
+    changes = {change for row in comparison.rows for change in row.changes}
+
+    assert changes == {"only in base: d_model=64 for 128", "only in new: d_model=128 for 64"}
+
+
+def test_nothing_in_common_is_never_fine(write):
+    """Sides that share no case exit with 2, even where undecided is allowed."""
+    other = saved()
+    for row, benchmark in zip(other["attnlib"]["cases"], other["benchmarks"], strict=True):
+        row["case_id"] = benchmark["extra_info"]["case_id"] = "x" + row["case_id"]
+
+    assert command([write(saved(), "a.json")], [write(other, "b.json")], "--allow-undecided") == 2
+
+
+def test_another_machine_is_undecided_unless_forced(runs, capsys):
+    """A different node stands above the table and leaves times undecided; --force decides and says so."""
+    sides = runs("a"), runs("b", ratio=1.5, node="there")
+
+    assert command(*sides) == 2
+    out = capsys.readouterr().out
+    assert "different machine or settings: node: here | there" in out
+    assert "undecided: another machine or other settings" in out
+    assert command(*sides, "--force") == 1
+    assert "forced: verdicts are given although" in capsys.readouterr().out
+
+
+def test_a_drifted_canary_is_undecided(write, capsys):
+    """Where the canary is 20 % slower in every new run, no time is judged."""
+    rng = np.random.default_rng(0)
+
+    def side(name, ratio):
+        canaries = ratio * np.exp(0.01 * rng.standard_normal(6))
+        return [write(saved((ratio,), canary=float(c)), f"{name}-{i}.json") for i, c in enumerate(canaries)]
+
+    assert command(side("a", 1.0), side("b", 1.2)) == 2
+    assert "undecided: the machine drifted: the canary takes 1.2" in capsys.readouterr().out
+
+
+def test_the_canary_explains_slow_runs(write):
+    """Runs that are slow where their canary is slow leave an interval that Welch's test could not have."""
+    canaries = np.exp(np.linspace(-0.2, 0.2, 12))
+    order = np.random.default_rng(1).permutation(12)
+    paths = [write(saved((float(canaries[i]),), canary=float(canaries[i])), f"{i}.json") for i in order]
+    phase = compare([load(p) for p in paths[:6]], [load(p) for p in paths[6:]]).phases["train_step"]
+
+    assert phase.word == "same"
+    assert (phase.low, phase.high) == pytest.approx((1.0, 1.0))
+
+
+def test_disturbed_runs_do_not_count(runs, capsys):
+    """Two of eight runs disturbed leave six, which decide; three leave too few, and the table says how many."""
+    new = runs("b", 6)
+    held_up = runs("d", 2, ratio=9.0, disturbed=["busy"])
+    comparison = compare([load(p) for p in runs("a", 6) + held_up], [load(p) for p in new])
+    assert comparison.phases["train_step"].word == "same"
+    assert comparison.phases["train_step"].runs == (6, 6)
+
+    command(runs("a", 5) + held_up, new)
+    out = capsys.readouterr().out
+    assert "undecided: 5 and 6 runs a side undisturbed" in out
+    assert "(2 of 7 disturbed)" in out
+
+
+def test_bad_files_beside_good_ones_are_named(write, capsys):
+    """A bad file is named, the good ones are compared, exit code 2."""
+    good, bad = write(saved(), "a.json"), write("{", "b.json")
+
+    assert command([good, bad], [good]) == 2
+    captured = capsys.readouterr()
+    assert "b.json: not JSON" in captured.err
+    assert "exact: 8 cases" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "message"),
+    [
+        ("{", "{", "nothing to compare"),
+        ("good", "both", "a.json is on both sides"),
+    ],
+)
+def test_what_cannot_be_compared(write, capsys, base, new, message):
+    """One line and exit code 2."""
+    good, other = write(saved(), "a.json"), write(saved(), "c.json")
+    sides = {"{": [write("{", "bad.json")], "good": [good], "both": [good, other]}
+
+    assert command(sides[base], sides[new]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_same_file_twice_is_one_run(runs, capsys):
+    """A run given six times is no six replicates."""
+    assert command(runs("a", 1) * 6, runs("b", 1, ratio=2.0) * 6) == 2
+    assert "undecided: 1 run a side" in capsys.readouterr().out
+
+
+def test_json_and_markdown_hold_the_same(runs, capsys):
+    """Every verdict with ratio and interval in both; Markdown is a table."""
+    sides = runs("a"), runs("b", ratio=1.3)
+    assert command(*sides, "--json") == 1
+    data = json.loads(capsys.readouterr().out)
+    assert command(*sides, "--markdown") == 1
+    table = capsys.readouterr().out
+
+    assert data["phases"]["train_step"]["word"] == "slower"
+    assert data["tests"] == {"phases": 1, "cases": 8}
+    assert len(data["cases"]) == 8
+    assert f"| {data['phases']['train_step']['ratio']:.3f} |" in table
+    assert "| --- |" in table
+
+
+@pytest.mark.parametrize("threshold", ["0", "1", "-0.1", "x", "nan"])
+def test_a_threshold_is_a_share(capsys, threshold):
+    """Anything but a share above 0 and below 1 is refused by name."""
+    with pytest.raises(SystemExit):
+        command(["a"], ["b"], "--threshold", threshold)
+
+    assert f"invalid share value: '{threshold}'" in capsys.readouterr().err
+
+
+def test_the_threshold_depends_on_the_device(write):
+    """5 % on a CPU, 2 % elsewhere, unless given."""
+    run = saved()
+    run["machine_info"]["attnlib"]["device"] = {"kind": "cuda"}
+    cpu, cuda = load(write(saved(), "a.json")), load(write(run, "b.json"))
+
+    assert [compare([r], [r]).threshold for r in (cpu, cuda)] == [0.05, 0.02]
+    assert compare([cpu], [cpu], threshold=0.1).threshold == 0.1

@@ -1,0 +1,90 @@
+"""The near end of a worker process, ``python -m bench.worker`` in a checkout: one JSON line each way. No torch here."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+PATIENCE = 300.0  # seconds that a worker may take to answer before it counts as dead
+
+
+class WorkerError(RuntimeError):
+    """A worker lives and answered with an error."""
+
+
+class WorkerDied(RuntimeError):
+    """A worker is gone."""
+
+
+class Worker:
+    """A worker process in a checkout; a context manager that ends it.
+
+    Args:
+        checkout: folder whose ``bench`` and ``attnlib`` it runs.
+        python: its interpreter.
+        denormals: ``flush`` or ``keep``, set before its first torch operation.
+        threads: torch's intra-op threads; None leaves torch's choice.
+
+    Raises:
+        ValueError: there is no ``bench/worker.py`` in the checkout, **or** no such interpreter.
+    """
+
+    def __init__(
+        self, checkout: Path, python: str = sys.executable, *, denormals: str = "flush", threads: int | None = None
+    ) -> None:
+        if not (checkout / "bench" / "worker.py").is_file():
+            raise ValueError(f"{checkout} is no checkout of attnlib: it has no bench/worker.py")
+        command = [python, "-m", "bench.worker", "--denormals", denormals]
+        command += [] if threads is None else ["--threads", str(threads)]
+        try:
+            self.process = subprocess.Popen(
+                command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        except OSError as error:
+            raise ValueError(f"cannot start {python}: {error.strerror}") from None
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            WorkerError: the worker answered with an error.
+            WorkerDied: it is gone, **or** did not answer for ``PATIENCE`` seconds and was killed.
+        """
+        source, sink = self.process.stdout, self.process.stdin
+        if source is None or sink is None:
+            raise WorkerDied("the worker has no pipes")
+        watchdog = threading.Timer(PATIENCE, self.process.kill)
+        watchdog.start()
+        try:
+            sink.write(json.dumps(request) + "\n")
+            sink.flush()
+            answer = source.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            watchdog.cancel()
+        if not answer.endswith("\n"):
+            raise WorkerDied(f"the worker died with exit code {self.process.wait()}")
+        reply: dict[str, Any] = json.loads(answer)
+        if "error" in reply:
+            raise WorkerError(f"the worker failed: {reply['error']}")
+        return reply
+
+    def close(self) -> None:
+        """Let the process end by itself, or kill it after a while."""
+        try:
+            self.process.communicate(timeout=10)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
