@@ -1,6 +1,7 @@
 """The strong comparison: two live workers take turns, so that whatever slows the machine down slows both."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,8 +16,11 @@ from attnlib.worker import Worker, WorkerDied, WorkerError
 
 FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
 ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
-BLOCKS = 10  # ABBA blocks a pair and case
-ROUND = 4e-3  # seconds of a timed round: shorter steps are repeated within it
+BLOCKS = 30  # ABBA blocks a pair and case
+ROUND, UNTIMED = 5e-3, 2e-3  # seconds of a timed round, and before it: shorter steps are repeated
+# A worker that waits must not spin on the other's core for long. Measured on 2 cores, against libgomp's default: steps
+# take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
+SPIN = {"GOMP_SPINCOUNT": "10000"}
 LOST = 3  # pairs in a row without a result: it will not get better
 
 Fields = Mapping[str, Any]
@@ -30,19 +34,24 @@ SUITE: tuple[Fields, ...] = tuple(
 
 @dataclass(frozen=True)
 class Side:
-    """Where one side's workers run, and which fields of every case are its own."""
+    """Where one side's workers run, which fields of every case are its own, and what share more of the work it does."""
 
     checkout: Path
     python: str
     fields: Fields = field(default_factory=dict)
+    extra_work: float = 0.0
 
     def start(self, denormals: str, threads: int | None) -> Worker:
-        """A fresh worker.
+        """A fresh worker; what the user says of how threads wait wins.
 
         Raises:
             ValueError: no checkout or no interpreter there.
         """
-        return Worker(self.checkout, self.python, denormals=denormals, threads=threads)
+        chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+        options = ["--denormals", denormals]
+        options += [] if threads is None else ["--threads", str(threads)]
+        options += ["--extra-work", str(self.extra_work)] if self.extra_work else []
+        return Worker(self.checkout, *options, python=self.python, environment={} if chosen else SPIN)
 
 
 @dataclass
@@ -137,7 +146,7 @@ class Match:
         self.pairs += 1
 
     def turns(self, contest: Contest, workers: Sequence[Worker]) -> float | None:
-        """Mean log ratio of one case over ABBA blocks; None where a side cannot run it, which then says so."""
+        """Median log ratio of one case over ABBA blocks; None where a side cannot run it, which then says so."""
         answers = []
         for worker, side, name in zip(workers, self.sides, ("base", "new"), strict=True):
             try:
@@ -148,15 +157,15 @@ class Match:
                 return None
         once = [worker.ask(step=3)["seconds"][-1] for worker in workers]
         repeatable = all(answer.get("repeatable", False) for answer in answers)
-        iterations = max(1, math.ceil(ROUND / max(once))) if repeatable else 1
-        return float(np.mean([self.block(workers, order, iterations) for order in abba(BLOCKS)]))
-
-    def block(self, workers: Sequence[Worker], order: Sequence[int], iterations: int) -> float:
-        """Log ratio new / base of one block of four rounds, each after an untimed step."""
-        seconds = [0.0, 0.0]
-        for which in order:
-            seconds[which] += workers[which].ask(step=1, iterations=iterations, untimed=1)["seconds"][0]
-        return math.log(seconds[1] / seconds[0])
+        iterations, untimed = (max(1, math.ceil(wished / max(once))) for wished in (ROUND, UNTIMED))
+        round_ = {"step": 1, "iterations": iterations if repeatable else 1, "untimed": untimed}
+        logs = []
+        for order in abba(BLOCKS):
+            seconds = [0.0, 0.0]
+            for which in order:
+                seconds[which] += workers[which].ask(**round_)["seconds"][0]
+            logs.append(math.log(seconds[1] / seconds[0]))
+        return float(np.median(logs))
 
     def look(self) -> None:
         """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""

@@ -1,11 +1,13 @@
 """The near end of a worker process, ``python -m bench.worker`` in a checkout: one JSON line each way. No torch here."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 PATIENCE = 300.0  # seconds that a worker may take to answer before it counts as dead
@@ -24,24 +26,31 @@ class Worker:
 
     Args:
         checkout: folder whose ``bench`` and ``attnlib`` it runs.
+        options: of ``python -m bench.worker``.
         python: its interpreter.
-        denormals: ``flush`` or ``keep``, set before its first torch operation.
-        threads: torch's intra-op threads; None leaves torch's choice.
+        environment: variables beside those of this process.
 
     Raises:
         ValueError: there is no ``bench/worker.py`` in the checkout, **or** no such interpreter.
     """
 
     def __init__(
-        self, checkout: Path, python: str = sys.executable, *, denormals: str = "flush", threads: int | None = None
+        self,
+        checkout: Path,
+        *options: str,
+        python: str = sys.executable,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         if not (checkout / "bench" / "worker.py").is_file():
             raise ValueError(f"{checkout} is no checkout of attnlib: it has no bench/worker.py")
-        command = [python, "-m", "bench.worker", "--denormals", denormals]
-        command += [] if threads is None else ["--threads", str(threads)]
         try:
             self.process = subprocess.Popen(
-                command, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [python, "-m", "bench.worker", *options],
+                cwd=checkout,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | environment,
             )
         except OSError as error:
             raise ValueError(f"cannot start {python}: {error.strerror}") from None

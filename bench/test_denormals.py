@@ -22,7 +22,8 @@ def rows(settings):
 
 @pytest.fixture(name="workers", scope="session")
 def _workers(settings):
-    started = {policy: Worker(ROOT, denormals=policy, threads=settings.threads) for policy in ("flush", "keep")}
+    threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
+    started = {policy: Worker(ROOT, "--denormals", policy, *threads) for policy in ("flush", "keep")}
     yield started
     for worker in started.values():
         worker.close()

@@ -9,6 +9,7 @@ A request that fails is answered ``{"error": "..."}``.
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +70,7 @@ class Remote:
         return {"allocated_peak": reading(None, "allocator", "not weighed in a child process")}
 
 
-def serve(requests: TextIO, answers: TextIO) -> None:
+def serve(requests: TextIO, answers: TextIO, extra_work: float = 0.0) -> None:
     """Answer requests until there are no more."""
     workload = None
     for line in requests:
@@ -85,21 +86,29 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             elif "count" in request:
                 answer = recorded(workload)["counts"]
             else:
-                answer = {"seconds": rounds(workload, request)}
+                answer = {"seconds": rounds(workload, request, extra_work)}
         except (ValueError, TypeError, KeyError, RuntimeError, MemoryError, AssertionError) as error:
             answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
-def rounds(workload: Workload, request: dict[str, Any]) -> list[float]:
-    """Seconds of a step in each of the rounds that a request asks for."""
+def rounds(workload: Workload, request: dict[str, Any], extra_work: float) -> list[float]:
+    """Seconds of a step in each of the rounds that a request asks for.
+
+    With a share of ``extra_work``, n (1 + extra_work) steps are done and said to be n, a multiple of 1 / extra_work.
+    """
     iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
+    said = iterations
+    if extra_work:
+        said = math.ceil(iterations * extra_work) * round(1 / extra_work)
+        iterations = said + round(said * extra_work)
     seconds = []
     for _ in range(request["step"]):
         for _ in range(untimed):
             sampling.timed(workload.step, workload.prepare, workload.clock)
-        seconds.append(sampling.timed(workload.step, workload.prepare, workload.clock, iterations))
+        once = sampling.timed(workload.step, workload.prepare, workload.clock, iterations)
+        seconds.append(once * iterations / said)
     return seconds
 
 
@@ -108,11 +117,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="for tests of comparisons")
     options = parser.parse_args()
     torch.set_flush_denormal(options.denormals == "flush")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    serve(sys.stdin, sys.stdout)
+    serve(sys.stdin, sys.stdout, options.extra_work)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import pytest
 
 from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
+from attnlib.worker import Worker, WorkerError
 from bench.cases import PRESETS, Case, Settings, lengths, product, slices, unsupported
 from bench.record import without_folders
-from bench.worker import Worker
 from bench.workload import Workload, build
 
 ROOT = Path(__file__).parents[2]
@@ -182,11 +182,11 @@ def test_fused_attention_holds_no_scores():
 
 def test_worker_serves_steps_and_reports_errors():
     """A worker builds, times rounds and answers a bad case with its reason."""
-    worker = Worker("flush")
+    worker = Worker(ROOT)
     try:
         assert worker.ask(build={"seq_len": 8, "depth": 1})["first_call_s"] > 0
         assert len(worker.ask(step=3)["seconds"]) == 3
-        with pytest.raises(RuntimeError, match="the worker failed: unknown pe 'x'"):
+        with pytest.raises(WorkerError, match="the worker failed: unknown pe 'x'"):
             worker.ask(build={"pe": "x"})
     finally:
         worker.close()

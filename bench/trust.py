@@ -1,0 +1,113 @@
+"""``python -m bench.trust``: how often our own comparisons err on this machine, on code that is the same or slower.
+
+``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
+``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
+that takes 20 % longer.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from attnlib.ab import Match, Side
+from attnlib.runs.compare import MIN_RUNS, Comparison, compare
+from attnlib.runs.load import Run, load_all
+
+ROOT = Path(__file__).parent.parent
+THRESHOLD = 0.02  # of attnlib ab
+SLOWER = 1.2  # what a phase takes longer
+SUITE = [
+    {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
+    for phase in ("forward", "train_step")
+    for pe in ("none", "learned", "rotary", "alibi")
+]
+
+
+def trust_ab(options: argparse.Namespace) -> None:
+    """Play the suites and count verdicts."""
+    counts: Counter[str] = Counter()
+    sides = Side(ROOT, sys.executable), Side(ROOT, sys.executable, extra_work=options.extra_work)
+    for number in range(options.suites):
+        begun = time.monotonic()
+        match = Match(sides, SUITE[: options.cases], THRESHOLD, say=lambda text: None)
+        match.play(options.budget)
+        words = [contest.verdict.word for contest in match.contests]
+        counts.update(words)
+        note = json.dumps([[round(log, 4) for log in contest.logs] for contest in match.contests])
+        print(
+            f"suite {number + 1}: {match.pairs} pairs in {time.monotonic() - begun:.0f} s, {words} {note}", flush=True
+        )
+    print(f"extra work {options.extra_work:.0%}: {dict(counts)} of {counts.total()} case verdicts")
+
+
+def trust_compare(options: argparse.Namespace) -> None:
+    """Draw, compare and count suites and phases."""
+    runs, bad = load_all(options.runs)
+    if bad or len(runs) < 2 * MIN_RUNS:
+        raise SystemExit("; ".join(bad) or f"{len(runs)} runs, {2 * MIN_RUNS} are needed")
+    rng = np.random.default_rng(options.seed)
+    draws = {
+        "shuffled": [rng.permutation(len(runs))[: 2 * MIN_RUNS] for _ in range(options.draws)],
+        "blocks of time": [np.arange(s, s + 2 * MIN_RUNS) for s in range(len(runs) - 2 * MIN_RUNS + 1)],
+    }
+    for name, drawn in draws.items():
+        found = [halves(runs, draw) for draw in drawn]
+        wrong = sum(any(word in ("slower", "faster") for word in words(c)) for c in found)
+        print(
+            f"{name}: {wrong} of {len(found)} suites with any false verdict, {sum(bool(c.notes) for c in found)} drifted"
+        )
+        for phase in found[0].phases:
+            slow = [halves(runs, draw, phase).phases[phase].word == "slower" for draw in drawn]
+            same = sum(c.phases[phase].word == "same" for c in found)
+            print(f"  {phase}: same in {same}; with {SLOWER - 1:+.0%} slower in {sum(slow)} of {len(slow)}")
+
+
+def halves(runs: Sequence[Run], draw: Sequence[int], slower: str | None = None) -> Comparison:
+    """The first six drawn runs against the others, in which one phase may take longer."""
+    base, new = ([runs[i] for i in half] for half in (draw[:MIN_RUNS], draw[MIN_RUNS:]))
+    return compare(base, [delayed(run, slower) for run in new])
+
+
+def delayed(run: Run, phase: str | None) -> Run:
+    """A run in which a phase takes ``SLOWER`` times as long."""
+    cells = (
+        replace(cell, samples=tuple(SLOWER * s for s in cell.samples)) if cell.case["phase"] == phase else cell
+        for cell in run.cells
+    )
+    return replace(run, cells=tuple(cells))
+
+
+def words(comparison: Comparison) -> list[str]:
+    """Every verdict of a comparison."""
+    verdicts = [*comparison.phases.values(), *(row.verdict for row in comparison.rows)]
+    return [verdict.word for verdict in verdicts]
+
+
+def main() -> None:
+    """Read the options, then count."""
+    parser = argparse.ArgumentParser(prog="python -m bench.trust", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("ab")
+    command.add_argument("--suites", type=int, default=25)
+    command.add_argument("--cases", type=int, default=len(SUITE))
+    command.add_argument("--budget", type=float, default=300.0, help="seconds a suite (%(default)s)")
+    command.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side")
+    command.set_defaults(run=trust_ab)
+    command = commands.add_parser("compare")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    command.add_argument("--draws", type=int, default=100)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=trust_compare)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
