@@ -36,15 +36,18 @@ def trust_ab(options: argparse.Namespace) -> None:
     sides = Side(ROOT, sys.executable), Side(ROOT, sys.executable, extra_work=options.extra_work)
     for number in range(options.suites):
         begun = time.monotonic()
-        match = Match(sides, SUITE[: options.cases], THRESHOLD, say=lambda text: None)
+        match = Match(sides, SUITE[: options.cases], THRESHOLD, say=quiet)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)
         note = json.dumps([[round(log, 4) for log in contest.logs] for contest in match.contests])
-        print(
-            f"suite {number + 1}: {match.pairs} pairs in {time.monotonic() - begun:.0f} s, {words} {note}", flush=True
-        )
+        spent = time.monotonic() - begun
+        print(f"suite {number + 1}: {match.pairs} pairs in {spent:.0f} s, {words} {note}", flush=True)
     print(f"extra work {options.extra_work:.0%}: {dict(counts)} of {counts.total()} case verdicts")
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
 
 
 def trust_compare(options: argparse.Namespace) -> None:
@@ -60,16 +63,15 @@ def trust_compare(options: argparse.Namespace) -> None:
     for name, drawn in draws.items():
         found = [halves(runs, draw) for draw in drawn]
         wrong = sum(any(word in ("slower", "faster") for word in words(c)) for c in found)
-        print(
-            f"{name}: {wrong} of {len(found)} suites with any false verdict, {sum(bool(c.notes) for c in found)} drifted"
-        )
+        drifted = sum(bool(comparison.notes) for comparison in found)
+        print(f"{name}: {wrong} of {len(found)} suites with any false verdict, {drifted} drifted")
         for phase in found[0].phases:
             slow = [halves(runs, draw, phase).phases[phase].word == "slower" for draw in drawn]
             same = sum(c.phases[phase].word == "same" for c in found)
             print(f"  {phase}: same in {same}; with {SLOWER - 1:+.0%} slower in {sum(slow)} of {len(slow)}")
 
 
-def halves(runs: Sequence[Run], draw: Sequence[int], slower: str | None = None) -> Comparison:
+def halves(runs: Sequence[Run], draw: np.ndarray, slower: str | None = None) -> Comparison:
     """The first six drawn runs against the others, in which one phase may take longer."""
     base, new = ([runs[i] for i in half] for half in (draw[:MIN_RUNS], draw[MIN_RUNS:]))
     return compare(base, [delayed(run, slower) for run in new])

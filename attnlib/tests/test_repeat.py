@@ -1,0 +1,92 @@
+"""Replicates: what each process is told, what comes back, and when it stops."""
+
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from attnlib import repeat as module
+from attnlib.cli import main
+from attnlib.repeat import order_seed, repeat
+
+
+@pytest.fixture(name="pytests")
+def _pytests(monkeypatch, tmp_path):
+    """Fake pytest processes with given exit codes, each of which saves a run; their arguments."""
+
+    def make(*codes):
+        calls, left = [], list(codes)
+
+        def run(command, check):
+            calls.append(command[3:])
+            folder = tmp_path / "Linux"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{len(calls):04}_x.json").write_text("{}")
+            return SimpleNamespace(returncode=left.pop(0))
+
+        monkeypatch.setattr(subprocess, "run", run)
+        return calls
+
+    return make
+
+
+def test_each_run_is_a_fresh_process_with_its_own_order(pytests, tmp_path):
+    """Three processes count their order seeds up and save themselves; the files come back in order."""
+    calls = pytests(0, 0, 0)
+    code, saved = repeat(3, [str(tmp_path), "--preset", "smoke"], tmp_path)
+
+    assert code == 0
+    assert calls == [
+        [str(tmp_path), "--preset", "smoke", "--benchmark-autosave", f"--order-seed={n}"] for n in (1, 2, 3)
+    ]
+    assert [path.name for path in saved] == ["0001_x.json", "0002_x.json", "0003_x.json"]
+
+
+@pytest.mark.parametrize("saving", ["--run-name=before", "--benchmark-save=before"])
+def test_a_named_run_is_not_autosaved(pytests, tmp_path, saving):
+    """A run has one name."""
+    calls = pytests(0)
+    repeat(1, [saving], tmp_path)
+
+    assert "--benchmark-autosave" not in calls[0]
+
+
+@pytest.mark.parametrize(("codes", "runs", "worst"), [((0, 1, 0), 3, 1), ((2, 0, 0), 1, 2), ((0, 4, 0), 2, 4)])
+def test_a_failed_case_goes_on_and_an_interrupt_does_not(pytests, tmp_path, codes, runs, worst):
+    """Exit code 1 is a case that failed; anything else stops; the worst code is returned."""
+    calls = pytests(*codes)
+
+    assert repeat(3, [], tmp_path)[0] == worst
+    assert len(calls) == runs
+
+
+def test_bench_is_meant_where_no_path_is_named(pytests, tmp_path):
+    """Options alone go to the whole suite."""
+    calls = pytests(0)
+    repeat(1, ["--preset", "smoke"], tmp_path)
+
+    assert calls[0][:3] == ["bench/", "--preset", "smoke"]
+
+
+def test_order_seeds_start_where_asked():
+    """Both spellings; without it, at 1."""
+    assert order_seed(["a", "--order-seed=5", "b"]) == (5, ["a", "b"])
+    assert order_seed(["--order-seed", "7"]) == (7, [])
+    assert order_seed(["a"]) == (1, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["2", "--benchmark-json=x.json"], "--benchmark-json names one file for all runs"),
+        (["2", "--order-seed", "-1"], "--order-seed takes one positive integer, not '-1'"),
+        (["2", "--order-seed"], "--order-seed takes one positive integer, not ''"),
+        (["0"], "repeat takes a positive number of runs, not 0"),
+    ],
+)
+def test_bad_arguments_are_one_line(monkeypatch, capsys, arguments, message):
+    """Exit code 2, nothing is started."""
+    monkeypatch.setattr(module.subprocess, "run", None)
+
+    assert main(["repeat", *arguments]) == 2
+    assert message in capsys.readouterr().err
