@@ -46,8 +46,9 @@ OPTIONS = {
     "fixed_seq_len": "length of the slice over depths",
 }
 REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
-    *("min-time", "max-time", "min-rounds", "precision", "confidence", "timer", "calibration-precision"),
-    *("warmup", "warmup-iterations"),
+    *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
+    *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
+    *("--benchmark-warmup", "--benchmark-warmup-iterations"),
 }
 ALIASES = {"depths": "--self-attn-layers", "fixed_depth": "--fixed-self-attn-layers"}
 RUN = pytest.StashKey["Record"]()
@@ -70,9 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # busy one; binding gains nothing and pins child processes to one core. So: libgomp's spin, unbound.
     os.environ.setdefault("OMP_PROC_BIND", "false")
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
-    given = [str(arg).partition("=")[0] for arg in (*config.invocation_params.args, *config.getini("addopts"))]
-    given += os.environ.get("PYTEST_ADDOPTS", "").replace("=", " ").split()
-    if refused := [arg for arg in given if arg.removeprefix("--benchmark-") in REFUSED and arg.startswith("--b")]:
+    given = [*config.invocation_params.args, *config.getini("addopts"), *os.environ.get("PYTEST_ADDOPTS", "").split()]
+    if refused := [name for arg in given if (name := str(arg).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
     if option.benchmark_storage == "file://./.benchmarks":

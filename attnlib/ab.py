@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attnlib.runs.report import verdict_cells
 from attnlib.runs.verdicts import Verdict, of_pairs
 from attnlib.worker import Worker, WorkerDied, WorkerError
 
@@ -42,13 +43,13 @@ class Side:
     extra_work: float = 0.0
 
     def start(self, denormals: str, threads: int | None) -> Worker:
-        """A fresh worker; what the user says of how threads wait wins.
+        """A fresh worker; what the user says of how threads wait wins, and so do the side's own ``denormals``.
 
         Raises:
             ValueError: no checkout or no interpreter there.
         """
         chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
-        options = ["--denormals", denormals]
+        options = ["--denormals", self.fields.get("denormals", denormals)]
         options += [] if threads is None else ["--threads", str(threads)]
         options += ["--extra-work", str(self.extra_work)] if self.extra_work else []
         return Worker(self.checkout, *options, python=self.python, environment={} if chosen else SPIN)
@@ -84,6 +85,7 @@ class Match:
         threshold: the smallest change of time that matters.
         denormals: ``flush`` or ``keep``, of every worker.
         threads: of every worker.
+        multiple: what the number of steps a round is rounded up to, so that a share of them is a whole number.
         say: what progress is told to.
     """
 
@@ -92,6 +94,7 @@ class Match:
     threshold: float
     denormals: str = "flush"
     threads: int | None = None
+    multiple: int = 1
     say: Say = print
     contests: list[Contest] = field(init=False)
     dropped: list[str] = field(default_factory=list)  # why, for each pair that was lost
@@ -102,9 +105,12 @@ class Match:
         self.contests = [Contest(case) for case in self.suite]
 
     def play(self, budget: float) -> None:
-        """Add pairs of workers until every case is decided or another pair would not fit in ``budget`` seconds."""
+        """Add pairs of workers until every case is decided or another would not fit in ``budget`` seconds.
+
+        The first pair is always played. Three lost pairs in a row end it.
+        """
         started, longest, lost = time.monotonic(), 0.0, 0
-        look_at = FIRST
+        look_at, looked_at = FIRST, 0
         while any(contest.open for contest in self.contests) and lost < LOST:
             begun = time.monotonic()
             if begun - started + longest > budget:
@@ -120,12 +126,12 @@ class Match:
             longest = max(longest, time.monotonic() - begun)
             if self.pairs == look_at:
                 self.look()
-                look_at = math.ceil(GROWTH * look_at)
+                look_at, looked_at = math.ceil(GROWTH * look_at), self.pairs
             undecided = sum(contest.open for contest in self.contests)
             self.say(
                 f"pair {self.pairs}: {time.monotonic() - begun:.0f} s, {undecided} of {len(self.contests)} undecided"
             )
-        if math.ceil(look_at / GROWTH) != self.pairs or self.pairs < FIRST:
+        if self.pairs != looked_at or not self.pairs:
             self.look()
 
     def pair(self) -> None:
@@ -139,31 +145,42 @@ class Match:
             workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
             for contest in self.contests:
                 if contest.open:
-                    found.append((contest, self.turns(contest, workers)))
+                    try:
+                        found.append((contest, self.turns(contest.case, workers)))
+                    except WorkerError as error:
+                        contest.failed = True
+                        contest.verdict = Verdict("undecided", None, reason=str(error))
         for contest, log in found:
-            if log is not None:
-                contest.logs.append(log)
+            contest.logs.append(log)
         self.pairs += 1
 
-    def turns(self, contest: Contest, workers: Sequence[Worker]) -> float | None:
-        """Median log ratio of one case over ABBA blocks; None where a side cannot run it, which then says so."""
-        answers = []
-        for worker, side, name in zip(workers, self.sides, ("base", "new"), strict=True):
+    def turns(self, case: Fields, workers: Sequence[Worker]) -> float:
+        """Median log ratio of one case over ABBA blocks.
+
+        Raises:
+            WorkerError: a side cannot run it; the message names the side.
+        """
+
+        def ask(which: int, **request: Any) -> dict[str, Any]:
             try:
-                answers.append(worker.ask(build=dict(contest.case) | dict(side.fields)))
+                return workers[which].ask(**request)
             except WorkerError as error:
-                contest.failed = True
-                contest.verdict = Verdict("undecided", None, reason=f"{name}: {error}")
-                return None
-        once = [worker.ask(step=3)["seconds"][-1] for worker in workers]
-        repeatable = all(answer.get("repeatable", False) for answer in answers)
-        iterations, untimed = (max(1, math.ceil(wished / max(once))) for wished in (ROUND, UNTIMED))
-        round_ = {"step": 1, "iterations": iterations if repeatable else 1, "untimed": untimed}
+                raise WorkerError(f"{('base', 'new')[which]}: {error}") from None
+
+        built = [ask(i, build={"denormals": self.denormals, **case, **self.sides[i].fields}) for i in (0, 1)]
+        for i in (0, 1):
+            if "repeatable" not in built[i]:
+                raise WorkerError(f"{('base', 'new')[i]}: this checkout's worker is too old to take turns")
+        once = max(ask(i, step=3)["seconds"][-1] for i in (0, 1))
+        iterations, untimed = (max(1, math.ceil(wished / once)) for wished in (ROUND, UNTIMED))
+        iterations = self.multiple * math.ceil(iterations / self.multiple)
+        repeatable = built[0]["repeatable"] and built[1]["repeatable"]
+        turn = {"step": 1, "iterations": iterations if repeatable else 1, "untimed": untimed}
         logs = []
         for order in abba(BLOCKS):
             seconds = [0.0, 0.0]
             for which in order:
-                seconds[which] += workers[which].ask(**round_)["seconds"][0]
+                seconds[which] += ask(which, **turn)["seconds"][0]
             logs.append(math.log(seconds[1] / seconds[0]))
         return float(np.median(logs))
 
@@ -192,11 +209,31 @@ class Match:
             "pairs": self.pairs,
             "dropped": self.dropped,
             "looks": self.looks,
-            "sides": [asdict(side) | {"checkout": side.checkout.name} for side in self.sides],
+            "sides": [
+                {"checkout": side.checkout.name, "python": Path(side.python).name, "fields": dict(side.fields)}
+                for side in self.sides
+            ],
             "cases": [
                 {"case": dict(c.case), "log_ratios": c.logs, "verdict": asdict(c.verdict)} for c in self.contests
             ],
         }
+
+
+def contested(match: Match) -> list[dict[str, str]]:
+    """One row a case of a match, for a table."""
+    return [
+        {"case": contest.label, "pairs": str(len(contest.logs)), **verdict_cells(contest.verdict)}
+        for contest in match.contests
+    ]
+
+
+def played(match: Match) -> list[str]:
+    """How the table of a match is to be read, and which pairs were lost."""
+    lines = [
+        f"{len(match.contests)} cases, {match.pairs} pairs of workers, {match.looks} looks; intervals hold together "
+        f"with {1 - ERROR:.0%}; threshold {match.threshold:.0%}; ratio: new / base"
+    ]
+    return lines + [f"{len(match.dropped)} pairs were dropped: {why}" for why in match.dropped[-1:]]
 
 
 def abba(blocks: int) -> Iterator[tuple[int, int, int, int]]:

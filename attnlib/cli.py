@@ -11,8 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from attnlib.runs import report, tables
+from attnlib.ab import SUITE, Match, Side, contested, played
+from attnlib.repeat import repeat
+from attnlib.runs import report, scaling, tables
 from attnlib.runs.cells import read_cells
+from attnlib.runs.compare import compare
 from attnlib.runs.load import load_all
 
 NUMBERS = {"base", "new", "ratio", "could see", "peak"}  # columns of numbers
@@ -37,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         complain([str(error)])
         return 2
+    except KeyboardInterrupt:
+        complain(["interrupted"])
+        return 130
     return code
 
 
@@ -68,17 +74,17 @@ def add_ab(commands: Any) -> None:
         metavar="FIELDS",
         help="a case, as phase=train_step,seq_len=512,pe=rotary; repeat it for a suite; four cases by default",
     )
-    command.add_argument("--budget", type=positive, default=300.0, metavar="SECONDS", help="at most (%(default)s)")
+    command.add_argument(
+        "--budget", type=positive, default=300.0, metavar="SECONDS", help="no pair that would not fit (%(default)s)"
+    )
     command.add_argument("--denormals", choices=("flush", "keep"), default="flush", help="subnormal numbers")
-    command.add_argument("--threads", type=int, help="torch's intra-op threads")
+    command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
     add_verdict_options(command, 0.02, "smallest change that matters (%(default)s)")
     command.set_defaults(run=run_ab)
 
 
 def run_ab(options: argparse.Namespace) -> int:
     """Play the match, then show it."""
-    from attnlib.ab import SUITE, Match, Side
-
     if len(options.fields) not in (0, 2):
         raise ValueError(f"ab takes no fields or those of base and new, not {len(options.fields)}")
     own = [fields_of(text) for text in options.fields] or [{}, {}]
@@ -99,7 +105,7 @@ def run_ab(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(match.as_json(), indent=2))
     else:
-        show(report.contested(match), options.markdown, after=report.played(match))
+        show(contested(match), options.markdown, after=played(match))
     return match.exit_code(allow_undecided=options.allow_undecided)
 
 
@@ -116,8 +122,6 @@ def add_compare(commands: Any) -> None:
 
 def run_compare(options: argparse.Namespace) -> int:
     """Compare, then show it."""
-    from attnlib.runs.compare import compare
-
     base, bad = load_all(options.base)
     new, worse = load_all(options.new)
     complain(bad + worse)
@@ -138,16 +142,12 @@ def add_repeat(commands: Any) -> None:
         help="save several runs from fresh processes, one after another",
         description="Other arguments go to pytest, as attnlib repeat 6 --preset smoke --run-name before",
     )
-    command.add_argument("count", type=int, metavar="N", help="how many")
+    command.add_argument("count", type=count, metavar="N", help="how many")
     command.set_defaults(run=run_repeat)
 
 
 def run_repeat(options: argparse.Namespace) -> int:
     """Repeat, then say what was saved."""
-    from attnlib.repeat import repeat
-
-    if options.count < 1:
-        raise ValueError(f"repeat takes a positive number of runs, not {options.count}")
     code, saved = repeat(options.count, options.rest)
     for path in saved:
         print(path)
@@ -169,8 +169,6 @@ def add_scaling(commands: Any) -> None:
 
 def run_scaling(options: argparse.Namespace) -> int:
     """Fit, then show both tables."""
-    from attnlib.runs import scaling
-
     cells, left_out = read_cells(options.runs)
     complain(left_out)
     if cells is None:
@@ -182,6 +180,7 @@ def run_scaling(options: argparse.Namespace) -> int:
         raise ValueError(f"no {options.phase} at three lengths or three depths")
     for rows in filter(None, found):
         show(rows, options.markdown)
+        print()
     return 2 if left_out else 0
 
 
@@ -229,6 +228,13 @@ def positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise ValueError(text)
     return number
+
+
+def count(text: str) -> int:
+    """A positive integer, for argparse."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def fields_of(text: str) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class StackConfig:
     """Everything that defines a stack of self-attention layers and its classifier.
 
     Raises:
-        ValueError: a size is not a positive integer, **or** ``n_heads`` does not divide ``d_model`` while
-            ``head_dim`` is None, **or** ``dropout`` lies outside [0, 1).
+        ValueError: a size is not a positive integer, **or** ``causal`` or ``checkpoint`` is not true or false, **or**
+            ``n_heads`` does not divide ``d_model`` while ``head_dim`` is None, **or** ``dropout`` lies outside [0, 1).
     """
 
     vocab_size: int = 52  # the letters a-z and A-Z, as in the original experiment
@@ -52,6 +52,8 @@ class StackConfig:
                 least = 0 if field.name in ("depth", "ffn_mult") else 1
                 if not isinstance(value, int) or isinstance(value, bool) or value < least:
                     raise ValueError(f"{field.name} must be an integer of at least {least}, not {value!r}")
+            if field.type is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be true or false, not {value!r}")
         if self.head_dim is None and self.d_model % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads} does not divide d_model={self.d_model}; give head_dim")
         if not 0 <= self.dropout < 1:

@@ -16,7 +16,7 @@ def repeat(count: int, arguments: Sequence[str], folder: Path = RESULTS) -> tupl
 
     Args:
         count: how many.
-        arguments: of pytest, with ``bench/`` unless they name a path; the order seeds, which are saved, count up from
+        arguments: of pytest, with ``bench/`` unless one begins so; the order seeds, which are saved, count up from
             ``--order-seed``, by default 1.
         folder: where the suite saves its runs.
 
@@ -31,7 +31,7 @@ def repeat(count: int, arguments: Sequence[str], folder: Path = RESULTS) -> tupl
         raise ValueError(f"{ONE_FILE} names one file for all runs; use --run-name NAME or nothing")
     seed, rest = order_seed(arguments)
     saving = any(argument.partition("=")[0] in ("--run-name", "--benchmark-save") for argument in rest)
-    named = any(Path(argument.partition("::")[0]).exists() for argument in rest)
+    named = any(argument.startswith("bench/") for argument in rest)
     command = [sys.executable, "-m", "pytest", *([] if named else ["bench/"]), *rest]
     command += [] if saving else ["--benchmark-autosave"]
     before, worst = set(folder.glob("*/*.json")), 0

@@ -43,6 +43,8 @@ class Worker:
     ) -> None:
         if not (checkout / "bench" / "worker.py").is_file():
             raise ValueError(f"{checkout} is no checkout of attnlib: it has no bench/worker.py")
+        if os.sep in python:  # relative to where we are, not to the checkout; links of virtual environments stay
+            python = os.path.abspath(python)  # noqa: PTH100
         try:
             self.process = subprocess.Popen(
                 [python, "-m", "bench.worker", *options],
@@ -60,7 +62,7 @@ class Worker:
 
         Raises:
             WorkerError: the worker answered with an error.
-            WorkerDied: it is gone, **or** did not answer for ``PATIENCE`` seconds and was killed.
+            WorkerDied: it is gone, **or** was killed since it did not answer for ``PATIENCE`` seconds or with no JSON.
         """
         source, sink = self.process.stdout, self.process.stdin
         if source is None or sink is None:
@@ -77,7 +79,11 @@ class Worker:
             watchdog.cancel()
         if not answer.endswith("\n"):
             raise WorkerDied(f"the worker died with exit code {self.process.wait()}")
-        reply: dict[str, Any] = json.loads(answer)
+        try:
+            reply: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            self.process.kill()
+            raise WorkerDied(f"the worker answered {answer.strip()[:80]!r} and was killed") from None
         if "error" in reply:
             raise WorkerError(f"the worker failed: {reply['error']}")
         return reply

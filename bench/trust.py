@@ -2,12 +2,14 @@
 
 ``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
 ``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
-that takes 20 % longer.
+that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone.
 """
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,11 +20,13 @@ import numpy as np
 
 from attnlib.ab import Match, Side
 from attnlib.runs.compare import MIN_RUNS, Comparison, compare
-from attnlib.runs.load import Run, load_all
+from attnlib.runs.load import Run, load, load_all
 
 ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab
 SLOWER = 1.2  # what a phase takes longer
+TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
+IMPORT, SMOKE = 3.0, 6.0  # seconds of a smoke run on 2 cores before its first case, and of its cases
 SUITE = [
     {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
     for phase in ("forward", "train_step")
@@ -36,7 +40,8 @@ def trust_ab(options: argparse.Namespace) -> None:
     sides = Side(ROOT, sys.executable), Side(ROOT, sys.executable, extra_work=options.extra_work)
     for number in range(options.suites):
         begun = time.monotonic()
-        match = Match(sides, SUITE[: options.cases], THRESHOLD, say=quiet)
+        multiple = round(1 / options.extra_work) if options.extra_work else 1
+        match = Match(sides, SUITE[: options.cases], THRESHOLD, multiple=multiple, say=quiet)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)
@@ -44,6 +49,33 @@ def trust_ab(options: argparse.Namespace) -> None:
         spent = time.monotonic() - begun
         print(f"suite {number + 1}: {match.pairs} pairs in {spent:.0f} s, {words} {note}", flush=True)
     print(f"extra work {options.extra_work:.0%}: {dict(counts)} of {counts.total()} case verdicts")
+
+
+def trust_noise(options: argparse.Namespace) -> None:
+    """Run the smoke preset's timing cases, with and without a busy loop in a third of them, and count flagged runs."""
+    rng = np.random.default_rng(options.seed)
+    for busy in (False, True):
+        counts = []
+        for _ in range(options.tries):
+            with tempfile.TemporaryDirectory() as folder:
+                run = smoke_run(Path(folder, "run.json"), rng.uniform() if busy else None)
+            counts.append(sum(cell.disturbed for cell in run.cells))
+        name, flagged = "beside a busy loop" if busy else "left alone", sum(map(bool, counts))
+        print(f"{name}: {flagged} of {options.tries} runs flagged; disturbed cases a run {counts}", flush=True)
+
+
+def smoke_run(path: Path, place: float | None) -> Run:
+    """One run; where ``place`` is a share, a busy loop takes a third of its time, from so far into the rest on."""
+    command = [sys.executable, "-m", "pytest", "-q", *TIMING, "--preset", "smoke", f"--benchmark-json={path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    if place is not None:
+        time.sleep(IMPORT + place * SMOKE * 2 / 3)
+        loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        time.sleep(SMOKE / 3)
+        loop.kill()
+        loop.wait()
+    process.wait()
+    return load(path)
 
 
 def quiet(text: str) -> None:
@@ -107,6 +139,10 @@ def main() -> None:
     command.add_argument("--draws", type=int, default=100)
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=trust_compare)
+    command = commands.add_parser("noise")
+    command.add_argument("--tries", type=int, default=20)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=trust_noise)
     options = parser.parse_args()
     options.run(options)
 

@@ -8,8 +8,8 @@ A request that fails is answered ``{"error": "..."}``.
 """
 
 import argparse
+import contextlib
 import json
-import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +17,12 @@ from typing import Any, TextIO
 
 import torch
 
-from attnlib.measure import clock, sampling
+from attnlib.config import choose
+from attnlib.measure import clock, environment, sampling
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings
 from attnlib.worker import Worker
-from bench.cases import Case
+from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.readings import recorded
 from bench.workload import Workload, build
 
@@ -77,7 +78,7 @@ def serve(requests: TextIO, answers: TextIO, extra_work: float = 0.0) -> None:
         try:
             request = json.loads(line)
             if "build" in request:
-                case = Case(**request["build"])
+                case = accepted(Case(**request["build"]))
                 clock.bind(open_device(case.device))
                 workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
@@ -87,22 +88,35 @@ def serve(requests: TextIO, answers: TextIO, extra_work: float = 0.0) -> None:
                 answer = recorded(workload)["counts"]
             else:
                 answer = {"seconds": rounds(workload, request, extra_work)}
-        except (ValueError, TypeError, KeyError, RuntimeError, MemoryError, AssertionError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, MemoryError, AssertionError) as error:
             answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
+def accepted(case: Case) -> Case:
+    """The case, if it can be timed in this process.
+
+    Raises:
+        ValueError: an unknown name, a case that cannot be measured, **or** another policy of subnormal numbers.
+    """
+    choose("phase", case.phase, dict.fromkeys(phase for phase in PHASES if phase not in PROBES))
+    for name, registry in NAMES.items():
+        choose(name, getattr(case, name), registry)
+    if reason := unsupported(case):
+        raise ValueError(reason)
+    if case.device.startswith("cpu") and (case.denormals == "flush") != environment.flushes_subnormals():
+        raise ValueError(f"denormals={case.denormals} is not what this process was started with")
+    return case
+
+
 def rounds(workload: Workload, request: dict[str, Any], extra_work: float) -> list[float]:
     """Seconds of a step in each of the rounds that a request asks for.
 
-    With a share of ``extra_work``, n (1 + extra_work) steps are done and said to be n, a multiple of 1 / extra_work.
+    With a share of ``extra_work``, n steps are said to be done and n (1 + extra_work) are, rounded.
     """
-    iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
-    said = iterations
-    if extra_work:
-        said = math.ceil(iterations * extra_work) * round(1 / extra_work)
-        iterations = said + round(said * extra_work)
+    said, untimed = request.get("iterations", 1), request.get("untimed", 0)
+    iterations = said + round(said * extra_work)
     seconds = []
     for _ in range(request["step"]):
         for _ in range(untimed):
@@ -122,7 +136,8 @@ def main() -> None:
     torch.set_flush_denormal(options.denormals == "flush")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    serve(sys.stdin, sys.stdout, options.extra_work)
+    with contextlib.suppress(KeyboardInterrupt):  # the one who asks hears it too
+        serve(sys.stdin, sys.stdout, options.extra_work)
 
 
 if __name__ == "__main__":

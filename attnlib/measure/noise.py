@@ -15,7 +15,7 @@ PRESSURE = 0.25
 CPU_SHARE = 0.8  # of the CPU seconds a wall second that the same case had in its own quiet rounds
 STEAL, SWITCHES = 0.1, 100.0  # share of the wall time; involuntary ones a second, where there is no pressure to read
 SHORT = 0.05  # seconds too few for these shares: steal is counted in ticks of 0.01 s
-SM_CLOCK = 0.75  # of the card's maximum
+SM_CLOCK = 0.75  # of what the card had while the same case was warmed up
 SLOWDOWNS = ("HwSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "SwThermalSlowdown")
 
 
@@ -101,16 +101,16 @@ def disturbed(seen: dict[str, Any], quiet: dict[str, Any] | None = None) -> list
             found.append(f"it had {now:.1f} CPU seconds a second, {before:.1f} while it was warmed up")
     if seen.get("canary_slowness", 1.0) > SLOW:
         found.append(f"the canary took {seen['canary_slowness']:.1f} times as long as usual")
-    return found + _throttled(seen["clocks"])
+    return found + _throttled(seen["clocks"], None if quiet is None else quiet["clocks"])
 
 
-def _throttled(clocks: dict[str, Any] | None) -> list[str]:
+def _throttled(clocks: dict[str, Any] | None, quiet: dict[str, Any] | None) -> list[str]:
     if clocks is None or clocks["sm_mhz"] is None:
         return []
     slow = [name for name in clocks["event_reasons"] if name in SLOWDOWNS]
     found = [f"the card slowed down: {', '.join(slow)}"] if slow else []
-    if clocks["sm_mhz"] < SM_CLOCK * clocks["max_sm_mhz"]:
-        found.append(f"the SM clock was at {clocks['sm_mhz']} of {clocks['max_sm_mhz']} MHz")
+    if quiet is not None and quiet["sm_mhz"] is not None and clocks["sm_mhz"] < SM_CLOCK * quiet["sm_mhz"]:
+        found.append(f"the SM clock fell from {quiet['sm_mhz']} to {clocks['sm_mhz']} MHz")
     return found
 
 

@@ -14,6 +14,7 @@ ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases,
 THRESHOLDS = {"cpu": 0.05}
 THRESHOLD = 0.02  # of any other device
 DRIFT = 0.03  # of the canary from side to side
+LOST = ("oom", "timeout", "unsupported", "error", "crashed")  # that a case no longer runs; interrupted says nothing
 EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
 
@@ -46,7 +47,7 @@ class Row:
         """Whether it is slower, uses more bytes, or no longer runs."""
         if self.base is None or self.new is None:
             return False
-        lost = self.base.status == "ok" != self.new.status
+        lost = self.base.status == "ok" and self.new.status in LOST
         more = self.base.bytes is not None and self.new.bytes is not None and self.new.bytes > self.base.bytes
         return lost or more or self.verdict.word == "slower"
 
@@ -59,6 +60,7 @@ class Comparison:
     rows: tuple[Row, ...]
     machine: tuple[str, ...]
     notes: tuple[str, ...]
+    canary: Verdict | None  # of the machine itself
     threshold: float
     tests: tuple[int, int]  # of phases, of cases
 
@@ -78,6 +80,7 @@ class Comparison:
             "tests": {"phases": self.tests[0], "cases": self.tests[1]},
             "machine": self.machine,
             "notes": self.notes,
+            "canary": None if self.canary is None else asdict(self.canary),
             "phases": {name: asdict(verdict) for name, verdict in self.phases.items()},
             "cases": [asdict(row) | {"regressed": row.regressed} for row in self.rows],
         }
@@ -93,10 +96,10 @@ class Judge:
 
     def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], tests: int) -> Verdict:
         """The verdict on one of ``tests`` tests of a kind."""
-        if self.same and base:
+        if self.same:
             return Verdict("same", 1.0, 1.0, 1.0, runs=(len(base), len(new)))
         short = None if min(len(base), len(new)) >= MIN_RUNS else f"{a_side(len(base), len(new))} undisturbed"
-        reason = "no time on one side" if not base or not new else self.reason or short
+        reason = self.reason or short
         confidence = 1 - ERROR / 2 / max(1, tests)
         return between_runs(base, new, confidence=confidence, threshold=self.threshold, reason=reason)
 
@@ -113,8 +116,10 @@ def compare(
         force: decide although the machines or their settings differ.
 
     Raises:
-        ValueError: a run is on both sides, but not all of them are.
+        ValueError: a run is on both sides, but not all of them are, **or** no run has a case.
     """
+    if not any(run.cells for run in (*base, *new)):
+        raise ValueError("no cases in these runs")
     paths = [{run.path.resolve() for run in side} for side in (base, new)]
     same = paths[0] == paths[1]
     if not same and (both := paths[0] & paths[1]):
@@ -122,10 +127,11 @@ def compare(
     if threshold is None:
         threshold = THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
-    notes = () if same else why_not(base, new, () if force else machine)
+    drift = None if same else canary(base, new)
+    notes = () if same else why_not(len(base), len(new), () if force else machine, drift)
     judge = Judge(threshold, same, notes[0] if notes else None)
     sides = by_case(base), by_case(new)
-    timed = [i for i in sides[0] if i in sides[1] and all(any(c.median for c in side[i]) for side in sides)]
+    timed = [i for i in sides[0] if i in sides[1] and all(any(c.timed for c in side[i]) for side in sides)]
     ids: dict[str, list[str]] = {}
     for case_id in timed:
         ids.setdefault(sides[0][case_id][0].case["phase"], []).append(case_id)
@@ -134,7 +140,7 @@ def compare(
     rows = [row_of(case_id, sides, judge, len(timed)) for case_id in {**sides[0], **sides[1]}]
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
-    return Comparison(phases, tuple(with_twins(rows, sides)), machine, notes, threshold, (len(ids), len(timed)))
+    return Comparison(phases, tuple(with_twins(rows, sides)), machine, notes, drift, threshold, (len(ids), len(timed)))
 
 
 def a_side(base: int, new: int) -> str:
@@ -142,18 +148,22 @@ def a_side(base: int, new: int) -> str:
     return f"{base} run{'s' * (base != 1)} a side" if base == new else f"{base} and {new} runs a side"
 
 
-def why_not(base: Sequence[Run], new: Sequence[Run], machine: Sequence[str]) -> tuple[str, ...]:
+def why_not(base: int, new: int, machine: Sequence[str], drift: Verdict | None) -> tuple[str, ...]:
     """Why no time can be decided at all, a line a reason."""
     notes = ["another machine or other settings (--force decides all the same)"] if machine else []
-    if min(len(base), len(new)) < MIN_RUNS:
-        return (*notes, f"{a_side(len(base), len(new))}, {MIN_RUNS} are needed")
-    before, after = ([(run.canary, None) for run in side if run.canary is not None] for side in (base, new))
-    if min(len(before), len(after)) >= 2:
-        drift = between_runs(before, after, confidence=0.95, threshold=DRIFT)
-        if drift.low is not None and drift.high is not None and not drift.low <= 1 <= drift.high:
-            moved = f"the canary takes {drift.ratio:.2f} [{drift.low:.2f}, {drift.high:.2f}] times as long"
-            notes += [f"the machine drifted: {moved}"] if drift.word != "same" else []
+    if min(base, new) < MIN_RUNS:
+        notes.append(f"{a_side(base, new)}, {MIN_RUNS} are needed")
+    elif drift and drift.low and drift.high and drift.word != "same" and not drift.low <= 1 <= drift.high:
+        notes.append("the machine drifted")
     return tuple(notes)
+
+
+def canary(base: Sequence[Run], new: Sequence[Run]) -> Verdict | None:
+    """How the canary changed from side to side, with a 95 % interval; None unless two runs a side have one."""
+    before, after = ([(run.canary, None) for run in side if run.canary is not None] for side in (base, new))
+    if min(len(before), len(after)) < 2:
+        return None
+    return between_runs(before, after, confidence=0.95, threshold=DRIFT)
 
 
 def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
@@ -168,16 +178,17 @@ def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
 def of_phase(ids: Sequence[str], runs: Sequence[Run], base: int) -> tuple[list[Replicate], list[Replicate]]:
     """Geometric means over these cases and over their canaries, one pair a run, base and new.
 
-    Each case counts relative to its mean over all runs, so that a run may lack some: disturbed cases are left out, and
-    so is a run that lacks more than half of them.
+    Each case counts relative to the middle between its means on the two sides, so that a run may lack some: disturbed
+    cases are left out, and so is a run that lacks more than half of them, and a case that a side lacks altogether.
     """
-    cells = [{c.case_id: c for c in run.cells if c.median and not c.disturbed} for run in runs]
+    cells = [{c.case_id: c for c in run.cells if c.timed and not c.disturbed} for run in runs]
+    ids = [i for i in ids if any(i in own for own in cells[:base]) and any(i in own for own in cells[base:])]
+    if not ids:
+        return [], []
     times = [[own[i].median if i in own else None for i in ids] for own in cells]
     logs = np.log(np.array(times, dtype=float))  # None becomes NaN, which stays in here
     known = ~np.isnan(logs)
-    centre = np.array(
-        [column[there].mean() if there.any() else 0.0 for column, there in zip(logs.T, known.T, strict=True)]
-    )
+    centre = (np.nanmean(logs[:base], axis=0) + np.nanmean(logs[base:], axis=0)) / 2
     sides: tuple[list[Replicate], list[Replicate]] = ([], [])
     for place, own in enumerate(cells):
         if 2 * known[place].sum() >= len(ids):
@@ -193,24 +204,29 @@ def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, t
     cells = [side.get(case_id, []) for side in sides]
     base, new = (side_of(own) for own in cells)
     before, after = (replicates(own) for own in cells)
+    verdict = judge(before, after, tests)
+    if base is None or new is None or base.seconds is None or new.seconds is None:
+        verdict = Verdict("undecided", None, reason="no time on one side")
+    elif not judge.same and not (before and after):
+        verdict = replace(verdict, reason=f"disturbed in every run of {'new' if before else 'base'}")
     if base is None or new is None:
         changes = ["only in new" if base is None else "only in base"]
     else:
         exact = ((name, getattr(base, name), getattr(new, name)) for name in EXACT)
         changes = [f"{name} {old} -> {now}" for name, old, now in exact if old != now]
-    return Row(case_id, (cells[0] or cells[1])[0].label, base, new, judge(before, after, tests), tuple(changes))
+    return Row(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes))
 
 
 def replicates(cells: Sequence[Cell]) -> list[Replicate]:
     """Seconds and canary of each run in which the case was not disturbed."""
-    return [(cell.median, cell.canary) for cell in cells if cell.median is not None and not cell.disturbed]
+    return [(cell.median, cell.canary) for cell in cells if cell.timed and cell.median and not cell.disturbed]
 
 
 def side_of(cells: Sequence[Cell]) -> Side | None:
     """What one side knows of a case: its worst status and its largest bytes; None without a run."""
     if not cells:
         return None
-    times = [cell.median for cell in cells if cell.median is not None]
+    times = [cell.median for cell in cells if cell.timed and cell.median]
     return Side(
         status=next((cell.status for cell in cells if cell.status != "ok"), "ok"),
         seconds=float(np.median(times)) if times else None,

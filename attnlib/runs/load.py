@@ -36,6 +36,11 @@ class Cell:
         return float(np.median(self.samples)) if self.samples else None
 
     @property
+    def timed(self) -> bool:
+        """Whether its seconds are those of a case: a check of gradients is read, not timed."""
+        return bool(self.samples) and not (self.info or {}).get("probe", {}).get("claims")
+
+    @property
     def peak(self) -> int | None:
         """Peak bytes by the allocator, or None where not read."""
         return None if self.info is None else self.info["memory"]["allocated_peak"]["value"]
@@ -138,7 +143,8 @@ def load(path: Path) -> Run:
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read several runs, see ``find``: the good ones, and a line for each bad one."""
     runs, bad = [], []
-    for path in dict.fromkeys(path for name in names for path in find(name)):  # the same file twice is one run
+    found = {path.resolve(): path for name in names for path in find(name)}  # the same file twice is one run
+    for path in found.values():
         try:
             runs.append(load(path))
         except BadRun as error:
@@ -148,7 +154,7 @@ def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 def find(name: Path, folder: Path = RESULTS) -> list[Path]:
     """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is."""
-    if name.exists() or len(name.parts) != 1:
+    if name.is_file() or len(name.parts) != 1:
         return [name]
     text = glob.escape(name.name)
     patterns = (f"*/{text}.json", f"*/{text}_*.json", f"*/[0-9][0-9][0-9][0-9]_{text}.json")

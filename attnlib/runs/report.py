@@ -1,7 +1,5 @@
 """Comparisons in words: the rows of their tables and the lines around them."""
 
-from attnlib import ab
-from attnlib.ab import Match
 from attnlib.runs.compare import ERROR, Comparison, Row, Side
 from attnlib.runs.text import seconds, size
 from attnlib.runs.verdicts import Verdict
@@ -66,27 +64,12 @@ def before(comparison: Comparison) -> list[str]:
 def after(comparison: Comparison) -> list[str]:
     """How the table is to be read, then every exact change, a line each."""
     phases, cases = comparison.tests
+    heard = comparison.canary
     changed = [row for row in comparison.rows if row.changes]
     return [
         f"{phases} tests of phases and {cases} of cases; intervals hold together with {1 - ERROR:.0%}; threshold "
         f"{comparison.threshold:.0%}; could see: the ratio that would have been called slower",
+        *([] if heard is None else [f"canary: new / base {heard.ratio:.3f} [{heard.low:.3f}, {heard.high:.3f}]"]),
         f"exact: {len(comparison.rows)} cases, changed in {len(changed)}",
         *(f"  {row.label}: {'; '.join(row.changes)}" for row in changed),
     ]
-
-
-def contested(match: Match) -> list[Cells]:
-    """One row a case of a live comparison."""
-    return [
-        {"case": contest.label, "pairs": str(len(contest.logs)), **verdict_cells(contest.verdict)}
-        for contest in match.contests
-    ]
-
-
-def played(match: Match) -> list[str]:
-    """How the table of a live comparison is to be read, and which pairs were lost."""
-    lines = [
-        f"{len(match.contests)} cases, {match.pairs} pairs of workers, {match.looks} looks; intervals hold together "
-        f"with {1 - ab.ERROR:.0%}; threshold {match.threshold:.0%}; ratio: new / base"
-    ]
-    return lines + [f"{len(match.dropped)} pairs were dropped: {why}" for why in match.dropped[-1:]]

@@ -177,7 +177,7 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
     """A fit along ``seq_len`` or ``depth`` for each line of cases that differ in nothing else, if it has three sizes.
 
     Returns:
-        for each line a cell of it, its fit and its run medians ``[runs, sizes]``, in the registry's order of encodings.
+        for each line a cell of it, its fit and its run medians ``[runs, sizes]``, sorted by phase, encoding and size.
     """
     groups: dict[tuple[Any, ...], list[tuple[float, list[Cell]]]] = {}
     for group in cells.where(**fields):
@@ -190,7 +190,8 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
         sizes, times = complete(cells, sorted(points, key=lambda point: point[0]))
         if len(sizes) >= 3 and len(times):
             found.append((points[0][1][0], fit(sizes, times, LENGTH if name == "seq_len" else DEPTH), times))
-    return sorted(found, key=lambda line: (line[0].case["phase"], order(line[0].case["pe"])))
+    other = "depth" if name == "seq_len" else "seq_len"
+    return sorted(found, key=lambda line: (line[0].case["phase"], order(line[0].case["pe"]), line[0].case[other]))
 
 
 def flop_crossover(cells: Cells, line: Line) -> float | None:
@@ -219,12 +220,12 @@ def length_rows(cells: Cells, **fields: Any) -> list[dict[str, str]]:
         sizes = fitted.sizes
         rows.append(
             {
-                "case": f"{cell.case['phase']} L={cell.case['depth']} {cell.case['pe']}",
+                "case": cell.label.replace(f" T={cell.case['seq_len']}", "", 1),
                 "a": with_interval(*fitted.term(0), seconds),
                 "b / token": with_interval(*fitted.term(1), seconds),
                 "c / token^2": with_interval(*fitted.term(2), seconds),
-                f"share of c T^2 at {sizes[-1]:g}": with_interval(*fitted.share(2), "{:.0%}".format),
-                f"slope {sizes[-2]:g}-{sizes[-1]:g}": with_interval(*split(slopes(sizes, times)[-1]), "{:.2f}".format),
+                "share of c T^2": f"{with_interval(*fitted.share(2), '{:.0%}'.format)} at {sizes[-1]:g}",
+                "slope": f"{with_interval(*split(slopes(sizes, times)[-1]), '{:.2f}'.format)} from {sizes[-2]:g}",
                 "c T = b at": "-" if crossover is None else with_interval(*crossover, "{:.0f}".format),
                 "FLOPs": "-" if flops is None else f"{flops:.0f}",
                 "in T": fitted.quadratic,
@@ -237,7 +238,7 @@ def depth_rows(cells: Cells, **fields: Any) -> list[dict[str, str]]:
     """One row a line: t = a + b L, the largest deviation of the means from it, the verdict."""
     return [
         {
-            "case": f"{cell.case['phase']} T={cell.case['seq_len']} {cell.case['pe']}",
+            "case": cell.label.replace(f" L={cell.case['depth']}", "", 1),
             "a": with_interval(*fitted.term(0), seconds),
             "b / layer": with_interval(*fitted.term(1), seconds),
             "deviation": f"{fitted.deviation:.1%}",

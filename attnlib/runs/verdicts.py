@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+EQUAL = 1e-9  # a spread of logarithms that is rounding
+COVARIATE = 3  # runs a side, the least that leave something after a slope
 Replicate = tuple[float, float | None]  # seconds of a case in one run, and of the canary around it
 
 
@@ -67,8 +69,8 @@ def between_runs(
 ) -> Verdict:
     """The verdict on two sides' run medians, by their logarithms.
 
-    Where every run has a canary, by analysis of covariance: log t = side + beta log canary, by least squares, so that
-    what slowed the canary down is not held against the case. Else by Welch's t interval.
+    Where every run of ``COVARIATE`` a side has a canary, by analysis of covariance: log t = side + beta log canary, so
+    that what slowed the canary down is not held against the case. Else by Welch's t interval.
 
     Args:
         base: seconds of the case and of its canary, one pair a run.
@@ -86,30 +88,39 @@ def between_runs(
     mean = float(after.mean() - before.mean())
     if min(runs) < 2:
         return Verdict("undecided", math.exp(mean), runs=runs, reason=reason or "one run has no spread")
-    heard = [canary for _, canary in (*base, *new) if canary is not None]
-    if len(heard) == sum(runs) >= 6 and np.ptp(heard) > 0:
-        mean, half = covariance(before, after, np.log(heard), confidence)
-    elif np.ptp(before) == np.ptp(after) == 0:
+    heard = [[canary for _, canary in side if canary is not None] for side in (base, new)]
+    if max(np.ptp(before), np.ptp(after)) < EQUAL:
         half = 0.0
+    elif tuple(map(len, heard)) == runs and min(runs) >= COVARIATE and any(np.ptp(side) > 0 for side in heard):
+        mean, half = covariance(before, after, (np.log(heard[0]), np.log(heard[1])), confidence)
     else:
         low, high = stats.ttest_ind(after, before, equal_var=False).confidence_interval(confidence)
         half = float(high - low) / 2
     return from_log(mean, half, threshold=threshold, runs=runs, reason=reason)
 
 
-def covariance(base: np.ndarray, new: np.ndarray, canary: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Difference new - base with the half-width of its t interval, at equal canary: y = m + d side + beta canary."""
+def covariance(
+    base: np.ndarray, new: np.ndarray, canaries: tuple[np.ndarray, np.ndarray], confidence: float
+) -> tuple[float, float]:
+    """Difference new - base at equal canary, with the half-width of its interval; the sides' spreads may differ.
+
+    beta is the slope of y on the canary within the sides. What it leaves is compared as in Welch's test, with its
+    degrees of freedom less one, and beta's own error times the distance between the sides' canaries is added.
+    """
     from scipy import stats
 
-    y = np.concatenate([base, new])
-    side = np.repeat([0.0, 1.0], [len(base), len(new)])
-    design = np.stack([np.ones_like(y), side, canary - canary.mean()], axis=1)
-    inverse = np.linalg.pinv(design.T @ design)
-    solution = inverse @ design.T @ y
-    freedom = len(y) - 3
-    variance = float(((y - design @ solution) ** 2).sum()) / freedom
-    error = math.sqrt(variance * inverse[1, 1])
-    return float(solution[1]), float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    sides = list(zip((base, new), canaries, strict=True))
+    n = np.array([len(y) for y, _ in sides])
+    x_squared = sum(((x - x.mean()) ** 2).sum() for _, x in sides)
+    beta = sum(((x - x.mean()) * (y - y.mean())).sum() for y, x in sides) / x_squared
+    left = np.array([((y - y.mean() - beta * (x - x.mean())) ** 2).sum() for y, x in sides])
+    lost = (n.sum() - 2) / (n.sum() - 3)  # beta took one of the degrees of freedom
+    errors = left / (n - 1) * lost / n
+    freedom = errors.sum() ** 2 / (errors**2 / (n - 1)).sum() - 1
+    apart = canaries[1].mean() - canaries[0].mean()
+    variance = errors.sum() + apart**2 * left.sum() / (n.sum() - 3) / x_squared
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)
+    return float(new.mean() - base.mean() - beta * apart), float(half)
 
 
 def of_pairs(logs: Sequence[float], *, confidence: float, threshold: float, reason: str | None = None) -> Verdict:

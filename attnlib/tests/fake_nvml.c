@@ -39,3 +39,10 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned int *count, p
     found[1].pid = getpid(); found[1].used = fault("zero") ? 0 : fault("hidden") ? ~0ULL : 600;
     *count = 2; return 0;
 }
+int nvmlDeviceGetCurrentClocksEventReasons(void *handle, unsigned long long *bits) {
+    (void)handle;
+    if (fault("not_supported")) return 3;
+    *bits = fault("hot") ? 0x4 | 0x20 | 0x40 : 0x4; return 0;
+}
+int nvmlDeviceGetClockInfo(void *handle, int kind, unsigned int *mhz) { (void)handle; *mhz = kind == 1 ? 1500 : 1; return 0; }
+int nvmlDeviceGetMaxClockInfo(void *handle, int kind, unsigned int *mhz) { (void)handle; *mhz = kind == 1 ? 1980 : 1; return 0; }

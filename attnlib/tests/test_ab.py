@@ -1,5 +1,6 @@
 """Live comparisons with fake workers of known speed, and with real ones that do more work."""
 
+import io
 import json
 import random
 import sys
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import torch
 
 from attnlib import ab
 from attnlib.ab import FIRST, Match, Side, abba
 from attnlib.cli import fields_of, main
 from attnlib.worker import Worker, WorkerDied, WorkerError
+from bench.worker import rounds, serve
 
 ROOT = Path(__file__).parents[2]
 CASE = {"phase": "forward", "pe": "none"}
@@ -115,7 +118,6 @@ def test_looks_share_the_error(match, monkeypatch):
 
     assert asked[:2] == [pytest.approx(1 - 0.05 / 2 / 2)] * 2
     assert asked[2:] == [pytest.approx(1 - 0.05 / 4 / 2)] * 2
-    assert sum(0.05 / 2**k for k in range(1, 60)) <= 0.05
 
 
 def test_a_decided_case_is_left_alone(match):
@@ -170,11 +172,49 @@ def test_a_case_that_a_side_cannot_run(match):
     assert played.exit_code(allow_undecided=True) == 2
 
 
+def test_an_error_in_a_step_names_its_side(match, monkeypatch):
+    """Out of memory in the new side's steps is the case's reason, not the end of the match."""
+    played, _ = match()
+    real = Fake.ask
+
+    def ask(self, **request):
+        if "step" in request and Fake.log[-1][0] != self.step and len(Fake.log) % 2 == 0:
+            raise WorkerError("the worker failed: out of memory")
+        return real(self, **request)
+
+    monkeypatch.setattr(Fake, "ask", ask)
+    played.play(60.0)
+
+    assert played.contests[0].verdict.reason.endswith(": the worker failed: out of memory")
+    assert played.contests[0].verdict.reason.split(":")[0] in ("base", "new")
+    assert played.exit_code() == 2
+
+
+def test_an_old_worker_is_refused(match, monkeypatch):
+    """A checkout whose worker knows no untimed steps would be measured cold, so it is not measured."""
+    played, _ = match()
+    monkeypatch.setattr(Fake, "ask", lambda self, **request: {"first_call_s": 1.0})
+    played.play(60.0)
+
+    assert played.contests[0].verdict.reason == "base: this checkout's worker is too old to take turns"
+
+
+def test_a_side_has_its_own_denormals(monkeypatch):
+    """The policy must be set before a worker's first operation, so a side's field becomes its worker's option."""
+    started = []
+    monkeypatch.setattr(ab, "Worker", lambda checkout, *options, **rest: started.append(options))
+    Side(ROOT, "python", {"denormals": "keep"}).start("flush", 2)
+    Side(ROOT, "python").start("flush", None)
+
+    assert started == [("--denormals", "keep", "--threads", "2"), ("--denormals", "flush")]
+
+
 def test_a_spent_budget_is_undecided(match):
     """Without time for six pairs there is no verdict, and it says how many there were."""
     played, _ = match(1.5)
     played.play(0.0)
 
+    assert played.contests[0].verdict.reason == f"1 pairs, {FIRST} are needed"
     assert played.contests[0].verdict.word == "undecided"
     assert played.exit_code() == 2
     assert played.exit_code(allow_undecided=True) == 0
@@ -227,11 +267,14 @@ def test_live_workers_take_turns(monkeypatch, capsys):
 
 
 def test_a_killed_worker_is_reported():
-    """A worker that is killed is gone, with its exit code, whether it was asked before or after."""
-    with Worker(ROOT) as worker:
-        worker.process.kill()
-        with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
-            worker.ask(build={"seq_len": 8})
+    """A worker that is killed is gone, with its exit code, whether it had answered before or not."""
+    for asked in (False, True):
+        with Worker(ROOT) as worker:
+            if asked:
+                worker.ask(build={"seq_len": 8, "depth": 1})
+            worker.process.kill()
+            with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
+                worker.ask(build={"seq_len": 8, "depth": 1})
 
 
 def test_a_silent_worker_is_killed(monkeypatch, tmp_path):
@@ -244,9 +287,39 @@ def test_a_silent_worker_is_killed(monkeypatch, tmp_path):
         worker.ask(step=1)
 
 
-def test_extra_work_is_done(monkeypatch):
+def test_a_worker_that_talks_is_killed(tmp_path):
+    """A line that is no answer ends it, and is quoted."""
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").write_text("")
+    (tmp_path / "bench" / "worker.py").write_text("print('hello')\nimport time\ntime.sleep(60)\n")
+    with Worker(tmp_path) as worker, pytest.raises(WorkerDied, match="the worker answered 'hello' and was killed"):
+        worker.ask(step=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"phase": "train"}, "unknown phase 'train'; choose from forward"),
+        ({"phase": "rate"}, "unknown phase 'rate'; choose from forward"),
+        ({"dtype": "float3"}, "unknown dtype 'float3'; choose from float32"),
+        ({"pe": "rotary", "d_model": 60}, "the head width must be even"),
+        ({"causal": "False"}, "causal must be true or false, not 'False'"),
+        ({"denormals": "keep"}, "denormals=keep is not what this process was started with"),
+    ],
+)
+def test_a_worker_refuses_what_it_cannot_time(fields, message):
+    """A wrong field is an answer that names it and the choices; the worker lives on."""
+    torch.set_flush_denormal(True)
+    try:
+        answers = io.StringIO()
+        serve(io.StringIO(json.dumps({"build": fields}) + "\n"), answers)
+        assert message in json.loads(answers.getvalue())["error"]
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_extra_work_is_done():
     """A worker told to do a tenth more runs eleven steps for every ten that it says."""
-    from bench import worker
 
     class Counting:
         prepare, steps = None, 0
@@ -255,7 +328,7 @@ def test_extra_work_is_done(monkeypatch):
         def step(self):
             Counting.steps += 1
 
-    assert worker.rounds(Counting(), {"step": 1, "iterations": 7}, 0.1) == [pytest.approx(1.1)]
+    assert rounds(Counting(), {"step": 1, "iterations": 10}, 0.1) == [pytest.approx(1.1)]
     assert Counting.steps == 11
-    assert worker.rounds(Counting(), {"step": 2, "iterations": 7, "untimed": 3}, 0.0) == [1.0, 1.0]
+    assert rounds(Counting(), {"step": 2, "iterations": 7, "untimed": 3}, 0.0) == [1.0, 1.0]
     assert Counting.steps == 11 + 2 * (7 + 3)

@@ -175,7 +175,9 @@ def test_a_drifted_canary_is_undecided(write, capsys):
         return [write(saved((ratio,), canary=float(c)), f"{name}-{i}.json") for i, c in enumerate(canaries)]
 
     assert command(side("a", 1.0), side("b", 1.2)) == 2
-    assert "undecided: the machine drifted: the canary takes 1.2" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "undecided: the machine drifted" in out
+    assert "canary: new / base 1.1" in out or "canary: new / base 1.2" in out
 
 
 def test_the_canary_explains_slow_runs(write):
@@ -203,6 +205,63 @@ def test_disturbed_runs_do_not_count(runs, capsys):
     assert "(2 of 7 disturbed)" in out
 
 
+def test_a_run_with_itself_is_the_same_though_disturbed(write):
+    """What was disturbed has a time all the same, and it is its own."""
+    path = write(saved(disturbed=["busy"]), "run.json")
+
+    assert {row.verdict.ratio for row in compare([load(path)], [load(path)]).rows} == {1.0}
+    assert command([path], [path]) == 0
+
+
+def test_holes_do_not_bias_a_phase(write):
+    """Where every case takes 1.2 times as long, runs that lack some of them give a phase of exactly 1.2."""
+    paths = []
+    for number in range(12):
+        run = saved((1.2 if number >= 6 else 1.0,))
+        for hole in ([0, 1, 2], [], [3], [4, 5], [], [])[number % 6] if number >= 6 else ([0] if number else []):
+            run["benchmarks"][hole]["extra_info"]["time"]["disturbed"] = ["busy"]
+        paths.append(write(run, f"{number}.json"))
+    phase = compare([load(p) for p in paths[:6]], [load(p) for p in paths[6:]]).phases["train_step"]
+
+    assert (phase.ratio, phase.low, phase.high) == pytest.approx((1.2, 1.2, 1.2))
+    assert phase.word == "slower"
+
+
+def test_a_case_disturbed_in_every_run(runs):
+    """It has times and no verdict, and the reason names the side."""
+    sides = runs("a"), runs("b", disturbed=["busy"])
+    comparison = compare(*([load(p) for p in side] for side in sides))
+
+    assert {row.verdict.reason for row in comparison.rows} == {"disturbed in every run of new"}
+    assert all(row.new.seconds for row in comparison.rows)
+
+
+def test_checks_of_gradients_are_not_times(write):
+    """A check's one round is read, not timed: it is no test, and never slower."""
+    sides = []
+    for name, seconds in (("a", 1.0), ("b", 9.0)):
+        run = saved((seconds,))
+        for benchmark in run["benchmarks"]:
+            claim = dict.fromkeys(("name", "mean", "low", "high", "theory", "least", "most", "seeds"), 1)
+            benchmark["extra_info"]["probe"] = {"claims": [claim], "curves": {}}
+        sides.append([load(write(run, f"{name}-{i}.json")) for i in range(6)])
+    comparison = compare(*sides)
+
+    assert comparison.phases == {}
+    assert comparison.tests == (0, 0)
+    assert {row.verdict.reason for row in comparison.rows} == {"no time on one side"}
+    assert comparison.exit_code() == 2
+
+
+def test_an_interrupted_run_says_nothing(write):
+    """A case that a run did not reach is listed, and no regression."""
+    base, new = write(saved(), "a.json"), write(saved(status="interrupted"), "b.json")
+    rows = compare([load(base)], [load(new)]).rows
+
+    assert any("status ok -> interrupted" in row.changes for row in rows)
+    assert not any(row.regressed for row in rows)
+
+
 def test_bad_files_beside_good_ones_are_named(write, capsys):
     """A bad file is named, the good ones are compared, exit code 2."""
     good, bad = write(saved(), "a.json"), write("{", "b.json")
@@ -218,20 +277,27 @@ def test_bad_files_beside_good_ones_are_named(write, capsys):
     [
         ("{", "{", "nothing to compare"),
         ("good", "both", "a.json is on both sides"),
+        ("empty", "other", "no cases in these runs"),
     ],
 )
 def test_what_cannot_be_compared(write, capsys, base, new, message):
     """One line and exit code 2."""
     good, other = write(saved(), "a.json"), write(saved(), "c.json")
+    empty = saved() | {"benchmarks": []}
+    empty["attnlib"] |= {"cases": []}
     sides = {"{": [write("{", "bad.json")], "good": [good], "both": [good, other]}
+    sides |= {"empty": [write(empty, "d.json")], "other": [write(empty, "e.json")]}
 
     assert command(sides[base], sides[new]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_the_same_file_twice_is_one_run(runs, capsys):
-    """A run given six times is no six replicates."""
-    assert command(runs("a", 1) * 6, runs("b", 1, ratio=2.0) * 6) == 2
+def test_the_same_file_twice_is_one_run(runs, capsys, monkeypatch):
+    """A run given six times, by whatever path, is no six replicates."""
+    (base,), (new,) = runs("a", 1), runs("b", 1, ratio=2.0)
+    monkeypatch.chdir(Path(base).parent)
+
+    assert command([base, base, Path(base).name] * 2, [new] * 6) == 2
     assert "undecided: 1 run a side" in capsys.readouterr().out
 
 

@@ -34,6 +34,13 @@ def test_dropout_is_a_probability_below_one():
         StackConfig(dropout=1.0)
 
 
+@pytest.mark.parametrize("name", ["causal", "checkpoint"])
+def test_truth_values_are_no_words(name):
+    """The word False would be true."""
+    with pytest.raises(ValueError, match=f"{name} must be true or false, not 'False'"):
+        StackConfig(**{name: "False"})
+
+
 def test_choose_names_value_and_choices():
     """An unknown name is answered with the choices."""
     with pytest.raises(ValueError, match="unknown pe 'ropee'; choose from a, b"):

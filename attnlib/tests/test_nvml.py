@@ -13,7 +13,7 @@ UUID = "GPU-11111111-2222-3333-4444-555555555555"
 CODE = """
 import json, sys
 from attnlib.measure import nvml
-print(json.dumps([nvml.memory(sys.argv[1]), nvml.driver_version()]))
+print(json.dumps([nvml.memory(sys.argv[1]), nvml.driver_version(), nvml.clocks(sys.argv[1])]))
 """
 
 
@@ -34,13 +34,13 @@ def read(folder, fault="", uuid=UUID):
         [sys.executable, "-c", CODE, uuid], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-    readings, driver = json.loads(done.stdout)
-    return readings["nvml_device_used"], readings["nvml_process"], driver
+    readings, driver, clocks = json.loads(done.stdout)
+    return readings["nvml_device_used"], readings["nvml_process"], driver, clocks
 
 
 def test_readings_of_a_healthy_card(library):
     """The card's 700 bytes and this process's 600 are read by UUID."""
-    device, process, driver = read(library)
+    device, process, driver, _ = read(library)
 
     assert (device["value"], device["reason"]) == (700, None)
     assert (process["value"], process["reason"]) == (600, None)
@@ -67,17 +67,34 @@ def test_every_fault_is_a_null_with_a_reason(library, fault, device, process, re
         assert reason in readings[1]["reason"]
 
 
+@pytest.mark.parametrize(
+    ("fault", "reasons"), [("", ["SwPowerCap"]), ("hot", ["SwPowerCap", "SwThermalSlowdown", "HwThermalSlowdown"])]
+)
+def test_clocks_of_a_card(library, fault, reasons):
+    """The SM clock, its maximum and every reason that holds it down, in NVML's words."""
+    assert read(library, fault)[3] == {"sm_mhz": 1500, "max_sm_mhz": 1980, "event_reasons": reasons, "reason": None}
+
+
+def test_clocks_that_are_not_told(library):
+    """Null with a reason."""
+    clocks = read(library, "not_supported")[3]
+
+    assert (clocks["sm_mhz"], clocks["event_reasons"]) == (None, None)
+    assert "Not Supported" in clocks["reason"]
+
+
 def test_unknown_uuid(library):
     """Another card's UUID is not found rather than read from the first card."""
-    device, process, _ = read(library, uuid="GPU-0")
+    device, process, _, clocks = read(library, uuid="GPU-0")
 
     assert "Not Found" in device["reason"]
     assert "Not Found" in process["reason"]
+    assert "Not Found" in clocks["reason"]
 
 
 def test_no_library(tmp_path):
     """Without NVML every reading is null with a reason."""
-    device, _, driver = read(tmp_path)
+    device, _, driver, _ = read(tmp_path)
 
     if driver is None:
         assert device["value"] is None

@@ -33,11 +33,11 @@ def _pytests(monkeypatch, tmp_path):
 def test_each_run_is_a_fresh_process_with_its_own_order(pytests, tmp_path):
     """Three processes count their order seeds up and save themselves; the files come back in order."""
     calls = pytests(0, 0, 0)
-    code, saved = repeat(3, [str(tmp_path), "--preset", "smoke"], tmp_path)
+    code, saved = repeat(3, ["bench/test_forward.py", "--preset", "smoke"], tmp_path)
 
     assert code == 0
     assert calls == [
-        [str(tmp_path), "--preset", "smoke", "--benchmark-autosave", f"--order-seed={n}"] for n in (1, 2, 3)
+        ["bench/test_forward.py", "--preset", "smoke", "--benchmark-autosave", f"--order-seed={n}"] for n in (1, 2, 3)
     ]
     assert [path.name for path in saved] == ["0001_x.json", "0002_x.json", "0003_x.json"]
 
@@ -81,7 +81,6 @@ def test_order_seeds_start_where_asked():
         (["2", "--benchmark-json=x.json"], "--benchmark-json names one file for all runs"),
         (["2", "--order-seed", "-1"], "--order-seed takes one positive integer, not '-1'"),
         (["2", "--order-seed"], "--order-seed takes one positive integer, not ''"),
-        (["0"], "repeat takes a positive number of runs, not 0"),
     ],
 )
 def test_bad_arguments_are_one_line(monkeypatch, capsys, arguments, message):
@@ -89,4 +88,13 @@ def test_bad_arguments_are_one_line(monkeypatch, capsys, arguments, message):
     monkeypatch.setattr(module.subprocess, "run", None)
 
     assert main(["repeat", *arguments]) == 2
-    assert message in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_count_is_a_positive_integer(capsys):
+    """Anything else is refused by name."""
+    with pytest.raises(SystemExit):
+        main(["repeat", "0"])
+    assert "invalid count value: '0'" in capsys.readouterr().err

@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
+from matplotlib.collections import PathCollection
 
 import plots
-from attnlib.runs.cells import centre
+from attnlib.runs.cells import Cells, centre
 from attnlib.runs.load import BadRun, find, load, newest
 from attnlib.runs.schema import problems
 from attnlib.runs.text import duration, seconds, size
@@ -167,13 +169,18 @@ def test_runs_are_found_by_name_and_number(tmp_path):
     assert find(tmp_path / "Linux" / "0003_after.json", tmp_path) == [tmp_path / "Linux" / "0003_after.json"]
 
 
-def test_disturbed_points_are_hollow(write, tmp_path):
-    """A figure says that a point is hollow because something held the machine up."""
-    paths = [str(write(saved(disturbed=["busy"]), "a.json")), str(write(saved(), "b.json"))]
-    for path, hollow in zip(paths, (True, False), strict=True):
-        out = tmp_path / Path(path).stem
-        assert plots.main([path, "--only", "time_against_seq_len", "--out", str(out)]) == 0
-        assert ("hollow: disturbed" in (out / "time_against_seq_len.svg").read_text()) == hollow
+@pytest.mark.parametrize("figure", ["time_against_seq_len", "time_against_depth"])
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_disturbed_points_are_hollow(write, figure, disturbed):
+    """A point of a run that something held up is drawn hollow, and the title says what that means."""
+    run = load(write(saved(disturbed=["busy"] if disturbed else [])))
+    drawn = plots.FIGURES[figure](Cells([run]))
+    hollow = [c for axes in drawn.axes for c in axes.collections if isinstance(c, PathCollection)]
+
+    assert bool(hollow) == disturbed
+    assert all((c.get_facecolor() == 1).all() for c in hollow)
+    assert ("hollow: disturbed" in drawn.get_suptitle()) == disturbed
+    plt.close(drawn)
 
 
 def test_newest_leaves_reference_runs_out(tmp_path):

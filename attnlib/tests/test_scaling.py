@@ -202,4 +202,4 @@ def test_figures_of_scaling(paths, tmp_path):
             row["case"]["batch_size"] = 2048 // row["case"]["seq_len"]
         path.write_text(json.dumps(run))
     assert plots.main([*map(str, paths), "--only", "time_per_token", "--out", str(out)]) == 0
-    assert "Fixed tokens a batch (2048)" in (out / "time_per_token.svg").read_text()
+    assert "2048 tokens a batch" in (out / "time_per_token.svg").read_text()

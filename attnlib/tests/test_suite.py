@@ -40,6 +40,11 @@ def test_a_run_is_saved_with_everything(tmp_path):
     assert run["machine_info"]["attnlib"]["flush_subnormals"] is True
     assert "train_step[seq_len=8-depth=1-pe=learned]" in done.stdout
     assert {b["options"]["timer"] for b in run["benchmarks"]} == {"device_clock"}
+    for time in (b["extra_info"]["time"] for b in run["benchmarks"]):
+        assert len(time["canary_s"]) == 2
+        assert isinstance(time["disturbed"], list)
+        assert (time["replaced"] is None) or time["replaced"]["samples"]
+    assert len(run["attnlib"]["canary"]) >= 10 + 2 * 2
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,15 @@ def test_bad_options_end_the_session(tmp_path):
     assert done.returncode == 4
     assert done.stderr.strip() == "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"
     assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("option", ["--benchmark-min-rounds=3", "--benchmark-warmup=on", "--benchmark-timer=time.time"])
+def test_calibration_options_are_refused(tmp_path, option):
+    """An option of pytest-benchmark that would do nothing here is one line and exit code 4."""
+    done = suite("bench/", option, folder=tmp_path / "runs")
+
+    assert done.returncode == 4
+    assert f"ERROR: {option.partition('=')[0]} has no effect here; use --budget and --precision" in done.stderr
 
 
 def test_an_unwritable_results_folder_is_refused_at_once(tmp_path):

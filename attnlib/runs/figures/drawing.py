@@ -1,6 +1,6 @@
 """What figures share: colours, panels, axes and how an absent point is said."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -42,15 +42,18 @@ def bar_note(cells: Cells) -> str:
     return bars + ("; hollow: disturbed" if held_up else "")
 
 
-def draw(axes: Axes, points: Iterable[tuple[float, list[Cell]]], line: Style, scale: float = 1.0) -> list[str]:
-    """Draw times against a field, hollow where a run was disturbed; a note for every point that has no time."""
+def draw(
+    axes: Axes, points: Iterable[tuple[float, list[Cell]]], line: Style, scale: float | Callable[[Cell], float] = 1.0
+) -> list[str]:
+    """Draw times against a field, hollow where a run was disturbed; returns a note for every point without a time."""
     drawn, absent, hollow = [], [], []
     for x, cells in points:
         value = centre(cells)
         if value is None:
             absent.append(f"{line['label']} at {x:g}: {cells[0].status}")
         else:
-            drawn.append((x, *(v * scale for v in value)))
+            factor = scale(cells[0]) if callable(scale) else scale
+            drawn.append((x, *(v * factor for v in value)))
             hollow += [drawn[-1]] if any(cell.disturbed for cell in cells) else []
     if drawn:
         x, y, low, high = np.array(drawn).T

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnlib.runs.cells import Cells, centre, middle
+from attnlib.runs.cells import Cells, middle, points_along
 from attnlib.runs.figures.cost import MAIN
 from attnlib.runs.figures.drawing import bar_note, draw, finish, panels, style
+from attnlib.runs.load import Cell
 from attnlib.runs.scaling import lines, slopes
 
 
@@ -20,7 +21,7 @@ def scaling(cells: Cells) -> Figure | None:
         line = style(cells, cell.case["pe"])
         fine = np.geomspace(fitted.sizes[0], 2 * fitted.sizes[-1], 100)
         left.plot(fine, [fitted.at(n) * 1e3 for n in fine], color=line["color"], linewidth=1)
-        left.plot(fitted.sizes, np.array(fitted.seconds) * 1e3, linestyle="none", **line)
+        draw(left, along(cells, cell.case["pe"], middle(depths)), line | {"linestyle": "none"}, 1e3)
         local = np.array(slopes(fitted.sizes, times))
         between = np.sqrt(np.array(fitted.sizes[1:]) * np.array(fitted.sizes[:-1]))
         bars = np.clip([local[:, 0] - local[:, 1], local[:, 2] - local[:, 0]], 0, None)
@@ -33,29 +34,35 @@ def scaling(cells: Cells) -> Figure | None:
     right.set_yscale("linear")
     for value in (1, 2):
         right.axhline(value, color="black", linewidth=0.8, linestyle=":")
-    n = len(cells.runs)
-    figure.suptitle("One run: no interval" if n == 1 else f"{n} runs, bars: 95 % interval run to run", fontsize=10)
+    figure.suptitle(bar_note(cells), fontsize=10)
     return figure
 
 
 def time_per_token(cells: Cells) -> Figure | None:
     """Seconds a token against length where B T is the same at every length: what is quadratic in T is a slope here."""
-    found = []
-    for pe in cells.axis("pe", **MAIN):
-        for depth in cells.axis("depth", **MAIN):
-            groups = cells.where(pe=pe, depth=depth, **MAIN)
-            tokens = {group[0].case["batch_size"] * group[0].case["seq_len"] for group in groups}
-            if len(groups) > 2 and len(tokens) == 1:
-                found.append((pe, depth, tokens.pop(), sorted((g[0].case["seq_len"], g) for g in groups)))
+    lines_ = [(pe, L, along(cells, pe, L)) for pe in cells.axis("pe", **MAIN) for L in cells.axis("depth", **MAIN)]
+    found = [line for line in lines_ if len({group[0].case["batch_size"] for _, group in line[2]}) > 2]
     if not found:
         return None
-    depths = sorted({depth for _, depth, _, _ in found})
+    depths = sorted({depth for _, depth, _ in found})
     figure, axes = panels(len(depths))
     for panel, depth in zip(axes, depths, strict=True):
-        for pe, own, tokens, points in found:
-            if own == depth and any(centre(group) for _, group in points):
-                draw(panel, points, style(cells, pe), 1e6 / tokens)
-        finish(panel, x="sequence length T [tokens]", y="train step [us / token]", title=f"depth = {depth}")
+        absent = []
+        for pe, own, points in found:
+            absent += draw(panel, points, style(cells, pe), lambda cell: 1e6 / tokens(cell)) if own == depth else []
+        label = "train step [us / token]"
+        finish(panel, x="sequence length T [tokens]", y=label, title=f"depth = {depth}", absent=absent)
         panel.set(xscale="linear", yscale="linear")
-    figure.suptitle(f"Fixed tokens a batch ({found[0][2]}): {bar_note(cells)}", fontsize=10)
+    sizes = sorted({tokens(group[0]) for _, _, points in found for _, group in points})
+    figure.suptitle(f"{' or '.join(map(str, sizes))} tokens a batch, {bar_note(cells)}", fontsize=10)
     return figure
+
+
+def along(cells: Cells, pe: str, depth: int) -> list[tuple[float, list[Cell]]]:
+    """Train steps of an encoding and depth, by length."""
+    return points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN)
+
+
+def tokens(cell: Cell) -> int:
+    """B T."""
+    return int(cell.case["batch_size"] * cell.case["seq_len"])
