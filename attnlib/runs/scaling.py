@@ -28,7 +28,8 @@ class Fit:
         sizes: n, ascending.
         powers: p.
         terms: c_p n^p at the largest n, in seconds; so ``terms[p] / sum(terms)`` is a share of the time there.
-        samples: the same from each bootstrap resample of the runs, ``[resamples, powers]``; none with one run.
+        samples: the same from bootstrap resamples of the runs, ``[resamples, powers]``, not held above 0, which would
+            hide their spread; none with one run.
         seconds: mean over the runs at each size.
         deviations: largest relative deviation of each resample from its own fit.
         runs: how many.
@@ -46,8 +47,18 @@ class Fit:
         """c_p in seconds per n^p."""
         return self.terms[self.powers.index(power)] / self.sizes[-1] ** power
 
-    def interval(self, values: np.ndarray) -> Interval | None:
-        """95 % interval of a quantity from its bootstrap values; None with one run.
+    def around(self, samples: np.ndarray) -> Interval | None:
+        """95 % t interval of something not negative from its bootstrap standard error; None with one run."""
+        from scipy import stats
+
+        if self.runs < 2:
+            return None
+        error = samples.std() * np.sqrt(self.runs / (self.runs - 1))  # resamples of n runs spread by (n - 1) / n
+        half = stats.t.ppf(0.975, self.runs - 1) * error
+        return float(max(0.0, samples.mean() - half)), float(max(0.0, samples.mean() + half))
+
+    def between(self, samples: np.ndarray) -> Interval | None:
+        """95 % percentile interval of something skewed from its bootstrap values; None with one run.
 
         Percentiles of few runs are too narrow; they are taken further out by as much as Student's t is wider than the
         normal distribution (the expanded percentile interval of arXiv 1411.5279).
@@ -57,25 +68,25 @@ class Fit:
         if self.runs < 2:
             return None
         tail = stats.norm.cdf(np.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.025, self.runs - 1))
-        low, high = np.quantile(values, [tail, 1 - tail], method="closest_observation")
+        low, high = np.quantile(samples, [tail, 1 - tail], method="closest_observation")
         return float(low), float(high)
 
     def term(self, power: int) -> tuple[float, Interval | None]:
         """c_p with its interval."""
         scale = self.sizes[-1] ** power
-        return self.coefficient(power), self.interval(self.samples[:, self.powers.index(power)] / scale)
+        return self.coefficient(power), self.around(self.samples[:, self.powers.index(power)] / scale)
 
     def share(self, power: int) -> tuple[float, Interval | None]:
         """Share of a term in the time at the largest size."""
         place = self.powers.index(power)
-        return self.terms[place] / sum(self.terms), self.interval(self.samples[:, place] / self.samples.sum(axis=1))
+        return self.terms[place] / sum(self.terms), self.around(self.samples[:, place] / self.samples.sum(axis=1))
 
     def crossover(self) -> tuple[float, Interval | None] | None:
         """The size where the quadratic term has overtaken the linear one, b / c; None without a quadratic term."""
         b, c = self.terms[1:]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            drawn = np.where(self.samples[:, 2] > 0, self.samples[:, 1] / self.samples[:, 2], np.inf)
-        return None if c == 0 else (self.sizes[-1] * b / c, self.interval(self.sizes[-1] * drawn))
+        drawn = np.full(len(self.samples), np.inf)
+        np.divide(self.samples[:, 1].clip(0), self.samples[:, 2], out=drawn, where=self.samples[:, 2] > 0)
+        return None if c == 0 else (self.sizes[-1] * b / c, self.between(self.sizes[-1] * drawn))
 
     def at(self, size: float) -> float:
         """Predicted seconds."""
@@ -111,7 +122,7 @@ class Fit:
         """
         if len(self.sizes) < 3 or self.sizes[-1] < RANGE * self.sizes[0]:
             return "range too small"
-        bounds = self.interval(self.deviations)
+        bounds = self.between(self.deviations)
         if bounds is None:
             return "undecided: one run"
         if bounds[1] <= STRAIGHT:
@@ -128,15 +139,16 @@ def fit(sizes: Sequence[float], times: np.ndarray, powers: tuple[int, ...], seed
         powers: which powers, ascending.
         seed: of the bootstrap, which draws whole runs.
     """
-    drawn = np.random.default_rng(seed).integers(len(times), size=(RESAMPLES, len(times)))
-    means = times[drawn].mean(axis=1) if len(times) > 1 else times[:0]
-    samples = [nonnegative(sizes, mean, powers) for mean in means]
-    design = relative_sizes(sizes, powers)
-    samples_array = np.reshape(samples, (-1, len(powers)))
-    deviations = np.abs(samples_array @ design.T / means - 1).max(axis=1) if len(means) else np.zeros(0)
+    draws = RESAMPLES if len(times) > 1 else 0
+    drawn = np.random.default_rng(seed).integers(len(times), size=(draws, len(times)))
+    means, design = times[drawn].mean(axis=1), relative_sizes(sizes, powers)
+    weighted = design / means[:, :, None]
+    normal = weighted.swapaxes(1, 2)
+    samples = np.linalg.solve(normal @ weighted, normal.sum(axis=2)[:, :, None])[:, :, 0]
+    deviations = np.abs(samples @ design.T / means - 1).max(axis=1, initial=0.0)
     mean = times.mean(axis=0)
     terms = tuple(nonnegative(sizes, mean, powers).tolist())
-    return Fit(tuple(sizes), powers, terms, samples_array, tuple(mean.tolist()), deviations, len(times))
+    return Fit(tuple(sizes), powers, terms, samples, tuple(mean.tolist()), deviations, len(times))
 
 
 def relative_sizes(sizes: Sequence[float], powers: Sequence[int]) -> np.ndarray:

@@ -50,30 +50,29 @@ def test_noisy_times_give_the_law(runs):
     assert near_t >= 180
 
 
-def verdicts(count=60, powers=LENGTH, word="quadratic", **options):
-    found = [fit(options.get("sizes", SIZES), drawn(seed, **options), powers) for seed in range(count)]
-    return [getattr(f, word) for f in found]
+def fitted(count=100, powers=LENGTH, **options):
+    return [fit(options.get("sizes", SIZES), drawn(seed, **options), powers) for seed in range(count)]
 
 
 def test_a_quadratic_law_is_called_quadratic():
     """Five runs with 3 % noise: always."""
-    assert set(verdicts()) == {"quadratic"}
+    assert {f.quadratic for f in fitted()} == {"quadratic"}
 
 
 def test_a_linear_law_has_no_quadratic_term():
-    """Without c: never quadratic, absent in at least 95 %."""
-    words = verdicts(a=1e-4, b=1e-6, c=0.0)
+    """Without c: called quadratic in at most 2.5 %, and a share of at most 5 % in at least 95 %."""
+    found = fitted(200, a=1e-4, b=1e-6, c=0.0)
 
-    assert "quadratic" not in words
-    assert words.count("absent") >= 0.95 * len(words)
+    assert sum(f.quadratic == "quadratic" for f in found) <= 5
+    assert sum(f.share(2)[0] <= 0.05 for f in found) >= 190
 
 
 def test_a_launch_floor_hides_the_law():
-    """Where 90 % of the time at the largest size is a constant, the rest is not identifiable in at least 95 %."""
+    """Where 90 % of the time at the largest size is a constant, the rest is not identifiable in at least 80 %."""
     rest = 0.1 * 1e-2 / 2
-    words = verdicts(a=0.9e-2, b=rest / 4096, c=rest / 4096**2)
+    words = [f.quadratic for f in fitted(200, a=0.9e-2, b=rest / 4096, c=rest / 4096**2)]
 
-    assert words.count("not identifiable") >= 0.95 * len(words)
+    assert words.count("not identifiable") >= 160
 
 
 @pytest.mark.parametrize("sizes", [[64, 128, 256, 512], [64, 128, 256, 512, 1000]])
@@ -103,10 +102,13 @@ def test_depth_is_a_line_or_not():
     """Lines with 1 % noise are linear, a square is not, and 20 % noise cannot tell."""
     depths = [1, 2, 4, 8, 16, 32]
 
-    assert set(verdicts(20, DEPTH, "straight", sizes=depths, noise=0.01, a=1e-3, b=1e-3, c=0.0)) == {"linear"}
-    assert set(verdicts(20, DEPTH, "straight", sizes=depths, noise=0.01, a=1e-3, b=1e-3, c=1e-4)) == {"not linear"}
-    assert "linear" not in verdicts(20, DEPTH, "straight", sizes=depths, noise=0.2, a=1e-3, b=1e-3, c=0.0)
-    assert verdicts(1, DEPTH, "straight", sizes=[2, 4, 8])[0] == "range too small"
+    def words(**options):
+        return {f.straight for f in fitted(20, DEPTH, **{"sizes": depths, "a": 1e-3, "b": 1e-3, "c": 0.0} | options)}
+
+    assert words(noise=0.01) == {"linear"}
+    assert words(noise=0.01, c=1e-4) == {"not linear"}
+    assert "linear" not in words(noise=0.2)
+    assert words(sizes=[2, 4, 8]) == {"range too small"}
 
 
 def test_coefficients_are_never_negative():
