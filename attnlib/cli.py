@@ -14,7 +14,7 @@ from rich.table import Table
 from attnlib.ab import SUITE, Match, Side, contested, played
 from attnlib.repeat import repeat
 from attnlib.runs import report, scaling, tables
-from attnlib.runs.cells import read_cells
+from attnlib.runs.cells import interval_note, read_cells
 from attnlib.runs.compare import compare
 from attnlib.runs.load import load_all
 
@@ -179,8 +179,7 @@ def run_scaling(options: argparse.Namespace) -> int:
     if not any(found):
         raise ValueError(f"no {options.phase} at three lengths or three depths")
     for rows in filter(None, found):
-        show(rows, options.markdown)
-        print()
+        show(rows, options.markdown, after=[f"brackets: {interval_note(cells)}", ""])
     return 2 if left_out else 0
 
 
@@ -204,7 +203,8 @@ def run_table(options: argparse.Namespace) -> int:
     if not rows:
         complain([f"nothing for the table of {options.command}"] if cells else [])
         return 2
-    show(rows, options.markdown)
+    timed = cells is not None and options.command == "encodings"
+    show(rows, options.markdown, after=[f"brackets of times: {interval_note(cells)}"] if timed else [])
     return 2 if left_out else 0
 
 

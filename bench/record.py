@@ -148,6 +148,7 @@ class Record:
         statuses = [row["status"] for row in self.rows.values()]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         share = f"; {self.timed_s / self.spent_s:.0%} of the timing cases was timed" if self.timed_s else ""
+        share += "; brackets: 95 % interval within this run" if self.timed_s else ""
         terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")
         for test, why in self.disturbed.items():
             terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(why)}")

@@ -75,6 +75,14 @@ def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
     return medians[0], low, high
 
 
+def interval_note(cells: Cells) -> str:
+    """What the intervals of times are, and whether something held a run up."""
+    n = len(cells.runs)
+    note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, {n} runs"
+    held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
+    return note + (f"; {held_up} times were disturbed" if held_up else "")
+
+
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:
     """Cases along one field, sorted."""
     groups = cells.where(**fields)

@@ -179,7 +179,7 @@ def test_disturbed_points_are_hollow(write, figure, disturbed):
 
     assert bool(hollow) == disturbed
     assert all((c.get_facecolor() == 1).all() for c in hollow)
-    assert ("hollow: disturbed" in drawn.get_suptitle()) == disturbed
+    assert ("(hollow)" in drawn.get_suptitle()) == disturbed
     plt.close(drawn)
 
 

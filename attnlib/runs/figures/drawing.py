@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnlib.runs.cells import Cells, centre
+from attnlib.runs.cells import Cells, centre, interval_note
 from attnlib.runs.load import Cell
 
 # Okabe and Ito's colours and a brown, told apart by colour-blind readers, each with a marker of its own
@@ -37,9 +37,9 @@ def style(cells: Cells, pe: str) -> Style:
 def bar_note(cells: Cells) -> str:
     """What the bars are."""
     n = len(cells.runs)
-    bars = "bars: 95 % interval within this run" if n == 1 else f"mean of {n} runs, bars: 95 % interval run to run"
     held_up = any(cell.disturbed for run in cells.runs for cell in run.cells)
-    return bars + ("; hollow: disturbed" if held_up else "")
+    bars = f"bars: {interval_note(cells)}" + (" (hollow)" if held_up else "")
+    return bars if n == 1 else f"mean of the runs, {bars}"
 
 
 def draw(
