@@ -113,7 +113,7 @@ class Match:
         look_at, looked_at = FIRST, 0
         while any(contest.open for contest in self.contests) and lost < LOST:
             begun = time.monotonic()
-            if begun - started + longest > budget:
+            if longest and begun - started + longest > budget:
                 break
             try:
                 self.pair()
