@@ -7,6 +7,7 @@ that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab
 SLOWER = 1.2  # what a phase takes longer
 TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
-IMPORT, SMOKE = 3.0, 6.0  # seconds of a smoke run on 2 cores before its first case, and of its cases
+SMOKE = 6.0  # seconds of its cases on 2 cores
 SUITE = [
     {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
     for phase in ("forward", "train_step")
@@ -67,14 +68,18 @@ def trust_noise(options: argparse.Namespace) -> None:
 def smoke_run(path: Path, place: float | None) -> Run:
     """One run; where ``place`` is a share, a busy loop takes a third of its time, from so far into the rest on."""
     command = [sys.executable, "-m", "pytest", "-q", *TIMING, "--preset", "smoke", f"--benchmark-json={path}"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    while process.stdout is not None and b"] " not in (line := process.stdout.readline()) and line:
+        pass  # until its first case is through
     if place is not None:
-        time.sleep(IMPORT + place * SMOKE * 2 / 3)
+        time.sleep(place * SMOKE * 2 / 3)
         loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         time.sleep(SMOKE / 3)
         loop.kill()
         loop.wait()
-    process.wait()
+    process.communicate()
     return load(path)
 
 
