@@ -203,8 +203,8 @@ def run_table(options: argparse.Namespace) -> int:
     if not rows:
         complain([f"nothing for the table of {options.command}"] if cells else [])
         return 2
-    timed = cells is not None and options.command == "encodings"
-    show(rows, options.markdown, after=[f"brackets of times: {interval_note(cells)}"] if timed else [])
+    after = [f"brackets of times: {interval_note(cells)}"] if cells and options.command == "encodings" else []
+    show(rows, options.markdown, after=after)
     return 2 if left_out else 0
 
 

@@ -206,13 +206,14 @@ def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, t
     before, after = (replicates(own) for own in cells)
     verdict = judge(before, after, tests)
     if base is None or new is None or base.seconds is None or new.seconds is None:
-        verdict = Verdict("undecided", None, reason="no time on one side")
+        verdict = Verdict("undecided", None, reason="no time")
     elif not judge.same and not (before and after):
         verdict = replace(verdict, reason=f"disturbed in every run of {'new' if before else 'base'}")
     if base is None or new is None:
         changes = ["only in new" if base is None else "only in base"]
     else:
-        exact = ((name, getattr(base, name), getattr(new, name)) for name in EXACT)
+        names = EXACT if base.status == new.status else ("status",)  # without a status ok there is nothing else
+        exact = ((name, getattr(base, name), getattr(new, name)) for name in names)
         changes = [f"{name} {old} -> {now}" for name, old, now in exact if old != now]
     return Row(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes))
 

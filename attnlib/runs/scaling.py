@@ -47,15 +47,19 @@ class Fit:
         """c_p in seconds per n^p."""
         return self.terms[self.powers.index(power)] / self.sizes[-1] ** power
 
-    def around(self, samples: np.ndarray) -> Interval | None:
-        """95 % t interval of something not negative from its bootstrap standard error; None with one run."""
+    def around(self, value: float, samples: np.ndarray, most: float = np.inf) -> Interval | None:
+        """95 % t interval of something in [0, most] from its bootstrap standard error; None with one run.
+
+        Wide enough to hold ``value``, which no coefficient below 0 has pushed up.
+        """
         from scipy import stats
 
         if self.runs < 2:
             return None
         error = samples.std() * np.sqrt(self.runs / (self.runs - 1))  # resamples of n runs spread by (n - 1) / n
         half = stats.t.ppf(0.975, self.runs - 1) * error
-        return float(max(0.0, samples.mean() - half)), float(max(0.0, samples.mean() + half))
+        low, high = np.clip([samples.mean() - half, samples.mean() + half], 0.0, most)
+        return min(value, float(low)), max(value, float(high))
 
     def between(self, samples: np.ndarray) -> Interval | None:
         """95 % percentile interval of something skewed from its bootstrap values; None with one run.
@@ -74,12 +78,14 @@ class Fit:
     def term(self, power: int) -> tuple[float, Interval | None]:
         """c_p with its interval."""
         scale = self.sizes[-1] ** power
-        return self.coefficient(power), self.around(self.samples[:, self.powers.index(power)] / scale)
+        value = self.coefficient(power)
+        return value, self.around(value, self.samples[:, self.powers.index(power)] / scale)
 
     def share(self, power: int) -> tuple[float, Interval | None]:
         """Share of a term in the time at the largest size."""
         place = self.powers.index(power)
-        return self.terms[place] / sum(self.terms), self.around(self.samples[:, place] / self.samples.sum(axis=1))
+        value = self.terms[place] / sum(self.terms)
+        return value, self.around(value, self.samples[:, place] / self.samples.sum(axis=1), most=1.0)
 
     def crossover(self) -> tuple[float, Interval | None] | None:
         """The size where the quadratic term has overtaken the linear one, b / c; None without a quadratic term."""
