@@ -1,20 +1,16 @@
 """Live comparisons with fake workers of known speed, and with real ones that do more work."""
 
-import io
 import json
 import random
-import sys
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
-import torch
 
 from attnlib import ab
 from attnlib.ab import FIRST, Match, Side, abba
 from attnlib.cli import fields_of, main
-from attnlib.worker import Worker, WorkerDied, WorkerError
-from bench.worker import rounds, serve
+from attnlib.worker import WorkerDied, WorkerError
 
 ROOT = Path(__file__).parents[2]
 CASE = {"phase": "forward", "pe": "none"}
@@ -264,71 +260,3 @@ def test_live_workers_take_turns(monkeypatch, capsys):
     assert data["sides"][0]["fields"] == {"attention": "math"}
     assert len(data["cases"][0]["log_ratios"]) == data["pairs"] >= 1
     assert data["sides"][0]["checkout"] == ROOT.name
-
-
-def test_a_killed_worker_is_reported():
-    """A worker that is killed is gone, with its exit code, whether it had answered before or not."""
-    for asked in (False, True):
-        with Worker(ROOT) as worker:
-            if asked:
-                worker.ask(build={"seq_len": 8, "depth": 1})
-            worker.process.kill()
-            with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
-                worker.ask(build={"seq_len": 8, "depth": 1})
-
-
-def test_a_silent_worker_is_killed(monkeypatch, tmp_path):
-    """One that does not answer in time counts as dead."""
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / "__init__.py").write_text("")
-    (tmp_path / "bench" / "worker.py").write_text("import time\ntime.sleep(60)\n")
-    monkeypatch.setattr("attnlib.worker.PATIENCE", 0.5)
-    with Worker(tmp_path, python=sys.executable) as worker, pytest.raises(WorkerDied):
-        worker.ask(step=1)
-
-
-def test_a_worker_that_talks_is_killed(tmp_path):
-    """A line that is no answer ends it, and is quoted."""
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / "__init__.py").write_text("")
-    (tmp_path / "bench" / "worker.py").write_text("print('hello')\nimport time\ntime.sleep(60)\n")
-    with Worker(tmp_path) as worker, pytest.raises(WorkerDied, match="the worker answered 'hello' and was killed"):
-        worker.ask(step=1)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"phase": "train"}, "unknown phase 'train'; choose from forward"),
-        ({"phase": "rate"}, "unknown phase 'rate'; choose from forward"),
-        ({"dtype": "float3"}, "unknown dtype 'float3'; choose from float32"),
-        ({"pe": "rotary", "d_model": 60}, "the head width must be even"),
-        ({"causal": "False"}, "causal must be true or false, not 'False'"),
-        ({"denormals": "keep"}, "denormals=keep is not what this process was started with"),
-    ],
-)
-def test_a_worker_refuses_what_it_cannot_time(fields, message):
-    """A wrong field is an answer that names it and the choices; the worker lives on."""
-    torch.set_flush_denormal(True)
-    try:
-        answers = io.StringIO()
-        serve(io.StringIO(json.dumps({"build": fields}) + "\n"), answers)
-        assert message in json.loads(answers.getvalue())["error"]
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def test_extra_work_is_done():
-    """A worker told to do a tenth more runs eleven steps for every ten that it says."""
-
-    class Counting:
-        prepare, steps = None, 0
-        clock = staticmethod(lambda: float(Counting.steps))
-
-        def step(self):
-            Counting.steps += 1
-
-    assert rounds(Counting(), {"step": 1, "iterations": 10}, 0.1) == [pytest.approx(1.1)]
-    assert Counting.steps == 11
-    assert rounds(Counting(), {"step": 2, "iterations": 7, "untimed": 3}, 0.0) == [1.0, 1.0]
-    assert Counting.steps == 11 + 2 * (7 + 3)

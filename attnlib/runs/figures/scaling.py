@@ -54,7 +54,7 @@ def time_per_token(cells: Cells) -> Figure | None:
         finish(panel, x="sequence length T [tokens]", y=label, title=f"depth = {depth}", absent=absent)
         panel.set(xscale="linear", yscale="linear")
     sizes = sorted({tokens(group[0]) for _, _, points in found for _, group in points})
-    figure.suptitle(f"{' or '.join(map(str, sizes))} tokens a batch\n{bar_note(cells)}", fontsize=10)
+    figure.suptitle(f"{' or '.join(map(str, sizes))} tokens a batch\n{bar_note(cells)}", fontsize=8)
     return figure
 
 
