@@ -92,10 +92,8 @@ def measure(
         return 0.0
     samples: list[float] = benchmark.stats.stats.data
     seen, replaced = once_more(samples, work, plan, quiet, seen, canary)
-    if local and work.prepare is None:
-        events = device.event_seconds(work.step)
-    else:
-        events = reading(None, "device events", "not timed in this phase")
+    alone = local and work.prepare is None
+    events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
     info = identity(case) | {
         "time": {
             "first_call_s": first,

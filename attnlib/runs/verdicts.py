@@ -116,11 +116,14 @@ def covariance(
     left = np.array([((y - y.mean() - beta * (x - x.mean())) ** 2).sum() for y, x in sides])
     lost = (n.sum() - 2) / (n.sum() - 3)  # beta took one of the degrees of freedom
     errors = left / (n - 1) * lost / n
-    freedom = errors.sum() ** 2 / (errors**2 / (n - 1)).sum() - 1
     apart = canaries[1].mean() - canaries[0].mean()
+    difference = float(new.mean() - base.mean() - beta * apart)
+    if not errors.any():  # the canary explains everything
+        return difference, 0.0
+    freedom = errors.sum() ** 2 / (errors**2 / (n - 1)).sum() - 1
     variance = errors.sum() + apart**2 * left.sum() / (n.sum() - 3) / x_squared
     half = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)
-    return float(new.mean() - base.mean() - beta * apart), float(half)
+    return difference, float(half)
 
 
 def of_pairs(logs: Sequence[float], *, confidence: float, threshold: float, reason: str | None = None) -> Verdict:

@@ -101,6 +101,14 @@ def test_the_canary_buys_power():
     assert sum(blind) < 0.8 * sum(found)
 
 
+def test_a_canary_that_explains_everything():
+    """Where nothing is left to explain the interval is the ratio itself."""
+    sides = [[(scale * c, c) for c in (1.0, 2.0, 4.0)] for scale in (1.0, 2.0)]
+    verdict = between_runs(*sides, **OPTIONS)
+
+    assert (verdict.word, verdict.low, verdict.high) == ("slower", pytest.approx(2.0), pytest.approx(2.0))
+
+
 def test_equal_times_have_an_interval_of_nothing():
     """Sides without any spread are the same, or differ by exactly their ratio."""
     assert between_runs([(1.0, None)] * 6, [(1.0, None)] * 6, **OPTIONS).word == "same"
