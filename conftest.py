@@ -6,14 +6,14 @@ No torch at module level: pytest-benchmark's command line imports this file too.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pytest_benchmark.utils import parse_save
+from pytest_benchmark.utils import get_tag, parse_save
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +42,8 @@ OPTIONS = {
     "precision": "wished relative half-width of the median's 95 %% interval within this run, as 0.03",
     "denormals": "flush subnormal numbers to zero (default) or keep them",
     "order_seed": "seed of the random order of cases",
+    "case_timeout": "seconds a case may take in all, after which its status is timeout",
+    "memory_limit": "what a case may need, as 800MiB or 6.5GiB, instead of all that is free; none tries every case",
     "fixed_depth": "depth of the slice over lengths (also --fixed-self-attn-layers)",
     "fixed_seq_len": "length of the slice over depths",
 }
@@ -62,6 +64,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         group.addoption(*flags, dest=f"attnlib_{name}", metavar=name.upper(), help=text)
     group.addoption("--pe-learnable", dest="attnlib_pe", action="store_const", const="learned", help="as --pe learned")
     group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
+    group.addoption(
+        "--resume", dest="attnlib_resume", action="store_true", help="go on with the newest unfinished run of this plan"
+    )
+    group.addoption(
+        "--resume-from", dest="attnlib_resume_from", metavar="JOURNAL", type=Path, help="go on with this one"
+    )
+    group.addoption(
+        "--retry-crashed",
+        dest="attnlib_retry_crashed",
+        action="store_true",
+        help="with --resume: measure cases again in which the process died",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -77,11 +91,16 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.benchmark_storage == "file://./.benchmarks":
         option.benchmark_storage = f"file://{config.rootpath / 'results'}"
+    if not option.benchmark_storage.startswith("file://"):
+        raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
     if option.attnlib_run_name:
         try:
             option.benchmark_save = parse_save(option.attnlib_run_name)
         except argparse.ArgumentTypeError as error:
             raise pytest.UsageError(f"--run-name {option.attnlib_run_name!r}: {error}") from None
+    resuming = option.attnlib_resume or option.attnlib_resume_from
+    if resuming and not (option.benchmark_save or option.benchmark_json):
+        option.benchmark_autosave = option.benchmark_autosave or get_tag()
     if option.benchmark_autosave or option.benchmark_save:
         option.benchmark_save_data = True
 
@@ -90,19 +109,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the options and open the device, before anything is collected or written."""
     from attnlib.measure.device import open_device
     from bench.cases import Settings
+    from bench.ending import Ending
     from bench.record import Record
+    from bench.saving import Saving
 
     config = session.config
     try:
         settings = Settings.from_options({name: getattr(config.option, f"attnlib_{name}") for name in OPTIONS})
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
-    if config.option.benchmark_autosave or config.option.benchmark_save:
+    record = Record(settings, open_device(settings.base.device))
+    saving = Saving(config, record)
+    if saving.to_folder:
         check_writable(Path(config.option.benchmark_storage.removeprefix("file://")))
     if config.option.benchmark_json:
         check_writable(config.option.benchmark_json.parent)
-    config.stash[RUN] = Record(settings, open_device(settings.base.device))
-    config.pluginmanager.register(config.stash[RUN], "attnlib-record")
+    config.stash[RUN] = record
+    config.pluginmanager.register(record, "attnlib-record")
+    config.pluginmanager.register(saving, "attnlib-saving")
+    config.pluginmanager.register(Ending(record), "attnlib-ending")
 
 
 def check_writable(folder: Path) -> None:
@@ -139,13 +164,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(names, [tuple(row.values()) for row in rows], ids=ids)
 
 
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    """A case that was measured or left out writes a line of its own instead of a letter."""
-    if report.when == "call" and not report.failed and "line" in dict(report.user_properties):
-        return report.outcome, "", report.outcome.upper()
-    return None
-
-
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Settings:
     """The run's choices."""
@@ -167,16 +185,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture
 def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Write a progress line for this test."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-
-    def write(text: str) -> None:
-        request.node.user_properties.append(("line", text))
-        capture = request.config.pluginmanager.get_plugin("capturemanager")
-        with capture.global_and_fixture_disabled():
-            reporter.ensure_newline()
-            reporter.write_line(request.config.stash[RUN].line(text))
-
-    return write
+    return partial(request.config.stash[RUN].announce, request.node)
 
 
 @pytest.fixture
@@ -212,39 +221,21 @@ def inspect(benchmark: Any, case: Case, announce: Any, request: pytest.FixtureRe
 def measure(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, device: Device, announce: Any
 ) -> Callable[..., None]:
-    """Measure this test's case: in this process, or what ``build`` makes of it."""
-    from attnlib.measure.memory import is_out_of_memory
+    """Measure this test's case, if it can be and should fit: in this process, or what ``build`` makes of it."""
     from bench import workload
-    from bench.cases import unsupported
     from bench.measure import measure
+    from bench.predict import fitting
     from bench.record import figure
 
-    record = request.config.stash[RUN]
+    record, test = request.config.stash[RUN], request.node.nodeid
 
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
-        name = request.node.name.removeprefix("test_")
-
-        def leave(status: str, reason: str) -> NoReturn:
-            request.node.user_properties.extend([("status", status), ("reason", reason)])
-            announce(f"{name}  {status}: {reason}")
-            pytest.skip(reason)
-
-        if reason := unsupported(case):
-            leave("unsupported", reason)
-        exhausted = None
-        try:
-            spent = measure(benchmark, build(case), case, settings, device, record.canary)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            exhausted = str(error).splitlines()[0]
-        if exhausted is not None:  # outside the handler, which holds the workload through its traceback
-            gc.collect()
-            device.release()
-            leave("oom", exhausted)
+        fitting(case, settings, device)
+        record.timed_s[test] = measure(benchmark, build(case), case, settings, device, record.canary)
         if benchmark.stats is not None:
-            noise = benchmark.extra_info["time"]["disturbed"]
-            request.node.user_properties.extend([("timed_s", spent), ("disturbed", noise)])
+            if noise := benchmark.extra_info["time"]["disturbed"]:
+                record.disturbed[test] = noise
+            name = request.node.name.removeprefix("test_")
             announce(figure(name, benchmark.stats.stats.median, benchmark.extra_info))
 
     return run

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from attnlib.attention import ATTENTION, INITS
 from attnlib.blocks import BLOCKS
 from attnlib.config import StackConfig, choose
 from attnlib.measure.device import open_device
+from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model import build_encoding
 from attnlib.positional import POSITIONAL
 
@@ -109,6 +111,7 @@ def positive_integers(option: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(e) for e in entries))
 
 
+UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 SIZES = {"batch_size": "batch_size", "d_model": "d_model", "heads": "n_heads", "head_dim": "head_dim"}
 NAMES: dict[str, Mapping[str, Any]] = {
     "block": BLOCKS,
@@ -149,6 +152,8 @@ class Settings:
     threads: int | None
     fixed_depth: int
     fixed_seq_len: int
+    case_timeout: float | None = None  # seconds
+    memory_limit: int | None = None  # bytes; 0 for no prediction
 
     def case(self, **fields: Any) -> Case:
         """A case of this run: the base with ``fields`` changed."""
@@ -189,6 +194,8 @@ class Settings:
             threads=_threads(given.get("threads")),
             fixed_depth=_fixed("fixed_depth", given, 8 if name == "seed" else middle(depths)),
             fixed_seq_len=_fixed("fixed_seq_len", given, 64 if name == "seed" else middle(seq_lens)),
+            case_timeout=_timeout(given.get("case_timeout")),
+            memory_limit=_bytes("--memory-limit", given["memory_limit"]) if "memory_limit" in given else None,
         )
 
 
@@ -226,6 +233,19 @@ def _number(option: str, text: str) -> float:
     if not 0 < number < float("inf"):
         raise ValueError(f"{option} takes a positive number, not {text!r}")
     return number
+
+
+def _timeout(text: str | None) -> float | None:
+    if text is not None and not HAVE_ALARM:
+        raise ValueError("--case-timeout needs an alarm clock, which this system has none of")
+    return None if text is None else _number("--case-timeout", text)
+
+
+def _bytes(option: str, text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
+    if text != "none" and (found is None or not float(found[1])):
+        raise ValueError(f"{option} takes bytes such as 800MiB or 6.5GiB, or none, not {text!r}")
+    return 0 if found is None else int(float(found[1]) * UNITS[found[2]])
 
 
 def _named(kind: str, name: str, registry: Mapping[str, Any]) -> str:

@@ -79,10 +79,12 @@ def measure(
         AssertionError: the correctness gate failed; nothing was timed.
     """
     first = work.check()
+    benchmark.extra_info["time"] = {"first_call_s": first}  # what there is, should the case end early
     watch = Disturbance(device)
     plan = sampling.pilot(
         work.step, work.prepare, precision=settings.precision, budget=settings.budget, clock=work.clock
     )
+    benchmark.extra_info["time"] |= asdict(plan)
     local = work.clock is device_clock
     quiet = watch.read() if local else None  # the counters of a child process are not ours
     watch = Disturbance(device, canary)
@@ -109,7 +111,7 @@ def measure(
         "memory": work.weigh(device),
         "cost": predicted(case),
     }
-    benchmark.extra_info.update(info)  # all or nothing
+    benchmark.extra_info.update(info)
     return first + plan.warmup_s + plan.iterations * (sum(plan.pilot_s) + sum(samples))
 
 

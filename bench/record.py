@@ -1,31 +1,47 @@
-"""The run's book-keeping, as a pytest plugin: every planned case with its status, a line each, and what is saved."""
+"""The run's book-keeping, as a pytest plugin: every planned test with its status, a line each, and a summary."""
 
+import gc
+import math
 import random
-import sys
 import time
+import traceback
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from attnlib.attention import ATTENTION, INITS
-from attnlib.blocks import BLOCKS
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
 from attnlib.measure.device import Device
-from attnlib.positional import POSITIONAL
-from attnlib.runs.schema import SCHEMA
+from attnlib.measure.limits import TimeIsUp, time_limit
+from attnlib.measure.memory import is_out_of_memory
+from attnlib.runs.save import plain
+from attnlib.runs.schema import benchmark_problems
 from attnlib.runs.text import duration, seconds, size
-from attnlib.theory import decay_rate
 from bench.cases import PROBES, Case, Settings
-from bench.measure import identity
 
 BENCH = Path(__file__).parent
+NOT_YET = {"status": "interrupted", "reason": "the run ended before it"}
+
+
+class Left(Exception):
+    """A case is left without a time, for a reason that is no failure.
+
+    Args:
+        status: of its row.
+        reason: in words.
+        more: further fields of its row.
+    """
+
+    def __init__(self, status: str, reason: str, **more: Any) -> None:
+        super().__init__(reason)
+        self.row = {"status": status, "reason": reason, **more}
 
 
 class Record:
-    """Plans, orders and follows the cases of one session.
+    """Plans, orders and follows the tests of one session.
 
     Args:
         settings: the run's choices.
@@ -34,11 +50,15 @@ class Record:
 
     def __init__(self, settings: Settings, device: Device) -> None:
         self.settings, self.device = settings, device
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.done = 0
-        self.started = time.perf_counter()
-        self.timed_s = self.spent_s = 0.0
+        self.cases: dict[str, Case] = {}  # of planned tests
+        self.rows: dict[str, dict[str, Any]] = {}  # of every planned test, a case or not: what became of it
+        self.benchmarks: dict[str, dict[str, Any]] = {}  # of tests that passed, until they are saved
+        self.timed_s: dict[str, float] = {}
+        self.spent_s: dict[str, float] = {}
         self.disturbed: dict[str, list[str]] = {}
+        self.announced: set[str] = set()
+        self.done = self.earlier = 0
+        self.started = time.perf_counter()
         self.canary: Canary | None = None
 
     def case_of(self, item: pytest.Item) -> Case | None:
@@ -47,9 +67,12 @@ class Record:
             return None
         return self.settings.case(**(item.function.fixed | item.callspec.params))
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, Any, Any]:
+        """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock.
+
+        What is left when others (``-k``) have chosen is the plan.
+        """
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
         random.Random(self.settings.order_seed).shuffle(timed)
@@ -59,108 +82,159 @@ class Record:
             if item.path.parent == BENCH and not any(item.iter_markers("benchmark")):
                 group = cases[item].phase if item in cases else None
                 item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
+        result = yield
+        self.rows = {item.nodeid: dict(NOT_YET) for item in items if item.path.parent == BENCH}
+        self.cases = {item.nodeid: cases[item] for item in items if item in cases}
+        return result
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Write down the plan, then set what must precede the first torch operation."""
-        for item in session.items:
-            if (case := self.case_of(item)) is not None:
-                self.rows[item.nodeid] = identity(case) | {
-                    "test": item.nodeid,
-                    "status": "interrupted",
-                    "reason": "the session ended before it",
-                }
-        ours = any(item.path.parent == BENCH for item in session.items)
-        if ours and not session.config.getoption("collectonly"):
-            torch.set_flush_denormal(self.settings.base.denormals == "flush")
-            if self.settings.threads is not None:
-                torch.set_num_threads(self.settings.threads)
-            clock.bind(self.device)
-            # in random order the module's name would stand before every line
-            if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
-                reporter.showfspath = False
-            self.started = time.perf_counter()
-            self.canary = Canary(self.device)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Set what must precede the first torch operation."""
+        if not self.rows or session.config.getoption("collectonly"):
+            return
+        torch.set_flush_denormal(self.settings.base.denormals == "flush")
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        clock.bind(self.device)
+        # in random order the module's name would stand before every line
+        if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+            reporter.showfspath = False
+        self.started = time.perf_counter()
+        self.canary = Canary(self.device)
 
-    def timed(self, test: str) -> bool:
-        """Whether a row is a timed case and no check of gradients."""
-        return self.rows[test]["case"]["phase"] not in PROBES
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
+        row = self.rows.get(item.nodeid)
+        if row is None:
+            return (yield)
+        try:
+            with time_limit(self.settings.case_timeout):
+                result = yield
+            if (benchmark := benchmark_of(item)) is not None:
+                self.benchmarks[item.nodeid] = benchmark
+            return result
+        except BaseException as error:
+            row.update(taken_back(item))
+            if (ended := self.how(error)) is None:
+                raise
+            row.update(ended)
+            if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the workload
+        gc.collect()
+        self.device.release()
+        self.announce(item, f"{item.name.removeprefix('test_')}  {row['status']}: {row['reason']}")
+        pytest.skip(row["reason"])
+
+    def how(self, error: BaseException) -> dict[str, Any] | None:
+        """Status and reason of a test that ended so; None for a failure."""
+        if isinstance(error, Left):
+            return error.row
+        if isinstance(error, TimeIsUp):
+            return {"status": "timeout", "reason": f"it took longer than {self.settings.case_timeout:g} s"}
+        if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+            return {"status": "interrupted", "reason": f"the run ended in it: {str(error) or type(error).__name__}"}
+        if is_out_of_memory(error):
+            return {"status": "oom", "reason": str(error).strip().partition("\n")[0] or type(error).__name__}
+        return None
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what became of a case."""
+        """Note what became of a test."""
         row = self.rows.get(report.nodeid)
         if row is None or (report.when != "call" and report.passed):
             return
-        noted: dict[str, Any] = dict(report.user_properties)
         if report.passed:
             row.update(status="ok", reason=None)
-            if self.timed(report.nodeid):
-                self.spent_s += report.duration
-                self.timed_s += noted.get("timed_s", 0.0)
-                if noted.get("disturbed"):
-                    self.disturbed[report.nodeid] = noted["disturbed"]
+            if report.nodeid in self.timed_s:
+                self.spent_s[report.nodeid] = report.duration
         elif report.skipped:
-            row.update(status=noted.get("status", "unsupported"), reason=noted.get("reason", "skipped"))
+            if row["status"] == NOT_YET["status"]:  # by the test itself
+                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+                row.update(status="unsupported", reason=reason)
         else:
+            self.benchmarks.pop(report.nodeid, None)
             crash = getattr(report.longrepr, "reprcrash", None)
             message = str(report.longrepr) if crash is None else crash.message
-            row.update(status="error", reason=message.strip().splitlines()[0])
+            row.update(status="error", reason=message.strip().partition("\n")[0] or "no message")
         self.done += report.when == "call" or not report.passed
 
+    def announce(self, item: pytest.Item, text: str) -> None:
+        """Write a progress line for a test, which then needs no letter."""
+        find = item.config.pluginmanager.get_plugin
+        reporter: Any = find("terminalreporter")
+        capture: Any = find("capturemanager")
+        self.announced.add(item.nodeid)
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(self.line(text))
+
     def line(self, text: str) -> str:
-        """A progress line: how many cases are done, ``text``, and the time left at the mean pace so far."""
-        if not self.rows:
+        """A progress line: how many tests are done, ``text``, and the time left at the mean pace so far."""
+        if not self.cases:
             return text
-        done = self.done + 1
-        left = (time.perf_counter() - self.started) / done * (len(self.rows) - done)
-        return f"[{done:>{len(str(len(self.rows)))}}/{len(self.rows)}] {text}  {duration(left)} left"
+        done, planned = self.done + 1, len(self.rows)
+        left = (time.perf_counter() - self.started) / done * (planned - self.earlier - done)
+        return f"[{self.earlier + done:>{len(str(planned))}}/{planned}] {text}  {duration(left)} left"
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """A test that wrote a line of its own gets no letter."""
+        if report.when == "call" and not report.failed and report.nodeid in self.announced:
+            return report.outcome, "", report.outcome.upper()
+        return None
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         """Add the device, threads, versions and settings."""
         machine_info["attnlib"] = environment.describe(self.device)
 
-    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
-        """Add the plan with its statuses, and what plots need without torch."""
-        base = self.settings.base
-        inner = base.n_heads * base.head_width
-        output_json["attnlib"] = {
-            "schema": SCHEMA,
-            "command": [without_folders(arg) for arg in sys.argv],
-            "preset": self.settings.preset,
-            "order_seed": self.settings.order_seed,
-            "wall_s": time.perf_counter() - self.started,
-            "timed_share": self.timed_s / self.spent_s if self.spent_s else None,
-            "canary": [] if self.canary is None else self.canary.readings,
-            "cases": list(self.rows.values()),
-            "axes": {
-                "pe": list(POSITIONAL),
-                "block": list(BLOCKS),
-                "attention": list(ATTENTION),
-                "init": list(INITS),
-            },
-            "theory": {init: decay_rate(init, d_model=base.d_model, inner=inner) for init in INITS},
-        }
-
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how many cases have which status and how the time was spent."""
-        if not self.rows or terminalreporter.config.getoption("collectonly"):
+        if not self.cases or terminalreporter.config.getoption("collectonly"):
             return
-        statuses = [row["status"] for row in self.rows.values()]
+        statuses = [self.rows[test]["status"] for test in self.cases]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-        share = f"; {self.timed_s / self.spent_s:.0%} of the timing cases was timed" if self.timed_s else ""
-        share += "; brackets: 95 % interval within this run" if self.timed_s else ""
+        timed, spent = sum(self.timed_s.values()), sum(self.spent_s.values())
+        share = f"; {timed / spent:.0%} of the timing cases was timed" if spent else ""
+        share += "; brackets: 95 % interval within this run" if spent else ""
         terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")
         for test, why in self.disturbed.items():
             terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(why)}")
-        for row in self.rows.values():
-            if row["status"] not in ("ok", "unsupported"):
-                terminalreporter.write_line(f"  {row['status']}: {row['test']}: {row['reason']}")
+        for test, row in self.rows.items():
+            if row["status"] not in ("ok", "unsupported") and row["reason"] != NOT_YET["reason"]:
+                terminalreporter.write_line(f"  {row['status']}: {test}: {row['reason']}")
 
 
-def without_folders(argument: str) -> str:
-    """A command-line argument with absolute paths cut to their last part: a saved run tells nobody's folders."""
-    parts = argument.replace("file://", "").split("=")
-    return "=".join(Path(part).name if Path(part).is_absolute() else part for part in parts)
+def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
+    """What pytest-benchmark saves of a test that ended well; None where it measured nothing.
+
+    Raises:
+        AssertionError: a sample is not finite, **or** what should be saved would break the results contract.
+    """
+    fixture = getattr(item, "funcargs", {}).get("benchmark")
+    if fixture is None or not fixture.stats:
+        return None
+    samples = fixture.stats.stats.data
+    if wrong := sum(not math.isfinite(sample) for sample in samples):
+        raise AssertionError(f"{wrong} of {len(samples)} samples are not finite")
+    nulled: list[str] = []
+    saved: dict[str, Any] = plain(fixture.stats.as_dict(include_data=True), nulled=nulled)
+    if nulled:
+        saved["extra_info"]["not_finite"] = nulled
+    if found := benchmark_problems(saved):
+        raise AssertionError(f"{found[0]}" + (f"; {'; '.join(nulled)}" if nulled else ""))
+    return saved
+
+
+def taken_back(item: pytest.Item) -> dict[str, Any]:
+    """The rounds so far of a test that did not end well, for its row: pytest-benchmark would take them for a result."""
+    fixture = getattr(item, "funcargs", {}).get("benchmark")
+    if fixture is None:
+        return {}
+    samples: list[float] = fixture.stats.stats.data if fixture.stats else []
+    had = plain({"samples": samples, "extra_info": fixture.extra_info})
+    samples.clear()
+    return {"partial": had} if any(had.values()) else {}
 
 
 def figure(name: str, median: float, info: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from attnlib.measure import memory, sampling
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
 from attnlib.measure.operators import operators
-from attnlib.model import build_model
+from attnlib.model import SequenceClassifier, build_model
 from bench.cases import Case
 
 Step = Callable[[], None]
@@ -25,6 +25,13 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[-1] == 1:
         return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)
+
+
+def placed(model: SequenceClassifier, like: Tensor) -> SequenceClassifier:
+    """The model with device and dtype of ``like``; where it has them it is left alone, as fake tensors cannot move."""
+    if all(p.device == like.device and p.dtype == like.dtype for p in model.parameters()):
+        return model
+    return model.to(like)
 
 
 class Workload:
@@ -40,7 +47,7 @@ class Workload:
     def __init__(self, case: Case, seed: int = 0) -> None:
         torch.manual_seed(seed)
         self.case, self.seed = case, seed
-        self.model = build_model(case).to(device=case.device, dtype=getattr(torch, case.dtype))
+        self.model = placed(build_model(case), torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype)))
         self.tokens, self.labels = self.texts(case.batch_size)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         self.loss: Tensor | None = None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from attnlib.measure import nvml
 from attnlib.measure.device import Device, reading
 
 Readings = dict[str, dict[str, Any]]
+PROC, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -21,6 +23,50 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def available_bytes(device: Device) -> int | None:
+    """Bytes that this process may still take, or None for a device that does not tell.
+
+    Of a CUDA device what is free or in torch's cache; of a CPU's memory the least that the machine and the process's
+    control groups leave.
+    """
+    if device.kind == "cuda":
+        free, _ = torch.cuda.mem_get_info(device.torch_device)
+        cached = torch.cuda.memory_reserved(device.torch_device) - torch.cuda.memory_allocated(device.torch_device)
+        return int(free + cached)
+    if device.kind != "cpu":
+        return None
+    return min(int(psutil.virtual_memory().available), *cgroup_bytes())
+
+
+def cgroup_bytes(proc: Path = PROC, root: Path = CGROUPS) -> list[int]:
+    """What each limited control group above this process leaves, version 1 or 2; caches of files count as free."""
+    try:
+        entries = [line.split(":", 2) for line in proc.read_text().splitlines()]
+    except OSError:  # no Linux
+        return []
+    left = []
+    for _, controllers, path in entries:
+        if controllers not in ("", "memory"):
+            continue
+        base, files = (root, ("memory.max", "memory.current", "inactive_file"))
+        if controllers:
+            base, files = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        own = base / path.strip("/")
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(base) and (free := _left(folder, *files)) is not None:
+                left.append(free)
+    return left
+
+
+def _left(folder: Path, limit: str, usage: str, cache: str) -> int | None:
+    try:
+        most, used = ((folder / name).read_text().strip() for name in (limit, usage))
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except OSError:  # the root of version 2 has none, and a container may not see its own
+        return None
+    return None if most == "max" else max(0, int(most) - int(used) + int(statistics.get(cache, 0)))
 
 
 def live_bytes(tensors: Iterable[Tensor]) -> int:

@@ -1,17 +1,23 @@
 """The one loader of saved runs."""
 
 import glob
-import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from attnlib.runs import journal
 from attnlib.runs.schema import problems
 
 RESULTS = Path("results")
+LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
+DEEPEST = 64  # objects and lists within each other; ours have 8
+# what moves a terminal's cursor, colours, turns or breaks a line, hides text, or is half a character
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 
 
 class BadRun(ValueError):
@@ -117,27 +123,68 @@ class Run:
 
 
 def load(path: Path) -> Run:
-    """Read a saved run.
+    """Read a saved run, or the journal of an unfinished one as it is.
+
+    Characters that would act on a terminal are shown as a replacement character.
 
     Raises:
-        BadRun: the file cannot be read, is not JSON, **or** breaks the results contract.
+        BadRun: the file cannot be read, is no regular file or too large, is not JSON, **or** breaks the contract.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        if path.suffix == journal.SUFFIX:
+            data = journal.assemble(journal.events(_bytes(path)), live=journal.is_live(path))
+        else:
+            data = _decoded(_bytes(path))
+        data = _printable(data)
+        found = problems(data)
     except OSError as error:
-        raise BadRun(f"{path}: {error.strerror}") from None
+        raise BadRun(_line(f"{path}: {error.strerror or error}")) from None
     except (ValueError, RecursionError) as error:
-        raise BadRun(f"{path}: not JSON: {error}") from None
-    if found := problems(data):
+        raise BadRun(_line(f"{path}: {error}")) from None
+    if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise BadRun(f"{path}: {found[0]}{more}")
-    measured = {row["fullname"]: row for row in data["benchmarks"]}
+        raise BadRun(_line(f"{path}: {found[0]}{more}"))
+    measured = {row["fullname"]: row for row in data["benchmarks"] if isinstance(row.get("fullname"), str)}
     cells = []
     for row in data["attnlib"]["cases"]:
         identity = (row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
-        hit = measured.get(row["test"]) if row["status"] == "ok" else None
+        hit = measured[row["test"]] if row["status"] == "ok" else None
         cells.append(Cell(*identity, tuple(hit["stats"]["data"]), hit["extra_info"]) if hit else Cell(*identity))
     return Run(path, data, tuple(cells))
+
+
+def _bytes(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe or a device would never end
+        raise ValueError("not a file")
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"{size} bytes are more than any run has; at most {LARGEST} are read")
+    return path.read_bytes()
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+
+
+def _printable(node: Any, depth: int = 0) -> Any:
+    if depth > DEEPEST:
+        raise ValueError(f"nested more than {DEEPEST} deep")
+    if isinstance(node, str):
+        return UNPRINTABLE.sub("\ufffd", node)
+    if isinstance(node, dict):
+        return {_printable(key): _printable(value, depth + 1) for key, value in node.items()}
+    if isinstance(node, list):
+        if all(type(value) is float for value in node):  # samples
+            return node
+        return [_printable(value, depth + 1) for value in node]
+    return node
+
+
+def _line(text: str, longest: int = 300) -> str:
+    text = UNPRINTABLE.sub("\ufffd", text)
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:

@@ -1,119 +1,275 @@
-"""The results contract, as code."""
+"""The results contract, as code: what every saved run must hold for its readers. More may be there, and is kept."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta, Struct
 
 SCHEMA = 1
-STATUSES = ("ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted")
-TOP = ("machine_info", "commit_info", "benchmarks", "datetime", "version")  # what other readers need
-CASE = {  # what readers use
-    *("phase", "seq_len", "depth", "pe", "block", "attention", "denormals", "init", "batch_size"),
-    *("causal", "d_model", "head_dim"),
-}
-CLAIM = {"name", "mean", "low", "high", "theory", "least", "most", "seeds"}
-READING = {"value", "method", "reason"}
+Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
+STATUSES = get_args(Status)
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Size = Annotated[int, Meta(ge=1, le=2**62)]
+Positive = Annotated[float, Meta(gt=0)]
+Object = dict[str, Any]
+
+
+class Case(Struct):
+    """The fields of a case that readers use."""
+
+    phase: Name
+    pe: Name
+    block: Name
+    attention: Name
+    init: Name
+    denormals: Name
+    seq_len: Size
+    depth: Count
+    batch_size: Size
+    d_model: Size
+    head_dim: Size | None
+    causal: bool
+
+
+class Row(Struct):
+    """A planned case and what became of it."""
+
+    case: Case
+    case_id: str
+    test: str
+    status: Status
+    reason: str | None = None
+
+
+class Reading(Struct, forbid_unknown_fields=True):
+    """A value, or null and why."""
+
+    value: int | float | None
+    method: str
+    reason: str | None
+
+
+class Time(Struct):
+    """How the samples were taken, in seconds."""
+
+    interval: tuple[float, float] | None
+    disturbed: list[str] = []
+    canary_s: list[Positive] = []
+
+
+class Claim(Struct):
+    """A number fitted once a seed, its interval and where that must lie."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    theory: float | None
+    least: float | None
+    most: float | None
+    seeds: int
+
+
+class Counted(Struct):
+    """How many numbers are zero, subnormal and not finite."""
+
+    numbers: Size
+    zero: Count
+    subnormal: Count
+
+
+class Probe(Struct):
+    """What a check of gradients found, or how many were subnormal."""
+
+    claims: list[Claim] = []
+    curves: dict[str, list[float | None]] | None = None
+    counts: dict[str, Counted] = {}
+
+
+class Cost(Struct):
+    """What a case should cost, by formula."""
+
+    params: Count | None = None
+    flops: Count | None = None
+
+
+class Attention(Struct):
+    """Which attention kernel ran."""
+
+    kernel: Name | None
+    fused: bool | None
+    reason: str | None
+
+
+class Info(Struct):
+    """``extra_info`` of a case."""
+
+    case: Case
+    case_id: str
+    time: Time
+    memory: dict[str, Reading]
+    cost: Cost
+    attention: Attention | None = None
+    probe: Probe | None = None
+
+
+class Stats(Struct):
+    """Seconds of every round."""
+
+    data: Annotated[list[Positive], Meta(min_length=1)]
+
+
+class Timed(Struct):
+    """A benchmark that is a case."""
+
+    fullname: str
+    extra_info: Info
+    stats: Stats
+
+
+class Canary(Struct):
+    """One reading of the canary."""
+
+    seconds: Positive
+
+
+class Axes(Struct, forbid_unknown_fields=True):
+    """The order of names, as their registries have it."""
+
+    pe: list[Name]
+    block: list[Name]
+    attention: list[Name] = []
+    init: list[Name] = []
+
+
+class Ours(Struct):
+    """The section ``attnlib``; its cases are checked one by one."""
+
+    cases: list[Object]
+    axes: Axes
+    canary: list[Canary] = []
+
+
+class Device(Struct):
+    """What was measured."""
+
+    kind: Name = "cpu"
+
+
+class Machine(Struct):
+    """``machine_info.attnlib``."""
+
+    device: Device | None = None
+    versions: dict[str, str | None] | None = None
+
+
+class MachineInfo(Struct):
+    """``machine_info``."""
+
+    attnlib: Machine
+    cpu: Object | None = None
+
+
+class Run(Struct):
+    """A saved run; its benchmarks are checked one by one."""
+
+    machine_info: MachineInfo
+    commit_info: Object
+    benchmarks: list[Object]
+    datetime: str
+    version: str
+    attnlib: Ours
 
 
 def problems(run: Any) -> list[str]:
     """Everything in ``run`` (decoded JSON) that breaks the contract, a line each; an empty list for a good run."""
     if not isinstance(run, dict):
         return ["not a JSON object"]
-    found = [f"no {key!r}" for key in TOP if key not in run]
     ours = run.get("attnlib")
     if not isinstance(ours, dict):
-        return ["no 'attnlib' section: not a run of this suite", *found]
-    if ours.get("schema") != SCHEMA:
-        return [*found, f"schema {ours.get('schema')!r}, this version reads {SCHEMA}"]
+        return ["no 'attnlib' section: not a run of this suite"]
+    if type(ours.get("schema")) is not int or ours["schema"] != SCHEMA:
+        return [f"schema {ours.get('schema')!r:.40}, this version reads {SCHEMA}"]
+    if found := _problem(run, Run):
+        return found
+    found += [text for row in ours["cases"] for text in row_problems(row, ours["axes"])]
+    found += [text for row in run["benchmarks"] for text in benchmark_problems(row)]
     if found:
         return found
-    if not isinstance(run["machine_info"], dict) or not isinstance(run["machine_info"].get("attnlib"), dict):
-        found.append("machine_info has no 'attnlib'")
-    if not isinstance(run["benchmarks"], list) or not isinstance(ours.get("cases"), list):
-        return [*found, "'benchmarks' or 'attnlib.cases' is not a list"]
-    axes = ours.get("axes")
-    if not isinstance(axes, dict) or not all(isinstance(axes.get(name), list) for name in ("pe", "block")):
-        found.append("no attnlib.axes with pe and block")
-    canary = ours.get("canary", [])
-    if not isinstance(canary, list) or not all(isinstance(r, dict) and _positive(r.get("seconds")) for r in canary):
-        found.append("attnlib.canary is not a list of readings in seconds")
-    found += [text for row in ours["cases"] for text in _case_problems(row)]
-    found += [text for row in run["benchmarks"] for text in _benchmark_problems(row)]
+    found += _repeated("test", [row["test"] for row in ours["cases"]])
+    found += _repeated("case", [row["case_id"] for row in ours["cases"]])
+    timed = [row.get("fullname") for row in run["benchmarks"]]
+    found += _repeated("benchmark", timed)
+    found += [
+        f"{row['test']}: ok without a time"
+        for row in ours["cases"]
+        if row["status"] == "ok" and row["test"] not in timed
+    ]
     found += [f"{path} is not finite" for path, value in numbers(run) if not math.isfinite(value)]
     return found
 
 
-def numbers(node: Any, path: str = "run") -> Iterator[tuple[str, float]]:
-    """Every number in decoded JSON with its path."""
-    if isinstance(node, float):
-        yield path, node
-    elif isinstance(node, dict):
-        for key, value in node.items():
-            yield from numbers(value, f"{path}.{key}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from numbers(value, f"{path}[{index}]")
+def numbers(run: Any) -> Iterator[tuple[str, float]]:
+    """Every float in decoded JSON with its path."""
+    nodes = [("run", run)]
+    while nodes:
+        path, node = nodes.pop()
+        if isinstance(node, float):
+            yield path, node
+        elif isinstance(node, dict):
+            nodes += [(f"{path}.{key}", value) for key, value in node.items()]
+        elif isinstance(node, list):
+            nodes += [(f"{path}[{index}]", value) for index, value in enumerate(node)]
 
 
-def _case_problems(row: Any) -> list[str]:
-    if (
-        not isinstance(row, dict)
-        or not isinstance(row.get("case"), dict)
-        or not all(isinstance(row.get(key), str) for key in ("case_id", "test"))
-    ):
-        return ["a row of attnlib.cases has no case, case_id or test"]
-    if missing := CASE - set(row["case"]):
-        return [f"{row.get('test')}: case lacks {', '.join(sorted(missing))}"]
-    if row.get("status") not in STATUSES:
-        return [f"{row.get('test')}: unknown status {row.get('status')!r}"]
+def row_problems(row: Any, axes: Object) -> list[str]:
+    """What is wrong with one row of ``attnlib.cases``, given the names on the axes."""
+    if found := _problem(row, Row, "a row of attnlib.cases"):
+        return found
     if row["status"] != "ok" and not row.get("reason"):
-        return [f"{row.get('test')}: status {row['status']} without a reason"]
+        return [f"{row['test']}: status {row['status']} without a reason"]
+    case = row["case"]
+    return [
+        f"{row['test']}: {name} {case[name]!r} is not on its axis"
+        for name in ("pe", "block")
+        if case[name] not in axes[name]
+    ]
+
+
+def benchmark_problems(row: Any) -> list[str]:
+    """What is wrong with one benchmark; one that is no case, such as a ratio of peers, may be anything."""
+    info = row.get("extra_info")
+    if isinstance(info, dict) and "case_id" not in info:
+        return []
+    name = row.get("fullname") if isinstance(row.get("fullname"), str) else "a benchmark"
+    if found := _problem(row, Timed, name):
+        return found
+    if "allocated_peak" not in info["memory"]:
+        return [f"{name}: no memory.allocated_peak"]
+    found = [
+        f"{name}: memory.{key} is null without a reason"
+        for key, r in info["memory"].items()
+        if r["value"] is None and not r["reason"]
+    ]
+    probe = info.get("probe") or {}
+    if probe.get("claims") and probe.get("curves") is None:
+        found.append(f"{name}: probe has claims and no curves")
+    return found
+
+
+def _problem(node: Any, kind: type, name: str = "") -> list[str]:
+    """What msgspec says first, after ``name`` and the path."""
+    try:
+        msgspec.convert(node, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        return [": ".join(part for part in (name, path.strip(".`"), text) if part)]
     return []
 
 
-def _positive(value: Any) -> bool:
-    return isinstance(value, (int, float)) and value > 0
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [None]
-
-
-def _probe_problems(probe: Any) -> list[str]:
-    if not isinstance(probe, dict):
-        return ["probe is not an object"]
-    claims = probe.get("claims", [])
-    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        return ["probe.claims is not a list of objects"]
-    found = [f"a claim lacks {', '.join(sorted(CLAIM - set(claim)))}" for claim in claims if CLAIM - set(claim)]
-    if claims and not isinstance(probe.get("curves"), dict):
-        found.append("probe has claims and no curves")
-    return found
-
-
-def _benchmark_problems(row: Any) -> list[str]:
-    if not isinstance(row, dict) or not all(isinstance(row.get(key), dict) for key in ("extra_info", "stats")):
-        return ["a benchmark has no extra_info or stats"]
-    name, info = row.get("fullname"), row["extra_info"]
-    if "case_id" not in info:  # a benchmark that is no case, such as a ratio of peers
-        return []
-    found = [f"{name}: no extra_info.{key}" for key in ("case", "time", "memory", "cost") if key not in info]
-    data = row["stats"].get("data")
-    if not isinstance(data, list) or not data or not all(isinstance(x, (int, float)) for x in data):
-        found.append(f"{name}: no raw samples")
-    if not isinstance(info.get("time"), dict) or "interval" not in info["time"]:
-        found.append(f"{name}: no time.interval")
-    elif not isinstance(info["time"].get("disturbed", []), list):
-        found.append(f"{name}: time.disturbed is not a list")
-    elif not all(_positive(value) for value in _list(info["time"].get("canary_s", []))):
-        found.append(f"{name}: time.canary_s is not a list of seconds")
-    if not isinstance(info.get("cost"), dict):
-        found.append(f"{name}: cost is not an object")
-    found += [f"{name}: {text}" for text in _probe_problems(info.get("probe", {}))]
-    memory = info.get("memory")
-    if not isinstance(memory, dict) or "allocated_peak" not in memory:
-        found.append(f"{name}: no memory.allocated_peak")
-    for key, value in memory.items() if isinstance(memory, dict) else ():
-        if not isinstance(value, dict) or set(value) != READING or (value["value"] is None and not value["reason"]):
-            found.append(f"{name}: memory.{key} is no reading")
-    return found
+def _repeated(what: str, names: list[Any]) -> list[str]:
+    return [f"{what} {name} is there {count} times" for name, count in Counter(names).items() if count > 1]

@@ -100,14 +100,19 @@ BROKEN = {
     "not a JSON object": "[]",
     "no 'attnlib' section": '{"benchmarks": []}',
     "schema 2, this version reads 1": broken(lambda r: r["attnlib"].update(schema=2)),
-    "no raw samples": broken(lambda r: r["benchmarks"][0]["stats"].pop("data")),
-    "is not finite": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
-    "unknown status 'fine'": broken(lambda r: r["attnlib"]["cases"][0].update(status="fine")),
+    "stats: Object missing required field `data`": broken(lambda r: r["benchmarks"][0]["stats"].pop("data")),
+    "stats.data[0]: Expected `float` > 0.0": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[0.0])),
+    "not JSON: JSON is malformed": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
+    "status: Invalid enum value 'fine'": broken(lambda r: r["attnlib"]["cases"][0].update(status="fine")),
     "status oom without a reason": broken(lambda r: r["attnlib"]["cases"][0].update(status="oom")),
-    "attnlib.canary is not a list of readings": broken(lambda r: r["attnlib"].update(canary=[{"seconds": 0}])),
-    "time.disturbed is not a list": broken(lambda r: r["benchmarks"][0]["extra_info"]["time"].update(disturbed="yes")),
-    "time.canary_s is not a list": broken(lambda r: r["benchmarks"][0]["extra_info"]["time"].update(canary_s=[None])),
-    "memory.allocated_peak is no reading": broken(
+    "attnlib.canary[0].seconds: Expected `float` > 0.0": broken(lambda r: r["attnlib"].update(canary=[{"seconds": 0}])),
+    "time.disturbed: Expected `array`, got `str`": broken(
+        lambda r: r["benchmarks"][0]["extra_info"]["time"].update(disturbed="yes")
+    ),
+    "time.canary_s[0]: Expected `float`, got `null`": broken(
+        lambda r: r["benchmarks"][0]["extra_info"]["time"].update(canary_s=[None])
+    ),
+    "memory[...]: Expected `object`, got `int`": broken(
         lambda r: r["benchmarks"][0]["extra_info"]["memory"].update(allocated_peak=7)
     ),
 }

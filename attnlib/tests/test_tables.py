@@ -71,7 +71,7 @@ def test_findings_keep_the_contract(path):
         "claims"
     ][0]["theory"]
 
-    assert any("a claim lacks theory" in line for line in problems(run))
+    assert any("claims[0]: Object missing required field `theory`" in line for line in problems(run))
 
 
 def test_encoding_table(path):

@@ -1,0 +1,254 @@
+"""The journal of a run that is not finished: a JSON line an event, appended and fsynced, read like a finished run."""
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing tells a live process's journal from a dead one's
+    fcntl = None  # type: ignore[assignment]
+
+SUFFIX = ".journal"
+NOT_YET = "interrupted"  # the status of a case that is measured when the run is resumed
+CRASHED = {"status": "crashed", "reason": "the process died in it"}
+Object = dict[str, Any]
+
+
+class Test(Struct, kw_only=True):
+    """A planned test; ``case`` is what identifies its row, None for one that is no case, such as a ratio of peers."""
+
+    test: str
+    case: Object | None = None
+
+
+class Plan(Struct, tag="plan", tag_field="event", kw_only=True):
+    """The first line: what the final file starts with, and everything that must agree when the run is resumed."""
+
+    run: str  # the run's own token
+    name: str  # that it will be saved under
+    fingerprint: Object  # machine, versions and code
+    settings: Object
+    head: Object  # of the final file
+    ours: Object  # its section ``attnlib``
+    tests: list[Test]  # in order
+
+
+class Process(Struct, tag="process", tag_field="event", kw_only=True):
+    """A process begins to work on the run."""
+
+    about: Object
+
+
+class Start(Struct, tag="start", tag_field="event", kw_only=True):
+    """A test begins, ``at_s`` seconds after its process."""
+
+    test: str
+    at_s: float
+
+
+class Finish(Struct, tag="finish", tag_field="event", kw_only=True):
+    """A test is over."""
+
+    test: str
+    at_s: float
+    row: Object  # status, reason and what else is known of it
+    benchmark: Object | None = None  # as pytest-benchmark saves it, where there is a time
+    canary: list[Object] = []  # readings since the last event
+    spent_s: float = 0.0
+    timed_s: float = 0.0
+
+
+class Save(Struct, tag="save", tag_field="event", kw_only=True):
+    """A file of this name is about to be made, or has been."""
+
+    file: str
+    at_s: float
+
+
+Event = Plan | Process | Start | Finish | Save
+Events = list[Event]
+_decoder = msgspec.json.Decoder(Event)
+
+
+class Busy(OSError):
+    """Another process is writing this journal."""
+
+
+class Journal:
+    """A journal that this process writes; nobody else can, until it is closed or the process dies.
+
+    Args:
+        path: of the journal; a last line that was cut short is cut off.
+        new: whether it must not exist yet.
+
+    Raises:
+        Busy: another process writes it.
+        OSError: it cannot be opened for writing, **or** it exists and should not.
+    """
+
+    def __init__(self, path: Path, *, new: bool) -> None:
+        self.path = path
+        self.handle = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self.handle)
+            raise Busy(f"{path} is being written by another process") from None
+        whole = path.read_bytes()
+        if not whole.endswith(b"\n"):
+            os.ftruncate(self.handle, whole.rfind(b"\n") + 1)
+
+    def write(self, event: Event) -> None:
+        """Append one event, fsynced.
+
+        Raises:
+            OSError: it could not be written; the journal is as it was before.
+        """
+        left = msgspec.json.encode(event) + b"\n"
+        before = os.fstat(self.handle).st_size
+        try:
+            while left:
+                left = left[os.write(self.handle, left) :]
+            os.fsync(self.handle)
+        except OSError:
+            os.ftruncate(self.handle, before)
+            raise
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.handle)
+
+
+def is_live(path: Path) -> bool:
+    """Whether a process is writing this journal now."""
+    if fcntl is None:
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def events(data: bytes) -> Events:
+    """The events of a journal, without a last line that was cut short.
+
+    Raises:
+        ValueError: a line is no event, **or** the first, and only the first, is no plan; the message says where.
+    """
+    found: Events = []
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            found.append(_decoder.decode(line))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if isinstance(found[-1], Plan) != (number == 1):
+            raise ValueError(f"line {number}: a plan comes first, and once")
+    if not found:
+        raise ValueError("nothing in it: its process died before it had a plan")
+    return found
+
+
+def plan_of(found: Events) -> Plan:
+    """The plan, which ``events`` puts first."""
+    (plan,) = (event for event in found[:1] if isinstance(event, Plan))
+    return plan
+
+
+def last_events(found: Events) -> dict[str, Start | Finish]:
+    """The last event of each test that was started."""
+    return {event.test: event for event in found if isinstance(event, (Start, Finish))}
+
+
+def finished(found: Events, retry: Collection[Any] = (NOT_YET,)) -> dict[str, Finish]:
+    """The tests that need not be measured again: finished, and of no status in ``retry``."""
+    return {
+        test: event
+        for test, event in last_events(found).items()
+        if isinstance(event, Finish) and event.row.get("status") not in retry
+    }
+
+
+def assemble(found: Events, *, live: bool = False) -> Object:
+    """The run that a journal holds so far, as its final file says it.
+
+    Args:
+        found: see ``events``.
+        live: whether a process is still writing it, so that a test without an end is being measured.
+    """
+    plan, last = plan_of(found), last_events(found)
+    ends = {test: event for test, event in last.items() if isinstance(event, Finish)}
+    order = [planned.test for planned in plan.tests]
+    rows = [
+        planned.case
+        | {"test": planned.test}
+        | (ends[planned.test].row if planned.test in ends else _unfinished(started=planned.test in last, live=live))
+        for planned in plan.tests
+        if planned.case is not None
+    ]
+    timed, spent = (sum(getattr(event, name) for event in ends.values()) for name in ("timed_s", "spent_s"))
+    about = processes(found)
+    ours = plan.ours | {
+        "run": plan.run,
+        "wall_s": sum(process["wall_s"] for process in about),
+        "timed_share": timed / spent if spent else None,
+        "canary": [heard for event in found if isinstance(event, Finish) for heard in event.canary],
+        "processes": about,
+        "cases": rows,
+    }
+    benchmarks = [ends[test].benchmark for test in order if test in ends and ends[test].benchmark is not None]
+    return plan.head | {"benchmarks": benchmarks, "attnlib": ours}
+
+
+def processes(found: Events) -> list[Object]:
+    """What is known of each process that worked on the run, with the seconds until its last event."""
+    about: list[Object] = []
+    for event in found:
+        if isinstance(event, Process):
+            about.append(event.about | {"wall_s": 0.0})
+        elif about and not isinstance(event, Plan):
+            about[-1]["wall_s"] = event.at_s
+    return about
+
+
+def _unfinished(*, started: bool, live: bool) -> Object:
+    if not started:
+        return {"status": NOT_YET, "reason": "the run ended before it"}
+    if live:
+        return {"status": NOT_YET, "reason": "it is being measured"}
+    return dict(CRASHED)
+
+
+def journals(folder: Path) -> list[Path]:
+    """The journals in a folder, the one written last first."""
+    times = {}
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # a run that has just been finished
+            times[path] = path.stat().st_mtime
+    return sorted(times, key=lambda path: times[path], reverse=True)
+
+
+def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """What differs between two JSON objects, a line each, as ``versions.torch: 2.12.0 | 2.13.0``."""
+    a, b = dict(_leaves(theirs)), dict(_leaves(mine))
+    return [
+        f"{name}: {a.get(name, 'absent')} | {b.get(name, 'absent')}"
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name, "absent") != b.get(name, "absent")
+    ]
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping) and node:
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, node

@@ -1,0 +1,116 @@
+"""Writing saved runs: whole or not at all, and never over another one."""
+
+import errno
+import json
+import math
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links answer
+
+
+def plain(value: Any, path: str = "", nulled: list[str] | None = None) -> Any:
+    """Only what JSON has: str keys, finite numbers; anything else becomes null, or the text that describes it.
+
+    Args:
+        value: anything.
+        path: of ``value``, for the lines of ``nulled``.
+        nulled: gets a line for each number that was not finite, as ``time.interval[0] was nan``.
+    """
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        if nulled is not None:
+            nulled.append(f"{path} was {value}")
+        return None
+    if isinstance(value, dict):
+        prefix = f"{path}." if path else ""
+        return {str(key): plain(inner, f"{prefix}{key}", nulled) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner, f"{path}[{index}]", nulled) for index, inner in enumerate(value)]
+    if hasattr(value, "item"):  # a numpy or torch scalar
+        return plain(value.item(), path, nulled)
+    return repr(value)
+
+
+def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[Path], None]) -> Path:
+    """Save ``data`` as ``NNNN_name.json`` with the next free number; another process may take numbers meanwhile.
+
+    Args:
+        folder: where to.
+        name: of the run.
+        data: what ``plain`` returns.
+        token: part of the temporary file's name, the run's own.
+        before: called with each name that is about to be tried.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    temporary = _written(folder / f".{token}.tmp", data)
+    try:
+        number = 1 + max(
+            (int(found[1]) for p in folder.iterdir() if (found := re.match(r"(\d{4,})_", p.name))), default=0
+        )
+        while True:
+            path = folder / f"{number:04}_{name}.json"
+            before(path)
+            try:
+                _link(temporary, path)
+                break
+            except FileExistsError:
+                number += 1
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(folder)
+    return path
+
+
+def save_over(path: Path, data: Any, token: str) -> None:
+    """Save ``data`` in place of ``path``: until this returns, what was there is intact.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    temporary = _written(path.parent / f".{token}.tmp", data)
+    try:
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _written(path: Path, data: Any) -> Path:
+    try:
+        with path.open("wb") as file:
+            file.write(json.dumps(data, indent=4, allow_nan=False).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        path.touch(exist_ok=False)  # the name is ours before it has a content
+        temporary.replace(path)
+
+
+def _sync(folder: Path) -> None:
+    """Make a new name last, where folders can be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

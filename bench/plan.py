@@ -1,0 +1,108 @@
+"""What a session is going to do, as the first line of its journal, and what must agree for it to be resumed."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnlib.attention import ATTENTION, INITS
+from attnlib.blocks import BLOCKS
+from attnlib.positional import POSITIONAL
+from attnlib.runs import journal
+from attnlib.runs.save import plain
+from attnlib.runs.schema import SCHEMA
+from attnlib.theory import decay_rate
+from bench.cases import Settings
+from bench.measure import identity
+from bench.record import BENCH, Record
+
+CHANGING = ("load_average", "memory_bytes")  # of the environment, from process to process
+FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
+
+
+def planned(config: pytest.Config, record: Record) -> journal.Plan:
+    """This session's plan, and what it would be resumed by."""
+    hook, settings, base = config.hook, record.settings, record.settings.base
+    machine = hook.pytest_benchmark_generate_machine_info(config=config)
+    hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine)
+    commit = hook.pytest_benchmark_generate_commit_info(config=config)
+    hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    head = hook.pytest_benchmark_generate_json(
+        config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
+    )
+    inner = base.n_heads * base.head_width
+    axes: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL, "block": BLOCKS, "attention": ATTENTION, "init": INITS}
+    option = config.option
+    return journal.Plan(
+        run=secrets.token_hex(6),
+        name=option.benchmark_save or option.benchmark_autosave or option.benchmark_json.stem,
+        fingerprint=plain(fingerprint(machine)),
+        settings=plain(chosen(settings)),
+        head=plain(head),
+        ours=plain(
+            {
+                "schema": SCHEMA,
+                "command": command(config),
+                "preset": settings.preset,
+                "order_seed": settings.order_seed,
+                "axes": {name: list(registry) for name, registry in axes.items()},
+                "theory": {init: decay_rate(init, d_model=base.d_model, inner=inner) for init in INITS},
+            }
+        ),
+        tests=[
+            journal.Test(test=test, case=plain(identity(record.cases[test])) if test in record.cases else None)
+            for test in record.rows
+        ],
+    )
+
+
+def agreeing(plan: journal.Plan) -> dict[str, Any]:
+    """What must agree for a run to be resumed: machine, versions, code, settings and every planned case."""
+    tests = {test.test: (test.case or {}).get("case_id", "no case") for test in plan.tests}
+    return {"fingerprint": plan.fingerprint, "settings": plan.settings, "tests": tests}
+
+
+def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
+    """The machine, the versions and the code that measure."""
+    ours = {name: value for name, value in machine_info["attnlib"].items() if name not in CHANGING}
+    digest = hashlib.sha256()
+    for folder in ("attnlib", "bench"):
+        for path in sorted((BENCH.parent / folder).rglob("*.py")):
+            if "tests" not in path.parts:
+                digest.update(path.read_bytes())
+    return {
+        "node": machine_info.get("node"),
+        "cpu": machine_info.get("cpu", {}).get("brand_raw"),
+        **ours,
+        "code": digest.hexdigest()[:12],
+    }
+
+
+def chosen(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what is measured and how."""
+    return {name: value for name, value in asdict(settings).items() if name not in FREE}
+
+
+def now() -> str:
+    """The time in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def command(config: pytest.Config) -> list[str]:
+    """The command line in what this suite and pytest-benchmark declare, without folders: nothing else is ever saved."""
+    option = vars(config.option)
+    names = [*(name for name in option if name.startswith("attnlib_")), "benchmark_save", "benchmark_json"]
+    given = {f"--{name.removeprefix('attnlib_').replace('_', '-')}": option[name] for name in names}
+    given |= {"--benchmark-autosave": bool(option["benchmark_autosave"]), "-k": option["keyword"]}
+    flags = [
+        flag if value is True else f"{flag}={Path(str(value)).name if isinstance(value, Path) else value}"
+        for flag, value in given.items()
+        if value
+    ]
+    return ["pytest", *(re.sub(r"^/.*/", "", argument) for argument in config.args), *flags]
