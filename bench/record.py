@@ -194,7 +194,7 @@ class Record:
             return
         statuses = [self.rows[test]["status"] for test in self.cases]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-        timed, spent = sum(self.timed_s.values()), sum(self.spent_s.values())
+        timed, spent = sum(self.timed_s[test] for test in self.spent_s), sum(self.spent_s.values())
         share = f"; {timed / spent:.0%} of the timing cases was timed" if spent else ""
         share += "; brackets: 95 % interval within this run" if spent else ""
         terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")

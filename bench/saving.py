@@ -65,10 +65,9 @@ class Saving:
         """Open a journal, its plan the first line."""
         path = self.folder / f"{self.plan.name}.{self.plan.run}{journal.SUFFIX}"
         try:
-            self.book = journal.Journal(path, new=True)
+            self.book = journal.Journal(path, self.plan)
         except OSError as error:
             raise pytest.UsageError(f"cannot write {path}: {error.strerror}") from None
-        self.write(self.plan)
 
     def resumed(self) -> journal.Events | None:
         """Open the journal to resume, and read it; None for ``--resume`` where there is none.
@@ -81,12 +80,12 @@ class Saving:
         chosen = self.option.attnlib_resume_from
         for path in [chosen] if chosen else journal.journals(self.folder):
             try:
-                book = journal.Journal(path, new=False)
+                book = journal.Journal(path)
             except OSError as error:
                 refused.append(f"{path}: {error.strerror or error}")
                 continue
             try:
-                found = journal.events(path.read_bytes())
+                found = book.events()
                 differs = journal.differences(agreeing(journal.plan_of(found)), agreeing(self.plan))
             except ValueError as error:
                 differs = [str(error)]
@@ -144,17 +143,17 @@ class Saving:
     def finish(self, test: str) -> None:
         """Write down a test's end."""
         readings = self.record.canary.readings if self.record.canary else []
-        row = self.record.rows[test] | {"process": self.number}
-        benchmark = self.record.benchmarks.pop(test, None)
+        row, benchmark = self.record.rows[test], self.record.benchmarks.pop(test, None)
+        ok = row["status"] == "ok"
         self.write(
             journal.Finish(
                 test=test,
                 at_s=self.at_s,
-                row=plain(row),
-                benchmark=benchmark if row["status"] == "ok" else None,
+                row=plain(row | {"process": self.number}),
+                benchmark=benchmark if ok else None,
                 canary=[plain(reading) | {"process": self.number} for reading in readings[self.heard :]],
-                spent_s=self.record.spent_s.get(test, 0.0),
-                timed_s=self.record.timed_s.get(test, 0.0),
+                spent_s=self.record.spent_s.get(test, 0.0) if ok else 0.0,
+                timed_s=self.record.timed_s.get(test, 0.0) if ok else 0.0,
             )
         )
         self.running, self.heard = None, len(readings)
@@ -170,7 +169,7 @@ class Saving:
         try:
             if self.running is not None:
                 self.finish(self.running)
-            found = journal.events(book.path.read_bytes())
+            found = book.events()
             left = planned_tests - len(journal.finished(found))
             if left < planned_tests:
                 self.place(found)
@@ -182,7 +181,7 @@ class Saving:
         if 0 < left < planned_tests:
             self.say(f"{left} of {planned_tests} tests are left: go on with --resume, or read {book.path} as it is")
         else:
-            book.path.unlink()
+            book.path.unlink(missing_ok=True)
         book.close()
 
     def place(self, found: journal.Events) -> None:
@@ -193,6 +192,7 @@ class Saving:
             self.log(f"Wrote benchmark data in: {self.json}", purple=True)
         if not self.to_folder:
             return
+        self.folder.mkdir(parents=True, exist_ok=True)  # someone may have tidied up meanwhile
         candidates = [self.folder / Path(event.file).name for event in found if isinstance(event, journal.Save)]
         path = next((candidate for candidate in candidates if run_in(candidate) == token), None)
         if path is None:

@@ -84,24 +84,41 @@ class Journal:
     """A journal that this process writes; nobody else can, until it is closed or the process dies.
 
     Args:
-        path: of the journal; a last line that was cut short is cut off.
-        new: whether it must not exist yet.
+        path: of the journal.
+        plan: of a new one, which appears under its name with its plan in it; None for one that is there, of which a
+            last line that was cut short is cut off.
 
     Raises:
         Busy: another process writes it.
-        OSError: it cannot be opened for writing, **or** it exists and should not.
+        OSError: it cannot be opened or written; nothing new is left behind.
     """
 
-    def __init__(self, path: Path, *, new: bool) -> None:
-        self.path = path
-        self.handle = os.open(path, os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0), 0o644)
+    def __init__(self, path: Path, plan: Plan | None = None) -> None:
+        self.path = path if plan is None else path.with_suffix(f"{SUFFIX}.new")
+        self.handle = os.open(self.path, os.O_RDWR | os.O_APPEND | (0 if plan is None else os.O_CREAT), 0o644)
         try:
-            if fcntl is not None:
-                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock()
+            if plan is None:
+                self._mend()
+            else:
+                self.write(plan)
+                self.path = self.path.rename(path)
+        except OSError:
             os.close(self.handle)
-            raise Busy(f"{path} is being written by another process") from None
-        whole = path.read_bytes()
+            if plan is not None:
+                self.path.unlink()
+            raise
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"{self.path} is being written by another process") from None
+
+    def _mend(self) -> None:
+        whole = os.pread(self.handle, os.fstat(self.handle).st_size, 0)
         if not whole.endswith(b"\n"):
             os.ftruncate(self.handle, whole.rfind(b"\n") + 1)
 
@@ -110,8 +127,10 @@ class Journal:
 
         Raises:
             OSError: it could not be written; the journal is as it was before.
+            ValueError: it would not be read; it was not written.
         """
         left = msgspec.json.encode(event) + b"\n"
+        _decoder.decode(left)
         before = os.fstat(self.handle).st_size
         try:
             while left:
@@ -120,6 +139,14 @@ class Journal:
         except OSError:
             os.ftruncate(self.handle, before)
             raise
+
+    def events(self) -> Events:
+        """Everything written so far, even if the file has been deleted meanwhile.
+
+        Raises:
+            ValueError: it is no journal, see ``events``.
+        """
+        return events(os.pread(self.handle, os.fstat(self.handle).st_size, 0))
 
     def close(self) -> None:
         """Let go of it."""
@@ -153,7 +180,7 @@ def events(data: bytes) -> Events:
         if isinstance(found[-1], Plan) != (number == 1):
             raise ValueError(f"line {number}: a plan comes first, and once")
     if not found:
-        raise ValueError("nothing in it: its process died before it had a plan")
+        raise ValueError("there is nothing in it")
     return found
 
 

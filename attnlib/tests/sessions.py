@@ -1,0 +1,103 @@
+"""Sessions of the suite in forks of one process, which imports torch once; each may be struck by a fault.
+
+``python -m attnlib.tests.sessions`` serves: a JSON line ``{"args", "fault", "out"}`` asks for a session, and
+``{"code"}`` answers, negative for a signal. ``Sessions`` is the near end.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+TESTS = ["bench/test_forward.py", "bench/test_encodings.py"]
+SMALL = ["--preset", "smoke", "--seq-lens", "8", "--depths", "1", "--pe", "none,learned", "--budget", "0.02"]
+CASES = 4  # of these, one of them unsupported
+
+
+class Done(NamedTuple):
+    """How a session ended: exit code (128 + signal where it was killed) and everything that it printed."""
+
+    code: int
+    out: str
+
+
+class Sessions:
+    """Runs sessions one after another; a context manager.
+
+    Args:
+        folder: for what they print.
+    """
+
+    def __init__(self, folder):
+        self.log = folder / "out.txt"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attnlib.tests.sessions"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        )
+
+    def __call__(self, *options, folder, fault=None, tests=TESTS, small=SMALL):
+        """One session that saves in ``folder``."""
+        args = [
+            *tests,
+            *small,
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:hypothesispytest",
+            f"--benchmark-storage=file://{folder}",
+            *options,
+        ]
+        self.process.stdin.write(json.dumps({"args": args, "fault": fault, "out": str(self.log)}) + "\n")
+        self.process.stdin.flush()
+        code = json.loads(self.process.stdout.readline())["code"]
+        return Done(code if code >= 0 else 128 - code, self.log.read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
+
+
+def serve():
+    """Fork a session for every line."""
+    import cpuinfo
+    import pytest
+    import pytest_benchmark.plugin
+    import scipy.special  # noqa: F401
+
+    import bench.saving  # noqa: F401
+    from attnlib.tests.faults import FAULTS
+    from bench.cases import Case
+    from bench.predict import predicted_peak
+
+    predicted_peak(Case(seq_len=8))  # imports what torch imports late, and computes nothing: no thread is started
+    known = cpuinfo.get_cpu_info()
+    pytest_benchmark.plugin.get_cpu_info = lambda: known
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            handle = os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            if request["fault"]:
+                FAULTS[request["fault"]]()
+            code = pytest.main(request["args"])
+            sys.stdout.flush()
+            os._exit(int(code))
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
