@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from attnlib.runs.cells import Cells, read_cells
 from attnlib.runs.figures import cost, gradients, scaling
 from attnlib.runs.load import RESULTS
+from attnlib.runs.text import printable
 
 FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
     f.__name__: f
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     cells, left_out = read_cells(options.runs)
     for line in left_out:
-        print(f"plots: {line}", file=sys.stderr)
+        print(f"plots: {printable(line)}", file=sys.stderr)
     if cells is None:
         return 2
     mpl.use("Agg")

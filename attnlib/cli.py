@@ -1,6 +1,7 @@
 """``attnlib``: commands on saved runs, repeated runs and live comparisons."""
 
 import argparse
+import html
 import json
 import sys
 from collections.abc import Sequence
@@ -260,7 +261,8 @@ def show(
 ) -> None:
     """Print a table, for a terminal or as Markdown, between the lines that belong to it."""
     if as_markdown:
-        print("\n\n".join("\n".join(part) for part in (before, [tables.markdown(rows)], after) if part))
+        around = [[html.escape(line, quote=False) for line in part] for part in (before, after)]
+        print("\n\n".join("\n".join(part) for part in (around[0], [tables.markdown(rows)], around[1]) if part))
         return
     terminal = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     for line in before:

@@ -1,7 +1,6 @@
 """The one loader of saved runs."""
 
 import glob
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ import numpy as np
 
 from attnlib.runs import journal
 from attnlib.runs.schema import problems
+from attnlib.runs.text import printable
 
 RESULTS = Path("results")
 LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
 DEEPEST = 64  # objects and lists within each other; ours have 8
-# what moves a terminal's cursor, colours, turns or breaks a line, hides text, or is half a character
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 
 
 class BadRun(ValueError):
@@ -144,7 +142,7 @@ def load(path: Path) -> Run:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(_line(f"{path}: {found[0]}{more}"))
-    measured = {row["fullname"]: row for row in data["benchmarks"] if isinstance(row.get("fullname"), str)}
+    measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in (row.get("extra_info") or {})}
     cells = []
     for row in data["attnlib"]["cases"]:
         identity = (row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
@@ -164,7 +162,7 @@ def _bytes(path: Path) -> bytes:
 def _decoded(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
 
 
@@ -172,7 +170,7 @@ def _printable(node: Any, depth: int = 0) -> Any:
     if depth > DEEPEST:
         raise ValueError(f"nested more than {DEEPEST} deep")
     if isinstance(node, str):
-        return UNPRINTABLE.sub("\ufffd", node)
+        return printable(node)
     if isinstance(node, dict):
         return {_printable(key): _printable(value, depth + 1) for key, value in node.items()}
     if isinstance(node, list):
@@ -183,7 +181,7 @@ def _printable(node: Any, depth: int = 0) -> Any:
 
 
 def _line(text: str, longest: int = 300) -> str:
-    text = UNPRINTABLE.sub("\ufffd", text)
+    text = printable(text)
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 

@@ -12,6 +12,7 @@ SCHEMA = 1
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
 STATUSES = get_args(Status)
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
+Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -64,7 +65,7 @@ class Time(Struct):
 class Claim(Struct):
     """A number fitted once a seed, its interval and where that must lie."""
 
-    name: str
+    name: Words
     mean: float
     low: float
     high: float
@@ -202,7 +203,7 @@ def problems(run: Any) -> list[str]:
         return found
     found += _repeated("test", [row["test"] for row in ours["cases"]])
     found += _repeated("case", [row["case_id"] for row in ours["cases"]])
-    timed = [row.get("fullname") for row in run["benchmarks"]]
+    timed = [row["fullname"] for row in run["benchmarks"] if "case_id" in (row.get("extra_info") or {})]
     found += _repeated("benchmark", timed)
     found += [
         f"{row['test']}: ok without a time"
@@ -243,7 +244,7 @@ def row_problems(row: Any, axes: Object) -> list[str]:
 def benchmark_problems(row: Any) -> list[str]:
     """What is wrong with one benchmark; one that is no case, such as a ratio of peers, may be anything."""
     info = row.get("extra_info")
-    if isinstance(info, dict) and "case_id" not in info:
+    if info is None or (isinstance(info, dict) and "case_id" not in info):
         return []
     name = row.get("fullname") if isinstance(row.get("fullname"), str) else "a benchmark"
     if found := _problem(row, Timed, name):

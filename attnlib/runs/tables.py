@@ -1,6 +1,7 @@
 """Tables of saved runs: what each encoding costs and how it lets signals die, and every claim with its theory."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from attnlib.runs.cells import Cells, centre, middle
@@ -36,11 +37,12 @@ def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> Row:
         return dict.fromkeys(("train step", "/ none", "peak", "parameters", "attention"), "-")
     peak, attention = info[0]["memory"]["allocated_peak"]["value"], info[0].get("attention", {})
     kernel = attention.get("kernel")
+    params = [side[0]["cost"].get("params") if side else None for side in (info, none)]
     return {
         "train step": f"{seconds(value[0])} [{seconds(value[1])}, {seconds(value[2])}]",
         "/ none": "-" if ratio is None else interval(*ratio, digits=2),
         "peak": "-" if peak is None else size(peak),
-        "parameters": str(info[0]["cost"]["params"] - none[0]["cost"]["params"]) if none else "-",
+        "parameters": "-" if None in params else str(params[0] - params[1]),
         "attention": "-" if kernel is None else ("fused" if attention["fused"] else kernel.replace("attention_", "")),
     }
 
@@ -93,7 +95,9 @@ def findings(cells: Cells) -> list[Row]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table in Markdown."""
+    """A table in Markdown; nothing in it is markup."""
     head = list(rows[0])
     lines = [head, ["---"] * len(head), *(list(row.values()) for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(escape(cell, quote=False).replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

@@ -15,6 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from attnlib.measure import clock
 from attnlib.runs.journal import Finish, Journal, Process, Start
 from bench.saving import Saving
+from bench.workload import Workload
 
 SECOND = 2  # the test that is struck
 
@@ -127,6 +128,15 @@ def read_only(book):
     Path.open = refused
 
 
+def wrong():
+    """Every model gives nonsense."""
+
+    def check(self):
+        raise AssertionError("logits are not finite")
+
+    Workload.check = check
+
+
 def not_a_number():
     """A clock that loses its mind for one reading."""
     mad, read = [], time.perf_counter
@@ -148,6 +158,7 @@ FAULTS = {
     "SIGHUP": partial(in_rounds, lambda: signal.raise_signal(signal.SIGHUP)),
     "too long": partial(in_rounds, lambda: time.sleep(600)),
     "out of memory": partial(in_rounds, lambda: torch.empty(2**60)),
+    "wrong": wrong,
     "not a number": not_a_number,
     "not a number, then killed": partial(then, not_a_number, partial(around_link, before=kill)),
     "disk full": partial(full, SECOND),

@@ -14,12 +14,6 @@ NOTHING_YET = ("planned",)  # boundaries before the first finished test
 IN_A_TEST = ("started", "measured", "cut short")  # boundaries at which a test was running
 
 
-@pytest.fixture(name="sessions", scope="module")
-def _sessions(tmp_path_factory):
-    with Sessions(tmp_path_factory.mktemp("sessions")) as sessions:
-        yield sessions
-
-
 @pytest.fixture(name="undisturbed", scope="module")
 def _undisturbed(sessions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")

@@ -19,25 +19,20 @@ from bench.cases import PRESETS, Case, Settings, lengths, product, slices, unsup
 from bench.workload import Workload, build
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--preset", "smoke", "--seq-lens", "8", "--depths", "1", "--pe", "learned"]
 
 
-def suite(*options, folder):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--benchmark-storage=file://{folder}"]
-    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_a_run_is_saved_with_everything(tmp_path):
+def test_a_run_is_saved_with_everything(sessions, tmp_path):
     """A run leaves one file that keeps the contract, a row a case, and shows time, interval and memory."""
-    done = suite("bench/test_train_step.py", "bench/test_encodings.py", *SMALL, "--benchmark-autosave", folder=tmp_path)
-    assert done.returncode == 0, done.stdout
+    tests = ["bench/test_train_step.py", "bench/test_encodings.py"]
+    done = sessions("--pe=learned", "--benchmark-autosave", folder=tmp_path, tests=tests)
+    assert done.code == 0, done.out
     (path,) = tmp_path.rglob("*.json")
     run = json.loads(path.read_text())
 
     assert problems(run) == []
     assert [row["status"] for row in run["attnlib"]["cases"]] == ["ok", "ok"]
     assert run["machine_info"]["attnlib"]["flush_subnormals"] is True
-    assert "train_step[seq_len=8-depth=1-pe=learned]" in done.stdout
+    assert "train_step[seq_len=8-depth=1-pe=learned]" in done.out
     assert {b["options"]["timer"] for b in run["benchmarks"]} == {"device_clock"}
     for time in (b["extra_info"]["time"] for b in run["benchmarks"]):
         assert len(time["canary_s"]) == 2
@@ -69,54 +64,46 @@ def test_bad_options_are_refused(options, message):
         Settings.from_options(given)
 
 
-def test_bad_options_end_the_session(tmp_path):
+def test_bad_options_end_the_session(sessions, tmp_path):
     """One line, exit code 4, nothing written."""
-    done = suite("bench/", "--preset", "huge", "--benchmark-autosave", folder=tmp_path / "runs")
+    done = sessions("--preset=huge", "--benchmark-autosave", folder=tmp_path / "runs")
 
-    assert done.returncode == 4
-    assert done.stderr.strip() == "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"
+    assert done.code == 4
+    assert done.out.strip() == "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"
     assert not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize("option", ["--benchmark-min-rounds=3", "--benchmark-warmup=on", "--benchmark-timer=time.time"])
-def test_calibration_options_are_refused(tmp_path, option):
+def test_calibration_options_are_refused(sessions, tmp_path, option):
     """An option of pytest-benchmark that would do nothing here is one line and exit code 4."""
-    done = suite("bench/", option, folder=tmp_path / "runs")
+    done = sessions(option, folder=tmp_path / "runs")
 
-    assert done.returncode == 4
-    assert f"ERROR: {option.partition('=')[0]} has no effect here; use --budget and --precision" in done.stderr
+    assert done.code == 4
+    assert f"ERROR: {option.partition('=')[0]} has no effect here; use --budget and --precision" in done.out
 
 
-def test_an_unwritable_results_folder_is_refused_at_once(tmp_path):
+def test_an_unwritable_results_folder_is_refused_at_once(sessions, tmp_path):
     """A results folder that cannot be written to is found before measuring."""
     (tmp_path / "file").write_text("")
-    done = suite("bench/", *SMALL, "--benchmark-autosave", folder=tmp_path / "file" / "runs")
+    done = sessions("--benchmark-autosave", folder=tmp_path / "file" / "runs")
 
-    assert done.returncode == 4
-    assert "cannot save runs in" in done.stderr
+    assert done.code == 4
+    assert "cannot save runs in" in done.out
 
 
-def test_a_wrong_case_is_an_error_and_has_no_time(tmp_path):
+def test_a_wrong_case_is_an_error_and_has_no_time(sessions, tmp_path):
     """A workload that fails its gate fails the session, and is a row with status error but no timing."""
-    code = (
-        "import pytest, sys\n"
-        "from bench.workload import Workload\n"
-        "def check(self): raise AssertionError('logits are not finite')\n"
-        "Workload.check = check\n"
-        "sys.exit(pytest.main(sys.argv[1:]))\n"
-    )
-    options = ["bench/test_forward.py", *SMALL, f"--benchmark-json={tmp_path / 'run.json'}"]
-    done = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+    path = tmp_path / "run.json"
+    done = sessions(f"--benchmark-json={path}", folder=tmp_path, fault="wrong", tests=["bench/test_forward.py"])
+    run = json.loads(path.read_text())
 
-    assert done.returncode == 1
-    assert "1 error" in done.stdout
-    assert "logits are not finite" in done.stdout
-    run = json.loads((tmp_path / "run.json").read_text())
+    assert done.code == 1
+    assert "2 error" in done.out
     assert problems(run) == []
     assert run["benchmarks"] == []
-    assert [(row["status"], row["reason"]) for row in run["attnlib"]["cases"]] == [
+    assert {(row["status"], row["reason"]) for row in run["attnlib"]["cases"]} == {
         ("error", "AssertionError: logits are not finite")
-    ]
+    }
 
 
 def settings(**options):

@@ -1,0 +1,341 @@
+"""Files that are not what they should be: one line for each, no traceback, and nothing of theirs acts on the reader."""
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
+
+import plots
+from attnlib.cli import main
+from attnlib.runs import report, scaling, tables
+from attnlib.runs.cells import Cells
+from attnlib.runs.compare import compare
+from attnlib.runs.journal import SUFFIX
+from attnlib.runs.load import BadRun, load
+from attnlib.runs.text import UNPRINTABLE
+
+ROOT = Path(__file__).parents[2]
+NASTY = [
+    "\x1b[31mred\x1b[0m",
+    "a\rb\nc",
+    "\u202egnp",
+    "<script>alert(1)</script>",
+    "$\\frac{",
+    "../../x",
+    "[bold]",
+    "|",
+    "%s{0}",
+]
+EVIL = "\x1b]0;owned\x07<script>$\\evil_{</script>|[red]\u202e"
+
+
+def small_run():
+    """A real run of three lengths and depths, two encodings and every check, with three samples a case."""
+    run = json.loads((ROOT / "results" / "reference" / "laptop-cpu-1.json").read_text())
+    rows = run["attnlib"]["cases"]
+    grid = [r for r in rows if r["case"]["phase"] == "train_step" and r["case"]["pe"] in ("none", "t5")]
+    grid = [r for r in grid if r["case"]["seq_len"] in (64, 128, 256) and r["case"]["depth"] == 2]
+    checks = {r["case"]["phase"]: r for r in rows if r["case"]["phase"] not in ("train_step", "backward", "forward")}
+    kept = {r["test"]: r for r in [*grid, *checks.values(), next(r for r in rows if r["status"] != "ok")]}
+    run["attnlib"]["cases"] = list(kept.values())
+    del run["machine_info"]["cpu"]["flags"]
+    run["benchmarks"] = [b for b in run["benchmarks"] if b["fullname"] in kept]
+    for benchmark in run["benchmarks"]:
+        benchmark["stats"]["data"] = benchmark["stats"]["data"][:3]
+        curves = benchmark["extra_info"].get("probe", {}).get("curves", {})
+        curves.update({name: points[:4] for name, points in curves.items()})
+        benchmark["extra_info"]["time"] |= {"canary_s": [1e-3, 1.1e-3], "disturbed": []}
+    return run
+
+
+GOOD = small_run()
+
+
+def small_journal():
+    """The same run as a journal whose last two cases are not finished."""
+    plan = {
+        "event": "plan",
+        "run": "0123",
+        "name": "x",
+        "fingerprint": {},
+        "settings": {},
+        "head": {key: value for key, value in GOOD.items() if key not in ("benchmarks", "attnlib")},
+        "ours": {key: value for key, value in GOOD["attnlib"].items() if key != "cases"},
+        "tests": [
+            {"test": r["test"], "case": {k: r[k] for k in ("case", "case_id")}} for r in GOOD["attnlib"]["cases"]
+        ],
+    }
+    measured = {b["fullname"]: b for b in GOOD["benchmarks"]}
+    events = [plan, {"event": "process", "about": {"started": "now"}}]
+    for row in GOOD["attnlib"]["cases"][:-1]:
+        events.append({"event": "start", "test": row["test"], "at_s": 1.0})
+        end = {"row": {"status": row["status"], "reason": row["reason"]}, "benchmark": measured.get(row["test"])}
+        events.append({"event": "finish", "test": row["test"], "at_s": 2.0, "timed_s": 1.0, "spent_s": 2.0, **end})
+    return events[:-1]
+
+
+def paths_in(node, path=()):
+    """Every place in decoded JSON."""
+    yield path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from paths_in(value, (*path, key))
+
+
+JOURNAL = small_journal()
+RUN_PATHS, JOURNAL_PATHS = list(paths_in(GOOD))[1:], list(paths_in(JOURNAL))[1:]
+numbers = st.sampled_from([0, -1, 1, 2**63, 10**400, 1e308, -1e308, 5e-324, 0.5, float("nan"), float("inf")])
+scalars = (
+    st.none() | st.booleans() | numbers | st.floats() | st.integers() | st.text(max_size=8) | st.sampled_from(NASTY)
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+
+
+@st.composite
+def mutations(draw, good, paths):
+    """The good JSON with one to three values replaced, deleted or repeated."""
+    changed = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 3))):
+        *way, last = draw(st.sampled_from(paths))
+        node = changed
+        try:
+            for key in way:
+                node = node[key]
+            if draw(st.booleans()):
+                node[last] = draw(values)
+            elif isinstance(node, list):
+                node.insert(last, copy.deepcopy(node[last]))
+            else:
+                del node[last]
+        except (LookupError, TypeError):  # an earlier change took the place away
+            pass
+    return changed
+
+
+class Content(NamedTuple):
+    """A file's bytes and its ending."""
+
+    data: bytes
+    ending: str
+
+    def __repr__(self):
+        return f"{len(self.data)} bytes of {self.ending}"
+
+
+@st.composite
+def contents(draw):
+    """What a file may hold: a mutated run or journal, its text cut or overwritten, any JSON, any bytes."""
+    if draw(st.booleans()):
+        data = json.dumps(draw(mutations(GOOD, RUN_PATHS))).encode()
+        ending = ".json"
+    else:
+        data = b"".join(json.dumps(event).encode() + b"\n" for event in draw(mutations(JOURNAL, JOURNAL_PATHS)))
+        ending = SUFFIX
+    kind = draw(st.integers(0, 7))
+    if kind == 0:
+        data = data[: draw(st.integers(0, len(data)))]
+    elif kind == 1:
+        place = draw(st.integers(0, len(data)))
+        data = data[:place] + draw(st.binary(max_size=4)) + data[place + 4 :]
+    elif kind == 2:
+        data = json.dumps(draw(values)).encode()
+    elif kind == 3:
+        data = draw(st.binary(max_size=100))
+    return Content(data, ending)
+
+
+def loaded(path):
+    """The run, or the words of its refusal."""
+    try:
+        return load(path)
+    except BadRun as error:
+        return str(error)
+
+
+def read_everywhere(path, other, figures=False):
+    """What ``attnlib`` and ``plots.py`` make of a file; True if it was good."""
+    run = loaded(path)
+    if isinstance(run, str):
+        assert run.startswith(str(path))
+        assert not UNPRINTABLE.search(run)
+        return False
+    cells = Cells([run])
+    said = [tables.encodings(cells), tables.findings(cells)]
+    comparison = compare([run] * 6, [other] * 6)
+    said += [report.compared(comparison), report.before(comparison), report.after(comparison), comparison.as_json()]
+    assert not UNPRINTABLE.search(json.dumps(said, ensure_ascii=False))
+    if figures:
+        scaling.length_rows(cells, depth=2)
+        for figure in plots.FIGURES.values():
+            drawn = figure(cells)
+            if drawn is not None:
+                drawn.canvas.draw()
+                plt.close(drawn)
+    return True
+
+
+@pytest.fixture(name="good")
+def _good(tmp_path):
+    path = tmp_path / "good.json"
+    path.write_text(json.dumps(GOOD))
+    return path
+
+
+@pytest.mark.parametrize("examples", [2000, pytest.param(20_000, marks=pytest.mark.faults)])
+def test_the_loader_survives_anything(tmp_path, good, examples):
+    """Whatever is in a file, it is a good run for every reader, or one line: no traceback, no hang."""
+    found, other = [], load(good)
+    every = settings(deadline=5000, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+    @settings(every, max_examples=examples)
+    @given(contents())
+    def fuzz(content):
+        path = tmp_path / f"run{content.ending}"
+        path.write_bytes(content.data)
+        found.append(read_everywhere(path, other, figures=examples > 2000 and len(found) % 100 == 0))
+
+    fuzz()
+    assert len(found) >= examples
+    assert 0.05 < sum(found) / len(found) < 0.95  # both kinds were tried
+
+
+def changed(change):
+    run = copy.deepcopy(GOOD)
+    change(run)
+    return json.dumps(run).encode()
+
+
+BAD = {
+    "not JSON: Input data was truncated": b"",
+    "not JSON: Input data was truncated ": json.dumps(GOOD).encode()[:20_000],
+    "not JSON: 'utf-8' codec can't decode": b'{"a": "\xff\xfe"}',
+    "not a JSON object": b"[]",
+    "no 'attnlib' section: not a run of this suite": b'{"machine_info": {}, "benchmarks": []}',
+    "schema 99, this version reads 1": changed(lambda r: r["attnlib"].update(schema=99)),
+    "schema True, this version reads 1": changed(lambda r: r["attnlib"].update(schema=True)),
+    "not JSON: JSON is malformed: invalid character": changed(lambda r: r.update(x=float("inf"))),
+    "not JSON: Number out of range": b'{"a": 1e999}',
+    "nested more than 64 deep": changed(lambda r: r.update(x=json.loads("[" * 100 + "]" * 100))),
+    "not JSON": b"[" * 200_000,
+    "is there 2 times": changed(lambda r: r["attnlib"]["cases"].append(r["attnlib"]["cases"][0])),
+    "Object missing required field `seq_len`": changed(lambda r: r["attnlib"]["cases"][0]["case"].pop("seq_len")),
+    "Expected `int`, got `str`": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(seq_len="64")),
+    "ok without a time": changed(lambda r: r["benchmarks"].pop(0)),
+    "pe 'spiral' is not on its axis": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(pe="spiral")),
+    "benchmarks: Expected `array`, got `object`": changed(lambda r: r.update(benchmarks={})),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_files_are_named_and_good_ones_used(tmp_path, good, capsys, message):
+    """One line for the bad file, exit code 2, and the good one beside it is read."""
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(BAD[message])
+    codes = [main(["findings", str(bad), str(good)]), main(["compare", "--base", str(good), "--new", str(bad)])]
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith(f"attnlib: {bad}: ")]
+
+    assert codes == [2, 2]
+    assert len(lines) == 2
+    assert all(message.strip() in line for line in lines)
+    assert "first_layer" in out
+
+
+def test_figures_beside_a_bad_file(tmp_path, good, capsys):
+    """The good file is drawn, the bad one named, and the exit code is 2."""
+    bad = tmp_path / "bad.json"
+    bad.write_text("{")
+
+    assert plots.main([str(good), str(bad), "--out", str(tmp_path / "figures"), "--only", "memory"]) == 2
+    assert (tmp_path / "figures" / "memory.png").exists()
+    assert capsys.readouterr().err.startswith(f"plots: {bad}: not JSON")
+
+
+def test_what_is_no_file(tmp_path):
+    """A folder, a pipe, a device and a file that is too large are refused, and nothing waits for them."""
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "link.json")
+    with (tmp_path / "huge.json").open("wb") as file:
+        file.truncate(2**40)  # no byte of it is stored
+
+    assert loaded(tmp_path / "pipe.json").endswith("not a file")
+    assert loaded(tmp_path / "folder.json").endswith("not a file")
+    assert loaded(Path("/dev/zero")).endswith("not a file")
+    assert "more than any run has" in loaded(tmp_path / "huge.json")
+    assert "No such file" in loaded(tmp_path / "nothing.json")
+    assert loaded(tmp_path / "link.json").startswith(f"{tmp_path / 'link.json'}: ")
+
+
+def evil(node):
+    """A run in which every free text is hostile."""
+    if isinstance(node, dict):
+        return {key: evil(value) if key not in KEPT else value for key, value in node.items()}
+    if isinstance(node, list):
+        return [evil(value) for value in node]
+    return EVIL + node if isinstance(node, str) else node
+
+
+# names that the contract spells out, or by which rows are found
+KEPT = ("case", "case_id", "test", "fullname", "status", "axes", "name", "kernel", "kind")
+
+
+def test_text_from_a_file_acts_on_nothing(tmp_path, good, capsys):
+    """Control characters, markup, mathematics and paths in a file reach no terminal, figure, table or file name."""
+    path, out = tmp_path / "evil.json", tmp_path / "figures"
+    path.write_text(json.dumps(evil(GOOD)))
+    assert plots.main([str(path), "--out", str(out)]) == 0
+    main(["compare", "--base", str(good), "--new", str(path), "--markdown"])
+    main(["compare", "--base", str(path), "--new", str(good)])
+    main(["encodings", str(path), "--markdown"])
+    printed = capsys.readouterr()
+
+    assert "evil" in printed.out
+    assert "<script" not in printed.out.partition("different machine")[2].partition("undecided")[0]
+    assert not UNPRINTABLE.search((printed.out + printed.err).replace("\n", ""))
+    assert {p.suffix for p in tmp_path.rglob("*.*")} <= {".json", ".png", ".svg"}
+    assert {p.stem for p in out.iterdir()} <= set(plots.FIGURES)
+    for figure in out.glob("*.svg"):
+        assert not re.search("script|owned", figure.read_text())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("pe", "$x$"), ("pe", "a b"), ("phase", "<b>"), ("block", "\x1b[1m"), ("init", "x" * 65)]
+)
+def test_names_are_names(tmp_path, field, value):
+    """What becomes part of a label is letters, digits and a few signs."""
+    path = tmp_path / "run.json"
+    path.write_bytes(changed(lambda r: r["attnlib"]["cases"][0]["case"].update({field: value})))
+
+    assert f"case.{field}: Expected `str`" in loaded(path)
+
+
+JOURNALS = {
+    "there is nothing in it": b"",
+    "there is nothing in it ": b'{"event": "plan"',
+    "line 1: JSON is malformed": b"x\n",
+    "line 1: Object missing required field `run`": b'{"event": "plan"}\n',
+    "line 1: Invalid value 'dance'": b'{"event": "dance"}\n',
+    "line 1: a plan comes first, and once": b'{"event": "start", "test": "x", "at_s": 0}\n',
+    "line 2: a plan comes first, and once": 2 * (json.dumps(JOURNAL[0]).encode() + b"\n"),
+    "line 2: Expected `float`, got `str` - at `$.at_s`": json.dumps(JOURNAL[0]).encode()
+    + b'\n{"event": "start", "test": "x", "at_s": "1"}\n',
+}
+
+
+@pytest.mark.parametrize("message", JOURNALS)
+def test_bad_journals_are_one_line(tmp_path, message):
+    """A journal that is none says in which line."""
+    path = tmp_path / f"run{SUFFIX}"
+    path.write_bytes(JOURNALS[message])
+
+    assert message.strip() in loaded(path)
