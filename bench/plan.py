@@ -56,7 +56,7 @@ def planned(config: pytest.Config, record: Record) -> journal.Plan:
             }
         ),
         tests=[
-            journal.Test(test=test, case=plain(identity(record.cases[test])) if test in record.cases else None)
+            journal.Planned(test=test, case=plain(identity(record.cases[test])) if test in record.cases else None)
             for test in record.rows
         ],
     )

@@ -20,7 +20,7 @@ CRASHED = {"status": "crashed", "reason": "the process died in it"}
 Object = dict[str, Any]
 
 
-class Test(Struct, kw_only=True):
+class Planned(Struct, kw_only=True):
     """A planned test; ``case`` is what identifies its row, None for one that is no case, such as a ratio of peers."""
 
     test: str
@@ -36,7 +36,7 @@ class Plan(Struct, tag="plan", tag_field="event", kw_only=True):
     settings: Object
     head: Object  # of the final file
     ours: Object  # its section ``attnlib``
-    tests: list[Test]  # in order
+    tests: list[Planned]  # in order
 
 
 class Process(Struct, tag="process", tag_field="event", kw_only=True):
