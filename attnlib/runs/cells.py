@@ -23,7 +23,7 @@ class Cells:
         return [
             cells
             for cells in self.by_id.values()
-            if all(cells[0].case[name] == value for name, value in fields.items())
+            if all(cells[0].case.get(name) == value for name, value in fields.items())
         ]
 
     def first(self, **fields: Any) -> list[Cell]:

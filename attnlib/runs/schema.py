@@ -15,8 +15,14 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part
 Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
-Positive = Annotated[float, Meta(gt=0)]
+Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
+Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
 Object = dict[str, Any]
+CURVES = {  # what figures draw of a check: against what, and what
+    "rate": ("depth", "first_layer", "token_embedding"),
+    "profile": ("layer", "q", "k", "v", "out", "activation"),
+    "collapse": ("layer", "residual"),
+}
 
 
 class Case(Struct):
@@ -57,7 +63,7 @@ class Reading(Struct, forbid_unknown_fields=True):
 class Time(Struct):
     """How the samples were taken, in seconds."""
 
-    interval: tuple[float, float] | None
+    interval: tuple[Positive, Positive] | None
     disturbed: list[str] = []
     canary_s: list[Positive] = []
 
@@ -66,13 +72,13 @@ class Claim(Struct):
     """A number fitted once a seed, its interval and where that must lie."""
 
     name: Words
-    mean: float
-    low: float
-    high: float
-    theory: float | None
-    least: float | None
-    most: float | None
-    seeds: int
+    mean: Real
+    low: Real
+    high: Real
+    theory: Real | None
+    least: Real | None
+    most: Real | None
+    seeds: Count
 
 
 class Counted(Struct):
@@ -87,7 +93,7 @@ class Probe(Struct):
     """What a check of gradients found, or how many were subnormal."""
 
     claims: list[Claim] = []
-    curves: dict[str, list[float | None]] | None = None
+    curves: dict[str, list[Real | None]] = {}
     counts: dict[str, Counted] = {}
 
 
@@ -256,10 +262,26 @@ def benchmark_problems(row: Any) -> list[str]:
         for key, r in info["memory"].items()
         if r["value"] is None and not r["reason"]
     ]
-    probe = info.get("probe") or {}
-    if probe.get("claims") and probe.get("curves") is None:
-        found.append(f"{name}: probe has claims and no curves")
-    return found
+    return found + [f"{name}: {text}" for text in _probe_problems(info["case"]["phase"], info.get("probe") or {})]
+
+
+def _probe_problems(phase: str, probe: Object) -> list[str]:
+    """What figures would miss in a check of gradients."""
+    curves, counts = probe.get("curves", {}), probe.get("counts", {})
+    if counts and "parameters" not in counts:
+        return ["probe.counts has no parameters"]
+    if phase not in CURVES:
+        return []
+    if missing := [name for name in CURVES[phase] if not curves.get(name)]:
+        return [f"probe.curves has no {', '.join(missing)}"]
+    axis, first = CURVES[phase][:2]
+    if len({len(points) for points in curves.values()}) > 1:
+        return ["probe.curves are of different lengths"]
+    if None in curves[axis] or curves[first][0] is None:
+        return [f"probe.curves.{axis} or the first point of {first} is null"]
+    if phase == "rate" and (not probe.get("claims") or probe["claims"][0].get("theory") is None):
+        return ["probe has no claim with a theory"]
+    return []
 
 
 def _problem(node: Any, kind: type, name: str = "") -> list[str]:

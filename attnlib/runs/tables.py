@@ -56,7 +56,7 @@ def signals(cells: Cells, pe: str) -> Row:
         exponent = law["exponent"]
         words = {3: "cubic", 1: "geometric"}.get(exponent["theory"], "") + f", exponent {exponent['mean']:.2f}"
     if "decades a layer" in law:
-        words += f", x {10 ** law['decades a layer']['mean']:.2g} a layer"
+        words += f", x {10.0 ** min(law['decades a layer']['mean'], 300):.2g} a layer"
     decay = rate.get("first_layer")
     return {
         "decades a layer": "-" if decay is None else interval(decay["mean"], decay["low"], decay["high"], digits=3),

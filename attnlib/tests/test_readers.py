@@ -201,7 +201,7 @@ def test_the_loader_survives_anything(tmp_path, good, examples):
     def fuzz(content):
         path = tmp_path / f"run{content.ending}"
         path.write_bytes(content.data)
-        found.append(read_everywhere(path, other, figures=examples > 2000 and len(found) % 100 == 0))
+        found.append(read_everywhere(path, other, figures=examples > 2000 and len(found) % 20 == 0))
 
     fuzz()
     assert len(found) >= examples

@@ -101,11 +101,11 @@ BROKEN = {
     "no 'attnlib' section": '{"benchmarks": []}',
     "schema 2, this version reads 1": broken(lambda r: r["attnlib"].update(schema=2)),
     "stats: Object missing required field `data`": broken(lambda r: r["benchmarks"][0]["stats"].pop("data")),
-    "stats.data[0]: Expected `float` > 0.0": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[0.0])),
+    "stats.data[0]: Expected `float` >= 1e-12": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[0.0])),
     "not JSON: JSON is malformed": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
     "status: Invalid enum value 'fine'": broken(lambda r: r["attnlib"]["cases"][0].update(status="fine")),
     "status oom without a reason": broken(lambda r: r["attnlib"]["cases"][0].update(status="oom")),
-    "attnlib.canary[0].seconds: Expected `float` > 0.0": broken(lambda r: r["attnlib"].update(canary=[{"seconds": 0}])),
+    "attnlib.canary[0].seconds: Expected `float` >= 1e-12": broken(lambda r: r["attnlib"].update(canary=[{"seconds": 0}])),
     "time.disturbed: Expected `array`, got `str`": broken(
         lambda r: r["benchmarks"][0]["extra_info"]["time"].update(disturbed="yes")
     ),

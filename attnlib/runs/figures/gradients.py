@@ -37,9 +37,14 @@ def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
     return [(cell, cell.info["probe"]["curves"]) for cell in found if cell is not None and cell.info is not None]
 
 
+def power(logs: np.ndarray) -> np.ndarray:
+    """10 to these powers, as far as floats reach."""
+    return np.asarray(10.0 ** np.clip(logs, -300, 300))
+
+
 def curve(axes: Axes, x: Any, logs: Any, line: dict[str, Any]) -> None:
     """Draw a mean of logarithms."""
-    axes.plot(x, 10 ** np.array(logs, dtype=float), linewidth=1.2, **line | {"markersize": 3})
+    axes.plot(x, power(np.array(logs, dtype=float)), linewidth=1.2, **line | {"markersize": 3})
 
 
 def gradients(cells: Cells) -> Figure | None:
@@ -70,7 +75,7 @@ def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> None:
     """The closed-form rate through the first point of the first layer's curve."""
     rate = (cell.info or {})["probe"]["claims"][0]["theory"]
     depth, first = np.array(curves["depth"]), curves["first_layer"][0]
-    line = 10 ** (first + rate * (depth - depth[0]))
+    line = power(first + rate * (depth - depth[0]))
     axes.plot(depth, line, "--", color="black", label=f"theory, {rate:.3f} decades a layer", zorder=5)
 
 
