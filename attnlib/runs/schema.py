@@ -17,6 +17,7 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
 Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
 Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
+Scalars = dict[Name, Name | int | float | bool | None]  # all fields of a case
 Object = dict[str, Any]
 CURVES = {  # what figures draw of a check: against what, and what
     "rate": ("depth", "first_layer", "token_embedding"),
@@ -240,6 +241,8 @@ def row_problems(row: Any, axes: Object) -> list[str]:
     if row["status"] != "ok" and not row.get("reason"):
         return [f"{row['test']}: status {row['status']} without a reason"]
     case = row["case"]
+    if found := _problem(case, Scalars, f"{row['test']}: case"):
+        return found
     return [
         f"{row['test']}: {name} {case[name]!r} is not on its axis"
         for name in ("pe", "block")

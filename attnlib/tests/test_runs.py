@@ -105,7 +105,9 @@ BROKEN = {
     "not JSON: JSON is malformed": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
     "status: Invalid enum value 'fine'": broken(lambda r: r["attnlib"]["cases"][0].update(status="fine")),
     "status oom without a reason": broken(lambda r: r["attnlib"]["cases"][0].update(status="oom")),
-    "attnlib.canary[0].seconds: Expected `float` >= 1e-12": broken(lambda r: r["attnlib"].update(canary=[{"seconds": 0}])),
+    "attnlib.canary[0].seconds: Expected `float` >= 1e-12": broken(
+        lambda r: r["attnlib"].update(canary=[{"seconds": 0}])
+    ),
     "time.disturbed: Expected `array`, got `str`": broken(
         lambda r: r["benchmarks"][0]["extra_info"]["time"].update(disturbed="yes")
     ),
