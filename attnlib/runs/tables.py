@@ -37,12 +37,12 @@ def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> Row:
         return dict.fromkeys(("train step", "/ none", "peak", "parameters", "attention"), "-")
     peak, attention = info[0]["memory"]["allocated_peak"]["value"], info[0].get("attention", {})
     kernel = attention.get("kernel")
-    params = [side[0]["cost"].get("params") if side else None for side in (info, none)]
+    own, plain = (side[0]["cost"].get("params") if side else None for side in (info, none))
     return {
         "train step": f"{seconds(value[0])} [{seconds(value[1])}, {seconds(value[2])}]",
         "/ none": "-" if ratio is None else interval(*ratio, digits=2),
         "peak": "-" if peak is None else size(peak),
-        "parameters": "-" if None in params else str(params[0] - params[1]),
+        "parameters": "-" if own is None or plain is None else str(own - plain),
         "attention": "-" if kernel is None else ("fused" if attention["fused"] else kernel.replace("attention_", "")),
     }
 

@@ -71,11 +71,20 @@ def test_the_loader_survives_anything(tmp_path, good, examples):
     def fuzz(content):
         path = tmp_path / f"run{content.ending}"
         path.write_bytes(content.data)
-        found.append(read_everywhere(path, other, figures=examples > 2000 and len(found) % 20 == 0))
+        found.append(read_everywhere(path, other, figures=examples > 2000 and sum(content.data) % 20 == 0))
 
     fuzz()
     assert len(found) >= examples
     assert 0.05 < sum(found) / len(found) < 0.95  # both kinds were tried
+
+
+@pytest.mark.parametrize("events", [2, 4, len(JOURNAL) - 2])
+def test_unfinished_runs_are_drawn(tmp_path, good, events):
+    """Whatever is finished yet, every reader copes, and a case without a time shows its status."""
+    path = tmp_path / f"run{SUFFIX}"
+    path.write_bytes(b"".join(json.dumps(event).encode() + b"\n" for event in JOURNAL[:events]))
+
+    assert read_everywhere(path, load(good), figures=True)
 
 
 def changed(change):

@@ -59,11 +59,13 @@ def heat_map(cells: Cells) -> Figure | None:
             grid[row, column] = np.nan if value is None else value[0] * 1e3
             text = group[0].status if value is None else f"{float(f'{value[0] * 1e3:.3g}'):g}"
             panel.text(column, row, text, ha="center", va="center", fontsize=8, color="white", path_effects=OUTLINE)
-        image = panel.imshow(grid, norm="log", origin="lower", aspect="auto", cmap="cividis")
+        timed = bool(np.isfinite(grid).any())
+        image = panel.imshow(grid, norm="log" if timed else None, origin="lower", aspect="auto", cmap="cividis")
         panel.set(title=pe, xlabel="sequence length T [tokens]", ylabel="depth L [layers]")
         panel.set_xticks(range(len(lengths)), lengths)
         panel.set_yticks(range(len(depths)), depths)
-        figure.colorbar(image, ax=panel, label="train step [ms]")
+        if timed:
+            figure.colorbar(image, ax=panel, label="train step [ms]")
     return figure
 
 
