@@ -99,6 +99,8 @@ def pytest_configure(config: pytest.Config) -> None:
         except argparse.ArgumentTypeError as error:
             raise pytest.UsageError(f"--run-name {option.attnlib_run_name!r}: {error}") from None
     resuming = option.attnlib_resume or option.attnlib_resume_from
+    if option.attnlib_retry_crashed and not resuming:
+        raise pytest.UsageError("--retry-crashed goes with --resume or --resume-from")
     if resuming and not (option.benchmark_save or option.benchmark_json):
         option.benchmark_autosave = option.benchmark_autosave or get_tag()
     if option.benchmark_autosave or option.benchmark_save:
@@ -127,7 +129,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[RUN] = record
     config.pluginmanager.register(record, "attnlib-record")
     config.pluginmanager.register(saving, "attnlib-saving")
-    config.pluginmanager.register(Ending(record), "attnlib-ending")
+    config.pluginmanager.register(Ending(record, saving), "attnlib-ending")
 
 
 def check_writable(folder: Path) -> None:

@@ -37,7 +37,12 @@ def repeat(count: int, arguments: Sequence[str], folder: Path = RESULTS) -> tupl
     before, worst = set(folder.glob("*/*.json")), 0
     for run in range(count):
         print(f"attnlib: run {run + 1} of {count}", flush=True)
-        code = subprocess.run([*command, f"--order-seed={seed + run}"], check=False).returncode
+        process = subprocess.Popen([*command, f"--order-seed={seed + run}"])
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # it heard it too, and is finishing its file
+            process.wait()
+            raise
         worst = max(worst, abs(code))
         if code not in (0, FAILED):
             break

@@ -75,6 +75,9 @@ class Worker:
             answer = source.readline()
         except BrokenPipeError:
             answer = ""
+        except BaseException:  # its answer would be taken for the next one's
+            self.process.kill()
+            raise
         finally:
             watchdog.cancel()
         if not answer.endswith("\n"):

@@ -23,6 +23,7 @@ from bench.measure import identity
 from bench.record import BENCH, Record
 
 CHANGING = ("load_average", "memory_bytes")  # of the environment, from process to process
+MEASURING = ("attnlib", "attnlib/positional", "attnlib/measure", "bench")  # folders of code that decides on a number
 FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
 
 
@@ -33,6 +34,7 @@ def planned(config: pytest.Config, record: Record) -> journal.Plan:
     hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine)
     commit = hook.pytest_benchmark_generate_commit_info(config=config)
     hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    commit.pop("error", None)  # it quotes folders
     head = hook.pytest_benchmark_generate_json(
         config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
     )
@@ -71,11 +73,10 @@ def agreeing(plan: journal.Plan) -> dict[str, Any]:
 def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
     """The machine, the versions and the code that measure."""
     ours = {name: value for name, value in machine_info["attnlib"].items() if name not in CHANGING}
-    digest = hashlib.sha256()
-    for folder in ("attnlib", "bench"):
-        for path in sorted((BENCH.parent / folder).rglob("*.py")):
-            if "tests" not in path.parts:
-                digest.update(path.read_bytes())
+    digest = hashlib.sha256((BENCH.parent / "conftest.py").read_bytes())
+    for folder in MEASURING:
+        for path in sorted((BENCH.parent / folder).glob("*.py")):
+            digest.update(path.read_bytes())
     return {
         "node": machine_info.get("node"),
         "cpu": machine_info.get("cpu", {}).get("brand_raw"),

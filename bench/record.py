@@ -1,8 +1,10 @@
 """The run's book-keeping, as a pytest plugin: every planned test with its status, a line each, and a summary."""
 
+import contextlib
 import gc
 import math
 import random
+import re
 import time
 import traceback
 from collections.abc import Generator
@@ -17,13 +19,14 @@ from attnlib.measure.canary import Canary
 from attnlib.measure.device import Device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
+from attnlib.runs.journal import NOT_YET
 from attnlib.runs.save import plain
 from attnlib.runs.schema import benchmark_problems
 from attnlib.runs.text import duration, seconds, size
 from bench.cases import PROBES, Case, Settings
 
 BENCH = Path(__file__).parent
-NOT_YET = {"status": "interrupted", "reason": "the run ended before it"}
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
 
 
 class Left(Exception):
@@ -136,7 +139,7 @@ class Record:
         if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
             return {"status": "interrupted", "reason": f"the run ended in it: {str(error) or type(error).__name__}"}
         if is_out_of_memory(error):
-            return {"status": "oom", "reason": str(error).strip().partition("\n")[0] or type(error).__name__}
+            return {"status": "oom", "reason": first_line(str(error) or type(error).__name__)}
         return None
 
     @pytest.hookimpl(trylast=True)
@@ -157,7 +160,7 @@ class Record:
             self.benchmarks.pop(report.nodeid, None)
             crash = getattr(report.longrepr, "reprcrash", None)
             message = str(report.longrepr) if crash is None else crash.message
-            row.update(status="error", reason=message.strip().partition("\n")[0] or "no message")
+            row.update(status="error", reason=first_line(message))
         self.done += report.when == "call" or not report.passed
 
     def announce(self, item: pytest.Item, text: str) -> None:
@@ -166,7 +169,7 @@ class Record:
         reporter: Any = find("terminalreporter")
         capture: Any = find("capturemanager")
         self.announced.add(item.nodeid)
-        with capture.global_and_fixture_disabled():
+        with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
             reporter.ensure_newline()
             reporter.write_line(self.line(text))
 
@@ -219,11 +222,17 @@ def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
         raise AssertionError(f"{wrong} of {len(samples)} samples are not finite")
     nulled: list[str] = []
     saved: dict[str, Any] = plain(fixture.stats.as_dict(include_data=True), nulled=nulled)
+    saved.pop("cprofile", None)  # it names folders
     if nulled:
         saved["extra_info"]["not_finite"] = nulled
     if found := benchmark_problems(saved):
         raise AssertionError(f"{found[0]}" + (f"; {'; '.join(nulled)}" if nulled else ""))
     return saved
+
+
+def first_line(message: str) -> str:
+    """What a row says of an exception: its first line, without folders."""
+    return FOLDERS.sub("", message.strip().partition("\n")[0]) or "no message"
 
 
 def taken_back(item: pytest.Item) -> dict[str, Any]:

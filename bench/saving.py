@@ -1,5 +1,6 @@
 """Nothing lost: a session's journal, how a later session resumes it, and the final file that is made of it."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from attnlib.runs import journal
 from attnlib.runs.save import plain, save_new, save_over
+from attnlib.runs.text import printable
 from bench.plan import agreeing, command, now, planned
 from bench.record import Record
 
-LOST = 2  # exit code where a run could not be saved
+LOST = 74  # exit code where a run could not be saved, as sysexits.h has it for input and output
 
 
 class Saving:
@@ -32,7 +34,10 @@ class Saving:
         self.book: journal.Journal | None = None  # while there is something to save and a way to
         self.number = 0  # of this process among those that worked on the run
         self.running: str | None = None
+        self.before_it = 0  # size of the journal when the running test began
         self.heard = 0  # readings of the canary that are written down
+        self.again = ("interrupted", "crashed") if self.option.attnlib_retry_crashed else ("interrupted",)
+        self.lost = False
 
     @property
     def at_s(self) -> float:
@@ -43,15 +48,18 @@ class Saving:
         """Before the first test: put our saver in its place, and open the journal or resume one."""
         self.session = session
         plugin: Any = self.config.pluginmanager.get_plugin("pytest-benchmark")
-        if not self.record.rows or session.testsfailed or self.option.collectonly or plugin.disabled:
+        broken = session.testsfailed and not self.option.continue_on_collection_errors
+        idle = plugin.disabled or plugin.skip or self.option.collectonly or broken
+        if idle or not self.record.rows:
             return
         # pytest-benchmark saves in one go, under the final name, and nothing if no benchmark ran in this process. It
         # has no hook for saving, so this method of its session plugin, and nothing else of it, is replaced.
         plugin.handle_saving = self.save
         if not self.to_folder and self.json is None:
             return
-        self.log = plugin.logger.info
-        self.folder = Path(plugin.storage.get("x") if self.to_folder or self.json is None else self.json).parent
+        self.plugin = plugin
+        file = self.json if self.json and not self.to_folder else Path(plugin.storage.get("x"))
+        self.folder = file.parent
         self.plan = planned(self.config, self.record)
         resuming = self.option.attnlib_resume or self.option.attnlib_resume_from
         if resuming and (known := self.resumed()):
@@ -80,23 +88,20 @@ class Saving:
         chosen = self.option.attnlib_resume_from
         for path in [chosen] if chosen else journal.journals(self.folder):
             try:
-                book = journal.Journal(path)
-            except OSError as error:
-                refused.append(f"{path}: {error.strerror or error}")
-                continue
-            try:
-                found = book.events()
+                found = journal.events(path.read_bytes())
                 differs = journal.differences(agreeing(journal.plan_of(found)), agreeing(self.plan))
-            except ValueError as error:
-                differs = [str(error)]
-            if not differs:
-                self.book, self.plan = book, journal.plan_of(found)
-                return found
-            book.close()
+                live = journal.is_live(path)
+                if not differs:
+                    self.book = journal.Journal(path)
+                    self.plan = journal.plan_of(found)
+                    return self.book.events()
+            except (OSError, ValueError) as error:
+                differs, live = [getattr(error, "strerror", None) or str(error)], False
             more = f" (and {len(differs) - 4} more)" if len(differs) > 4 else ""
-            refused.append(f"{path}: {'; '.join(differs[:4])}{more}")
+            if chosen or not live:  # what another process is doing meanwhile is none of our business
+                refused.append(f"{path}: {'; '.join(differs[:4])}{more}")
         if refused:
-            raise pytest.UsageError(f"cannot resume; journal | now: {' / '.join(refused[:3])}")
+            raise pytest.UsageError(printable(f"cannot resume; journal | now: {' / '.join(refused[:3])}"[:2000]))
         self.say(f"no unfinished run in {self.folder}: a new one begins")
         return None
 
@@ -108,8 +113,7 @@ class Saving:
                 row = journal.CRASHED | {"process": self.number - 1}
                 known.append(journal.Finish(test=test, at_s=event.at_s, row=row))
                 self.write(known[-1])
-        again = (journal.NOT_YET, *(("crashed",) if self.option.attnlib_retry_crashed else ()))
-        finished = journal.finished(known, again)
+        finished = journal.finished(known, self.again)
         self.record.rows.update({test: event.row for test, event in finished.items()})
         self.record.earlier = len(finished)
         items = self.session.items
@@ -124,14 +128,17 @@ class Saving:
         try:
             self.book.write(event)
         except OSError as error:
-            book, self.book = self.book, None
+            book, self.book, self.lost = self.book, None, True
+            if self.running is not None:
+                book.cut(self.before_it)  # its test is to be measured again, and did not crash
             book.close()
             text = f"cannot write {book.path}: {error.strerror}; it keeps what came before: make room, then --resume"
-            raise pytest.exit.Exception(text, returncode=LOST) from None
+            raise pytest.exit.Exception(text) from None
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins."""
         if nodeid in self.record.rows:
+            self.before_it = self.book.size if self.book else 0
             self.running = nodeid
             self.write(journal.Start(test=nodeid, at_s=self.at_s))
 
@@ -143,7 +150,7 @@ class Saving:
     def finish(self, test: str) -> None:
         """Write down a test's end."""
         readings = self.record.canary.readings if self.record.canary else []
-        row, benchmark = self.record.rows[test], self.record.benchmarks.pop(test, None)
+        row, benchmark = self.record.rows[test], self.record.benchmarks.get(test)
         ok = row["status"] == "ok"
         self.write(
             journal.Finish(
@@ -157,6 +164,7 @@ class Saving:
             )
         )
         self.running, self.heard = None, len(readings)
+        self.record.benchmarks.pop(test, None)
 
     def save(self) -> None:
         """Write the final file from the journal, which goes once every test is done.
@@ -170,13 +178,13 @@ class Saving:
             if self.running is not None:
                 self.finish(self.running)
             found = book.events()
-            left = planned_tests - len(journal.finished(found))
+            left = planned_tests - len(journal.finished(found, self.again))
             if left < planned_tests:
                 self.place(found)
         except (OSError, pytest.exit.Exception) as error:
             why = error.strerror if isinstance(error, OSError) else error
             self.say(f"cannot save the run in {self.folder}: {why}; {book.path} keeps it: make room, then --resume")
-            self.session.exitstatus = LOST
+            self.lost = True
             return
         if 0 < left < planned_tests:
             self.say(f"{left} of {planned_tests} tests are left: go on with --resume, or read {book.path} as it is")
@@ -189,7 +197,7 @@ class Saving:
         run, token = journal.assemble(found), self.plan.run
         if self.json is not None:
             save_over(self.json, run, token)
-            self.log(f"Wrote benchmark data in: {self.json}", purple=True)
+            self.log(f"Wrote benchmark data in: {self.json}")
         if not self.to_folder:
             return
         self.folder.mkdir(parents=True, exist_ok=True)  # someone may have tidied up meanwhile
@@ -205,11 +213,17 @@ class Saving:
         """Note which file is about to appear, so that a resumed run knows it for its own."""
         self.write(journal.Save(file=path.name, at_s=self.at_s))
 
+    def log(self, text: str) -> None:
+        """What pytest-benchmark says of a file; a terminal that is gone loses no file."""
+        with contextlib.suppress(OSError):
+            self.plugin.logger.info(text)
+
     def say(self, text: str) -> None:
         """A line for the user."""
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
-        reporter.ensure_newline()
-        reporter.write_line(f"attnlib: {text}")
+        with contextlib.suppress(OSError):
+            reporter.ensure_newline()
+            reporter.write_line(f"attnlib: {text}")
 
 
 def run_in(path: Path) -> str | None:

@@ -23,15 +23,22 @@ def rows(settings):
 @pytest.fixture(name="workers", scope="session")
 def _workers(settings):
     threads = [] if settings.threads is None else ["--threads", str(settings.threads)]
-    started = {policy: Worker(ROOT, "--denormals", policy, *threads) for policy in ("flush", "keep")}
-    yield started
-    for worker in started.values():
-        worker.close()
+    started = {}
+
+    def worker(policy):
+        """The process of this policy; another one after it was killed, as when a case took too long."""
+        if policy not in started or started[policy].process.poll() is not None:
+            started[policy] = Worker(ROOT, "--denormals", policy, *threads)
+        return started[policy]
+
+    yield worker
+    for process in started.values():
+        process.close()
 
 
 @over(rows, phase="backward", **FIXED)
 def test_denormals(measure, workers, case, benchmark):
     """Times one backward pass in a child process, and counts the gradients that vanished in it."""
-    remote = Remote(case, workers[case.denormals])
+    remote = Remote(case, workers(case.denormals))
     measure(lambda _: remote)
     benchmark.extra_info["probe"] = {"counts": remote.counts()}

@@ -141,7 +141,7 @@ class Workload:
         fused = "attention_math" not in kernels
         learned = self.model.stack.encoding.learns_bias and self.case.phase != "forward"
         why = f"the bias of {self.case.pe} needs a gradient" if learned else "torch's choice"
-        return {"kernel": ", ".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
+        return {"kernel": "+".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
 
     def held(self) -> Iterator[Tensor]:
         """Tensors that live throughout: parameters, buffers, optimiser state, batch."""

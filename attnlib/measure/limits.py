@@ -27,10 +27,6 @@ class Terminated(KeyboardInterrupt):
         self.signum = signum
 
 
-def _ring(*_: Any) -> None:
-    raise TimeIsUp
-
-
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise ``TimeIsUp`` in the block once it has taken so many seconds; None is no limit. In the main thread only.
@@ -41,13 +37,23 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         yield
         return
 
-    before = signal.signal(signal.SIGALRM, _ring)
+    armed = [True]
+
+    def ring(*_: Any) -> None:
+        if armed:
+            raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        try:
+            armed.clear()
+        finally:  # it may have rung right there, and rings again only in a while
+            armed.clear()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 class Signals:

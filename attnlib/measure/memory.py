@@ -15,6 +15,7 @@ from attnlib.measure import nvml
 from attnlib.measure.device import Device, reading
 
 Readings = dict[str, dict[str, Any]]
+REFUSALS = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 PROC, CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -22,7 +23,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception is an allocator's refusal, on an accelerator or on the CPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in REFUSALS)
 
 
 def available_bytes(device: Device) -> int | None:

@@ -41,8 +41,12 @@ class Cells:
     def axis(self, name: str, **fields: Any) -> list[Any]:
         """Values of a field among these cases, sorted, or in registry order where it has one."""
         values = {cells[0].case[name] for cells in self.where(**fields)}
-        order = self.runs[0].data["attnlib"]["axes"].get(name)
+        order = self.names(name)
         return [v for v in order if v in values] if order else sorted(values)
+
+    def names(self, axis: str) -> list[str]:
+        """The names on an axis in registry order, of every run; none for an axis of numbers."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.data["attnlib"]["axes"].get(axis, ())))
 
 
 def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:

@@ -2,20 +2,23 @@
 
 import contextlib
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from attnlib.runs.save import sync
 
 try:
     import fcntl
-except ImportError:  # Windows, where nothing tells a live process's journal from a dead one's
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".journal"
-NOT_YET = "interrupted"  # the status of a case that is measured when the run is resumed
+NOT_YET = {"status": "interrupted", "reason": "the run ended before it"}  # measured when the run is resumed
 CRASHED = {"status": "crashed", "reason": "the process died in it"}
 Object = dict[str, Any]
 
@@ -30,8 +33,8 @@ class Planned(Struct, kw_only=True):
 class Plan(Struct, tag="plan", tag_field="event", kw_only=True):
     """The first line: what the final file starts with, and everything that must agree when the run is resumed."""
 
-    run: str  # the run's own token
-    name: str  # that it will be saved under
+    run: Annotated[str, Meta(pattern="^[0-9a-f]{1,64}$")]  # the run's own token
+    name: Annotated[str, Meta(pattern=r"^[^/\\\x00-\x1f]{1,200}$")]  # that it will be saved under
     fingerprint: Object  # machine, versions and code
     settings: Object
     head: Object  # of the final file
@@ -103,24 +106,26 @@ class Journal:
             else:
                 self.write(plan)
                 self.path = self.path.rename(path)
-        except OSError:
+                sync(path.parent)
+        except BaseException:
             os.close(self.handle)
             if plan is not None:
                 self.path.unlink()
             raise
 
     def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"{self.path} is being written by another process") from None
+        if not _locked(self.handle) and not _locked(self.handle, after=0.05):  # a reader may look for a moment
+            raise Busy(f"{self.path} is being written by another process")
 
     def _mend(self) -> None:
-        whole = os.pread(self.handle, os.fstat(self.handle).st_size, 0)
+        whole = self._bytes()
         if not whole.endswith(b"\n"):
-            os.ftruncate(self.handle, whole.rfind(b"\n") + 1)
+            self.cut(whole.rfind(b"\n") + 1)
+
+    def _bytes(self) -> bytes:
+        with open(self.handle, "rb", closefd=False) as file:
+            file.seek(0)
+            return file.read()
 
     def write(self, event: Event) -> None:
         """Append one event, fsynced.
@@ -131,14 +136,23 @@ class Journal:
         """
         left = msgspec.json.encode(event) + b"\n"
         _decoder.decode(left)
-        before = os.fstat(self.handle).st_size
+        before = self.size
         try:
             while left:
                 left = left[os.write(self.handle, left) :]
             os.fsync(self.handle)
-        except OSError:
-            os.ftruncate(self.handle, before)
+        except BaseException:  # an interrupt too: it is written whole or not at all
+            self.cut(before)
             raise
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self.handle).st_size
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after it had ``size`` bytes; that needs no room on a full disk."""
+        os.ftruncate(self.handle, size)
 
     def events(self) -> Events:
         """Everything written so far, even if the file has been deleted meanwhile.
@@ -146,7 +160,7 @@ class Journal:
         Raises:
             ValueError: it is no journal, see ``events``.
         """
-        return events(os.pread(self.handle, os.fstat(self.handle).st_size, 0))
+        return events(self._bytes())
 
     def close(self) -> None:
         """Let go of it."""
@@ -155,14 +169,20 @@ class Journal:
 
 def is_live(path: Path) -> bool:
     """Whether a process is writing this journal now."""
-    if fcntl is None:
-        return False
     with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not _locked(file.fileno(), shared=True)
+
+
+def _locked(handle: int, *, shared: bool = False, after: float = 0.0) -> bool:
+    """Whether nobody else has it; True where there are no locks, as on Windows and some network file systems."""
+    time.sleep(after)
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
+    return True
 
 
 def events(data: bytes) -> Events:
@@ -195,7 +215,7 @@ def last_events(found: Events) -> dict[str, Start | Finish]:
     return {event.test: event for event in found if isinstance(event, (Start, Finish))}
 
 
-def finished(found: Events, retry: Collection[Any] = (NOT_YET,)) -> dict[str, Finish]:
+def finished(found: Events, retry: Collection[Any] = ("interrupted",)) -> dict[str, Finish]:
     """The tests that need not be measured again: finished, and of no status in ``retry``."""
     return {
         test: event
@@ -247,11 +267,9 @@ def processes(found: Events) -> list[Object]:
 
 
 def _unfinished(*, started: bool, live: bool) -> Object:
-    if not started:
-        return {"status": NOT_YET, "reason": "the run ended before it"}
-    if live:
-        return {"status": NOT_YET, "reason": "it is being measured"}
-    return dict(CRASHED)
+    if started:
+        return NOT_YET | {"reason": "it is being measured"} if live else dict(CRASHED)
+    return dict(NOT_YET)
 
 
 def journals(folder: Path) -> list[Path]:

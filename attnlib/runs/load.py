@@ -1,6 +1,7 @@
 """The one loader of saved runs."""
 
 import glob
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,7 @@ def load(path: Path) -> Run:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(_line(f"{path}: {found[0]}{more}"))
-    measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in (row.get("extra_info") or {})}
+    measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
     cells = []
     for row in data["attnlib"]["cases"]:
         identity = (row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
@@ -188,7 +189,7 @@ def _line(text: str, longest: int = 300) -> str:
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read several runs, see ``find``: the good ones, and a line for each bad one."""
     runs, bad = [], []
-    found = {path.resolve(): path for name in names for path in find(name)}  # the same file twice is one run
+    found = {os.path.realpath(path): path for name in names for path in find(name)}  # the same file twice is one run
     for path in found.values():
         try:
             runs.append(load(path))
@@ -199,7 +200,7 @@ def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 def find(name: Path, folder: Path = RESULTS) -> list[Path]:
     """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is."""
-    if name.is_file() or len(name.parts) != 1:
+    if len(name.parts) != 1 or os.path.isfile(name):  # noqa: PTH113
         return [name]
     text = glob.escape(name.name)
     patterns = (f"*/{text}.json", f"*/{text}_*.json", f"*/[0-9][0-9][0-9][0-9]_{text}.json")

@@ -1,4 +1,4 @@
-"""Writing saved runs: whole or not at all, and never over another one."""
+"""Writing saved runs: whole or not at all, and never over another run."""
 
 import errno
 import json
@@ -20,7 +20,9 @@ def plain(value: Any, path: str = "", nulled: list[str] | None = None) -> Any:
         path: of ``value``, for the lines of ``nulled``.
         nulled: gets a line for each number that was not finite, as ``time.interval[0] was nan``.
     """
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half a character of a file name, say
+    if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
         if math.isfinite(value):
@@ -66,7 +68,7 @@ def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[P
                 number += 1
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(folder)
+    sync(folder)
     return path
 
 
@@ -81,7 +83,7 @@ def save_over(path: Path, data: Any, token: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _written(path: Path, data: Any) -> Path:
@@ -90,7 +92,7 @@ def _written(path: Path, data: Any) -> Path:
             file.write(json.dumps(data, indent=4, allow_nan=False).encode())
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except BaseException:
         path.unlink(missing_ok=True)
         raise
     return path
@@ -106,7 +108,7 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-def _sync(folder: Path) -> None:
+def sync(folder: Path) -> None:
     """Make a new name last, where folders can be opened."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

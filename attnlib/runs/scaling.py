@@ -202,7 +202,7 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
         case = group[0].case
         rest = tuple(value for key, value in case.items() if key != name)
         groups.setdefault(rest, []).append((case[name], group))
-    order = cells.runs[0].data["attnlib"]["axes"]["pe"].index
+    order = cells.names("pe").index
     found = []
     for points in groups.values():
         sizes, times = complete(cells, sorted(points, key=lambda point: point[0]))

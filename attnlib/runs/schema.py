@@ -1,12 +1,11 @@
 """The results contract, as code: what every saved run must hold for its readers. More may be there, and is kept."""
 
-import math
+import json
 from collections import Counter
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 SCHEMA = 1
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
@@ -56,7 +55,7 @@ class Row(Struct):
 class Reading(Struct, forbid_unknown_fields=True):
     """A value, or null and why."""
 
-    value: int | float | None
+    value: Annotated[int, Meta(ge=-(2**62), le=2**62)] | Real | None
     method: str
     reason: str | None
 
@@ -108,7 +107,7 @@ class Cost(Struct):
 class Attention(Struct):
     """Which attention kernel ran."""
 
-    kernel: Name | None
+    kernel: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+]{1,200}$")] | None
     fused: bool | None
     reason: str | None
 
@@ -121,8 +120,8 @@ class Info(Struct):
     time: Time
     memory: dict[str, Reading]
     cost: Cost
-    attention: Attention | None = None
-    probe: Probe | None = None
+    attention: Attention | UnsetType = UNSET
+    probe: Probe | UnsetType = UNSET
 
 
 class Stats(Struct):
@@ -208,30 +207,18 @@ def problems(run: Any) -> list[str]:
     found += [text for row in run["benchmarks"] for text in benchmark_problems(row)]
     if found:
         return found
-    found += _repeated("test", [row["test"] for row in ours["cases"]])
-    found += _repeated("case", [row["case_id"] for row in ours["cases"]])
-    timed = [row["fullname"] for row in run["benchmarks"] if "case_id" in (row.get("extra_info") or {})]
-    found += _repeated("benchmark", timed)
-    found += [
-        f"{row['test']}: ok without a time"
-        for row in ours["cases"]
-        if row["status"] == "ok" and row["test"] not in timed
-    ]
-    found += [f"{path} is not finite" for path, value in numbers(run) if not math.isfinite(value)]
+    timed = {row["fullname"]: row["extra_info"] for row in run["benchmarks"] if "case_id" in row.get("extra_info", ())}
+    found += _repeated("benchmark", [row["fullname"] for row in run["benchmarks"] if row.get("fullname") in timed])
+    for name in ("test", "case_id"):
+        found += _repeated(name, [row[name] for row in ours["cases"]])
+    found += _repeated("case", [json.dumps(row["case"], sort_keys=True) for row in ours["cases"]])
+    for row in ours["cases"]:
+        info = timed.get(row["test"], {})
+        if row["status"] == "ok" and not info:
+            found.append(f"{row['test']}: ok without a time")
+        elif info and (info["case"], info["case_id"]) != (row["case"], row["case_id"]):
+            found.append(f"{row['test']}: its time is another case's")
     return found
-
-
-def numbers(run: Any) -> Iterator[tuple[str, float]]:
-    """Every float in decoded JSON with its path."""
-    nodes = [("run", run)]
-    while nodes:
-        path, node = nodes.pop()
-        if isinstance(node, float):
-            yield path, node
-        elif isinstance(node, dict):
-            nodes += [(f"{path}.{key}", value) for key, value in node.items()]
-        elif isinstance(node, list):
-            nodes += [(f"{path}[{index}]", value) for index, value in enumerate(node)]
 
 
 def row_problems(row: Any, axes: Object) -> list[str]:
@@ -252,8 +239,8 @@ def row_problems(row: Any, axes: Object) -> list[str]:
 
 def benchmark_problems(row: Any) -> list[str]:
     """What is wrong with one benchmark; one that is no case, such as a ratio of peers, may be anything."""
-    info = row.get("extra_info")
-    if info is None or (isinstance(info, dict) and "case_id" not in info):
+    info = row.get("extra_info", {})
+    if isinstance(info, dict) and "case_id" not in info:
         return []
     name = row.get("fullname") if isinstance(row.get("fullname"), str) else "a benchmark"
     if found := _problem(row, Timed, name):
@@ -265,23 +252,25 @@ def benchmark_problems(row: Any) -> list[str]:
         for key, r in info["memory"].items()
         if r["value"] is None and not r["reason"]
     ]
-    return found + [f"{name}: {text}" for text in _probe_problems(info["case"]["phase"], info.get("probe") or {})]
+    return found + [f"{name}: {text}" for text in _probe_problems(info["case"], info.get("probe", {}))]
 
 
-def _probe_problems(phase: str, probe: Object) -> list[str]:
+def _probe_problems(case: Object, probe: Object) -> list[str]:
     """What figures would miss in a check of gradients."""
     curves, counts = probe.get("curves", {}), probe.get("counts", {})
     if counts and "parameters" not in counts:
         return ["probe.counts has no parameters"]
+    phase = case["phase"]
     if phase not in CURVES:
         return []
-    if missing := [name for name in CURVES[phase] if not curves.get(name)]:
+    needed = CURVES[phase] + (("positional",) if phase == "rate" and case["pe"] == "learned" else ())
+    if missing := [name for name in needed if not curves.get(name)]:
         return [f"probe.curves has no {', '.join(missing)}"]
     axis, first = CURVES[phase][:2]
     if len({len(points) for points in curves.values()}) > 1:
         return ["probe.curves are of different lengths"]
-    if None in curves[axis] or curves[first][0] is None:
-        return [f"probe.curves.{axis} or the first point of {first} is null"]
+    if None in curves[axis] or None in (curves[first][0], curves.get("token_embedding", [0])[0]):
+        return [f"probe.curves.{axis} or a first point is null"]
     if phase == "rate" and (not probe.get("claims") or probe["claims"][0].get("theory") is None):
         return ["probe has no claim with a theory"]
     return []

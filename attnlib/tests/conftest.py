@@ -2,10 +2,17 @@
 
 import pytest
 
-from attnlib.tests.sessions import Sessions
+from attnlib.tests.sessions import Sessions, saved, skeleton
 
 
 @pytest.fixture(name="sessions", scope="session")
 def _sessions(tmp_path_factory):
     with Sessions(tmp_path_factory.mktemp("sessions")) as sessions:
         yield sessions
+
+
+@pytest.fixture(name="undisturbed", scope="session")
+def _undisturbed(sessions, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert sessions("--benchmark-autosave", folder=folder).code == 0
+    return skeleton(saved(folder))

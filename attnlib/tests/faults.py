@@ -80,6 +80,31 @@ def cut_short(book):
     kill()
 
 
+def signal_in_fsync():
+    """SIGTERM while the end of a test is being written."""
+    fsync = os.fsync
+
+    def struck(handle):
+        fsync(handle)
+        os.fsync = fsync
+        signal.raise_signal(signal.SIGTERM)
+
+    around_write(Finish, SECOND, before=lambda book: setattr(os, "fsync", struck))
+
+
+def signal_in_place():
+    """SIGTERM in a round, and again while the file is being saved, as an impatient scheduler does it."""
+    place = Saving.place
+
+    def struck(self, found):
+        signal.raise_signal(signal.SIGTERM)
+        place(self, found)
+        signal.raise_signal(signal.SIGINT)
+
+    Saving.place = struck
+    in_rounds(lambda: signal.raise_signal(signal.SIGTERM))
+
+
 def full(nth):
     """The disk is full from the nth end of a test on: half a line fits."""
     write = os.write
@@ -156,6 +181,8 @@ FAULTS = {
     "SIGINT": partial(in_rounds, lambda: signal.raise_signal(signal.SIGINT)),
     "SIGTERM": partial(in_rounds, lambda: signal.raise_signal(signal.SIGTERM)),
     "SIGHUP": partial(in_rounds, lambda: signal.raise_signal(signal.SIGHUP)),
+    "SIGTERM in fsync": signal_in_fsync,
+    "SIGTERM twice": signal_in_place,
     "too long": partial(in_rounds, lambda: time.sleep(600)),
     "out of memory": partial(in_rounds, lambda: torch.empty(2**60)),
     "wrong": wrong,

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from attnlib.runs.load import load
+from attnlib.runs.schema import problems
+
 ROOT = Path(__file__).parents[2]
 TESTS = ["bench/test_forward.py", "bench/test_encodings.py"]
 SMALL = ["--preset", "smoke", "--seq-lens", "8", "--depths", "1", "--pe", "none,learned", "--budget", "0.02"]
@@ -65,6 +68,43 @@ class Sessions:
 
     def __exit__(self, *_):
         self.process.communicate()
+
+
+def files(folder, ending):
+    return sorted(path for path in folder.rglob(f"*{ending}") if path.is_file())
+
+
+def saved(folder):
+    """The one final file, which must be a good run, and with nothing beside it."""
+    (path,) = files(folder, "")
+    run = json.loads(path.read_text())
+    assert path.suffix == ".json"
+    assert problems(run) == []
+    return run
+
+
+def skeleton(run):
+    """What does not depend on time: every case with its status, and for those with a time its bytes and costs."""
+    rows = {row["test"]: (row["case_id"], row["status"], row["reason"]) for row in run["attnlib"]["cases"]}
+    sizes = {
+        row["fullname"]: (row["extra_info"]["case"], row["extra_info"]["memory"], row["extra_info"]["cost"])
+        for row in run["benchmarks"]
+    }
+    return list(rows.items()), list(sizes.items())
+
+
+def measured_twice(before, run):
+    """Tests whose samples changed since they were finished."""
+    after = {row["fullname"]: row["stats"]["data"] for row in run["benchmarks"]}
+    return [test for test, samples in before.items() if after[test] != samples]
+
+
+def samples_in(folder):
+    """Samples of every finished test, by journal or file."""
+    found = {}
+    for path in files(folder, ".journal") or files(folder, ".json"):
+        found |= {cell.test: list(cell.samples) for cell in load(path).cells if cell.samples}
+    return found
 
 
 def serve():

@@ -73,7 +73,7 @@ def test_a_line_that_was_cut_short_counts_for_nothing(path):
     for length in range(start, len(whole)):
         path.write_bytes(whole[:length])
         kept = events(path.read_bytes())
-        assert kept == events(whole)[: len(kept)]
+        assert kept == events(whole)[: whole[:length].count(b"\n")]
         again = Journal(path)
         again.write(Start(test="b", at_s=3.0))
         again.close()

@@ -14,8 +14,7 @@ import pytest
 from attnlib.runs.journal import SUFFIX
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
-from attnlib.tests.sessions import ROOT
-from attnlib.tests.test_faults import files, measured_twice, samples_in, skeleton
+from attnlib.tests.sessions import ROOT, files, measured_twice, samples_in, skeleton
 
 pytestmark = pytest.mark.faults
 PAIRS = 15  # of kills
@@ -75,19 +74,19 @@ def _small_disk(tmp_path):
 
 
 def test_a_full_disk(small_disk, undisturbed):
-    """A sweep that outgrows its disk ends with a message and exit code 2; with more room it goes on to its end."""
+    """A sweep that outgrows its disk ends with a message and exit code 74; with more room it goes on to its end."""
     process = sweep(small_disk, "--benchmark-autosave")
     out, _ = process.communicate()
     (path,) = files(small_disk, "")
     before = samples_in(small_disk)
 
-    assert process.returncode == 2
+    assert process.returncode == 74
     assert "No space left on device" in out
     assert path.suffix == SUFFIX
     assert before
     assert problems(load(path).data) == []
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
-    process = sweep(small_disk, "--resume", "--retry-crashed")
+    process = sweep(small_disk, "--resume")
     out, _ = process.communicate()
     (path,) = files(small_disk, "")
     assert process.returncode == 0, out
@@ -108,7 +107,7 @@ def test_a_folder_that_turns_read_only(small_disk, undisturbed):
     subprocess.run(["umount", folder], check=True)
     before = samples_in(small_disk)
 
-    assert process.returncode == 2
+    assert process.returncode == 74
     assert "Read-only file system" in out
     assert files(small_disk, "") == found
     process = sweep(small_disk, "--resume")

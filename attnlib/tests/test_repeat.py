@@ -17,14 +17,14 @@ def _pytests(monkeypatch, tmp_path):
     def make(*codes):
         calls, left = [], list(codes)
 
-        def run(command, check):
+        def start(command):
             calls.append(command[3:])
             folder = tmp_path / "Linux"
             folder.mkdir(exist_ok=True)
             (folder / f"{len(calls):04}_x.json").write_text("{}")
-            return SimpleNamespace(returncode=left.pop(0))
+            return SimpleNamespace(wait=lambda: left.pop(0))
 
-        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "Popen", start)
         return calls
 
     return make
@@ -85,7 +85,7 @@ def test_order_seeds_start_where_asked():
 )
 def test_bad_arguments_are_one_line(monkeypatch, capsys, arguments, message):
     """Exit code 2, nothing is started."""
-    monkeypatch.setattr(module.subprocess, "run", None)
+    monkeypatch.setattr(module.subprocess, "Popen", None)
 
     assert main(["repeat", *arguments]) == 2
     err = capsys.readouterr().err

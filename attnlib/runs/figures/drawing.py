@@ -31,7 +31,7 @@ def look(place: int, label: str) -> Style:
 
 def style(cells: Cells, pe: str) -> Style:
     """Colour and marker of an encoding, by its place in the registry."""
-    return look(cells.runs[0].data["attnlib"]["axes"]["pe"].index(pe), pe)
+    return look(cells.names("pe").index(pe), pe)
 
 
 def bar_note(cells: Cells) -> str:

@@ -31,7 +31,7 @@ PROFILES = (
 
 def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
     """Checks that were saved, with their curves, in the registry's order: the same in every run, so one a case."""
-    order = cells.runs[0].data["attnlib"]["axes"]["pe"].index
+    order = cells.names("pe").index
     groups = sorted(cells.where(**fields), key=lambda group: order(group[0].case["pe"]))
     found = [next((cell for cell in group if cell.info), None) for group in groups]
     return [(cell, cell.info["probe"]["curves"]) for cell in found if cell is not None and cell.info is not None]
@@ -109,9 +109,7 @@ def collapse(cells: Cells) -> Figure | None:
             if title.startswith("with"):
                 if cell.case["block"] == "plain":
                     continue
-                line = look(
-                    cells.runs[0].data["attnlib"]["axes"]["block"].index(cell.case["block"]), cell.case["block"]
-                )
+                line = look(cells.names("block").index(cell.case["block"]), cell.case["block"])
             else:
                 line = style(cells, cell.case["pe"])
             curve(panel, curves["layer"], curves["residual"], line)
@@ -133,7 +131,8 @@ def denormals(cells: Cells) -> Figure | None:
         points = points_along(cells, "depth", denormals=policy, **fields)
         draw(left, points, look(index, policy), 1e3)
         infos = [(x, group[0].info) for x, group in points if group[0].info]
-        counts = [(x, info["probe"]["counts"]["parameters"]) for x, info in infos if "probe" in info]
+        read = [(x, info.get("probe", {}).get("counts")) for x, info in infos]
+        counts = [(x, found["parameters"]) for x, found in read if found]
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):
             share = [(x, count[kind] / count["numbers"]) for x, count in counts]
             if share:
