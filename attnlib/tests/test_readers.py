@@ -38,7 +38,7 @@ def read_everywhere(path, other, figures=False):
         assert run.startswith(str(path))
         assert not UNPRINTABLE.search(run)
         return False
-    cells = Cells([run])
+    cells = Cells([other, run])
     said = [tables.encodings(cells), tables.findings(cells)]
     comparison = compare([run] * 6, [other] * 6)
     said += [report.compared(comparison), report.before(comparison), report.after(comparison), comparison.as_json()]
@@ -110,6 +110,9 @@ BAD = {
     "Expected `int`, got `str`": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(seq_len="64")),
     "ok without a time": changed(lambda r: r["benchmarks"].pop(0)),
     "pe 'spiral' is not on its axis": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(pe="spiral")),
+    "its time is another case's": changed(lambda r: r["benchmarks"][0]["extra_info"]["case"].update(depth=3)),
+    "probe: Expected `object`, got `null`": changed(lambda r: r["benchmarks"][0]["extra_info"].update(probe=None)),
+    "case.seq_len: Expected `int` <= ": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(seq_len=2**70)),
     "benchmarks: Expected `array`, got `object`": changed(lambda r: r.update(benchmarks={})),
 }
 

@@ -30,6 +30,22 @@ def _pytests(monkeypatch, tmp_path):
     return make
 
 
+def test_ctrl_c_waits_for_the_run(monkeypatch, tmp_path):
+    """The process that heard Ctrl-C too may finish its file."""
+    heard = []
+
+    def wait():
+        heard.append(1)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+        return 130
+
+    monkeypatch.setattr(subprocess, "Popen", lambda command: SimpleNamespace(wait=wait))
+    with pytest.raises(KeyboardInterrupt):
+        repeat(2, [], tmp_path)
+    assert len(heard) == 2
+
+
 def test_each_run_is_a_fresh_process_with_its_own_order(pytests, tmp_path):
     """Three processes count their order seeds up and save themselves; the files come back in order."""
     calls = pytests(0, 0, 0)

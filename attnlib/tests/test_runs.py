@@ -160,6 +160,20 @@ def test_several_runs_have_run_to_run_intervals(write):
     assert (high - low) / 2 / 128 == pytest.approx(4.302653 / 3**0.5)
 
 
+def test_an_encoding_that_only_a_later_run_knows(write):
+    """Names come in the order of the runs' registries, merged."""
+    older, newer = saved(), saved()
+    newer["attnlib"]["axes"]["pe"] = ["none", "sinusoidal", "fresh"]
+    newer["attnlib"]["cases"][-1]["case"]["pe"] = "fresh"
+    newer["benchmarks"][-1]["extra_info"]["case"]["pe"] = "fresh"
+    newer["benchmarks"][-1]["extra_info"]["case_id"] = newer["attnlib"]["cases"][-1]["case_id"] = "f"
+    cells = Cells([load(write(older, "a.json")), load(write(newer, "b.json"))])
+
+    assert cells.names("pe") == ["none", "sinusoidal", "learned", "fresh"]
+    assert cells.axis("pe") == ["none", "sinusoidal", "fresh"]
+    plt.close(plots.FIGURES["time_against_seq_len"](cells))
+
+
 def test_runs_are_found_by_name_and_number(tmp_path):
     """A number, a run name or a stem stands for saved runs, a file for itself, anything else for nothing saved."""
     for name in ("0001_before", "0002_before", "0003_after", "0004_abc_20260101_000000"):

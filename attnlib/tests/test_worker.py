@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.worker import Worker, WorkerDied
 from bench.worker import rounds, serve
 
@@ -33,6 +34,17 @@ def test_a_silent_worker_is_killed(monkeypatch, tmp_path):
     monkeypatch.setattr("attnlib.worker.PATIENCE", 0.5)
     with Worker(tmp_path, python=sys.executable) as worker, pytest.raises(WorkerDied):
         worker.ask(step=1)
+
+
+def test_a_worker_that_was_not_waited_for_is_killed(tmp_path):
+    """Its answer would be taken for the next one's, and its step would run beside the next case."""
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").write_text("")
+    (tmp_path / "bench" / "worker.py").write_text("import time\ntime.sleep(60)\n")
+    with Worker(tmp_path) as worker:
+        with pytest.raises(TimeIsUp), time_limit(0.3):
+            worker.ask(step=1)
+        assert worker.process.wait(10) == -9
 
 
 def test_a_worker_that_talks_is_killed(tmp_path):
