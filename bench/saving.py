@@ -222,8 +222,7 @@ class Saving:
         """A line for the user."""
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         with contextlib.suppress(OSError):
-            reporter.ensure_newline()
-            reporter.write_line(f"attnlib: {text}")
+            reporter.write_line(f"\nattnlib: {text}")  # pytest's progress may have no line end yet
 
 
 def run_in(path: Path) -> str | None:
