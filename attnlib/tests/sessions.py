@@ -1,11 +1,12 @@
-"""Sessions of the suite in forks of one process, which imports torch once; each may be struck by a fault.
+"""Sessions of the suite in forks of one process, which imports and asks once; each may be struck by a fault.
 
-``python -m attnlib.tests.sessions`` serves: a JSON line ``{"args", "fault", "out"}`` asks for a session, and
+``python -m attnlib.tests.sessions`` serves: a JSON line ``{"args", "fault", "environment", "out"}`` asks for a session, and
 ``{"code"}`` answers, negative for a signal. ``Sessions`` is the near end.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,11 +46,11 @@ class Sessions:
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
         )
 
-    def __call__(self, *options, folder, fault=None, tests=TESTS, small=SMALL):
-        """One session that saves in ``folder``."""
+    def __call__(self, *options, folder, fault=None, tests=TESTS, environment=None):
+        """One session that saves in ``folder``, with variables beside those of this process."""
         args = [
             *tests,
-            *small,
+            *SMALL,
             "-q",
             "-p",
             "no:cacheprovider",
@@ -58,7 +59,9 @@ class Sessions:
             f"--benchmark-storage=file://{folder}",
             *options,
         ]
-        self.process.stdin.write(json.dumps({"args": args, "fault": fault, "out": str(self.log)}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"args": args, "fault": fault, "environment": environment or {}, "out": str(self.log)}) + "\n"
+        )
         self.process.stdin.flush()
         code = json.loads(self.process.stdout.readline())["code"]
         return Done(code if code >= 0 else 128 - code, self.log.read_text())
@@ -120,8 +123,14 @@ def serve():
     from bench.predict import predicted_peak
 
     predicted_peak(Case(seq_len=8))  # imports what torch imports late, and computes nothing: no thread is started
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started these tests may have ignored them
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
     known = cpuinfo.get_cpu_info()
     pytest_benchmark.plugin.get_cpu_info = lambda: known
+    commit = pytest_benchmark.utils.get_commit_info()
+    for module in (pytest_benchmark.plugin, pytest_benchmark.utils):
+        module.get_commit_info = lambda project_name=None: dict(commit)
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -130,6 +139,7 @@ def serve():
             os.dup2(handle, 1)
             os.dup2(handle, 2)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.environ.update(request["environment"])
             if request["fault"]:
                 FAULTS[request["fault"]]()
             code = pytest.main(request["args"])

@@ -10,7 +10,6 @@ from attnlib.blocks import BLOCKS
 from attnlib.measure.device import Device
 from attnlib.measure.limits import Signals, Terminated, TimeIsUp, time_limit
 from attnlib.measure.memory import available_bytes, cgroup_bytes
-from attnlib.positional import POSITIONAL
 from bench import predict
 from bench.cases import Case, Settings
 from bench.record import Left
@@ -60,7 +59,7 @@ def test_time_enough(seconds):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_as_ctrl_c_does(signum):
     """They raise a KeyboardInterrupt that knows them, are held while saving, and are restored."""
-    before = signal.getsignal(signum)
+    before = signal.signal(signum, signal.SIG_DFL)
     signals = Signals()
     try:
         with pytest.raises(Terminated, match=signal.Signals(signum).name) as caught:
@@ -71,7 +70,7 @@ def test_signals_end_as_ctrl_c_does(signum):
         signal.raise_signal(signal.SIGINT)
     finally:
         signals.restore()
-    assert signal.getsignal(signum) == before
+    assert signal.signal(signum, before) == signal.SIG_DFL
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
@@ -118,12 +117,12 @@ def test_available_memory():
 
 
 @pytest.mark.parametrize("phase", ["forward", "backward", "train_step", "encoding"])
-@pytest.mark.parametrize("pe", [name for name in POSITIONAL if name != "rotary_interleaved"])
+@pytest.mark.parametrize("pe", ["none", "rotary", "alibi", "t5", "fire"])
 def test_predictions_hold(phase, pe):
     """With its margin a prediction is no less than the exact peak, and no more than half as much again."""
     if (phase, pe) == ("encoding", "none"):
         pytest.skip("none adds nothing")
-    case = Case(phase=phase, pe=pe, seq_len=128, depth=3)
+    case = Case(phase=phase, pe=pe, seq_len=128, depth=2)
     work = build(case)
     work.check()
     peak = work.weigh(Device())["allocated_peak"]["value"]
@@ -132,10 +131,9 @@ def test_predictions_hold(phase, pe):
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-@pytest.mark.parametrize("attention", ["sdpa", "math"])
-def test_two_layers_tell_the_depth(block, attention):
+def test_two_layers_tell_the_depth(block):
     """The extrapolation is the prediction within a quarter, far inside what is called clear."""
-    case = Case(phase="train_step", seq_len=64, depth=8, block=block, attention=attention)
+    case = Case(phase="train_step", seq_len=64, depth=5, block=block, attention="math")
 
     assert predict.extrapolated_peak(case) == pytest.approx(predict.predicted_peak(case), rel=0.25)
     assert predict.CLEARLY >= 1.5

@@ -8,7 +8,7 @@ import pytest
 from attnlib.runs.journal import Journal
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
-from attnlib.tests.sessions import CASES, ROOT, Sessions, files, saved, skeleton
+from attnlib.tests.sessions import CASES, ROOT, files, saved, skeleton
 
 
 def test_other_plans_machines_and_code_are_refused(sessions, tmp_path):
@@ -125,14 +125,13 @@ def test_the_first_failure_may_end_a_session(sessions, tmp_path):
     assert sorted(statuses) == ["error", "ok", "ok", "unsupported"]
 
 
-def test_credentials_are_not_saved(sessions, tmp_path, monkeypatch):
+def test_credentials_are_not_saved(sessions, tmp_path):
     """Neither the environment nor unknown options nor folders reach a journal or a file."""
     secret = "hunter2hunter2"
-    monkeypatch.setenv("API_TOKEN", secret)
-    monkeypatch.setenv("PYTEST_ADDOPTS", f"-o junit_suite_name={secret}")
-    with Sessions(tmp_path) as own:
-        done = own("--benchmark-autosave", f"--rootdir={ROOT}", folder=tmp_path / secret)
-        own("--benchmark-autosave", folder=tmp_path / secret, fault="journalled")
+    environment = {"API_TOKEN": secret, "PYTEST_ADDOPTS": f"-o junit_suite_name={secret}"}
+    options = {"folder": tmp_path / secret, "environment": environment}
+    done = sessions("--benchmark-autosave", f"--rootdir={ROOT}", **options)
+    sessions("--benchmark-autosave", fault="journalled", **options)
     found = files(tmp_path / secret, "")
 
     assert done.code == 0
