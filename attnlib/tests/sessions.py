@@ -1,9 +1,10 @@
 """Sessions of the suite in forks of one process, which imports and asks once; each may be struck by a fault.
 
-``python -m attnlib.tests.sessions`` serves: a JSON line ``{"args", "fault", "environment", "out"}`` asks for a session, and
-``{"code"}`` answers, negative for a signal. ``Sessions`` is the near end.
+``python -m attnlib.tests.sessions`` serves: a JSON line ``{"args", "fault", "environment", "out"}`` asks for a session,
+and ``{"code"}`` answers, negative for a signal. ``Sessions`` is the near end.
 """
 
+import gc
 import json
 import os
 import signal
@@ -131,6 +132,7 @@ def serve():
     commit = pytest_benchmark.utils.get_commit_info()
     for module in (pytest_benchmark.plugin, pytest_benchmark.utils):
         module.get_commit_info = lambda project_name=None: dict(commit)
+    gc.freeze()  # collections in the forks need not walk all of torch
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
