@@ -1,8 +1,15 @@
 """What several files of tests share."""
 
+import gc
+
 import pytest
 
 from attnlib.tests.sessions import Sessions, saved, skeleton
+
+
+def pytest_collection_finish():
+    """Collections need not walk all of torch and its peers each time."""
+    gc.freeze()
 
 
 @pytest.fixture(name="sessions", scope="session")
