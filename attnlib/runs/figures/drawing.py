@@ -1,6 +1,7 @@
 """What figures share: colours, panels, axes and how an absent point is said."""
 
 from collections.abc import Callable, Iterable, Sequence
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -19,6 +20,7 @@ COLOURS = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999", "#F0E442", "#7B3F00",
 )  # fmt: skip
 MARKERS = "osD^vPX*<>"
+MOST = 3  # absent points that are named in a panel; the heat map shows every one
 OUTLINE = [mpl.patheffects.withStroke(linewidth=2, foreground="black")]
 Style = dict[str, Any]
 
@@ -79,7 +81,9 @@ def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
     if absent:
-        axes.text(0.02, 0.98, "absent: " + "; ".join(absent), transform=axes.transAxes, va="top", fontsize=7)
+        shown = "; ".join([*absent[:MOST], *([f"and {len(absent) - MOST} more"] if len(absent) > MOST else [])])
+        note = fill(f"absent: {shown}", 48)
+        axes.text(0.02, 0.98, note, transform=axes.transAxes, va="top", fontsize=7).set_in_layout(False)
 
 
 def finish_decades(axes: Axes, *, x: str, y: str, title: str, **legend: Any) -> None:
