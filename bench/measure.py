@@ -96,7 +96,7 @@ def measure(
     seen, replaced = once_more(samples, work, plan, quiet, seen, canary)
     alone = local and work.prepare is None
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
-    info = identity(case) | {
+    benchmark.extra_info |= identity(case) | {
         "time": {
             "first_call_s": first,
             **asdict(plan),
@@ -111,7 +111,6 @@ def measure(
         "memory": work.weigh(device),
         "cost": predicted(case),
     }
-    benchmark.extra_info.update(info)
     return first + plan.warmup_s + plan.iterations * (sum(plan.pilot_s) + sum(samples))
 
 
