@@ -207,8 +207,9 @@ def problems(run: Any) -> list[str]:
     found += [text for row in run["benchmarks"] for text in benchmark_problems(row)]
     if found:
         return found
-    timed = {row["fullname"]: row["extra_info"] for row in run["benchmarks"] if "case_id" in row.get("extra_info", ())}
-    found += _repeated("benchmark", [row["fullname"] for row in run["benchmarks"] if row.get("fullname") in timed])
+    of_cases = [row for row in run["benchmarks"] if "case_id" in row.get("extra_info", ())]
+    timed = {row["fullname"]: row["extra_info"] for row in of_cases}
+    found += _repeated("benchmark", [row["fullname"] for row in of_cases])
     for name in ("test", "case_id"):
         found += _repeated(name, [row[name] for row in ours["cases"]])
     found += _repeated("case", [json.dumps(row["case"], sort_keys=True) for row in ours["cases"]])

@@ -73,6 +73,18 @@ def _small_disk(tmp_path):
     subprocess.run(["umount", tmp_path], check=True)
 
 
+def resume_to_the_end(folder, expected, before):
+    """A resumed sweep leaves one file, as of an undisturbed run, with the samples that there were before."""
+    process = sweep(folder, "--resume")
+    out, _ = process.communicate()
+    (path,) = files(folder, "")
+    run = json.loads(path.read_text())
+
+    assert process.returncode == 0, out
+    assert skeleton(run) == expected
+    assert measured_twice(before, run) == []
+
+
 def test_a_full_disk(small_disk, undisturbed):
     """A sweep that outgrows its disk ends with a message and exit code 74; with more room it goes on to its end."""
     process = sweep(small_disk, "--benchmark-autosave")
@@ -86,12 +98,7 @@ def test_a_full_disk(small_disk, undisturbed):
     assert before
     assert problems(load(path).data) == []
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
-    process = sweep(small_disk, "--resume")
-    out, _ = process.communicate()
-    (path,) = files(small_disk, "")
-    assert process.returncode == 0, out
-    assert skeleton(json.loads(path.read_text())) == undisturbed[0]
-    assert measured_twice(before, json.loads(path.read_text())) == []
+    resume_to_the_end(small_disk, undisturbed[0], before)
 
 
 def test_a_folder_that_turns_read_only(small_disk, undisturbed):
@@ -110,12 +117,7 @@ def test_a_folder_that_turns_read_only(small_disk, undisturbed):
     assert process.returncode == 74
     assert "Read-only file system" in out
     assert files(small_disk, "") == found
-    process = sweep(small_disk, "--resume")
-    out, _ = process.communicate()
-    (path,) = files(small_disk, "")
-    assert process.returncode == 0, out
-    assert skeleton(json.loads(path.read_text())) == undisturbed[0]
-    assert measured_twice(before, json.loads(path.read_text())) == []
+    resume_to_the_end(small_disk, undisturbed[0], before)
 
 
 def test_the_kernel_kills(tmp_path):

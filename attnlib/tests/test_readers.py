@@ -203,6 +203,14 @@ def test_names_are_names(tmp_path, field, value):
     assert f"case.{field}: Expected `str`" in loaded(path)
 
 
+def test_a_benchmark_that_is_no_case_may_be_anything(tmp_path, good):
+    """A ratio of peers, say, whatever its name: it is kept and read by nobody."""
+    path = tmp_path / "run.json"
+    path.write_bytes(changed(lambda r: r["benchmarks"].append({"fullname": [], "extra_info": {"ratio": 1}})))
+
+    assert read_everywhere(path, load(good))
+
+
 JOURNALS = {
     "there is nothing in it": b"",
     "there is nothing in it ": b'{"event": "plan"',
