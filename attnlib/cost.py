@@ -2,9 +2,9 @@
 
 import torch
 
-from attnlib.config import StackConfig
-from attnlib.model import build_encoding, build_model
-from attnlib.positional import PositionalEncoding
+from attnlib.model.classifier import build_encoding, build_model
+from attnlib.model.config import StackConfig
+from attnlib.model.positional import PositionalEncoding
 
 
 def parameters(config: StackConfig) -> int:

@@ -8,8 +8,8 @@ import math
 
 import torch
 
-from attnlib.attention import causal_mask
-from attnlib.positional import PositionalEncoding
+from attnlib.model.attention import causal_mask
+from attnlib.model.positional import PositionalEncoding
 
 
 def layer_gain(init: str, *, d_model: int, inner: int) -> float:
@@ -19,7 +19,7 @@ def layer_gain(init: str, *, d_model: int, inner: int) -> float:
     g^2 = 2D / (3 (D + 3HK)) for ``torch_mha``, 1/9 for ``linear`` and 1 for ``unit``.
 
     Args:
-        init: a name in ``attnlib.attention.INITS``.
+        init: a name in ``attnlib.model.attention.INITS``.
         d_model: D.
         inner: HK, the width of all heads together.
 
@@ -39,7 +39,7 @@ def decay_rate(init: str, *, d_model: int, inner: int) -> float:
     of the mean by the second term at finite width.
 
     Args:
-        init: a name in ``attnlib.attention.INITS``.
+        init: a name in ``attnlib.model.attention.INITS``.
         d_model: D.
         inner: HK.
     """

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from attnlib.attention import ATTENTION, INITS
-from attnlib.blocks import BLOCKS
-from attnlib.config import StackConfig, choose
 from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
-from attnlib.model import build_encoding
-from attnlib.positional import POSITIONAL
+from attnlib.model.attention import ATTENTION, INITS
+from attnlib.model.blocks import BLOCKS
+from attnlib.model.classifier import build_encoding
+from attnlib.model.config import StackConfig, choose
+from attnlib.model.positional import POSITIONAL
 
 PROBES = ("rate", "profile", "collapse", "control", "flush")  # checks of bench.gradients: read, not timed
 PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)

@@ -12,7 +12,7 @@ import torch
 
 from attnlib import theory
 from attnlib.measure.environment import flushes_subnormals
-from attnlib.model import build_encoding
+from attnlib.model.classifier import build_encoding
 from attnlib.probes import Recorder, gradient_by_place
 from bench.cases import Case
 from bench.claims import Curves, Finding, between, near

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from attnlib.attention import ATTENTION, INITS
-from attnlib.blocks import BLOCKS
-from attnlib.positional import POSITIONAL
+from attnlib.model.attention import ATTENTION, INITS
+from attnlib.model.blocks import BLOCKS
+from attnlib.model.positional import POSITIONAL
 from attnlib.runs import journal
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
@@ -23,7 +23,7 @@ from bench.measure import identity
 from bench.record import BENCH, Record
 
 CHANGING = ("load_average", "memory_bytes")  # of the environment, from process to process
-MEASURING = ("attnlib", "attnlib/positional", "attnlib/measure", "bench")  # folders of code that decides on a number
+MEASURING = ("attnlib", "attnlib/model", "attnlib/model/positional", "attnlib/measure", "bench")  # folders of code that decides on a number
 FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
 
 

@@ -4,8 +4,8 @@ A row is one check of one kind of stack: its claims are intervals over fixed see
 theory (``bench/claims.py``). Its one timed round is the check itself; its readings are saved in ``extra_info.probe``.
 """
 
-from attnlib.attention import INITS
-from attnlib.positional import POSITIONAL
+from attnlib.model.attention import INITS
+from attnlib.model.positional import POSITIONAL
 from bench.cases import over
 from bench.controls import CONTROL_DEPTHS, CONTROLS
 

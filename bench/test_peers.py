@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib.attention import MultiHeadSelfAttention
-from attnlib.blocks import FeedForward, PostNorm
-from attnlib.positional import PositionalEncoding
+from attnlib.model.attention import MultiHeadSelfAttention
+from attnlib.model.blocks import FeedForward, PostNorm
+from attnlib.model.positional import PositionalEncoding
 
 BATCH = 2
 SIZES = ((64, 4), (512, 8))  # D, H

@@ -2,7 +2,7 @@
 
 import pytest
 
-from attnlib.positional import POSITIONAL
+from attnlib.model.positional import POSITIONAL
 from attnlib.probes import Recorder
 from bench.cases import Case
 from bench.workload import Workload

@@ -17,10 +17,10 @@ from typing import Any, TextIO
 
 import torch
 
-from attnlib.config import choose
 from attnlib.measure import clock, environment, sampling
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings
+from attnlib.model.config import choose
 from attnlib.worker import Worker
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.readings import recorded

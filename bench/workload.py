@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnlib.data import random_texts
 from attnlib.measure import memory, sampling
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
 from attnlib.measure.operators import operators
-from attnlib.model import SequenceClassifier, build_model
+from attnlib.model.classifier import SequenceClassifier, build_model
+from attnlib.model.data import random_texts
 from bench.cases import Case
 
 Step = Callable[[], None]

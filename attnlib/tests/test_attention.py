@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib.attention import ATTENTION, INITS, MultiHeadSelfAttention, causal_mask
-from attnlib.positional import PositionalEncoding
+from attnlib.model.attention import ATTENTION, INITS, MultiHeadSelfAttention, causal_mask
+from attnlib.model.positional import PositionalEncoding
 
 SIZES = [(1, 8, 1), (5, 16, 4), (33, 64, 8), (16, 24, 3)]
 

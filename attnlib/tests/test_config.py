@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from attnlib.config import StackConfig, choose
+from attnlib.model.config import StackConfig, choose
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "64", True])

@@ -5,9 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from attnlib import cost
-from attnlib.config import StackConfig
 from attnlib.measure.device import Device
-from attnlib.model import build_model
+from attnlib.model.classifier import build_model
+from attnlib.model.config import StackConfig
 from bench.cases import Case
 from bench.workload import Workload
 

@@ -6,10 +6,10 @@ import time
 import pytest
 import torch
 
-from attnlib.blocks import BLOCKS
 from attnlib.measure.device import Device
 from attnlib.measure.limits import Signals, Terminated, TimeIsUp, time_limit
 from attnlib.measure.memory import available_bytes, cgroup_bytes
+from attnlib.model.blocks import BLOCKS
 from bench import predict
 from bench.cases import Case, Settings
 from bench.record import Left

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from attnlib.blocks import BLOCKS
-from attnlib.config import StackConfig
-from attnlib.data import random_texts
-from attnlib.model import build_model
-from attnlib.positional import POSITIONAL
+from attnlib.model.blocks import BLOCKS
+from attnlib.model.classifier import build_model
+from attnlib.model.config import StackConfig
+from attnlib.model.data import random_texts
+from attnlib.model.positional import POSITIONAL
 
 SMALL = StackConfig(seq_len=12, d_model=16, n_heads=4, depth=2)
 

@@ -9,10 +9,10 @@ import torch
 from positional_encodings.torch_encodings import PositionalEncoding1D
 from torch.nn import functional
 
-from attnlib.attention import MultiHeadSelfAttention
-from attnlib.positional import POSITIONAL
-from attnlib.positional.alibi import alibi_slopes
-from attnlib.positional.t5 import t5_bucket
+from attnlib.model.attention import MultiHeadSelfAttention
+from attnlib.model.positional import POSITIONAL
+from attnlib.model.positional.alibi import alibi_slopes
+from attnlib.model.positional.t5 import t5_bucket
 
 SIZES = [(1, 2), (7, 16), (64, 64), (300, 128), (33, 48)]
 ROTARY = [(1, 8), (7, 16), (64, 64), (300, 128), (33, 48)]  # x-transformers has no heads of width 2

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from attnlib.blocks import BLOCKS
-from attnlib.config import StackConfig
-from attnlib.model import build_model
-from attnlib.positional import POSITIONAL
+from attnlib.model.blocks import BLOCKS
+from attnlib.model.classifier import build_model
+from attnlib.model.config import StackConfig
+from attnlib.model.positional import POSITIONAL
 from attnlib.probes import (
     Recorder,
     cosine_gap,

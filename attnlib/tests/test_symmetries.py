@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from attnlib.config import StackConfig
 from attnlib.measure.operators import operators
-from attnlib.model import build_model
-from attnlib.positional import POSITIONAL
+from attnlib.model.classifier import build_model
+from attnlib.model.config import StackConfig
+from attnlib.model.positional import POSITIONAL
 
 FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
 RIDING = {"none", "sinusoidal", "learned", "rotary", "rotary_interleaved", "alibi"}  # no bias that is learned

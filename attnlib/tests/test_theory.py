@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from attnlib.attention import INITS, MultiHeadSelfAttention
-from attnlib.positional import POSITIONAL
+from attnlib.model.attention import INITS, MultiHeadSelfAttention
+from attnlib.model.positional import POSITIONAL
 from attnlib.theory import (
     collapse_exponent,
     decay_rate,

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-from attnlib.positional.absolute import Learned, Sinusoidal
-from attnlib.positional.alibi import Alibi
-from attnlib.positional.base import PositionalEncoding
-from attnlib.positional.fire import Fire
-from attnlib.positional.kerple import Kerple
-from attnlib.positional.rotary import Rotary
-from attnlib.positional.shaw import Shaw
-from attnlib.positional.t5 import T5
+from attnlib.model.positional.absolute import Learned, Sinusoidal
+from attnlib.model.positional.alibi import Alibi
+from attnlib.model.positional.base import PositionalEncoding
+from attnlib.model.positional.fire import Fire
+from attnlib.model.positional.kerple import Kerple
+from attnlib.model.positional.rotary import Rotary
+from attnlib.model.positional.shaw import Shaw
+from attnlib.model.positional.t5 import T5
 
 __all__ = ["POSITIONAL", "PositionalEncoding"]
 

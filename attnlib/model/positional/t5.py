@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
 
 
 def t5_bucket(relative: Tensor, *, n_buckets: int, max_distance: int, causal: bool) -> Tensor:

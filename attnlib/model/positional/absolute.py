@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding
+from attnlib.model.positional.base import PositionalEncoding
 
 
 class Sinusoidal(PositionalEncoding):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from attnlib.attention import MultiHeadSelfAttention, causal_mask
-from attnlib.blocks import BLOCKS, FeedForward, Plain
-from attnlib.config import StackConfig, choose
-from attnlib.positional import POSITIONAL, PositionalEncoding
+from attnlib.model.attention import MultiHeadSelfAttention, causal_mask
+from attnlib.model.blocks import BLOCKS, FeedForward, Plain
+from attnlib.model.config import StackConfig, choose
+from attnlib.model.positional import POSITIONAL, PositionalEncoding
 
 
 def pool_mean(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from attnlib.positional.base import PositionalEncoding
+from attnlib.model.positional.base import PositionalEncoding
 
 
 class Rotary(PositionalEncoding):

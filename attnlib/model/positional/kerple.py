@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
 
 LEAST = 0.01  # both parameters stay positive, so that the kernel stays conditionally positive definite
 

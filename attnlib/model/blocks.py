@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attnlib.attention import MultiHeadSelfAttention, init_unit
-from attnlib.positional import PositionalEncoding
+from attnlib.model.attention import MultiHeadSelfAttention, init_unit
+from attnlib.model.positional import PositionalEncoding
 
 
 class FeedForward(nn.Sequential):
@@ -15,7 +15,7 @@ class FeedForward(nn.Sequential):
     Args:
         d_model: D.
         mult: hidden width over D.
-        init: ``unit`` draws as ``attnlib.attention.init_unit``; the others keep torch.nn.Linear's defaults, as
+        init: ``unit`` draws as ``attnlib.model.attention.init_unit``; the others keep torch.nn.Linear's defaults, as
             torch.nn.TransformerEncoderLayer does.
     """
 

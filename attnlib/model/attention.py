@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib.config import choose
-from attnlib.positional import PositionalEncoding
+from attnlib.model.config import choose
+from attnlib.model.positional import PositionalEncoding
 
 
 def causal_mask(seq_len: int, device: torch.device) -> Tensor:

@@ -33,12 +33,12 @@ class StackConfig:
     n_heads: int = 4  # H
     head_dim: int | None = None  # K: None is d_model // n_heads; the original experiment used 512 with D = 512
     depth: int = 2  # L: 0 is the identity, which tests use
-    pe: str = "none"  # a name in attnlib.positional.POSITIONAL
-    block: str = "plain"  # attention alone is the original question; a name in attnlib.blocks.BLOCKS
-    attention: str = "sdpa"  # the fused kernel is what people run; a name in attnlib.attention.ATTENTION
-    init: str = "torch_mha"  # torch.nn.MultiheadAttention's own; a name in attnlib.attention.INITS
+    pe: str = "none"  # a name in attnlib.model.positional.POSITIONAL
+    block: str = "plain"  # attention alone is the original question; a name in attnlib.model.blocks.BLOCKS
+    attention: str = "sdpa"  # the fused kernel is what people run; a name in attnlib.model.attention.ATTENTION
+    init: str = "torch_mha"  # torch.nn.MultiheadAttention's own; a name in attnlib.model.attention.INITS
     ffn_mult: int = 0  # feed-forward width over d_model; 0 is no feed-forward, as in the original experiment
-    pooling: str = "mean"  # a name in attnlib.model.POOLING
+    pooling: str = "mean"  # a name in attnlib.model.classifier.POOLING
     causal: bool = False  # an encoder by default
     dropout: float = 0.0  # after the output projection; 0 keeps timed steps deterministic
     n_classes: int = 2  # 1 is a single logit with binary cross-entropy

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from attnlib.positional.base import PositionalEncoding, at_least_float32, relative_positions
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32, relative_positions
 
 
 def alibi_slopes(n_heads: int) -> list[float]:

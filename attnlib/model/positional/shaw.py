@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding, at_least_float32, relative_positions
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32, relative_positions
 
 
 class Shaw(PositionalEncoding):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.positional.base import PositionalEncoding, relative_positions
+from attnlib.model.positional.base import PositionalEncoding, relative_positions
 
 
 class Fire(PositionalEncoding):
