@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from attnlib import theory
+from attnlib.theory import closed_forms
 from bench.cases import Case
 from bench.claims import Claim, Curves, Finding, between, near
 from bench.readings import RATE, SEEDS, recorded, slopes
@@ -65,7 +65,7 @@ def residual_claims(readings: Readings) -> tuple[Claim, ...]:
 
 def pre_ln_claims(readings: Readings) -> tuple[Claim, ...]:
     """The signal grows within Lemma 2's bounds, the last FFN's gradient falls as 1 / sqrt(L) (arXiv 2002.04745)."""
-    bounds = theory.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
+    bounds = closed_forms.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
     variance = between("variance", readings["variance"][:, -1], *bounds)
     return variance, power_of_depth(readings, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(readings)
 
@@ -77,7 +77,7 @@ def post_ln_claims(readings: Readings) -> tuple[Claim, ...]:
 
 def peri_ln_claims(readings: Readings) -> tuple[Claim, ...]:
     """Each sublayer adds a variance of 1, and gradients do not decay (arXiv 2502.02732)."""
-    variance = theory.peri_norm_variance(2 * CONTROL_DEPTHS[-1])
+    variance = closed_forms.peri_norm_variance(2 * CONTROL_DEPTHS[-1])
     return near("variance", readings["variance"][:, -1], variance, share=0.15), no_decay(readings)
 
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from attnlib import theory
 from attnlib.measure.environment import flushes_subnormals
 from attnlib.model.classifier import build_encoding
-from attnlib.probes import Recorder, gradient_by_place
+from attnlib.theory import closed_forms
+from attnlib.theory.probes import Recorder, gradient_by_place
 from bench.cases import Case
 from bench.claims import Curves, Finding, between, near
 from bench.controls import control
@@ -64,11 +64,13 @@ def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     expected = {"activation": -decay(case), "v": falls, "out": falls}
     claims = [near(name, slope[name], expected[name], absolute=band(case)) for name in slope]
     if case.init == "unit":  # the others collapse within so few layers that nothing is left to fit
-        for role, power in theory.query_key_powers(encoding).items():
+        for role, power in closed_forms.query_key_powers(encoding).items():
             ratio = roles[role] / roles["v"] / signals["norm"][:, :-1] ** 2
             claims.append(near(f"{role} power", powers(signals["cosine_gap"][:, :-1], ratio), power, share=0.15))
     idle = (roles["k_bias"] / roles["v"]).max(1)
-    claims.append(between("key bias / v", idle, *((0.0, 1e-12) if theory.key_bias_is_idle(encoding) else (1e-6, None))))
+    claims.append(
+        between("key bias / v", idle, *((0.0, 1e-12) if closed_forms.key_bias_is_idle(encoding) else (1e-6, None)))
+    )
     curves: Curves = {role: mean_log(roles[role]) for role in ("q", "k", "v", "out")}
     gradient = mean_log(signals["gradient"])
     return Finding(tuple(claims), {"layer": list(range(case.depth)), "activation": gradient[:-1], **curves})
@@ -104,7 +106,7 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     works = [Workload(case, seed) for seed in seeds]
     runs = {spread: np.array([residuals(work, spread) for work in works]) for spread in SPREADS}  # each [seeds, L + 1]
     exponents = [exponent([run[index] for run in runs.values()]) for index in range(len(seeds))]
-    expected = 1 if case.block != "plain" else theory.collapse_exponent(build_encoding(case))
+    expected = 1 if case.block != "plain" else closed_forms.collapse_exponent(build_encoding(case))
     claims = [near("exponent", exponents, expected, share=0.1)]
     close = runs[0.1]  # most layers lie below LARGE
     factors = [factor for seed in seeds if (factor := expected_contraction(case, seed)) is not None]
@@ -134,12 +136,14 @@ def decades_a_layer(run: np.ndarray, settled: int) -> float:
 def expected_contraction(case: Case, seed: int) -> float | None:
     """Theory's factor a layer for the case's block and the encoding that the seed draws; None where there is none."""
     torch.manual_seed(seed)  # a classifier draws its encoding first
-    factor = theory.position_contraction(build_encoding(case).double(), case.seq_len)
+    factor = closed_forms.position_contraction(build_encoding(case).double(), case.seq_len)
     if factor is None or case.block == "pre_ln" or (case.block == "plain" and factor < SMALL):
         return None
     if case.block == "plain":
         return factor
-    return theory.skip_contraction(factor, theory.layer_gain(case.init, d_model=case.d_model, inner=inner(case)))
+    return closed_forms.skip_contraction(
+        factor, closed_forms.layer_gain(case.init, d_model=case.d_model, inner=inner(case))
+    )
 
 
 @contextmanager
@@ -166,7 +170,7 @@ def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         depths = zero.int().argmax(1).tolist()
         if not bool(zero.any(1).all()):
             raise ValueError(f"{case.depth} layers are too few for {name} to flush")
-        expected = [ENDS.start + theory.flush_depth(dtype, start=s, rate=decay(case)) + 0.5 for s in start]
+        expected = [ENDS.start + closed_forms.flush_depth(dtype, start=s, rate=decay(case)) + 0.5 for s in start]
         claims.append(near(name, depths, expected, share=RATE, absolute=1.0))
     return Finding(tuple(claims), {"layer": list(range(case.depth + 1)), "gradient": mean_log(rows)})
 

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from attnlib import cost
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.clock import device_clock
@@ -14,6 +13,7 @@ from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import Readings
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.runs.schema import SCHEMA
+from attnlib.theory import cost
 from bench.cases import Case, Settings
 from bench.claims import Finding
 from bench.workload import Step
@@ -61,7 +61,7 @@ def predicted(case: Case) -> dict[str, Any]:
         "flops": flops(case, case.batch_size) if flops else None,
         "predicted_peak": reading(
             cost.train_bytes(case, case.batch_size) if closed else None,
-            "attnlib.cost.train_bytes",
+            "attnlib.theory.cost.train_bytes",
             None if closed else "no closed form for this case",
         ),
     }

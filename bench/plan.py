@@ -17,13 +17,13 @@ from attnlib.model.positional import POSITIONAL
 from attnlib.runs import journal
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
-from attnlib.theory import decay_rate
+from attnlib.theory.closed_forms import decay_rate
 from bench.cases import Settings
 from bench.measure import identity
 from bench.record import BENCH, Record
 
 CHANGING = ("load_average", "memory_bytes")  # of the environment, from process to process
-MEASURING = ("attnlib", "attnlib/model", "attnlib/model/positional", "attnlib/measure", "bench")  # folders of code that decides on a number
+MEASURING = ("attnlib/model", "attnlib/measure", "bench")  # folders of code that decides on a number
 FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
 
 
@@ -75,7 +75,7 @@ def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
     ours = {name: value for name, value in machine_info["attnlib"].items() if name not in CHANGING}
     digest = hashlib.sha256((BENCH.parent / "conftest.py").read_bytes())
     for folder in MEASURING:
-        for path in sorted((BENCH.parent / folder).glob("*.py")):
+        for path in sorted((BENCH.parent / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return {
         "node": machine_info.get("node"),

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from attnlib import theory
-from attnlib.probes import Recorder
+from attnlib.theory import closed_forms
+from attnlib.theory.probes import Recorder
 from bench.cases import Case
 from bench.workload import Workload
 
@@ -22,7 +22,7 @@ def inner(case: Case) -> int:
 
 def decay(case: Case) -> float:
     """The closed form's decades a layer."""
-    return theory.decay_rate(case.init, d_model=case.d_model, inner=inner(case))
+    return closed_forms.decay_rate(case.init, d_model=case.d_model, inner=inner(case))
 
 
 def band(case: Case) -> float:

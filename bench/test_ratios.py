@@ -3,7 +3,7 @@
 import pytest
 
 from attnlib.model.positional import POSITIONAL
-from attnlib.probes import Recorder
+from attnlib.theory.probes import Recorder
 from bench.cases import Case
 from bench.workload import Workload
 

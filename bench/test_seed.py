@@ -1,6 +1,6 @@
 """The original experiment (``--preset seed`` only): epoch seconds over length, mean absolute gradients over depth."""
 
-from attnlib.probes import gradient_by_place
+from attnlib.theory.probes import gradient_by_place
 from bench import workload
 from bench.cases import over
 

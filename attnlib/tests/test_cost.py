@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from attnlib import cost
 from attnlib.measure.device import Device
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
+from attnlib.theory import cost
 from bench.cases import Case
 from bench.workload import Workload
 

@@ -14,7 +14,7 @@ from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
 from attnlib.model.positional import POSITIONAL
-from attnlib.probes import (
+from attnlib.theory.probes import (
     Recorder,
     cosine_gap,
     float_kinds,

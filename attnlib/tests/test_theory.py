@@ -7,7 +7,7 @@ from scipy import stats
 
 from attnlib.model.attention import INITS, MultiHeadSelfAttention
 from attnlib.model.positional import POSITIONAL
-from attnlib.theory import (
+from attnlib.theory.closed_forms import (
     collapse_exponent,
     decay_rate,
     flush_depth,
