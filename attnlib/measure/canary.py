@@ -9,7 +9,7 @@ import torch
 
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
-from attnlib.measure.sampling import timed
+from attnlib.measure.rounds import timed
 
 ROUNDS = 3
 QUIET = 25  # percentile of the readings so far that counts as undisturbed

@@ -45,7 +45,7 @@ def versions() -> dict[str, str | None]:
 
 
 def describe(device: Device) -> dict[str, Any]:
-    """Everything about this machine and process that ``machine_info.attnlib`` carries."""
+    """What ``machine_info.attnlib`` carries: this machine and its settings, the same in every run on it."""
     memory = psutil.virtual_memory()
     return {
         "device": device.describe() | {"driver": nvml.driver_version() if device.kind == "cuda" else None},
@@ -56,7 +56,6 @@ def describe(device: Device) -> dict[str, Any]:
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "logical_cpus": psutil.cpu_count(),
         "memory_bytes": memory.total,
-        "load_average": list(psutil.getloadavg()),
         "flush_subnormals": flushes_subnormals(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),

@@ -1,13 +1,14 @@
 """How many rounds a case gets: warm-up until steady, a short pilot, then a number that is fixed before measuring."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from attnlib.measure.clock import device_clock
+from attnlib.measure.rounds import Clock, Step, timed
 
 MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
 MAX_ROUNDS = 2000
@@ -16,7 +17,7 @@ MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that t
 
 
 @dataclass(frozen=True)
-class Plan:
+class Pilot:
     """What warm-up and pilot fixed, in seconds and counts; pilot rounds are seconds per call."""
 
     warmup_calls: int
@@ -66,21 +67,7 @@ def rounds_for(pilot: Sequence[float], *, precision: float, seconds: float) -> t
     return (MIN_ROUNDS, "min_rounds") if bounds[reason] < MIN_ROUNDS else (bounds[reason], reason)
 
 
-def timed(
-    step: Callable[[], None], prepare: Callable[[], None] | None, clock: Callable[[], float], iterations: int = 1
-) -> float:
-    """Seconds of one ``step``, averaged over ``iterations`` back to back, after an untimed ``prepare``."""
-    if prepare is not None:
-        prepare()
-    start = clock()
-    for _ in range(iterations):
-        step()
-    return (clock() - start) / iterations
-
-
-def warm_up(
-    step: Callable[[], None], prepare: Callable[[], None] | None, *, budget: float, clock: Callable[[], float]
-) -> tuple[list[float], bool | None]:
+def warm_up(step: Step, prepare: Step | None, *, budget: float, clock: Clock) -> tuple[list[float], bool | None]:
     """Call ``step`` until a window of calls is no faster than the window before, for half the budget at least.
 
     Returns:
@@ -96,13 +83,13 @@ def warm_up(
 
 
 def pilot(
-    step: Callable[[], None],
-    prepare: Callable[[], None] | None,
+    step: Step,
+    prepare: Step | None,
     *,
     precision: float,
     budget: float,
-    clock: Callable[[], float] = device_clock,
-) -> Plan:
+    clock: Clock = device_clock,
+) -> Pilot:
     """Warm ``step`` up, time a few rounds and fix how many will be measured; the slowest steps need no such pilot.
 
     Args:
@@ -114,14 +101,14 @@ def pilot(
     """
     warm, steady = warm_up(step, prepare, budget=0.2 * budget, clock=clock)
     if MIN_ROUNDS * min(warm) > budget:  # so slow that a pilot could decide nothing
-        return Plan(len(warm), sum(warm), steady, (), 1, MIN_ROUNDS, "min_rounds")
+        return Pilot(len(warm), sum(warm), steady, (), 1, MIN_ROUNDS, "min_rounds")
     repeats = 1 if prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / float(np.median(warm))))
     rounds = [timed(step, prepare, clock, repeats) for _ in range(2)]
     while sum(rounds) * repeats < 0.1 * budget and len(rounds) < 50:
         rounds.append(timed(step, prepare, clock, repeats))
     left = budget - sum(warm) - sum(rounds) * repeats
     count, reason = rounds_for([r * repeats for r in rounds], precision=precision, seconds=left)
-    return Plan(len(warm), sum(warm), steady, tuple(rounds), repeats, count, reason)
+    return Pilot(len(warm), sum(warm), steady, tuple(rounds), repeats, count, reason)
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:

@@ -87,40 +87,45 @@ class Journal:
     """A journal that this process writes; nobody else can, until it is closed or the process dies.
 
     Args:
-        path: of the journal.
-        plan: of a new one, which appears under its name with its plan in it; None for one that is there, of which a
-            last line that was cut short is cut off.
+        path: of one that is there; a last line that was cut short is cut off.
 
     Raises:
         Busy: another process writes it.
-        OSError: it cannot be opened or written; nothing new is left behind.
+        OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, plan: Plan | None = None) -> None:
-        self.path = path if plan is None else path.with_suffix(f"{SUFFIX}.new")
-        self.handle = os.open(self.path, os.O_RDWR | os.O_APPEND | (0 if plan is None else os.O_CREAT), 0o644)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.handle = os.open(path, os.O_RDWR | os.O_APPEND)
         try:
-            self._lock()
-            if plan is None:
-                self._mend()
-            else:
-                self.write(plan)
-                self.path = self.path.rename(path)
-                sync(path.parent)
+            if not _locked(self.handle) and not _locked(self.handle, after=0.05):  # a reader may look for a moment
+                raise Busy(f"{path} is being written by another process")
+            whole = self._bytes()
+            if not whole.endswith(b"\n"):
+                self.cut(whole.rfind(b"\n") + 1)
         except BaseException:
-            os.close(self.handle)
-            if plan is not None:
-                self.path.unlink()
+            self.close()
             raise
 
-    def _lock(self) -> None:
-        if not _locked(self.handle) and not _locked(self.handle, after=0.05):  # a reader may look for a moment
-            raise Busy(f"{self.path} is being written by another process")
+    @classmethod
+    def create(cls, path: Path, plan: Plan) -> "Journal":
+        """Open a new one, which appears under its name with its plan in it.
 
-    def _mend(self) -> None:
-        whole = self._bytes()
-        if not whole.endswith(b"\n"):
-            self.cut(whole.rfind(b"\n") + 1)
+        Raises:
+            OSError: it cannot be written; nothing is left behind.
+        """
+        new = path.with_suffix(f"{SUFFIX}.new")
+        new.touch()
+        book = cls(new)
+        try:
+            book.write(plan)
+            book.path = new.rename(path)
+            sync(path.parent)
+        except BaseException:
+            book.close()
+            book.path.unlink()
+            raise
+        return book
 
     def _bytes(self) -> bytes:
         with open(self.handle, "rb", closefd=False) as file:
@@ -165,6 +170,16 @@ class Journal:
     def close(self) -> None:
         """Let go of it."""
         os.close(self.handle)
+
+
+def read(path: Path) -> Events:
+    """The events of a journal, which may be growing.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no journal, see ``events``.
+    """
+    return events(path.read_bytes())
 
 
 def is_live(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from attnlib.runs.text import printable
 RESULTS = Path("results")
 LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
 DEEPEST = 64  # objects and lists within each other; ours have 8
+PLACE = ("node", "uuid", "affinity")  # what each process of a run has of its own
+LATER = {"seed": 0}  # fields that cases have had since, with the defaults that earlier ones were measured with
 
 
 class BadRun(ValueError):
@@ -81,16 +83,21 @@ USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "t
 
 @dataclass(frozen=True)
 class Run:
-    """One saved run."""
+    """One saved run, in one file or several."""
 
-    path: Path
-    data: dict[str, Any]
+    path: Path  # the first one
+    data: dict[str, Any]  # of the first one, with the canary's readings and the processes of all
     cells: tuple[Cell, ...]
 
     @property
     def name(self) -> str:
         """The file's name without its ending."""
         return self.path.stem
+
+    @property
+    def token(self) -> str:
+        """What tells runs apart: the run's own token, or where it lies if it was saved without one."""
+        return str(self.data["attnlib"].get("run") or self.path.resolve())
 
     @property
     def device_kind(self) -> str:
@@ -104,11 +111,11 @@ class Run:
         return float(np.median(readings)) if readings else None
 
     @property
-    def machine(self) -> dict[str, Any]:
-        """What must agree between runs before their times may be compared."""
+    def machines(self) -> list[dict[str, Any]]:
+        """What must agree between runs before their times may be compared, once for each place that it ran at."""
         info = self.data["machine_info"]
         ours = info["attnlib"]
-        return {
+        machine = {
             "node": info.get("node"),
             "cpu": (info.get("cpu") or {}).get("brand_raw"),
             "device": (ours.get("device") or {}).get("name"),
@@ -119,6 +126,8 @@ class Run:
             "affinity": ours.get("affinity"),
             "environment": ours.get("environment"),
         }
+        places = [machine | {k: p[k] for k in PLACE if k in p} for p in self.data["attnlib"].get("processes", [{}])]
+        return [place for index, place in enumerate(places) if place not in places[:index]]
 
 
 def load(path: Path) -> Run:
@@ -146,7 +155,7 @@ def load(path: Path) -> Run:
     measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
     cells = []
     for row in data["attnlib"]["cases"]:
-        identity = (row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
+        identity = (LATER | row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
         hit = measured[row["test"]] if row["status"] == "ok" else None
         cells.append(Cell(*identity, tuple(hit["stats"]["data"]), hit["extra_info"]) if hit else Cell(*identity))
     return Run(path, data, tuple(cells))
@@ -187,15 +196,43 @@ def _line(text: str, longest: int = 300) -> str:
 
 
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Read several runs, see ``find``: the good ones, and a line for each bad one."""
-    runs, bad = [], []
-    found = {os.path.realpath(path): path for name in names for path in find(name)}  # the same file twice is one run
+    """Read several runs, see ``find``: the good ones, and a line for each bad one.
+
+    Files of the same run are one run: parts of it, or what it was when it was interrupted.
+    """
+    files: dict[str, list[Run]] = {}
+    bad = []
+    found = {os.path.realpath(path): path for name in names for path in find(name)}  # the same file twice is one
     for path in found.values():
         try:
-            runs.append(load(path))
+            run = load(path)
         except BadRun as error:
             bad.append(str(error))
-    return runs, bad
+        else:
+            files.setdefault(run.token, []).append(run)
+    return [joined(own) for own in files.values()], bad
+
+
+def joined(files: Sequence[Run]) -> Run:
+    """One run of its files: of each case the row that came furthest, ``ok`` before any other, then the last one."""
+    if len(files) == 1:
+        return files[0]
+    cells: dict[str, Cell] = {}
+    for cell in (cell for file in files for cell in file.cells):
+        if cell.case_id not in cells or cells[cell.case_id].status != "ok":
+            cells[cell.case_id] = cell
+    ours = [file.data["attnlib"] for file in files]
+    lists = {name: _once(entry for own in ours for entry in own.get(name, ())) for name in ("canary", "processes")}
+    kept = {name: entries for name, entries in lists.items() if entries}
+    return Run(files[0].path, files[0].data | {"attnlib": ours[0] | kept}, tuple(cells.values()))
+
+
+def _once(entries: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for entry in entries:
+        if entry not in found:
+            found.append(entry)
+    return found
 
 
 def find(name: Path, folder: Path = RESULTS) -> list[Path]:

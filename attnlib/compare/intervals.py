@@ -1,11 +1,20 @@
-"""The t interval of a mean, for readings of several runs or seeds."""
+"""A number with its interval, and the t interval of a mean over runs or seeds."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
+class Estimate(NamedTuple):
+    """A number and the ends of its 95 % interval, which are the number itself where it has none."""
+
+    value: float
+    low: float
+    high: float
+
+
+def t_interval(values: Sequence[float]) -> Estimate:
     """Mean with its 95 % t interval; one value alone, or equal ones, have none but themselves.
 
     Raises:
@@ -17,11 +26,11 @@ def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
         raise ValueError("no values")
     mean = float(np.mean(values))
     if len(values) == 1 or np.ptp(values) == 0:
-        return mean, mean, mean
+        return Estimate(mean, mean, mean)
     low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
-    return mean, float(low), float(high)
+    return Estimate(mean, float(low), float(high))
 
 
-def over_runs(values: Sequence[float]) -> tuple[float, float, float] | None:
+def over_runs(values: Sequence[float]) -> Estimate | None:
     """Mean of one value a run with its 95 % t interval, or None without any."""
     return t_interval(values) if values else None

@@ -1,23 +1,20 @@
 """How time grows with length and depth: sums of powers with non-negative coefficients, never one exponent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnlib.runs.cells import Cells
-from attnlib.runs.intervals import over_runs
+from attnlib.compare.cells import Cells
+from attnlib.compare.intervals import Estimate, over_runs
 from attnlib.runs.load import Cell
-from attnlib.runs.text import seconds
 
 LENGTH, DEPTH = (0, 1, 2), (0, 1)  # powers of T and of L
 RESAMPLES = 2000
 SIZES, RANGE = 5, 16  # fewer, or a narrower range, cannot tell a square from a line
 SHARE = 0.05  # of the time at the largest size: the least that a term is worth a name
 STRAIGHT = 0.05  # the largest relative deviation of a line
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,22 @@ class Fit:
         """c_p in seconds per n^p."""
         return self.terms[self.powers.index(power)] / self.sizes[-1] ** power
 
-    def around(self, value: float, samples: np.ndarray, most: float = np.inf) -> Interval | None:
-        """95 % t interval of something in [0, most] from its bootstrap standard error; None with one run.
+    def around(self, value: float, samples: np.ndarray, most: float = np.inf) -> Estimate:
+        """``value``, in [0, most], with the 95 % t interval of its bootstrap standard error; none with one run.
 
         Wide enough to hold ``value``, which no coefficient below 0 has pushed up.
         """
         from scipy import stats
 
         if self.runs < 2:
-            return None
+            return Estimate(value, value, value)
         error = samples.std() * np.sqrt(self.runs / (self.runs - 1))  # resamples of n runs spread by (n - 1) / n
         half = stats.t.ppf(0.975, self.runs - 1) * error
         low, high = np.clip([samples.mean() - half, samples.mean() + half], 0.0, most)
-        return min(value, float(low)), max(value, float(high))
+        return Estimate(value, min(value, float(low)), max(value, float(high)))
 
-    def between(self, samples: np.ndarray) -> Interval | None:
-        """95 % percentile interval of something skewed from its bootstrap values; None with one run.
+    def between(self, value: float, samples: np.ndarray) -> Estimate:
+        """A skewed ``value`` with the 95 % percentile interval of its bootstrap values; none with one run.
 
         Percentiles of few runs are too narrow; they are taken further out by as much as Student's t is wider than the
         normal distribution (the expanded percentile interval of arXiv 1411.5279).
@@ -70,29 +67,28 @@ class Fit:
         from scipy import stats
 
         if self.runs < 2:
-            return None
+            return Estimate(value, value, value)
         tail = stats.norm.cdf(np.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.025, self.runs - 1))
         low, high = np.quantile(samples, [tail, 1 - tail], method="closest_observation")
-        return float(low), float(high)
+        return Estimate(value, float(low), float(high))
 
-    def term(self, power: int) -> tuple[float, Interval | None]:
+    def term(self, power: int) -> Estimate:
         """c_p with its interval."""
         scale = self.sizes[-1] ** power
-        value = self.coefficient(power)
-        return value, self.around(value, self.samples[:, self.powers.index(power)] / scale)
+        return self.around(self.coefficient(power), self.samples[:, self.powers.index(power)] / scale)
 
-    def share(self, power: int) -> tuple[float, Interval | None]:
+    def share(self, power: int) -> Estimate:
         """Share of a term in the time at the largest size."""
         place = self.powers.index(power)
         value = self.terms[place] / sum(self.terms)
-        return value, self.around(value, self.samples[:, place] / self.samples.sum(axis=1), most=1.0)
+        return self.around(value, self.samples[:, place] / self.samples.sum(axis=1), most=1.0)
 
-    def crossover(self) -> tuple[float, Interval | None] | None:
+    def crossover(self) -> Estimate | None:
         """The size where the quadratic term has overtaken the linear one, b / c; None without a quadratic term."""
         b, c = self.terms[1:]
         drawn = np.full(len(self.samples), np.inf)
         np.divide(self.samples[:, 1].clip(0), self.samples[:, 2], out=drawn, where=self.samples[:, 2] > 0)
-        return None if c == 0 else (self.sizes[-1] * b / c, self.between(self.sizes[-1] * drawn))
+        return None if c == 0 else self.between(float(self.sizes[-1] * b / c), self.sizes[-1] * drawn)
 
     def at(self, size: float) -> float:
         """Predicted seconds."""
@@ -112,12 +108,12 @@ class Fit:
         """
         if len(self.sizes) < SIZES or self.sizes[-1] < RANGE * self.sizes[0]:
             return "range too small"
-        (_, bounds), (share, shares) = self.term(2), self.share(2)
-        if bounds is None or shares is None:
+        if self.runs < 2:
             return "undecided: one run"
-        if bounds[0] > 0 and share >= SHARE:
+        share = self.share(2)
+        if self.term(2).low > 0 and share.value >= SHARE:
             return "quadratic"
-        return "absent" if shares[1] < SHARE else "not identifiable"
+        return "absent" if share.high < SHARE else "not identifiable"
 
     @property
     def straight(self) -> str:
@@ -128,12 +124,12 @@ class Fit:
         """
         if len(self.sizes) < 3 or self.sizes[-1] < RANGE * self.sizes[0]:
             return "range too small"
-        bounds = self.between(self.deviations)
-        if bounds is None:
+        if self.runs < 2:
             return "undecided: one run"
-        if bounds[1] <= STRAIGHT:
+        _, low, high = self.between(self.deviation, self.deviations)
+        if high <= STRAIGHT:
             return "linear"
-        return "not linear" if bounds[0] > STRAIGHT else "not identifiable"
+        return "not linear" if low > STRAIGHT else "not identifiable"
 
 
 def fit(sizes: Sequence[float], times: np.ndarray, powers: tuple[int, ...], seed: int = 0) -> Fit:
@@ -182,20 +178,24 @@ def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[
     return [size for size, _ in timed], np.array(rows, dtype=float)
 
 
-def slopes(sizes: Sequence[float], times: np.ndarray) -> list[tuple[float, float, float]]:
+def slopes(sizes: Sequence[float], times: np.ndarray) -> list[Estimate]:
     """Local exponents between neighbouring sizes, d log t / d log n, each with its 95 % interval over the runs."""
     local = np.diff(np.log(times), axis=1) / np.diff(np.log(sizes))
     return [interval for column in local.T if (interval := over_runs(column.tolist()))]
 
 
-Line = tuple[Cell, Fit, np.ndarray]
+class Line(NamedTuple):
+    """Cases that differ in one size only: one of their cells, the fit, and the run medians ``[runs, sizes]``."""
+
+    cell: Cell
+    fit: Fit
+    times: np.ndarray
 
 
 def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
     """A fit along ``seq_len`` or ``depth`` for each line of cases that differ in nothing else, if it has three sizes.
 
-    Returns:
-        for each line a cell of it, its fit and its run medians ``[runs, sizes]``, sorted by phase, encoding and size.
+    They are sorted by phase, encoding and the other size.
     """
     groups: dict[tuple[Any, ...], list[tuple[float, list[Cell]]]] = {}
     for group in cells.where(**fields):
@@ -207,14 +207,14 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
     for points in groups.values():
         sizes, times = complete(cells, sorted(points, key=lambda point: point[0]))
         if len(sizes) >= 3 and len(times):
-            found.append((points[0][1][0], fit(sizes, times, LENGTH if name == "seq_len" else DEPTH), times))
+            found.append(Line(points[0][1][0], fit(sizes, times, LENGTH if name == "seq_len" else DEPTH), times))
     other = "depth" if name == "seq_len" else "seq_len"
-    return sorted(found, key=lambda line: (line[0].case["phase"], order(line[0].case["pe"]), line[0].case[other]))
+    return sorted(found, key=lambda line: (line.cell.case["phase"], order(line.cell.case["pe"]), line.cell.case[other]))
 
 
 def flop_crossover(cells: Cells, line: Line) -> float | None:
     """The length where a case's quadratic FLOPs have overtaken its linear ones, by formula; None without FLOPs."""
-    case = line[0].case
+    case = line.cell.case
     points = cells.where(**{key: value for key, value in case.items() if key != "seq_len"})
     flops = sorted((g[0].case["seq_len"], f) for g in points if (f := next((c.cost("flops") for c in g), None)))
     if len(flops) < 3:
@@ -222,51 +222,3 @@ def flop_crossover(cells: Cells, line: Line) -> float | None:
     sizes, counts = zip(*flops, strict=True)
     _, b, c = nonnegative(sizes, np.array(counts, dtype=float), LENGTH)
     return None if c == 0 else float(sizes[-1] * b / c)
-
-
-def with_interval(value: float, bounds: Interval | None, form: Callable[[float], str] = "{:.3g}".format) -> str:
-    """A number with its interval, where it has one."""
-    return form(value) + (f" [{', '.join(map(form, bounds))}]" if bounds else "")
-
-
-def length_rows(cells: Cells, **fields: Any) -> list[dict[str, str]]:
-    """One row a line: t = a + b T + c T^2, the quadratic term's share, the last local slope, crossovers, verdict."""
-    rows = []
-    for line in lines(cells, "seq_len", **fields):
-        cell, fitted, times = line
-        crossover, flops = fitted.crossover(), flop_crossover(cells, line)
-        sizes = fitted.sizes
-        rows.append(
-            {
-                "case": cell.label.replace(f" T={cell.case['seq_len']}", "", 1),
-                "a": with_interval(*fitted.term(0), seconds),
-                "b / token": with_interval(*fitted.term(1), seconds),
-                "c / token^2": with_interval(*fitted.term(2), seconds),
-                "share of c T^2": f"{with_interval(*fitted.share(2), '{:.0%}'.format)} at {sizes[-1]:g}",
-                "slope": f"{with_interval(*split(slopes(sizes, times)[-1]), '{:.2f}'.format)} from {sizes[-2]:g}",
-                "c T = b at": "-" if crossover is None else with_interval(*crossover, "{:.0f}".format),
-                "FLOPs": "-" if flops is None else f"{flops:.0f}",
-                "in T": fitted.quadratic,
-            }
-        )
-    return rows
-
-
-def depth_rows(cells: Cells, **fields: Any) -> list[dict[str, str]]:
-    """One row a line: t = a + b L, the largest deviation of the means from it, the verdict."""
-    return [
-        {
-            "case": cell.label.replace(f" L={cell.case['depth']}", "", 1),
-            "a": with_interval(*fitted.term(0), seconds),
-            "b / layer": with_interval(*fitted.term(1), seconds),
-            "deviation": f"{fitted.deviation:.1%}",
-            "in L": fitted.straight,
-        }
-        for cell, fitted, _ in lines(cells, "depth", **fields)
-    ]
-
-
-def split(interval: tuple[float, float, float]) -> tuple[float, Interval | None]:
-    """A mean and its bounds, none where they are equal to it."""
-    mean, low, high = interval
-    return mean, None if low == high else (low, high)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from attnlib.compare.verdicts import Replicate, Verdict, between_runs
 from attnlib.runs.load import Cell, Run
-from attnlib.runs.verdicts import Replicate, Verdict, between_runs
 
 MIN_RUNS = 6  # a side, undisturbed: with fewer the spread between runs is hardly known
 ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases, half by the cases
@@ -19,7 +19,7 @@ EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
 
 @dataclass(frozen=True)
-class Side:
+class Summary:
     """One case on one side: exact figures, the median of its runs' medians, and how many of its runs were disturbed."""
 
     status: str
@@ -32,15 +32,22 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Row:
+class Compared:
     """One case, with the verdict on its time; a side is None where it lacks the case."""
 
     case_id: str
     label: str
-    base: Side | None
-    new: Side | None
+    base: Summary | None
+    new: Summary | None
     verdict: Verdict
     changes: tuple[str, ...]  # what differs exactly, in words: bytes 100 -> 101
+
+    @property
+    def peaks(self) -> tuple[int, int] | None:
+        """Peak bytes of base and new; None unless both are known."""
+        if self.base is None or self.new is None or self.base.bytes is None or self.new.bytes is None:
+            return None
+        return self.base.bytes, self.new.bytes
 
     @property
     def regressed(self) -> bool:
@@ -48,7 +55,7 @@ class Row:
         if self.base is None or self.new is None:
             return False
         lost = self.base.status == "ok" and self.new.status in LOST
-        more = self.base.bytes is not None and self.new.bytes is not None and self.new.bytes > self.base.bytes
+        more = self.peaks is not None and self.peaks[1] > self.peaks[0]
         return lost or more or self.verdict.word == "slower"
 
 
@@ -57,7 +64,7 @@ class Comparison:
     """A verdict a phase (geometric mean over its cases) and a row a case; ``notes`` say why nothing can be decided."""
 
     phases: dict[str, Verdict]
-    rows: tuple[Row, ...]
+    rows: tuple[Compared, ...]
     machine: tuple[str, ...]
     notes: tuple[str, ...]
     canary: Verdict | None  # of the machine itself
@@ -120,27 +127,27 @@ def compare(
     """
     if not any(run.cells for run in (*base, *new)):
         raise ValueError("no cases in these runs")
-    paths = [{run.path.resolve() for run in side} for side in (base, new)]
-    same = paths[0] == paths[1]
-    if not same and (both := paths[0] & paths[1]):
-        raise ValueError(f"{min(both).name} is on both sides")
+    sides = [{run.token: run.path.name for run in side} for side in (base, new)]
+    same = sides[0].keys() == sides[1].keys()
+    if not same and (both := sides[0].keys() & sides[1].keys()):
+        raise ValueError(f"{min(sides[0][token] for token in both)} is on both sides")
     if threshold is None:
         threshold = THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
     drift = None if same else canary(base, new)
     notes = () if same else why_not(len(base), len(new), () if force else machine, drift)
     judge = Judge(threshold, same, notes[0] if notes else None)
-    sides = by_case(base), by_case(new)
-    timed = [i for i in sides[0] if i in sides[1] and all(any(c.timed for c in side[i]) for side in sides)]
+    cells = by_case(base), by_case(new)
+    timed = [i for i in cells[0] if i in cells[1] and all(any(c.timed for c in side[i]) for side in cells)]
     ids: dict[str, list[str]] = {}
     for case_id in timed:
-        ids.setdefault(sides[0][case_id][0].case["phase"], []).append(case_id)
+        ids.setdefault(cells[0][case_id][0].case["phase"], []).append(case_id)
     runs = [*base, *new]
     phases = {phase: judge(*of_phase(own, runs, len(base)), len(ids)) for phase, own in ids.items()}
-    rows = [row_of(case_id, sides, judge, len(timed)) for case_id in {**sides[0], **sides[1]}]
+    rows = [row_of(case_id, cells, judge, len(timed)) for case_id in {**cells[0], **cells[1]}]
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
-    return Comparison(phases, tuple(with_twins(rows, sides)), machine, notes, drift, threshold, (len(ids), len(timed)))
+    return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, drift, threshold, (len(ids), len(timed)))
 
 
 def a_side(base: int, new: int) -> str:
@@ -199,10 +206,10 @@ def of_phase(ids: Sequence[str], runs: Sequence[Run], base: int) -> tuple[list[R
     return sides
 
 
-def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, tests: int) -> Row:
+def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, tests: int) -> Compared:
     """One case's row."""
     cells = [side.get(case_id, []) for side in sides]
-    base, new = (side_of(own) for own in cells)
+    base, new = (summary(own) for own in cells)
     before, after = (replicates(own) for own in cells)
     verdict = judge(before, after, tests)
     if base is None or new is None or base.seconds is None or new.seconds is None:
@@ -215,7 +222,7 @@ def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, t
         names = EXACT if base.status == new.status else ("status",)  # without a status ok there is nothing else
         exact = ((name, getattr(base, name), getattr(new, name)) for name in names)
         changes = [f"{name} {old} -> {now}" for name, old, now in exact if old != now]
-    return Row(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes))
+    return Compared(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes))
 
 
 def replicates(cells: Sequence[Cell]) -> list[Replicate]:
@@ -223,12 +230,12 @@ def replicates(cells: Sequence[Cell]) -> list[Replicate]:
     return [(cell.median, cell.canary) for cell in cells if cell.timed and cell.median and not cell.disturbed]
 
 
-def side_of(cells: Sequence[Cell]) -> Side | None:
+def summary(cells: Sequence[Cell]) -> Summary | None:
     """What one side knows of a case: its worst status and its largest bytes; None without a run."""
     if not cells:
         return None
     times = [cell.median for cell in cells if cell.timed and cell.median]
-    return Side(
+    return Summary(
         status=next((cell.status for cell in cells if cell.status != "ok"), "ok"),
         seconds=float(np.median(times)) if times else None,
         bytes=max((cell.peak for cell in cells if cell.peak is not None), default=None),
@@ -239,7 +246,7 @@ def side_of(cells: Sequence[Cell]) -> Side | None:
     )
 
 
-def with_twins(rows: Sequence[Row], sides: Sequence[dict[str, list[Cell]]]) -> list[Row]:
+def with_twins(rows: Sequence[Compared], sides: Sequence[dict[str, list[Cell]]]) -> list[Compared]:
     """Rows of one side only say what the same test measures on the other: its configuration has changed."""
     tests = [{cells[0].test: cells[0] for cells in side.values()} for side in sides]
     named = []
@@ -257,12 +264,13 @@ def with_twins(rows: Sequence[Row], sides: Sequence[dict[str, list[Cell]]]) -> l
 
 
 def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
-    """What differs between the machines and settings of the first base run and any other run, a line each."""
-    first = base[0].machine
+    """What differs between the first machine and settings of the base and any other, a line each."""
+    first = base[0].machines[0]
     lines = {
-        f"{key}: {first[key]} | {run.machine[key]}": None
-        for run in (*base[1:], *new)
+        f"{key}: {first[key]} | {machine[key]}": None
+        for run in (*base, *new)
+        for machine in run.machines
         for key in first
-        if run.machine[key] != first[key]
+        if machine[key] != first[key]
     }
     return tuple(lines)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.runs.intervals import over_runs
+from attnlib.compare.intervals import Estimate, over_runs
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
 
@@ -30,7 +30,7 @@ class Cells:
         """The first case with these fields: its cells, one a run; none without such a case."""
         return next(iter(self.where(**fields)), [])
 
-    def ratio(self, group: Sequence[Cell], base: Sequence[Cell]) -> tuple[float, float, float] | None:
+    def ratio(self, group: Sequence[Cell], base: Sequence[Cell]) -> Estimate | None:
         """Median seconds of a case over another's in the same run, over the runs with its interval; None without."""
         if not group or not base:
             return None
@@ -60,7 +60,7 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     if not paths:
         return None, [f"no saved run in {RESULTS}/; make one with: pytest bench/ --benchmark-autosave"]
     runs, left_out = load_all(paths)
-    ours = [run for run in runs if run.machine == runs[0].machine]
+    ours = [run for run in runs if run.machines == runs[0].machines]
     left_out += [
         f"{run.path}: another machine or other settings than {runs[0].path}, left out"
         for run in runs
@@ -69,14 +69,14 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     return (Cells(ours) if ours else None), left_out
 
 
-def centre(cells: Sequence[Cell]) -> tuple[float, float, float] | None:
+def centre(cells: Sequence[Cell]) -> Estimate | None:
     """Seconds of a case, with the lower and upper end of its interval; None where no run has a time."""
     medians = [cell.median for cell in cells if cell.median is not None]
     if len(medians) != 1:
         return over_runs(medians)
     info = next(cell.info for cell in cells if cell.median is not None)
     low, high = (info or {})["time"]["interval"] or (medians[0], medians[0])
-    return medians[0], low, high
+    return Estimate(medians[0], low, high)
 
 
 def interval_note(cells: Cells) -> str:
@@ -85,6 +85,12 @@ def interval_note(cells: Cells) -> str:
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, {n} runs"
     held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
     return note + (f"; {held_up} times were disturbed" if held_up else "")
+
+
+def claims(group: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+    """The claims of a check of gradients by name; the same in every run, so the first run's."""
+    info = next((cell.info for cell in group if cell.info), None)
+    return {claim["name"]: claim for claim in (info or {}).get("probe", {}).get("claims", ())}
 
 
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:

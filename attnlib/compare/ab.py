@@ -3,17 +3,18 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attnlib.runs.report import verdict_cells
-from attnlib.runs.verdicts import Verdict, of_pairs
-from attnlib.worker import Worker, WorkerDied, WorkerError
+from attnlib.compare.verdicts import Verdict, of_pairs
+from attnlib.compare.worker import Worker, WorkerDied, WorkerError
+from attnlib.measure.rounds import abba, log_ratios, rounds
 
 FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
 ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
@@ -34,13 +35,12 @@ SUITE: tuple[Fields, ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Side:
-    """Where one side's workers run, which fields of every case are its own, and what share more of the work it does."""
+class Contender:
+    """Where one side's workers run, and which fields of every case are its own."""
 
     checkout: Path
     python: str
     fields: Fields = field(default_factory=dict)
-    extra_work: float = 0.0
 
     def start(self, denormals: str, threads: int | None) -> Worker:
         """A fresh worker; what the user says of how threads wait wins, and so do the side's own ``denormals``.
@@ -51,7 +51,6 @@ class Side:
         chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
         options = ["--denormals", self.fields.get("denormals", denormals)]
         options += [] if threads is None else ["--threads", str(threads)]
-        options += ["--extra-work", str(self.extra_work)] if self.extra_work else []
         return Worker(self.checkout, *options, python=self.python, environment={} if chosen else SPIN)
 
 
@@ -85,16 +84,14 @@ class Match:
         threshold: the smallest change of time that matters.
         denormals: ``flush`` or ``keep``, of every worker.
         threads: of every worker.
-        multiple: what the number of steps a round is rounded up to, so that a share of them is a whole number.
         say: what progress is told to.
     """
 
-    sides: tuple[Side, Side]
+    sides: tuple[Contender, Contender]
     suite: Sequence[Fields]
     threshold: float
     denormals: str = "flush"
     threads: int | None = None
-    multiple: int = 1
     say: Say = print
     contests: list[Contest] = field(init=False)
     dropped: list[str] = field(default_factory=list)  # why, for each pair that was lost
@@ -173,16 +170,13 @@ class Match:
                 raise WorkerError(f"{('base', 'new')[i]}: this checkout's worker is too old to take turns")
         once = max(ask(i, step=3)["seconds"][-1] for i in (0, 1))
         iterations, untimed = (max(1, math.ceil(wished / once)) for wished in (ROUND, UNTIMED))
-        iterations = self.multiple * math.ceil(iterations / self.multiple)
         repeatable = built[0]["repeatable"] and built[1]["repeatable"]
-        turn = {"step": 1, "iterations": iterations if repeatable else 1, "untimed": untimed}
-        logs = []
-        for order in abba(BLOCKS):
-            seconds = [0.0, 0.0]
-            for which in order:
-                seconds[which] += ask(which, **turn)["seconds"][0]
-            logs.append(math.log(seconds[1] / seconds[0]))
-        return float(np.median(logs))
+        request = {"step": 1, "iterations": iterations if repeatable else 1, "untimed": untimed}
+
+        def turn(which: int) -> float:
+            return float(ask(which, **request)["seconds"][0])
+
+        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], abba(BLOCKS)))))
 
     def look(self) -> None:
         """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""
@@ -217,26 +211,3 @@ class Match:
                 {"case": dict(c.case), "log_ratios": c.logs, "verdict": asdict(c.verdict)} for c in self.contests
             ],
         }
-
-
-def contested(match: Match) -> list[dict[str, str]]:
-    """One row a case of a match, for a table."""
-    return [
-        {"case": contest.label, "pairs": str(len(contest.logs)), **verdict_cells(contest.verdict)}
-        for contest in match.contests
-    ]
-
-
-def played(match: Match) -> list[str]:
-    """How the table of a match is to be read, and which pairs were lost."""
-    lines = [
-        f"{len(match.contests)} cases, {match.pairs} pairs of workers, {match.looks} looks; intervals hold together "
-        f"with {1 - ERROR:.0%}; threshold {match.threshold:.0%}; ratio: new / base"
-    ]
-    return lines + [f"{len(match.dropped)} pairs were dropped: {why}" for why in match.dropped[-1:]]
-
-
-def abba(blocks: int) -> Iterator[tuple[int, int, int, int]]:
-    """Orders of 0 (base) and 1 (new) that a linear drift favours neither in: 0110, 1001, 0110, ..."""
-    for block in range(blocks):
-        yield (1, 0, 0, 1) if block % 2 else (0, 1, 1, 0)

@@ -1,0 +1,44 @@
+"""Replicates: the same benchmark in several fresh processes, one after another."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnlib.runs.load import RESULTS
+
+FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
+
+
+def repeat(
+    count: int, arguments: Sequence[str], *, order_seed: int = 1, name: str | None = None, folder: Path = RESULTS
+) -> tuple[int, list[Path]]:
+    """Run ``pytest`` ``count`` times, each in a fresh process with another order of cases, and save each run.
+
+    Args:
+        count: how many.
+        arguments: of pytest, with ``bench/`` unless one begins so.
+        order_seed: of the first run; it counts up, and is saved.
+        name: that the runs are saved under, by default the commit and the time.
+        folder: where the suite saves its runs.
+
+    Returns:
+        the worst exit code of the processes that ran; anything but success and a failed case stops at once. And the
+        files that were saved, in order.
+    """
+    where = [] if any(argument.startswith("bench/") for argument in arguments) else ["bench/"]
+    saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
+    command = [sys.executable, "-m", "pytest", *where, *arguments, saving]
+    before, worst = set(folder.glob("*/*.json")), 0
+    for run in range(count):
+        print(f"attnlib: run {run + 1} of {count}", flush=True)
+        process = subprocess.Popen([*command, f"--order-seed={order_seed + run}"])
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:  # it heard it too, and is finishing its file
+            process.wait()
+            raise
+        worst = max(worst, abs(code))
+        if code not in (0, FAILED):
+            break
+    return worst, sorted(set(folder.glob("*/*.json")) - before)
