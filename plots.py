@@ -6,34 +6,16 @@ within that run; with several runs of one machine it is the mean of the runs' me
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
 
-from attnlib.runs.cells import Cells, read_cells
-from attnlib.runs.figures import cost, gradients, scaling
+from attnlib.compare.cells import Cells, read_cells
 from attnlib.runs.load import RESULTS
 from attnlib.runs.text import printable
-
-FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
-    f.__name__: f
-    for f in (
-        cost.time_against_seq_len,
-        cost.time_against_depth,
-        cost.heat_map,
-        cost.memory,
-        cost.encoding_cost,
-        scaling.scaling,
-        scaling.time_per_token,
-        gradients.gradients,
-        gradients.profiles,
-        gradients.collapse,
-        gradients.denormals,
-    )
-}
+from attnlib.show.figures import FIGURES
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,34 @@
+"""``attnlib``, or ``python -m attnlib.commands``: read the command line and run a subcommand."""
+
+import argparse
+import sys
+
+from attnlib.commands import ab, compare, repeat, scaling, tables
+from attnlib.commands.options import complain
+
+COMMANDS = (ab, compare, repeat, scaling, tables)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a subcommand; returns its exit code, 2 where nothing could be read, compared or decided."""
+    parser = argparse.ArgumentParser(prog="attnlib", description="What stacks of self-attention cost, compared.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for module in COMMANDS:
+        module.declare(commands)
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.command != repeat.NAME:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
+    try:
+        code: int = options.run(options)
+    except ValueError as error:
+        complain([str(error)])
+        return 2
+    except KeyboardInterrupt:
+        complain(["interrupted"])
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

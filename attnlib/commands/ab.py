@@ -1,0 +1,64 @@
+"""``attnlib ab``: decide whether a change made it slower."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from attnlib.commands.options import CODES, add_verdict_options, count, fields_of, output, positive
+from attnlib.compare.ab import SUITE, Contender, Match
+from attnlib.show.comparison import contested
+
+
+def declare(commands: Any) -> None:
+    """Its options."""
+    command = commands.add_parser(
+        "ab",
+        help="decide whether a change made it slower: two live workers take turns",
+        description="Two checkouts (--base, --new), two interpreters, or two sets of fields: "
+        f"attnlib ab attention=math attention=sdpa. {CODES}",
+    )
+    command.add_argument("fields", nargs="*", metavar="FIELDS", help="the base's and the new side's own fields")
+    here = Path()
+    command.add_argument("--base", type=Path, default=here, metavar="DIR", help="checkout before; the current folder")
+    command.add_argument("--new", type=Path, default=here, metavar="DIR", help="checkout after; the current folder")
+    command.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="interpreter before")
+    command.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="interpreter after")
+    command.add_argument(
+        "--case",
+        action="append",
+        metavar="FIELDS",
+        help="a case, as phase=train_step,seq_len=512,pe=rotary; repeat it for a suite; four cases by default",
+    )
+    command.add_argument(
+        "--budget", type=positive, default=300.0, metavar="SECONDS", help="no pair that would not fit (%(default)s)"
+    )
+    command.add_argument("--denormals", choices=("flush", "keep"), default="flush", help="subnormal numbers")
+    command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
+    add_verdict_options(command, 0.02, "smallest change that matters (%(default)s)")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play the match, then show it."""
+    if len(options.fields) not in (0, 2):
+        raise ValueError(f"ab takes no fields or those of base and new, not {len(options.fields)}")
+    own = [fields_of(text) for text in options.fields] or [{}, {}]
+    match = Match(
+        (
+            Contender(options.base.resolve(), options.base_python, own[0]),
+            Contender(options.new.resolve(), options.new_python, own[1]),
+        ),
+        [fields_of(text) for text in options.case] if options.case else SUITE,
+        options.threshold,
+        denormals=options.denormals,
+        threads=options.threads,
+        say=lambda text: print(f"attnlib: {text}", file=sys.stderr, flush=True),
+    )
+    match.play(options.budget)
+    if options.json:
+        print(json.dumps(match.as_json(), indent=2))
+    else:
+        output(contested(match), as_markdown=options.markdown)
+    return match.exit_code(allow_undecided=options.allow_undecided)

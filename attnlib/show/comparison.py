@@ -1,0 +1,101 @@
+"""Comparisons as tables: of saved runs, and of live workers."""
+
+from typing import Any
+
+from attnlib.compare import ab, saved
+from attnlib.compare.verdicts import Verdict
+from attnlib.show.table import Column, Table
+from attnlib.show.units import digits, seconds, size
+
+
+def time(summary: saved.Summary) -> str:
+    """Median seconds, with how many of its runs were disturbed; the status where there is no time."""
+    if summary.seconds is None:
+        return summary.status
+    disturbed = f" ({summary.disturbed} of {summary.runs} disturbed)" if summary.disturbed else ""
+    return seconds(summary.seconds) + disturbed
+
+
+def peak(both: tuple[int, int]) -> str:
+    """The size where equal, the difference in bytes where not."""
+    base, new = both
+    return f"= {size(base)}" if base == new else f"{new - base:+,} B"
+
+
+VERDICT = {
+    "ratio": Column(digits(3), number=True),
+    "interval": Column(lambda ends: f"[{ends[0]:.3f}, {ends[1]:.3f}]"),
+    "could see": Column(digits(2), number=True),
+    "verdict": Column(": ".join),
+}
+SAVED = {
+    "case": Column(),
+    "base": Column(time, number=True),
+    "new": Column(time, number=True),
+    **VERDICT,
+    "peak": Column(peak, number=True),
+}
+LIVE = {"case": Column(), "pairs": Column(number=True), **VERDICT}
+
+
+def verdict_cells(verdict: Verdict, note: str | None = None) -> dict[str, Any]:
+    """Ratio, interval, what could have been seen, and the word with its reason unless ``note`` said it for all."""
+    return {
+        "ratio": verdict.ratio,
+        "interval": None if verdict.low is None else (verdict.low, verdict.high),
+        "could see": verdict.detectable,
+        "verdict": [verdict.word, *([verdict.reason] if verdict.reason and verdict.reason != note else [])],
+    }
+
+
+def compared(comparison: saved.Comparison) -> Table:
+    """One row a phase, then one a case."""
+    note = comparison.notes[0] if comparison.notes else None
+    rows = [
+        {"case": f"{phase}, all cases", **verdict_cells(verdict, note)} for phase, verdict in comparison.phases.items()
+    ]
+    rows += [
+        {
+            "case": row.label,
+            "base": row.base,
+            "new": row.new,
+            **verdict_cells(row.verdict, note),
+            "peak": row.peaks,
+        }
+        for row in comparison.rows
+    ]
+    return Table(SAVED, rows, _before(comparison), _after(comparison))
+
+
+def _before(comparison: saved.Comparison) -> list[str]:
+    return [f"different machine or settings: {line}" for line in comparison.machine] + [
+        f"undecided: {note}" if not note.startswith("forced") else note for note in comparison.notes
+    ]
+
+
+def _after(comparison: saved.Comparison) -> list[str]:
+    """How the table is to be read, then every exact change, a line each."""
+    phases, cases = comparison.tests
+    heard = comparison.canary
+    changed = [row for row in comparison.rows if row.changes]
+    return [
+        f"{phases} tests of phases and {cases} of cases; intervals hold together with {1 - saved.ERROR:.0%}; threshold "
+        f"{comparison.threshold:.0%}; could see: the ratio that would have been called slower",
+        *([] if heard is None else [f"canary: new / base {heard.ratio:.3f} [{heard.low:.3f}, {heard.high:.3f}]"]),
+        f"exact: {len(comparison.rows)} cases, changed in {len(changed)}",
+        *(f"  {row.label}: {'; '.join(row.changes)}" for row in changed),
+    ]
+
+
+def contested(match: ab.Match) -> Table:
+    """One row a case of a match; how it is to be read, and which pairs were lost."""
+    rows = [
+        {"case": contest.label, "pairs": len(contest.logs), **verdict_cells(contest.verdict)}
+        for contest in match.contests
+    ]
+    after = [
+        f"{len(match.contests)} cases, {match.pairs} pairs of workers, {match.looks} looks; intervals hold together "
+        f"with {1 - ab.ERROR:.0%}; threshold {match.threshold:.0%}; ratio: new / base",
+        *(f"{len(match.dropped)} pairs were dropped: {why}" for why in match.dropped[-1:]),
+    ]
+    return Table(LIVE, rows, after=after)

@@ -1,0 +1,86 @@
+"""The table of encodings: what each costs, and how it lets gradients and tokens die."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from attnlib.compare.cells import Cells, centre, claims, interval_note, middle
+from attnlib.compare.intervals import Estimate
+from attnlib.runs.load import Cell
+from attnlib.show.table import Column, Table
+from attnlib.show.units import digits, seconds, size, with_interval
+
+STEP = {"phase": "train_step", "denormals": "flush"}
+
+
+class Law(NamedTuple):
+    """By what law tokens become alike: r -> C r^exponent, the theory's exponent, and C where it is known."""
+
+    exponent: float
+    theory: float | None
+    decades: float | None
+
+    def __str__(self) -> str:
+        word = {3.0: "cubic", 1.0: "geometric"}.get(self.theory or 0.0, "")
+        factor = "" if self.decades is None else f", x {10.0 ** min(self.decades, 300):.2g} a layer"
+        return f"{word}, exponent {self.exponent:.2f}{factor}"
+
+
+COLUMNS = {
+    "encoding": Column(),
+    "train step": Column(with_interval(seconds)),
+    "/ none": Column(with_interval(digits(2))),
+    "peak": Column(size, number=True),
+    "parameters": Column(number=True),
+    "attention": Column(),
+    "decades a layer": Column(with_interval(digits(3))),
+    "tokens become alike": Column(),
+}
+
+
+def encodings(cells: Cells) -> Table:
+    """One row an encoding: a train step in the middle of the grid, and its gradients and tokens in plain stacks.
+
+    Time with its interval, its ratio to ``none`` in the same run, peak memory, the encoding's own parameters, the
+    attention kernel, the first layer's decay in decades a layer (torch_mha, D = HK = 64) and the law by which tokens
+    become alike (unit gain, no mask). A number that the runs do not hold is ``-``.
+    """
+    axes = [cells.axis(name, **STEP) for name in ("seq_len", "depth")]
+    at = {"seq_len": middle(axes[0]), "depth": middle(axes[1])} if all(axes) else {"seq_len": None, "depth": None}
+    base = cells.first(pe="none", **at, **STEP)
+    rows = [
+        {"encoding": pe, **cost(cells, cells.first(pe=pe, **at, **STEP), base), **signals(cells, pe)}
+        for pe in cells.axis("pe")
+        if cells.where(pe=pe, **at, **STEP) or cells.where(pe=pe, phase="collapse")
+    ]
+    return Table(COLUMNS, rows, after=[f"brackets of times: {interval_note(cells)}"])
+
+
+def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> dict[str, Any]:
+    """What one case costs, and in ratio to another in the same runs; nothing where it has no time."""
+    value = centre(group)
+    info, none = ([cell.info for cell in side if cell.info] for side in (group, base))
+    if value is None or not info:
+        return {}
+    attention = info[0].get("attention", {})
+    kernel = attention.get("kernel")
+    own, plain = (side[0]["cost"].get("params") if side else None for side in (info, none))
+    return {
+        "train step": value,
+        "/ none": cells.ratio(group, base),
+        "peak": info[0]["memory"]["allocated_peak"]["value"],
+        "parameters": None if own is None or plain is None else own - plain,
+        "attention": None if kernel is None else ("fused" if attention["fused"] else kernel.replace("attention_", "")),
+    }
+
+
+def signals(cells: Cells, pe: str) -> dict[str, Any]:
+    """How gradients and tokens die in a plain stack with this encoding."""
+    rate = claims(cells.first(phase="rate", pe=pe, init="torch_mha", d_model=64, head_dim=16)).get("first_layer")
+    law = claims(cells.first(phase="collapse", pe=pe, block="plain", causal=False))
+    exponent, factor = law.get("exponent"), law.get("decades a layer")
+    return {
+        "decades a layer": None if rate is None else Estimate(rate["mean"], rate["low"], rate["high"]),
+        "tokens become alike": None
+        if exponent is None
+        else Law(exponent["mean"], exponent["theory"], None if factor is None else factor["mean"]),
+    }

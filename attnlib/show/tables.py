@@ -1,0 +1,13 @@
+"""The registry of tables that are made of saved runs: by name, with a line that says what each shows."""
+
+from collections.abc import Callable
+
+from attnlib.compare.cells import Cells
+from attnlib.show.encodings import encodings
+from attnlib.show.findings import findings
+from attnlib.show.table import Table
+
+TABLES: dict[str, tuple[Callable[[Cells], Table], str]] = {
+    "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
+    "findings": (findings, "every claim about gradients: fitted with its 95 %% interval, theory, band"),
+}

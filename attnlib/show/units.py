@@ -1,0 +1,41 @@
+"""How numbers are written for people: SI seconds, binary bytes, numbers with their intervals."""
+
+from collections.abc import Callable
+
+from attnlib.compare.intervals import Estimate
+
+Form = Callable[[float], str]
+
+
+def seconds(value: float) -> str:
+    """Three digits with a unit: ``1.29 ms``."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def size(value: int) -> str:
+    """Three digits in MiB, or GiB from 1024 MiB on; a MiB is 2**20 bytes."""
+    return f"{value / 2**20:.3g} MiB" if value < 2**30 else f"{value / 2**30:.3g} GiB"
+
+
+def duration(value: float) -> str:
+    """Minutes and seconds: ``3 min 05 s``."""
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def digits(count: int) -> Form:
+    """So many digits behind the point."""
+    return lambda value: f"{value:.{count}f}"
+
+
+def with_interval(form: Form) -> Callable[[Estimate], str]:
+    """A number and its interval, both as ``form`` writes them: ``1.29 ms [1.2 ms, 1.31 ms]``."""
+
+    def write(estimate: Estimate) -> str:
+        value, low, high = estimate
+        return form(value) + (f" [{form(low)}, {form(high)}]" if low < high else "")
+
+    return write
