@@ -1,1 +1,4 @@
-"""What is measured: cases, workloads and the pytest modules that declare them."""
+"""The benchmark: ``test_*.py`` say what is measured, the modules beside them are the way from axes to a number.
+
+A run's book-keeping is in ``session``, the checks of gradients are in ``checks``, instruments in ``attnlib.measure``.
+"""

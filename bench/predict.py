@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -15,15 +15,28 @@ from torch.utils._pytree import tree_leaves
 
 from attnlib.measure.device import Device
 from attnlib.measure.memory import available_bytes
-from attnlib.runs.text import size
-from bench.cases import Case, Settings, unsupported
-from bench.record import Left
+from attnlib.show.units import size
+from bench.cases import Case, unsupported
+from bench.settings import Settings
 from bench.workload import build
 
-MARGIN = (
-    1.25  # kernels allocate inside: over phases, encodings, blocks, dtypes a prediction was 0.82 to 1.10 of the peak
-)
-CLEARLY = 2.0  # what is free over what a whole group needs at most, for its cases not to be looked at one by one
+METHOD = "steps on tensors without storage; what kernels allocate inside is not seen"
+MARGIN = 1.25  # over phases, encodings, blocks, backends and dtypes a prediction was 0.82 to 1.10 of the peak
+STRAIGHT = 8  # layers: below, a peak may lie elsewhere in the step than in deeper stacks
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why a case is not measured here: the status of its row, the reason in words, and the bytes it was judged by."""
+
+    status: str
+    reason: str
+    predicted_bytes: int | None = None
+    available_bytes: int | None = None
+
+    def row(self) -> dict[str, Any]:
+        """What its row says."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Peak(TorchDispatchMode):
@@ -66,50 +79,38 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@cache
 def predicted_peak(case: Case) -> int:
-    """Peak bytes of a case from its model's first tensor to its second step: operators are run for shapes alone.
+    """Peak bytes of a case from its model's first tensor to its last step: operators are run for shapes alone.
 
-    What kernels allocate inside is not seen. An epoch is as its train steps.
+    What kernels allocate inside is not seen. An epoch is as its train steps. Past ``STRAIGHT`` layers each one adds the
+    same, so that deep stacks cost no more to predict.
     """
-    phase = "train_step" if case.phase == "epoch" else case.phase
-    dtype = getattr(torch, case.dtype)
+    if case.depth > STRAIGHT + 1:
+        one, two = (predicted_peak(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
+        return one + (case.depth - STRAIGHT) * (two - one)
+    if case.phase == "epoch":
+        return predicted_peak(replace(case, phase="train_step"))
     seen = Peak()
-    with FakeTensorMode(), torch.device(case.device), default_dtype(dtype), seen:
-        work = build(replace(case, phase=phase))
-        for _ in range(2):  # the first one makes the optimiser's state
+    with FakeTensorMode(), torch.device(case.device), default_dtype(getattr(torch, case.dtype)), seen:
+        work = build(case)
+        for _ in range(2 if case.phase == "train_step" else 1):  # the first one makes the optimiser's state
             if work.prepare is not None:
                 work.prepare()
             work.step()
     return seen.peak
 
 
-@cache
-def extrapolated_peak(case: Case) -> int:
-    """About ``predicted_peak``, from its first two layers: in the time of two."""
-    if case.depth <= 2:
-        return predicted_peak(case)
-    one, two = (predicted_peak(replace(case, depth=depth)) for depth in (1, 2))
-    return one + (case.depth - 1) * (two - one)
-
-
-def fitting(case: Case, settings: Settings, device: Device) -> None:
-    """Refuse a case that cannot be measured here, or whose predicted peak exceeds the memory that it may have.
-
-    The largest case of its kind on the axes is looked at first, from two layers: if that clearly fits, all do.
-
-    Raises:
-        Left: ``unsupported``, **or** ``oom`` with the predicted and the available bytes.
-    """
+def unfit(case: Case, settings: Settings, device: Device) -> Unfit | None:
+    """Why a case cannot be measured here, or would not fit into the memory that it may have; None where it can."""
     if reason := unsupported(case):
-        raise Left("unsupported", reason)
+        return Unfit("unsupported", reason)
     free, limit = available_bytes(device), settings.memory_limit
     if limit == 0 or (free is None and limit is None):
-        return
+        return None
     available = min(bytes_ for bytes_ in (free, limit) if bytes_ is not None)
-    largest = replace(case, seq_len=max(*settings.seq_lens, case.seq_len), depth=max(*settings.depths, case.depth))
-    if CLEARLY * MARGIN * extrapolated_peak(largest) <= available:
-        return
     needed = int(MARGIN * predicted_peak(case))
-    if needed > available:
-        reason = f"predicted to need {size(needed)}, {size(available)} available"
-        raise Left("oom", reason, predicted_bytes=needed, available_bytes=available)
+    if needed <= available:
+        return None
+    reason = f"predicted to need {size(needed)}, {size(available)} available"
+    return Unfit("oom", reason, predicted_bytes=needed, available_bytes=available)

@@ -6,15 +6,15 @@ the cases run in two child processes.
 
 import pytest
 
-from attnlib.worker import Worker
-from bench.cases import over
+from attnlib.compare.worker import Worker
+from bench.grids import over
 from bench.worker import ROOT, Remote, child_clock
 
 FIXED = {"init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
 
 
-def rows(settings):
+def points(settings):
     """Depth x policy; ``linear`` initialisation dies fastest."""
     depths = (64,) if settings.preset == "smoke" else (2, 16, 32, 48, 64)
     return [{"depth": L, "denormals": policy} for L in depths for policy in ("flush", "keep")]
@@ -36,9 +36,9 @@ def _workers(settings):
         process.close()
 
 
-@over(rows, phase="backward", **FIXED)
-def test_denormals(measure, workers, case, benchmark):
+@over(points, phase="backward", **FIXED)
+def test_denormals(measure_case, workers, case, benchmark):
     """Times one backward pass in a child process, and counts the gradients that vanished in it."""
     remote = Remote(case, workers(case.denormals))
-    measure(lambda _: remote)
+    measure_case(lambda _: remote)
     benchmark.extra_info["probe"] = {"counts": remote.counts()}

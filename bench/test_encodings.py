@@ -1,9 +1,9 @@
 """Each encoding alone, forward and backward, over sequence length: what it costs without a stack around it."""
 
-from bench.cases import lengths, over
+from bench.grids import lengths, over
 
 
 @over(lengths, phase="encoding", depth=0)
-def test_encoding(measure):
+def test_encoding(measure_case):
     """Times and weighs one encoding."""
-    measure()
+    measure_case()

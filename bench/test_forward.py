@@ -1,9 +1,9 @@
 """Forward pass without gradients, over the two slices through the middle of the grid."""
 
-from bench.cases import over, slices
+from bench.grids import over, slices
 
 
 @over(slices, phase="forward")
-def test_forward(measure):
+def test_forward(measure_case):
     """Times and weighs one forward pass."""
-    measure()
+    measure_case()

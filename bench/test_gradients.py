@@ -1,13 +1,13 @@
 """Do gradients survive depth? Seeded stacks in float64, fitted and held against closed forms, one check a question.
 
-A row is one check of one kind of stack: its claims are intervals over fixed seeds that must lie within a band around
-theory (``bench/claims.py``). Its one timed round is the check itself; its readings are saved in ``extra_info.probe``.
+A point is one check of one kind of stack: its claims are intervals over fixed seeds that must lie within a band around
+theory (``bench/checks/claims.py``). Its one timed round is the check itself; its readings are saved as ``probe``.
 """
 
 from attnlib.model.attention import INITS
 from attnlib.model.positional import POSITIONAL
-from bench.cases import over
-from bench.controls import CONTROL_DEPTHS, CONTROLS
+from bench.checks.controls import CONTROL_DEPTHS, CONTROLS
+from bench.grids import over
 
 FIXED = {"device": "cpu", "dtype": "float64", "dropout": 0.0, "seq_len": 16, "n_heads": 4, "batch_size": 2}
 FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa"}
@@ -22,7 +22,7 @@ WIDTHS = (  # H K is D or four times D
 )
 
 
-def rate_rows(settings):
+def rate_points(settings):
     """Every encoding at every width, with one initialisation in turn, and with all of them at the reference width."""
     if settings.preset == "smoke":
         return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pes[1:2] or settings.pes]
@@ -35,7 +35,7 @@ def rate_rows(settings):
     ]
 
 
-def profile_rows(settings):
+def profile_points(settings):
     """Unit gain for every encoding; the others for one encoding of each kind."""
     kinds = [pe for pe in settings.pes if pe in ("none", "learned", "rotary", "t5")]
     if settings.preset == "smoke":
@@ -45,7 +45,7 @@ def profile_rows(settings):
     ]
 
 
-def collapse_rows(settings):
+def collapse_points(settings):
     """Every encoding without a mask, one of each kind with one, and three ways to skip."""
     plain = [{"block": "plain", "init": "unit", "pe": pe, "causal": False, "depth": 24} for pe in settings.pes]
     if settings.preset == "smoke":
@@ -60,38 +60,38 @@ def collapse_rows(settings):
     ]
 
 
-def control_rows(settings):
+def control_points(settings):
     """Every block made against vanishing; without a norm the unit gain explodes, so the residual has torch's own."""
     blocks = ["pre_ln"] if settings.preset == "smoke" else list(CONTROLS)
     return [{"block": block, "init": "torch_mha" if block == "residual" else "unit"} for block in blocks]
 
 
-def flush_rows(settings):
+def flush_points(settings):
     """The two initialisations that vanish."""
-    rows = [{"init": "linear", "depth": 112}, {"init": "torch_mha", "depth": 128}]
-    return rows[:1] if settings.preset == "smoke" else rows
+    points = [{"init": "linear", "depth": 112}, {"init": "torch_mha", "depth": 128}]
+    return points[:1] if settings.preset == "smoke" else points
 
 
-@over(rate_rows, phase="rate", **FIXED)
-def test_rate(inspect):
+@over(rate_points, phase="rate", **FIXED)
+def test_rate(check_case):
     """First layer and embeddings die with depth at the closed-form rate, whatever the encoding."""
-    inspect()
+    check_case()
 
 
-@over(profile_rows, phase="profile", **FIXED | {"d_model": 128, "batch_size": 1, "depth": 40})
-def test_profile(inspect):
+@over(profile_points, phase="profile", **FIXED | {"d_model": 128, "batch_size": 1, "depth": 40})
+def test_profile(check_case):
     """Inside one network: activations die toward the input, Q and K toward the output, V and out not at all."""
-    inspect()
+    check_case()
 
 
-@over(collapse_rows, phase="collapse", **FIXED)
-def test_collapse(inspect):
+@over(collapse_points, phase="collapse", **FIXED)
+def test_collapse(check_case):
     """Tokens become alike cubically where only the input knows positions, geometrically otherwise."""
-    inspect()
+    check_case()
 
 
 @over(
-    control_rows,
+    control_points,
     phase="control",
     pe="none",
     depth=max(CONTROL_DEPTHS),
@@ -99,12 +99,12 @@ def test_collapse(inspect):
     n_classes=16,
     **FIXED | {"n_heads": 1, "batch_size": 4},
 )
-def test_control(inspect):
+def test_control(check_case):
     """Blocks made against vanishing do what their papers say at initialisation."""
-    inspect()
+    check_case()
 
 
-@over(flush_rows, phase="flush", pe="none", **FIXED)
-def test_flush(inspect):
+@over(flush_points, phase="flush", pe="none", **FIXED)
+def test_flush(check_case):
     """Lower precisions read zero from the depth that rate and format predict."""
-    inspect()
+    check_case()

@@ -2,18 +2,18 @@
 
 from attnlib.theory.probes import gradient_by_place
 from bench import workload
-from bench.cases import over
+from bench.grids import over
 
 
-def rows(settings):
+def points(settings):
     """Its experiment 1 (lengths at one depth) and experiment 2 (depths at one length)."""
     cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
     cells += [(settings.fixed_seq_len, L) for L in settings.depths]
     return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
 
 
-@over(rows, phase="epoch")
-def test_seed(measure, benchmark, settings):
+@over(points, phase="epoch")
+def test_seed(measure_case, benchmark, settings):
     """Reads the gradients of a first batch where the original read them, then times an epoch of a fresh model."""
 
     def build(case):
@@ -24,4 +24,4 @@ def test_seed(measure, benchmark, settings):
         del work
         return workload.build(case, settings.num_texts)
 
-    measure(build)
+    measure_case(build)

@@ -1,9 +1,9 @@
 """Training step (zero_grad, forward, loss, backward, SGD) over sequence length x depth x encoding."""
 
-from bench.cases import over, product
+from bench.grids import over, product
 
 
 @over(product, phase="train_step")
-def test_train_step(measure):
+def test_train_step(measure_case):
     """Times and weighs one training step."""
-    measure()
+    measure_case()

@@ -7,20 +7,24 @@ that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone.
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from attnlib.ab import Match, Side
-from attnlib.runs.compare import MIN_RUNS, Comparison, compare
+from attnlib.compare.ab import Contender, Match
+from attnlib.compare.saved import MIN_RUNS, Comparison, compare
+from attnlib.compare.worker import Worker
 from attnlib.runs.load import Run, load, load_all
 
 ROOT = Path(__file__).parent.parent
@@ -35,14 +39,39 @@ SUITE = [
 ]
 
 
+@dataclass(frozen=True)
+class Burdened(Contender):
+    """A side whose workers do a share more of the same work than they say; none for steps that are not repeated."""
+
+    extra_work: float = 0.0
+
+    def start(self, denormals: str, threads: int | None) -> Worker:
+        """A fresh worker."""
+        worker = super().start(denormals, threads)
+        if self.extra_work:
+            worker.ask = partial(burdened, worker.ask, self.extra_work)  # type: ignore[method-assign]
+        return worker
+
+
+def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, **request: Any) -> dict[str, Any]:
+    """Ask for rounds of (1 + extra_work) n steps, n such that they are a whole number, and count n of them."""
+    iterations = request.get("iterations", 1)
+    if iterations == 1:
+        return ask(**request)
+    least = round(1 / extra_work)
+    counted = least * math.ceil(iterations / least)
+    done = counted + round(counted * extra_work)
+    answer = ask(**request | {"iterations": done})
+    return {"seconds": [seconds * done / counted for seconds in answer["seconds"]]}
+
+
 def trust_ab(options: argparse.Namespace) -> None:
     """Play the suites and count verdicts."""
     counts: Counter[str] = Counter()
-    sides = Side(ROOT, sys.executable), Side(ROOT, sys.executable, extra_work=options.extra_work)
+    sides = Contender(ROOT, sys.executable), Burdened(ROOT, sys.executable, extra_work=options.extra_work)
     for number in range(options.suites):
         begun = time.monotonic()
-        multiple = round(1 / options.extra_work) if options.extra_work else 1
-        match = Match(sides, SUITE[: options.cases], THRESHOLD, multiple=multiple, say=quiet)
+        match = Match(sides, SUITE[: options.cases], THRESHOLD, say=quiet)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)

@@ -12,18 +12,20 @@ import contextlib
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
-from attnlib.measure import clock, environment, sampling
+from attnlib.compare.worker import Worker
+from attnlib.measure import clock, environment
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings
+from attnlib.measure.rounds import rounds, timed
 from attnlib.model.config import choose
-from attnlib.worker import Worker
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
-from bench.readings import recorded
+from bench.checks.fits import recorded
 from bench.workload import Workload, build
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +73,7 @@ class Remote:
         return {"allocated_peak": reading(None, "allocator", "not weighed in a child process")}
 
 
-def serve(requests: TextIO, answers: TextIO, extra_work: float = 0.0) -> None:
+def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
     workload = None
     for line in requests:
@@ -87,7 +89,7 @@ def serve(requests: TextIO, answers: TextIO, extra_work: float = 0.0) -> None:
             elif "count" in request:
                 answer = recorded(workload)["counts"]
             else:
-                answer = {"seconds": rounds(workload, request, extra_work)}
+                answer = {"seconds": seconds_of(workload, request)}
         except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, MemoryError, AssertionError) as error:
             answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
@@ -110,20 +112,17 @@ def accepted(case: Case) -> Case:
     return case
 
 
-def rounds(workload: Workload, request: dict[str, Any], extra_work: float) -> list[float]:
-    """Seconds of a step in each of the rounds that a request asks for.
-
-    With a share of ``extra_work``, n steps are said to be done and n (1 + extra_work) are, rounded.
-    """
-    said, untimed = request.get("iterations", 1), request.get("untimed", 0)
-    iterations = said + round(said * extra_work)
-    seconds = []
-    for _ in range(request["step"]):
-        for _ in range(untimed):
-            sampling.timed(workload.step, workload.prepare, workload.clock)
-        once = sampling.timed(workload.step, workload.prepare, workload.clock, iterations)
-        seconds.append(once * iterations / said)
-    return seconds
+def seconds_of(workload: Workload, request: dict[str, Any]) -> list[float]:
+    """Seconds of a step in each of the rounds that a request asks for."""
+    turn = partial(
+        timed,
+        workload.step,
+        workload.prepare,
+        workload.clock,
+        iterations=request.get("iterations", 1),
+        untimed=request.get("untimed", 0),
+    )
+    return rounds([turn], [0] * request["step"])[0]
 
 
 def main() -> None:
@@ -131,13 +130,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="for tests of comparisons")
     options = parser.parse_args()
     torch.set_flush_denormal(options.denormals == "flush")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with contextlib.suppress(KeyboardInterrupt):  # the one who asks hears it too
-        serve(sys.stdin, sys.stdout, options.extra_work)
+        serve(sys.stdin, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """From a case to something that can be checked, timed and weighed: one object for all three."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnlib.measure import memory, sampling
+from attnlib.measure import memory
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
 from attnlib.measure.operators import operators
+from attnlib.measure.rounds import Step, timed
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import random_texts
 from bench.cases import Case
 
-Step = Callable[[], None]
 SDPA = "aten::_scaled_dot_product_"
 
 
@@ -39,14 +39,13 @@ class Workload:
 
     Args:
         case: what to build; its phase is ``forward``, ``backward`` or ``train_step``.
-        seed: of weights and texts.
     """
 
     clock = staticmethod(device_clock)
 
-    def __init__(self, case: Case, seed: int = 0) -> None:
-        torch.manual_seed(seed)
-        self.case, self.seed = case, seed
+    def __init__(self, case: Case) -> None:
+        torch.manual_seed(case.seed)
+        self.case = case
         self.model = placed(build_model(case), torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype)))
         self.tokens, self.labels = self.texts(case.batch_size)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
@@ -72,7 +71,7 @@ class Workload:
             seq_len=case.seq_len,
             vocab_size=case.vocab_size,
             n_classes=case.n_classes,
-            seed=self.seed,
+            seed=case.seed,
             device=case.device,
         )
 
@@ -108,7 +107,7 @@ class Workload:
         Raises:
             AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head.
         """
-        seconds = sampling.timed(self.step, self.prepare, self.clock)
+        seconds = timed(self.step, self.prepare, self.clock)
         with torch.no_grad():
             logits = self.model(self.tokens)
         expected = (self.case.batch_size, self.case.n_classes)
@@ -189,7 +188,7 @@ class EncodingAlone(Workload):
 
     def check(self) -> float:
         """As for a stack: one first call, and finite outputs."""
-        seconds = sampling.timed(self.step, self.prepare, self.clock)
+        seconds = timed(self.step, self.prepare, self.clock)
         if not all(bool(y.isfinite().all()) for y in self.outputs()):
             raise AssertionError("the encoding's output is not finite")
         return seconds
@@ -216,7 +215,7 @@ class Epoch(Workload):
 
     def check(self) -> float:
         """One first epoch, after which every weight must be finite."""
-        seconds = sampling.timed(self.step, self.prepare, self.clock)
+        seconds = timed(self.step, self.prepare, self.clock)
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise AssertionError("weights are not finite after an epoch")
         return seconds

@@ -63,3 +63,8 @@ class StackConfig:
     def head_width(self) -> int:
         """K: ``head_dim`` if given, else ``d_model // n_heads``."""
         return self.head_dim or self.d_model // self.n_heads
+
+    @property
+    def inner(self) -> int:
+        """HK, the width of all heads together."""
+        return self.n_heads * self.head_width

@@ -1,4 +1,4 @@
-"""What a stack should cost, counted from its configuration: parameters, FLOPs and peak bytes."""
+"""What a stack should cost, counted from its configuration: parameters and FLOPs."""
 
 import torch
 
@@ -26,7 +26,7 @@ def forward_flops(config: StackConfig, batch_size: int) -> int:
     layer; the head costs 2 D C a sequence, and an encoding what its ``flops`` says. A causal mask is counted as if it
     saved nothing, as the math backend does.
     """
-    D, T, inner = config.d_model, config.seq_len, config.n_heads * config.head_width
+    D, T, inner = config.d_model, config.seq_len, config.inner
     layer = T * (8 * D * inner + 4 * T * inner + 4 * config.ffn_mult * D**2)
     own = encoding(config).flops(seq_len=T, batch_size=batch_size, depth=config.depth)
     return batch_size * (config.depth * layer + 2 * D * config.n_classes) + own
@@ -38,26 +38,6 @@ def train_flops(config: StackConfig, batch_size: int) -> int:
     The fused kernel recomputes the scores, one product more: five products of the size of QK^T backward to two forward.
     It is counted for ``sdpa`` unless the encoding learns a bias, with which a CPU runs the written-out kernel.
     """
-    extra = 2 * config.seq_len**2 * config.n_heads * config.head_width * config.depth * batch_size
+    extra = 2 * config.seq_len**2 * config.inner * config.depth * batch_size
     fused = config.attention == "sdpa" and not encoding(config).learns_bias
     return 3 * forward_flops(config, batch_size) + (extra if fused else 0)
-
-
-def train_bytes(config: StackConfig, batch_size: int, itemsize: int = 4) -> int:
-    """Predicted peak bytes of one SGD-with-momentum step of a plain stack without feed-forward.
-
-    For encodings that act on the input only: what rotations and biases hold is not counted.
-
-    Weights and momentum; the larger of the gradients and of what the layers save for their backward pass, since the one
-    grows as the other shrinks; and the working set of one layer's backward pass. A layer saves its input (D), q, k, v
-    and the attention's output (4 HK) for every token, and with the math backend the scores after the softmax (H T) and
-    the scaled queries (HK). Its backward pass works on the gradients of the output, of q, k, v and of their fused
-    product (7 HK), and with the math backend on two score matrices while some of these are not yet made (5 HK + 2 H T).
-    """
-    inner = config.n_heads * config.head_width
-    saved, working = config.d_model + 4 * inner, 7 * inner
-    if config.attention == "math":
-        saved += config.n_heads * config.seq_len + inner
-        working = 5 * inner + 2 * config.n_heads * config.seq_len
-    tokens, weights = batch_size * config.seq_len, parameters(config)
-    return itemsize * (2 * weights + max(weights, tokens * config.depth * saved) + tokens * working)

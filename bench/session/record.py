@@ -1,6 +1,5 @@
-"""The run's book-keeping, as a pytest plugin: every planned test with its status, a line each, and a summary."""
+"""What becomes of every planned test, as a pytest plugin: it orders them, follows each, and writes their rows."""
 
-import contextlib
 import gc
 import math
 import random
@@ -8,6 +7,7 @@ import re
 import time
 import traceback
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ from attnlib.measure.memory import is_out_of_memory
 from attnlib.runs.journal import NOT_YET
 from attnlib.runs.save import plain
 from attnlib.runs.schema import benchmark_problems
-from attnlib.runs.text import duration, seconds, size
-from bench.cases import PROBES, Case, Settings
+from bench.cases import PROBES, Case
+from bench.settings import Settings
 
-BENCH = Path(__file__).parent
+BENCH = Path(__file__).parents[1]
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
 
 
@@ -43,8 +43,25 @@ class Left(Exception):
         self.row = {"status": status, "reason": reason, **more}
 
 
+@dataclass
+class Entry:
+    """A planned test: its case, None for one that is none; and what became of it."""
+
+    case: Case | None
+    row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
+    benchmark: dict[str, Any] | None = None  # as it is saved, until it is
+    timed_s: float = 0.0  # of first call, warm-up, pilot and rounds
+    spent_s: float = 0.0  # in all, of a case that was timed
+    disturbed: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """Of its row."""
+        return str(self.row["status"])
+
+
 class Record:
-    """Plans, orders and follows the tests of one session.
+    """Plans, orders and follows the tests of one session; nothing else writes an entry.
 
     Args:
         settings: the run's choices.
@@ -53,20 +70,14 @@ class Record:
 
     def __init__(self, settings: Settings, device: Device) -> None:
         self.settings, self.device = settings, device
-        self.cases: dict[str, Case] = {}  # of planned tests
-        self.rows: dict[str, dict[str, Any]] = {}  # of every planned test, a case or not: what became of it
-        self.benchmarks: dict[str, dict[str, Any]] = {}  # of tests that passed, until they are saved
-        self.timed_s: dict[str, float] = {}
-        self.spent_s: dict[str, float] = {}
-        self.disturbed: dict[str, list[str]] = {}
-        self.announced: set[str] = set()
-        self.done = self.earlier = 0
+        self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
+        self.earlier = self.done = 0  # tests that an earlier process, and this one, is through with
         self.started = time.perf_counter()
         self.canary: Canary | None = None
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
-        if not isinstance(item, pytest.Function) or not hasattr(item.function, "rows"):
+        if not isinstance(item, pytest.Function) or not hasattr(item.function, "points"):
             return None
         return self.settings.case(**(item.function.fixed | item.callspec.params))
 
@@ -86,49 +97,54 @@ class Record:
                 group = cases[item].phase if item in cases else None
                 item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
         result = yield
-        self.rows = {item.nodeid: dict(NOT_YET) for item in items if item.path.parent == BENCH}
-        self.cases = {item.nodeid: cases[item] for item in items if item in cases}
+        self.entries = {item.nodeid: Entry(cases.get(item)) for item in items if item.path.parent == BENCH}
+        refuse_twins(self.entries)
         return result
+
+    def adopt(self, rows: dict[str, dict[str, Any]]) -> None:
+        """Take over the rows of tests that an earlier process of the run is through with."""
+        for test, row in rows.items():
+            self.entries[test].row = row
+        self.earlier = len(rows)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Set what must precede the first torch operation."""
-        if not self.rows or session.config.getoption("collectonly"):
+        if not self.entries or session.config.getoption("collectonly"):
             return
         torch.set_flush_denormal(self.settings.base.denormals == "flush")
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
         clock.bind(self.device)
-        # in random order the module's name would stand before every line
-        if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
-            reporter.showfspath = False
         self.started = time.perf_counter()
         self.canary = Canary(self.device)
+
+    def timed(self, test: str, seconds: float, disturbed: list[str]) -> None:
+        """Note how long a case was timed, and what disturbed it."""
+        self.entries[test].timed_s, self.entries[test].disturbed = seconds, disturbed
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
-        row = self.rows.get(item.nodeid)
-        if row is None:
+        entry = self.entries.get(item.nodeid)
+        if entry is None:
             return (yield)
         try:
             with time_limit(self.settings.case_timeout):
                 result = yield
-            if (benchmark := benchmark_of(item)) is not None:
-                self.benchmarks[item.nodeid] = benchmark
+            entry.benchmark = benchmark_of(item)
             return result
         except BaseException as error:
-            row.update(taken_back(item))
+            entry.row |= taken_back(item)
             if (ended := self.how(error)) is None:
                 raise
-            row.update(ended)
+            entry.row |= ended
             if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the workload
         gc.collect()
         self.device.release()
-        self.announce(item, f"{item.name.removeprefix('test_')}  {row['status']}: {row['reason']}")
-        pytest.skip(row["reason"])
+        pytest.skip(entry.row["reason"])
 
     def how(self, error: BaseException) -> dict[str, Any] | None:
         """Status and reason of a test that ended so; None for a failure."""
@@ -145,67 +161,39 @@ class Record:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note what became of a test."""
-        row = self.rows.get(report.nodeid)
-        if row is None or (report.when != "call" and report.passed):
+        entry = self.entries.get(report.nodeid)
+        if entry is None or (report.when != "call" and report.passed):
             return
         if report.passed:
-            row.update(status="ok", reason=None)
-            if report.nodeid in self.timed_s:
-                self.spent_s[report.nodeid] = report.duration
+            entry.row |= {"status": "ok", "reason": None}
+            entry.spent_s = report.duration if entry.timed_s else 0.0
         elif report.skipped:
-            if row["status"] == NOT_YET["status"]:  # by the test itself
+            if entry.status == NOT_YET["status"]:  # by the test itself
                 reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-                row.update(status="unsupported", reason=reason)
+                entry.row |= {"status": "unsupported", "reason": reason}
         else:
-            self.benchmarks.pop(report.nodeid, None)
             crash = getattr(report.longrepr, "reprcrash", None)
             message = str(report.longrepr) if crash is None else crash.message
-            row.update(status="error", reason=first_line(message))
+            entry.row |= {"status": "error", "reason": first_line(message)}
+        if entry.status != "ok":
+            entry.benchmark = None
         self.done += report.when == "call" or not report.passed
-
-    def announce(self, item: pytest.Item, text: str) -> None:
-        """Write a progress line for a test, which then needs no letter."""
-        find = item.config.pluginmanager.get_plugin
-        reporter: Any = find("terminalreporter")
-        capture: Any = find("capturemanager")
-        self.announced.add(item.nodeid)
-        with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
-            reporter.ensure_newline()
-            reporter.write_line(self.line(text))
-
-    def line(self, text: str) -> str:
-        """A progress line: how many tests are done, ``text``, and the time left at the mean pace so far."""
-        if not self.cases:
-            return text
-        done, planned = self.done + 1, len(self.rows)
-        left = (time.perf_counter() - self.started) / done * (planned - self.earlier - done)
-        return f"[{self.earlier + done:>{len(str(planned))}}/{planned}] {text}  {duration(left)} left"
-
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """A test that wrote a line of its own gets no letter."""
-        if report.when == "call" and not report.failed and report.nodeid in self.announced:
-            return report.outcome, "", report.outcome.upper()
-        return None
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         """Add the device, threads, versions and settings."""
         machine_info["attnlib"] = environment.describe(self.device)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say how many cases have which status and how the time was spent."""
-        if not self.cases or terminalreporter.config.getoption("collectonly"):
-            return
-        statuses = [self.rows[test]["status"] for test in self.cases]
-        counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-        timed, spent = sum(self.timed_s[test] for test in self.spent_s), sum(self.spent_s.values())
-        share = f"; {timed / spent:.0%} of the timing cases was timed" if spent else ""
-        share += "; brackets: 95 % interval within this run" if spent else ""
-        terminalreporter.write_line(f"attnlib: {counts} in {duration(time.perf_counter() - self.started)}{share}")
-        for test, why in self.disturbed.items():
-            terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(why)}")
-        for test, row in self.rows.items():
-            if row["status"] not in ("ok", "unsupported") and row["reason"] != NOT_YET["reason"]:
-                terminalreporter.write_line(f"  {row['status']}: {test}: {row['reason']}")
+
+def refuse_twins(entries: dict[str, Entry]) -> None:
+    """Refuse a plan that measures a case twice: nobody could tell its two times apart.
+
+    Raises:
+        pytest.UsageError: it does; the message names both tests.
+    """
+    tests: dict[str, str] = {}
+    for test, entry in entries.items():
+        if entry.case is not None and (twin := tests.setdefault(entry.case.id, test)) != test:
+            raise pytest.UsageError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
 
 
 def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
@@ -244,12 +232,3 @@ def taken_back(item: pytest.Item) -> dict[str, Any]:
     had = plain({"samples": samples, "extra_info": fixture.extra_info})
     samples.clear()
     return {"partial": had} if any(had.values()) else {}
-
-
-def figure(name: str, median: float, info: dict[str, Any]) -> str:
-    """A case's result in a line: time with its interval within this run, memory, an unfused attention, disturbances."""
-    interval, peak, attention = info["time"]["interval"], info["memory"]["allocated_peak"]["value"], info["attention"]
-    bounds = f" [{seconds(interval[0])}, {seconds(interval[1])}]" if interval else ""
-    unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
-    noise = f"  disturbed: {'; '.join(info['time']['disturbed'])}" if info["time"]["disturbed"] else ""
-    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "") + unfused + noise

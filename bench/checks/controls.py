@@ -9,20 +9,20 @@ import torch.nn.functional as F
 
 from attnlib.theory import closed_forms
 from bench.cases import Case
-from bench.claims import Claim, Curves, Finding, between, near
-from bench.readings import RATE, SEEDS, recorded, slopes
+from bench.checks.claims import Claim, Curves, Finding, between, near
+from bench.checks.fits import RATE, SEEDS, recorded, seeded, slopes
 from bench.workload import Workload
 
 CONTROL_DEPTHS = (4, 16, 64)
 MATRICES = ("q", "k", "v", "out", "feed_forward")
-Readings = dict[str, np.ndarray]  # [seeds, depths]
+Grids = dict[str, np.ndarray]  # a reading by seed and depth, [seeds, depths]
 
 
 def token_loss(work: Workload) -> None:
     """Backward from the mean cross-entropy of every token against a random label, as the papers on norms have it."""
     model = work.model
     logits = model.head(model.stack(model.stack.encoding.embed(model.token_embedding(work.tokens)))).flatten(0, 1)
-    generator = torch.Generator().manual_seed(work.seed)
+    generator = torch.Generator().manual_seed(work.case.seed)
     F.cross_entropy(logits, torch.randint(logits.shape[1], logits.shape[:1], generator=generator)).backward()
 
 
@@ -31,7 +31,7 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
 
     Nothing is said of how post-LN gradients fall toward the input of an encoder: they need not (arXiv 2004.08249).
     """
-    stacks = (Workload(replace(case, depth=depth), seed) for seed in seeds for depth in CONTROL_DEPTHS)
+    stacks = (seeded(replace(case, depth=depth), seed) for seed in seeds for depth in CONTROL_DEPTHS)
     reports = [recorded(work, token_loss) for work in stacks]
     tokens = case.batch_size * case.seq_len * case.d_model
     readings = {
@@ -47,62 +47,62 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     return Finding(CONTROLS[case.block](grids), {"depth": list(CONTROL_DEPTHS), **curves})
 
 
-def no_decay(readings: Readings) -> Claim:
+def no_decay(grids: Grids) -> Claim:
     """The gradient at the input is no smaller than at the output by a twentieth of what a plain layer of 1/6 loses."""
-    decades = np.log10(readings["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
+    decades = np.log10(grids["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
     return between("input gradient, decades a layer", decades, -0.02, None)
 
 
-def power_of_depth(readings: Readings, name: str, title: str, theory: float, band: float) -> Claim:
+def power_of_depth(grids: Grids, name: str, title: str, theory: float, band: float) -> Claim:
     """The slope of a reading against depth, both logarithmic."""
-    return near(title, slopes(np.log10(CONTROL_DEPTHS), readings[name]), theory, absolute=band)
+    return near(title, slopes(np.log10(CONTROL_DEPTHS), grids[name]), theory, absolute=band)
 
 
-def residual_claims(readings: Readings) -> tuple[Claim, ...]:
+def residual_claims(grids: Grids) -> tuple[Claim, ...]:
     """The identity path carries the gradient: it does not decay, though it may grow (arXiv 1512.03385)."""
-    return (no_decay(readings),)
+    return (no_decay(grids),)
 
 
-def pre_ln_claims(readings: Readings) -> tuple[Claim, ...]:
+def pre_ln_claims(grids: Grids) -> tuple[Claim, ...]:
     """The signal grows within Lemma 2's bounds, the last FFN's gradient falls as 1 / sqrt(L) (arXiv 2002.04745)."""
     bounds = closed_forms.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
-    variance = between("variance", readings["variance"][:, -1], *bounds)
-    return variance, power_of_depth(readings, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(readings)
+    variance = between("variance", grids["variance"][:, -1], *bounds)
+    return variance, power_of_depth(grids, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(grids)
 
 
-def post_ln_claims(readings: Readings) -> tuple[Claim, ...]:
+def post_ln_claims(grids: Grids) -> tuple[Claim, ...]:
     """The last feed-forward's gradient does not depend on depth (arXiv 2002.04745, Theorem 1)."""
-    return (power_of_depth(readings, "last_ffn", "last FFN's power of L", 0.0, 0.15),)
+    return (power_of_depth(grids, "last_ffn", "last FFN's power of L", 0.0, 0.15),)
 
 
-def peri_ln_claims(readings: Readings) -> tuple[Claim, ...]:
+def peri_ln_claims(grids: Grids) -> tuple[Claim, ...]:
     """Each sublayer adds a variance of 1, and gradients do not decay (arXiv 2502.02732)."""
     variance = closed_forms.peri_norm_variance(2 * CONTROL_DEPTHS[-1])
-    return near("variance", readings["variance"][:, -1], variance, share=0.15), no_decay(readings)
+    return near("variance", grids["variance"][:, -1], variance, share=0.15), no_decay(grids)
 
 
-def rezero_claims(readings: Readings) -> tuple[Claim, ...]:
+def rezero_claims(grids: Grids) -> tuple[Claim, ...]:
     """The identity, to the bit, in both directions; only the gates have a gradient (arXiv 2003.04887)."""
     return (
-        between("signal out / in", readings["signal_ratio"][:, -1], 1.0, 1.0),
-        between("gradient in / out", readings["gradient_ratio"][:, -1], 1.0, 1.0),
-        between("weights' gradient", readings["weights"][:, -1], 0.0, 0.0),
-        between("gates' gradient", readings["gate"][:, -1], 1e-6, None),
+        between("signal out / in", grids["signal_ratio"][:, -1], 1.0, 1.0),
+        between("gradient in / out", grids["gradient_ratio"][:, -1], 1.0, 1.0),
+        between("weights' gradient", grids["weights"][:, -1], 0.0, 0.0),
+        between("gates' gradient", grids["gate"][:, -1], 1e-6, None),
     )
 
 
-def deepnorm_claims(readings: Readings) -> tuple[Claim, ...]:
+def deepnorm_claims(grids: Grids) -> tuple[Claim, ...]:
     """Gradients are as large in the first layer as in the last, and an SGD step's effect is bounded (arXiv 2203.00555).
 
     The step changes the loss by the learning rate times the squared gradient, in first order.
     """
     return (
-        near("gradient in / out", readings["gradient_ratio"][:, -1], 1.0, share=RATE),
-        power_of_depth(readings, "weights", "all weights' gradient's power of L", 0.0, 0.1),
+        near("gradient in / out", grids["gradient_ratio"][:, -1], 1.0, share=RATE),
+        power_of_depth(grids, "weights", "all weights' gradient's power of L", 0.0, 0.1),
     )
 
 
-CONTROLS: dict[str, Callable[[Readings], tuple[Claim, ...]]] = {
+CONTROLS: dict[str, Callable[[Grids], tuple[Claim, ...]]] = {
     "residual": residual_claims,
     "post_ln": post_ln_claims,
     "pre_ln": pre_ln_claims,

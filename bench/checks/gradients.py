@@ -15,9 +15,9 @@ from attnlib.model.classifier import build_encoding
 from attnlib.theory import closed_forms
 from attnlib.theory.probes import Recorder, gradient_by_place
 from bench.cases import Case
-from bench.claims import Curves, Finding, between, near
-from bench.controls import control
-from bench.readings import RATE, SEEDS, band, class_loss, decay, inner, mean_log, recorded, slopes
+from bench.checks.claims import Curves, Finding, between, near
+from bench.checks.controls import control
+from bench.checks.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes
 from bench.workload import Workload
 
 DEPTHS = (4, 8, 16, 32)  # of the fit of a rate, below the depth of the case
@@ -35,7 +35,7 @@ def rate(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     depths = [*(depth for depth in DEPTHS if depth < case.depth), case.depth]
     readings: dict[str, list[float]] = {}
     for seed in seeds:
-        work = Workload(case, seed)
+        work = seeded(case, seed)
         stack, layers = work.model.stack, work.model.stack.layers
         for depth in depths:
             stack.layers = layers[len(layers) - depth :]
@@ -53,7 +53,7 @@ def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
 
     One sequence: of several, biases make all alike, and gradients of opposite labels then cancel.
     """
-    reports = [recorded(Workload(case, seed)) for seed in seeds]
+    reports = [recorded(seeded(case, seed)) for seed in seeds]
     encoding = build_encoding(case)
     layer = np.arange(case.depth)
     roles = {role: np.array([r["layers"][role]["norm"] for r in reports]) for role in reports[0]["layers"]}
@@ -103,7 +103,7 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     Where content plays no part C is known: the second eigenvalue of what positions alone make of attention, and with a
     skip what the skip leaves of it; with the norm inside the branch the stack grows and r falls as 1 / sqrt(l).
     """
-    works = [Workload(case, seed) for seed in seeds]
+    works = [seeded(case, seed) for seed in seeds]
     runs = {spread: np.array([residuals(work, spread) for work in works]) for spread in SPREADS}  # each [seeds, L + 1]
     exponents = [exponent([run[index] for run in runs.values()]) for index in range(len(seeds))]
     expected = 1 if case.block != "plain" else closed_forms.collapse_exponent(build_encoding(case))
@@ -142,7 +142,7 @@ def expected_contraction(case: Case, seed: int) -> float | None:
     if case.block == "plain":
         return factor
     return closed_forms.skip_contraction(
-        factor, closed_forms.layer_gain(case.init, d_model=case.d_model, inner=inner(case))
+        factor, closed_forms.layer_gain(case.init, d_model=case.d_model, inner=case.inner)
     )
 
 
@@ -159,7 +159,7 @@ def subnormals_kept() -> Iterator[None]:
 
 def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     """How many layers from the output the mean absolute activation gradient, read in float64, is 0 when cast."""
-    reports = (recorded(Workload(case, seed)) for seed in seeds)
+    reports = (recorded(seeded(case, seed)) for seed in seeds)
     rows = [report["signals"]["gradient_mean_abs"][::-1] for report in reports]  # from the output to the input
     claims, readings = [], torch.tensor(rows, dtype=torch.float64)
     start = [row[ENDS.start] for row in rows]

@@ -1,7 +1,7 @@
 """One case, measured: gate, warm-up and pilot, timed rounds, then memory; all of it into ``extra_info``."""
 
-from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -12,17 +12,18 @@ from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import Readings
 from attnlib.measure.noise import Disturbance, disturbed
+from attnlib.measure.rounds import Step, rounds, timed
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
-from bench.cases import Case, Settings
-from bench.claims import Finding
-from bench.workload import Step
+from bench import predict
+from bench.cases import PROBES, Case
+from bench.settings import Settings
 
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
 
 
 class Timeable(Protocol):
-    """What ``measure`` needs: ``bench.workload.Workload`` here, ``bench.worker.Remote`` in a child process."""
+    """What is measured: a ``bench.workload.Workload`` here, or a ``bench.worker.Remote`` in a child process."""
 
     @property
     def prepare(self) -> Step | None:
@@ -50,24 +51,22 @@ def identity(case: Case) -> dict[str, Any]:
     return {"schema": SCHEMA, "case": asdict(case), "case_id": case.id}
 
 
-def predicted(case: Case) -> dict[str, Any]:
-    """The ``cost`` of a row: parameters, and FLOPs and peak bytes where the phase has a closed form."""
+def cost_of(case: Case) -> dict[str, Any]:
+    """The ``cost`` of a row: parameters, FLOPs where the phase has a formula, and the predicted peak."""
     flops = {"forward": cost.forward_flops, "train_step": cost.train_flops}.get(case.phase)
-    plain = case.block == "plain" and not (case.ffn_mult or case.checkpoint or case.dropout)
-    plain = plain and not cost.encoding(case).overrides("rotate", "bias", "query_bias")
-    closed = case.phase == "train_step" and case.dtype == "float32" and plain
+    weighed = case.phase not in PROBES
     return {
         "params": cost.parameters(case),
         "flops": flops(case, case.batch_size) if flops else None,
         "predicted_peak": reading(
-            cost.train_bytes(case, case.batch_size) if closed else None,
-            "attnlib.theory.cost.train_bytes",
-            None if closed else "no closed form for this case",
+            predict.predicted_peak(case) if weighed else None,
+            predict.METHOD,
+            None if weighed else "a check is not weighed",
         ),
     }
 
 
-def measure(
+def measure_case(
     benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: Settings, device: Device, canary: Canary
 ) -> float:
     """Time and weigh ``work``, between two readings of the canary, and save everything in ``benchmark.extra_info``.
@@ -81,26 +80,26 @@ def measure(
     first = work.check()
     benchmark.extra_info["time"] = {"first_call_s": first}  # what there is, should the case end early
     watch = Disturbance(device)
-    plan = sampling.pilot(
+    pilot = sampling.pilot(
         work.step, work.prepare, precision=settings.precision, budget=settings.budget, clock=work.clock
     )
-    benchmark.extra_info["time"] |= asdict(plan)
+    benchmark.extra_info["time"] |= asdict(pilot)
     local = work.clock is device_clock
     quiet = watch.read() if local else None  # the counters of a child process are not ours
     watch = Disturbance(device, canary)
-    benchmark.pedantic(work.step, setup=work.prepare, rounds=plan.rounds, iterations=plan.iterations)
+    benchmark.pedantic(work.step, setup=work.prepare, rounds=pilot.rounds, iterations=pilot.iterations)
     seen = watch.read()
     if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
         return 0.0
     samples: list[float] = benchmark.stats.stats.data
-    seen, replaced = once_more(samples, work, plan, quiet, seen, canary)
+    seen, replaced = once_more(samples, work, pilot, quiet, seen, canary)
     alone = local and work.prepare is None
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
     benchmark.extra_info |= identity(case) | {
         "time": {
             "first_call_s": first,
-            **asdict(plan),
-            "pilot_s": list(plan.pilot_s),
+            **asdict(pilot),
+            "pilot_s": list(pilot.pilot_s),
             **sampling.summary(samples),
             "device_event_s": events,
             **(seen if local else seen | dict.fromkeys(OF_THE_PROCESS)),  # this process only waited for a child
@@ -109,15 +108,15 @@ def measure(
         },
         "attention": work.attention(),
         "memory": work.weigh(device),
-        "cost": predicted(case),
+        "cost": cost_of(case),
     }
-    return first + plan.warmup_s + plan.iterations * (sum(plan.pilot_s) + sum(samples))
+    return first + pilot.warmup_s + pilot.iterations * (sum(pilot.pilot_s) + sum(samples))
 
 
 def once_more(
     samples: list[float],
     work: Timeable,
-    plan: sampling.Plan,
+    pilot: sampling.Pilot,
     quiet: dict[str, Any] | None,
     seen: dict[str, Any],
     canary: Canary,
@@ -128,7 +127,7 @@ def once_more(
         samples: of the first attempt; where the second one counts they are replaced in place, before pytest-benchmark
             has computed anything from them.
         work: the case.
-        plan: its rounds, the same in both attempts.
+        pilot: its rounds, the same in both attempts.
         quiet: counters while it was warmed up.
         seen: counters of the first attempt.
         canary: waited for, at most a while, before the second attempt.
@@ -141,27 +140,12 @@ def once_more(
     if not why:
         return seen, None
     canary.wait()
-    sampling.timed(work.step, work.prepare, work.clock)  # untimed: waiting let it go cold
+    timed(work.step, work.prepare, work.clock)  # untimed: waiting let it go cold
     watch = Disturbance(canary.device, canary)
-    again = [sampling.timed(work.step, work.prepare, work.clock, plan.iterations) for _ in range(plan.rounds)]
+    (again,) = rounds([partial(timed, work.step, work.prepare, work.clock, pilot.iterations)], [0] * pilot.rounds)
     seen_again = watch.read()
     why_again = disturbed(seen_again, quiet)
     if len(why_again) >= len(why):
         return seen, {"samples": again, "disturbed": why_again}
     first, samples[:] = list(samples), again
     return seen_again, {"samples": first, "disturbed": why}
-
-
-def inspect(benchmark: BenchmarkFixture, case: Case, check: Callable[[Case], Finding]) -> Finding:
-    """Run a check of gradients, its one round timed, and save what it found in ``benchmark.extra_info``."""
-    finding: Finding = benchmark.pedantic(check, args=(case,))
-    benchmark.extra_info.update(
-        identity(case)
-        | {
-            "time": {"interval": None, "interval_reason": "one round: the check itself"},
-            "memory": {"allocated_peak": reading(None, "allocator", "a check is not weighed")},
-            "cost": predicted(case),
-            "probe": finding.as_json(),
-        }
-    )
-    return finding

@@ -1,6 +1,7 @@
 """What the checks of gradients share: seeds, bands, fits over seeds, and the closed form that belongs to a case."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,9 @@ SEEDS = range(8)
 RATE, UNIT = 0.05, 0.02  # bands of a rate: a share of it; decades where it is almost 0
 
 
-def inner(case: Case) -> int:
-    """HK."""
-    return case.n_heads * case.head_width
-
-
 def decay(case: Case) -> float:
     """The closed form's decades a layer."""
-    return closed_forms.decay_rate(case.init, d_model=case.d_model, inner=inner(case))
+    return closed_forms.decay_rate(case.init, d_model=case.d_model, inner=case.inner)
 
 
 def band(case: Case) -> float:
@@ -39,6 +35,11 @@ def mean_log(rows: ArrayLike) -> list[float | None]:
     """Mean over the seeds of log10: ``[seeds, n]`` to n numbers, null where one of the seeds has 0."""
     with np.errstate(divide="ignore"):
         return [float(v) if np.isfinite(v) else None for v in np.log10(rows).mean(0)]
+
+
+def seeded(case: Case, seed: int) -> Workload:
+    """The case drawn by another seed."""
+    return Workload(replace(case, seed=seed))
 
 
 def class_loss(work: Workload) -> None:

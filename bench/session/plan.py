@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from attnlib.model.attention import ATTENTION, INITS
@@ -18,18 +19,25 @@ from attnlib.runs import journal
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory.closed_forms import decay_rate
-from bench.cases import Settings
-from bench.measure import identity
-from bench.record import BENCH, Record
+from bench.cases import Case
+from bench.measuring import identity
+from bench.session.record import BENCH
+from bench.settings import Settings
 
-CHANGING = ("load_average", "memory_bytes")  # of the environment, from process to process
-MEASURING = ("attnlib/model", "attnlib/measure", "bench")  # folders of code that decides on a number
+MEASURING = ("attnlib/model", "attnlib/theory", "attnlib/measure", "bench")  # folders of code that decides on a number
+PLACE = ("affinity", "memory_bytes")  # of the environment: where a process ran, and not on what kind of machine
 FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
 
 
-def planned(config: pytest.Config, record: Record) -> journal.Plan:
-    """This session's plan, and what it would be resumed by."""
-    hook, settings, base = config.hook, record.settings, record.settings.base
+def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case | None]) -> journal.Plan:
+    """This session's plan, and what it would be resumed by.
+
+    Args:
+        config: pytest's.
+        settings: the run's choices.
+        cases: of every planned test, None for one that is no case.
+    """
+    hook, base, option = config.hook, settings.base, config.option
     machine = hook.pytest_benchmark_generate_machine_info(config=config)
     hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine)
     commit = hook.pytest_benchmark_generate_commit_info(config=config)
@@ -38,14 +46,12 @@ def planned(config: pytest.Config, record: Record) -> journal.Plan:
     head = hook.pytest_benchmark_generate_json(
         config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
     )
-    inner = base.n_heads * base.head_width
     axes: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL, "block": BLOCKS, "attention": ATTENTION, "init": INITS}
-    option = config.option
     return journal.Plan(
         run=secrets.token_hex(6),
         name=option.benchmark_save or option.benchmark_autosave or option.benchmark_json.stem,
         fingerprint=plain(fingerprint(machine)),
-        settings=plain(chosen(settings)),
+        settings=plain({name: value for name, value in asdict(settings).items() if name not in FREE}),
         head=plain(head),
         ours=plain(
             {
@@ -54,45 +60,49 @@ def planned(config: pytest.Config, record: Record) -> journal.Plan:
                 "preset": settings.preset,
                 "order_seed": settings.order_seed,
                 "axes": {name: list(registry) for name, registry in axes.items()},
-                "theory": {init: decay_rate(init, d_model=base.d_model, inner=inner) for init in INITS},
+                "theory": {init: decay_rate(init, d_model=base.d_model, inner=base.inner) for init in INITS},
             }
         ),
         tests=[
-            journal.Planned(test=test, case=plain(identity(record.cases[test])) if test in record.cases else None)
-            for test in record.rows
+            journal.Planned(test=test, case=None if case is None else plain(identity(case)))
+            for test, case in cases.items()
         ],
     )
 
 
-def agreeing(plan: journal.Plan) -> dict[str, Any]:
-    """What must agree for a run to be resumed: machine, versions, code, settings and every planned case."""
+def agreement(plan: journal.Plan) -> dict[str, Any]:
+    """What must agree for a run to be resumed: kind of machine, versions, code, settings and every planned case."""
     tests = {test.test: (test.case or {}).get("case_id", "no case") for test in plan.tests}
     return {"fingerprint": plan.fingerprint, "settings": plan.settings, "tests": tests}
 
 
 def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
-    """The machine, the versions and the code that measure."""
-    ours = {name: value for name, value in machine_info["attnlib"].items() if name not in CHANGING}
+    """The kind of machine, the versions and the code that measure; not the place, which is each process's own."""
+    ours = {name: value for name, value in machine_info["attnlib"].items() if name not in PLACE}
     digest = hashlib.sha256((BENCH.parent / "conftest.py").read_bytes())
     for folder in MEASURING:
         for path in sorted((BENCH.parent / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return {
-        "node": machine_info.get("node"),
         "cpu": machine_info.get("cpu", {}).get("brand_raw"),
         **ours,
+        "device": {name: value for name, value in ours["device"].items() if name != "uuid"},
+        "environment": {k: v for k, v in ours["environment"].items() if k != "CUDA_VISIBLE_DEVICES"},
         "code": digest.hexdigest()[:12],
     }
 
 
-def chosen(settings: Settings) -> dict[str, Any]:
-    """The settings that decide what is measured and how."""
-    return {name: value for name, value in asdict(settings).items() if name not in FREE}
-
-
-def now() -> str:
-    """The time in UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def about_process(config: pytest.Config, machine_info: dict[str, Any]) -> dict[str, Any]:
+    """When, where and how this process works on the run."""
+    ours = machine_info["attnlib"]
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command(config),
+        "node": machine_info.get("node"),
+        "uuid": ours["device"]["uuid"],
+        "affinity": ours["affinity"],
+        "load_average": psutil.getloadavg()[0],
+    }
 
 
 def command(config: pytest.Config) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlib.runs.intervals import t_interval
+from attnlib.compare.intervals import t_interval
 
 Values = Sequence[float] | np.ndarray
 Curves = Mapping[str, Sequence[float | None]]

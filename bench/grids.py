@@ -1,0 +1,43 @@
+"""Grids: over which cases a test is spread, as axes that vary and fields that are fixed."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from bench.settings import Settings
+
+Points = list[dict[str, Any]]  # fields that vary, a case a point, all with the same keys
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test], Test]:
+    """Spread a test over cases.
+
+    Args:
+        points: from a run's settings to the fields that vary.
+        fixed: fields that all its cases share.
+    """
+
+    def mark(test: Test) -> Test:
+        test.__dict__.update(points=points, fixed=fixed)
+        return test
+
+    return mark
+
+
+def product(settings: Settings) -> Points:
+    """Every sequence length x depth x encoding."""
+    return [
+        {"seq_len": T, "depth": L, "pe": pe} for T in settings.seq_lens for L in settings.depths for pe in settings.pes
+    ]
+
+
+def slices(settings: Settings) -> Points:
+    """Every length at the fixed depth and every depth at the fixed length, for each encoding."""
+    cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
+    cells += [(settings.fixed_seq_len, L) for L in settings.depths]
+    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
+
+
+def lengths(settings: Settings) -> Points:
+    """Every length for each encoding."""
+    return [{"seq_len": T, "pe": pe} for T in settings.seq_lens for pe in settings.pes]

@@ -1,0 +1,183 @@
+"""Keeps a run: its journal while it grows, and the final files that are made of it. No pytest here."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from attnlib.runs import journal
+from attnlib.runs.save import plain, save_new, save_over
+from bench.session.plan import agreement
+from bench.session.record import Entry
+
+
+class Lost(Exception):
+    """The run cannot be kept any further; its journal has what came before."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where the final file goes: numbered into a folder, to a named file, or both."""
+
+    folder: Path
+    numbered: bool
+    named: Path | None
+
+
+def resumable(plan: journal.Plan, targets: Targets, chosen: Path | None) -> journal.Journal | None:
+    """Open the journal of an unfinished run of this plan: the chosen one, or the newest in the folder.
+
+    Journals of other plans, kinds of machine or code are left alone; None without any of this one.
+
+    Raises:
+        ValueError: it is being written by another process, **or** the chosen one cannot be resumed; the message says
+            why.
+    """
+    for path in [chosen] if chosen else journal.journals(targets.folder):
+        try:
+            differs = journal.differences(agreement(journal.plan_of(journal.read(path))), agreement(plan))
+            if not differs:
+                return journal.Journal(path)
+            why = "; ".join(differs[:4]) + (f" (and {len(differs) - 4} more)" if len(differs) > 4 else "")
+        except journal.Busy as error:
+            chosen, why = path, str(error)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+        if chosen:
+            raise ValueError(f"cannot resume; journal | now: {path}: {why}"[:2000])
+    return None
+
+
+class Keeper:
+    """One process's part of a run.
+
+    Args:
+        book: the run's journal, open.
+        targets: where its final file goes.
+        about: this process, see ``bench.session.plan.about_process``.
+        retry: statuses that are measured again.
+
+    Raises:
+        Lost: the journal cannot be written.
+        ValueError: it is no journal.
+    """
+
+    def __init__(self, book: journal.Journal, targets: Targets, about: dict[str, Any], retry: tuple[str, ...]) -> None:
+        self.book, self.targets, self.retry = book, targets, retry
+        self.begun = time.perf_counter()
+        self.running: str | None = None  # the test that has begun
+        self.before_it = 0  # size of the journal then
+        self.heard = 0  # readings of the canary that are written down
+        known = book.events()
+        self.plan = journal.plan_of(known)
+        self.number = len(journal.processes(known))  # of this process among those that worked on the run
+        for test, event in journal.last_events(known).items():
+            if isinstance(event, journal.Start):  # a process died in it
+                row = journal.CRASHED | {"process": self.number - 1}
+                self.write(journal.Finish(test=test, at_s=event.at_s, row=row))
+        self.write(journal.Process(about=about))
+
+    @property
+    def at_s(self) -> float:
+        """Seconds of this process so far."""
+        return time.perf_counter() - self.begun
+
+    def finished(self) -> dict[str, journal.Finish]:
+        """The tests that need not be measured again, with their ends."""
+        return journal.finished(self.book.events(), self.retry)
+
+    def write(self, event: journal.Event) -> None:
+        """Append to the journal.
+
+        Raises:
+            Lost: it cannot; the running test is forgotten, since it is to be measured again and did not crash.
+        """
+        try:
+            self.book.write(event)
+        except OSError as error:
+            if self.running is not None:
+                self.book.cut(self.before_it)
+            text = (
+                f"cannot write {self.book.path}: {error.strerror}; it keeps what came before: make room, then --resume"
+            )
+            raise Lost(text) from None
+
+    def begin(self, test: str) -> None:
+        """A test begins."""
+        self.before_it, self.running = self.book.size, test
+        self.write(journal.Start(test=test, at_s=self.at_s))
+
+    def end(self, entry: Entry, readings: list[dict[str, Any]]) -> None:
+        """The running test is over.
+
+        Args:
+            entry: what became of it; its benchmark goes into the journal.
+            readings: of the canary, since the session began.
+        """
+        if self.running is None:
+            return
+        self.write(
+            journal.Finish(
+                test=self.running,
+                at_s=self.at_s,
+                row=plain(entry.row | {"process": self.number}),
+                benchmark=entry.benchmark,
+                canary=[plain(reading) | {"process": self.number} for reading in readings[self.heard :]],
+                spent_s=entry.spent_s,
+                timed_s=entry.timed_s if entry.spent_s else 0.0,
+            )
+        )
+        self.running, self.heard, entry.benchmark = None, len(readings), None
+
+    def save(self) -> tuple[list[Path], int]:
+        """Write the final files from the journal, which goes once every test is done.
+
+        Returns:
+            the files, none where no test is done; and how many tests are left.
+
+        Raises:
+            Lost: they cannot be written.
+        """
+        try:
+            found = self.book.events()
+            left = len(self.plan.tests) - len(journal.finished(found, self.retry))
+            files = self._place(found) if left < len(self.plan.tests) else []
+        except OSError as error:
+            text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
+            raise Lost(f"{text}make room, then --resume") from None
+        if left == 0 or not files:
+            self.book.path.unlink(missing_ok=True)
+        self.book.close()
+        return files, left
+
+    def _place(self, found: journal.Events) -> list[Path]:
+        """Put the final file where it was asked for; a file of the same run, of when it was interrupted, gives way."""
+        run, token, files = journal.assemble(found), self.plan.run, []
+        if self.targets.named is not None:
+            save_over(self.targets.named, run, token)
+            files.append(self.targets.named)
+        if self.targets.numbered:
+            folder = self.targets.folder
+            folder.mkdir(parents=True, exist_ok=True)  # someone may have tidied up meanwhile
+            candidates = [folder / Path(event.file).name for event in found if isinstance(event, journal.Save)]
+            path = next((candidate for candidate in candidates if token_in(candidate) == token), None)
+            if path is None:
+                path = save_new(folder, self.plan.name, run, token, before=self._about_to_save)
+            else:
+                save_over(path, run, token)
+            files.append(path)
+        return files
+
+    def _about_to_save(self, path: Path) -> None:
+        """Note which file is about to appear, so that a resumed run knows it for its own."""
+        self.write(journal.Save(file=path.name, at_s=self.at_s))
+
+
+def token_in(path: Path) -> str | None:
+    """The token of the run in a file; None where there is no such file, or none of ours."""
+    try:
+        return str(msgspec.json.decode(path.read_bytes())["attnlib"]["run"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None

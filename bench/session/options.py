@@ -1,0 +1,121 @@
+"""Options of a session: declared, and settled with pytest-benchmark's before torch is imported. No torch here."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from pytest_benchmark.utils import get_tag, parse_save
+
+OPTIONS = {  # dest without its prefix: what it says; values are checked by bench.settings.Settings
+    "preset": "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
+    "seq_lens": "sequence lengths T, as 64,128",
+    "depths": "numbers of layers L, as 2,8,32 (also --self-attn-layers)",
+    "pe": "positional encodings, as rotary,alibi, or all",
+    "batch_size": "sequences a step, B",
+    "tokens_per_batch": "tokens a step instead of --batch-size: B = max(1, tokens // T)",
+    "d_model": "model width D",
+    "heads": "attention heads H",
+    "head_dim": "width of a head K, by default D / H",
+    "block": "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm",
+    "init": "initialisation: torch_mha, linear, unit",
+    "attention": "attention backend: sdpa, math",
+    "dtype": "float32, float64, bfloat16, float16",
+    "device": "auto, cpu, cuda, cuda:1, mps, ...",
+    "threads": "torch's intra-op threads",
+    "num_texts": "texts in an epoch of the seed preset",
+    "budget": "seconds of warm-up, pilot and rounds a case; slow steps exceed it by six rounds",
+    "precision": "wished relative half-width of the median's 95 %% interval within this run, as 0.03",
+    "denormals": "flush subnormal numbers to zero (default) or keep them",
+    "order_seed": "seed of the random order of cases",
+    "case_timeout": "seconds a case may take in all, after which its status is timeout",
+    "memory_limit": "what a case may need, as 800MiB or 6.5GiB, instead of all that is free; none tries every case",
+    "fixed_depth": "depth of the slice over lengths (also --fixed-self-attn-layers)",
+    "fixed_seq_len": "length of the slice over depths",
+}
+ALIASES = {"depths": "--self-attn-layers", "fixed_depth": "--fixed-self-attn-layers"}
+REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
+    *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
+    *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
+    *("--benchmark-warmup", "--benchmark-warmup-iterations"),
+}
+
+
+def declare(parser: pytest.Parser) -> None:
+    """Add the options to pytest's."""
+    group = parser.getgroup("attnlib")
+    for name, text in OPTIONS.items():
+        flags = [f"--{name.replace('_', '-')}", *([ALIASES[name]] if name in ALIASES else [])]
+        group.addoption(*flags, dest=f"attnlib_{name}", metavar=name.upper(), help=text)
+    group.addoption("--pe-learnable", dest="attnlib_pe", action="store_const", const="learned", help="as --pe learned")
+    group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
+    group.addoption(
+        "--resume", dest="attnlib_resume", action="store_true", help="go on with the newest unfinished run of this plan"
+    )
+    group.addoption(
+        "--resume-from", dest="attnlib_resume_from", metavar="JOURNAL", type=Path, help="go on with this one"
+    )
+    group.addoption(
+        "--retry-crashed",
+        dest="attnlib_retry_crashed",
+        action="store_true",
+        help="with --resume: measure cases again in which the process died",
+    )
+
+
+def given(config: pytest.Config) -> dict[str, str | None]:
+    """The options that ``Settings`` reads, None where not given."""
+    return {name: getattr(config.option, f"attnlib_{name}") for name in OPTIONS}
+
+
+def settle(config: pytest.Config) -> None:
+    """Refuse what cannot be meant, say where runs are saved, and under which name.
+
+    Raises:
+        pytest.UsageError: an option that has no effect here, or does not go with the others.
+    """
+    arguments = [
+        *config.invocation_params.args,
+        *config.getini("addopts"),
+        *os.environ.get("PYTEST_ADDOPTS", "").split(),
+    ]
+    if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
+        raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
+    option = config.option
+    if option.benchmark_storage == "file://./.benchmarks":
+        option.benchmark_storage = f"file://{config.rootpath / 'results'}"
+    if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
+        raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
+    if option.attnlib_run_name:
+        try:
+            option.benchmark_save = parse_save(option.attnlib_run_name)
+        except argparse.ArgumentTypeError as error:
+            raise pytest.UsageError(f"--run-name {option.attnlib_run_name!r}: {error}") from None
+    resuming = option.attnlib_resume or option.attnlib_resume_from
+    if option.attnlib_retry_crashed and not resuming:
+        raise pytest.UsageError("--retry-crashed goes with --resume or --resume-from")
+    if resuming and not (option.benchmark_save or option.benchmark_json):
+        option.benchmark_autosave = option.benchmark_autosave or get_tag()
+    if option.benchmark_autosave or option.benchmark_save:
+        option.benchmark_save_data = True
+
+
+def check_targets(config: pytest.Config) -> None:
+    """Refuse a results folder that cannot be written to, before an hour of measuring.
+
+    Raises:
+        pytest.UsageError: it cannot; the message says why.
+    """
+    option, folders = config.option, []
+    if option.benchmark_autosave or option.benchmark_save:
+        folders.append(Path(option.benchmark_storage.removeprefix("file://")))
+    if option.benchmark_json:
+        folders.append(option.benchmark_json.parent)
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise pytest.UsageError(f"cannot save runs in {folder}: {error.strerror}") from None

@@ -1,0 +1,98 @@
+"""What a session shows, as a pytest plugin: a line a test with the time left, and a summary."""
+
+import contextlib
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from attnlib.runs.journal import NOT_YET
+from attnlib.show.units import duration, seconds, size
+from bench.session.record import Record
+
+
+class Screen:
+    """Writes what ``record`` knows to the terminal.
+
+    Args:
+        record: of the session.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.announced: set[str] = set()
+
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """In random order the module's name would stand before every line."""
+        if self.record.entries and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
+            reporter.showfspath = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Say so where a case is left without a time."""
+        try:
+            return (yield)
+        except pytest.skip.Exception:
+            entry = self.record.entries.get(item.nodeid)
+            if entry is not None and entry.status != NOT_YET["status"]:
+                self.announce(item, f"{name_of(item)}  {entry.status}: {entry.row['reason']}")
+            raise
+
+    def announce(self, item: pytest.Item, text: str) -> None:
+        """Write a progress line for a test, which then needs no letter."""
+        find = item.config.pluginmanager.get_plugin
+        reporter: Any = find("terminalreporter")
+        capture: Any = find("capturemanager")
+        self.announced.add(item.nodeid)
+        with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
+            reporter.ensure_newline()
+            reporter.write_line(self.line(text))
+
+    def line(self, text: str) -> str:
+        """A progress line: how many tests are done, ``text``, and the time left at the mean pace so far."""
+        done, planned, earlier = self.record.done + 1, len(self.record.entries), self.record.earlier
+        if not any(entry.case for entry in self.record.entries.values()):
+            return text
+        left = (time.perf_counter() - self.record.started) / done * (planned - earlier - done)
+        return f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}  {duration(left)} left"
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """A test that wrote a line of its own gets no letter."""
+        if report.when == "call" and not report.failed and report.nodeid in self.announced:
+            return report.outcome, "", report.outcome.upper()
+        return None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many cases have which status and how the time was spent."""
+        cases = [entry for entry in self.record.entries.values() if entry.case is not None]
+        if not cases or terminalreporter.config.getoption("collectonly"):
+            return
+        statuses = [entry.status for entry in cases]
+        counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+        spent = sum(entry.spent_s for entry in cases)
+        timed = sum(entry.timed_s for entry in cases if entry.spent_s)
+        share = f"; {timed / spent:.0%} of the timing cases was timed" if spent else ""
+        share += "; brackets: 95 % interval within this run" if spent else ""
+        taken = duration(time.perf_counter() - self.record.started)
+        terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
+        for test, entry in self.record.entries.items():
+            if entry.disturbed:
+                terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(entry.disturbed)}")
+        for test, entry in self.record.entries.items():
+            if entry.status not in ("ok", "unsupported") and entry.row["reason"] != NOT_YET["reason"]:
+                terminalreporter.write_line(f"  {entry.status}: {test}: {entry.row['reason']}")
+
+
+def name_of(item: pytest.Item) -> str:
+    """A test's name without what all names begin with."""
+    return item.name.removeprefix("test_")
+
+
+def result_line(name: str, median: float, info: dict[str, Any]) -> str:
+    """A case's result: time with its interval within this run, memory, an unfused attention, disturbances."""
+    interval, peak, attention = info["time"]["interval"], info["memory"]["allocated_peak"]["value"], info["attention"]
+    bounds = f" [{seconds(interval[0])}, {seconds(interval[1])}]" if interval else ""
+    unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
+    noise = f"  disturbed: {'; '.join(info['time']['disturbed'])}" if info["time"]["disturbed"] else ""
+    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "") + unfused + noise
