@@ -1,1 +1,5 @@
-"""Unit tests: one file a module."""
+"""Unit tests, in folders like the rooms that they test; ``docs`` follows README and docs as a newcomer would."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]  # of the checkout

@@ -1,10 +1,16 @@
 """What several files of tests share."""
 
 import gc
+import os
 
 import pytest
 
-from attnlib.tests.sessions import Sessions, saved, skeleton
+from attnlib.tests.session.sessions import Sessions, saved, skeleton
+
+# Of two processes that share two cores each gets one: torch's threads would spin on the other's. And the benchmark
+# sessions that tests start are no part of this one, though pytest-benchmark would take them for such.
+if os.environ.pop("PYTEST_XDIST_WORKER", None):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_finish():

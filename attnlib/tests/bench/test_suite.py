@@ -1,0 +1,214 @@
+"""The suite as its users run it, in processes of its own."""
+
+import configparser
+import gc
+import json
+import re
+import subprocess
+import sys
+import weakref
+from dataclasses import replace
+
+import pytest
+
+from attnlib.compare.worker import Worker, WorkerError
+from attnlib.measure.device import Device
+from attnlib.runs.schema import problems
+from attnlib.tests import ROOT
+from bench.cases import Case, unsupported
+from bench.grids import lengths, product, slices
+from bench.settings import PRESETS, Settings
+from bench.workload import Workload, build
+
+
+def test_a_run_is_saved_with_everything(sessions, tmp_path):
+    """A run leaves one file that keeps the contract, a row a case, and shows time, interval and memory."""
+    tests = ["bench/test_train_step.py", "bench/test_encodings.py"]
+    done = sessions("--pe=learned", "--benchmark-autosave", folder=tmp_path, tests=tests)
+    assert done.code == 0, done.out
+    (path,) = tmp_path.rglob("*.json")
+    run = json.loads(path.read_text())
+
+    assert problems(run) == []
+    assert [row["status"] for row in run["attnlib"]["cases"]] == ["ok", "ok"]
+    assert run["machine_info"]["attnlib"]["flush_subnormals"] is True
+    assert "train_step[seq_len=8-depth=1-pe=learned]" in done.out
+    assert {b["options"]["timer"] for b in run["benchmarks"]} == {"device_clock"}
+    for time in (b["extra_info"]["time"] for b in run["benchmarks"]):
+        assert len(time["canary_s"]) == 2
+        assert isinstance(time["disturbed"], list)
+        assert (time["replaced"] is None) or time["replaced"]["samples"]
+    assert len(run["attnlib"]["canary"]) >= 10 + 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "huge"], "unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"),
+        (["--pe", "none,ropee"], "unknown pe 'ropee'; choose from none, sinusoidal, learned, rotary"),
+        (["--block", "x"], "unknown block 'x'; choose from plain, residual, post_ln, pre_ln"),
+        (["--dtype", "int8"], "unknown dtype 'int8'; choose from float32"),
+        (["--device", "tpu"], "no device 'tpu' on this machine; choose from auto, cpu"),
+        (["--seq-lens", "64,0"], "--seq-lens takes positive integers separated by commas, not '64,0'"),
+        (["--depths", "-3"], "--depths takes positive integers separated by commas, not '-3'"),
+        (["--batch-size", "2.5"], "--batch-size takes positive integers separated by commas, not '2.5'"),
+        (["--heads", "3"], "n_heads=3 does not divide d_model=64; give head_dim"),
+        (["--budget", "nan"], "--budget takes a positive number, not 'nan'"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    """A bad value is named with the choices, before anything is measured."""
+    name, value = options
+    given = {"preset": "laptop", name.removeprefix("--").replace("-", "_"): value}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Settings.from_options(given)
+
+
+def test_bad_options_end_the_session(sessions, tmp_path):
+    """One line, exit code 4, nothing written."""
+    done = sessions("--preset=huge", "--benchmark-autosave", folder=tmp_path / "runs")
+
+    assert done.code == 4
+    assert done.out.strip() == "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"
+    assert not list(tmp_path.rglob("*.json"))
+
+
+@pytest.mark.parametrize("option", ["--benchmark-min-rounds=3", "--benchmark-warmup=on", "--benchmark-timer=time.time"])
+def test_calibration_options_are_refused(sessions, tmp_path, option):
+    """An option of pytest-benchmark that would do nothing here is one line and exit code 4."""
+    done = sessions(option, folder=tmp_path / "runs")
+
+    assert done.code == 4
+    assert f"ERROR: {option.partition('=')[0]} has no effect here; use --budget and --precision" in done.out
+
+
+def test_an_unwritable_results_folder_is_refused_at_once(sessions, tmp_path):
+    """A results folder that cannot be written to is found before measuring."""
+    (tmp_path / "file").write_text("")
+    done = sessions("--benchmark-autosave", folder=tmp_path / "file" / "runs")
+
+    assert done.code == 4
+    assert "cannot save runs in" in done.out
+
+
+def test_a_wrong_case_is_an_error_and_has_no_time(sessions, tmp_path):
+    """A workload that fails its gate fails the session, and is a row with status error but no timing."""
+    path = tmp_path / "run.json"
+    done = sessions(f"--benchmark-json={path}", folder=tmp_path, fault="wrong", tests=["bench/test_forward.py"])
+    run = json.loads(path.read_text())
+
+    assert done.code == 1
+    assert "2 error" in done.out
+    assert problems(run) == []
+    assert run["benchmarks"] == []
+    assert {(row["status"], row["reason"]) for row in run["attnlib"]["cases"]} == {
+        ("error", "AssertionError: logits are not finite")
+    }
+
+
+def settings(**options):
+    return Settings.from_options({"preset": "laptop", "device": "cpu"} | options)
+
+
+def test_grids():
+    """The product has every cell; the slices cross in the middle without repeating it."""
+    chosen = settings(seq_lens="8,16,32", depths="1,2,3", pe="none,learned")
+
+    assert len(product(chosen)) == 18
+    assert len(slices(chosen)) == 2 * (3 + 3 - 1)
+    assert len(lengths(chosen)) == 6
+    assert {row["depth"] for row in slices(chosen) if row["seq_len"] != 16} == {2}
+
+
+def test_presets_build_valid_cases():
+    """Every preset's widths make a valid case."""
+    for preset in PRESETS.values():
+        assert Case(**preset.case).head_width > 0
+
+
+def test_case_ids_are_stable():
+    """Equal cases have equal ids, any changed field another; the device's index does not count."""
+    case = Case(device="cuda:0")
+
+    assert case.id == Case(device="cuda:1").id
+    assert case.id != replace(case, depth=3).id
+    assert case.id != replace(case, denormals="keep").id
+
+
+def test_tokens_per_batch_keeps_the_tokens():
+    """B = tokens // T, at least 1."""
+    chosen = settings(tokens_per_batch="1024")
+
+    assert [chosen.case(seq_len=T).batch_size for T in (64, 512, 4096)] == [16, 2, 1]
+
+
+def test_unsupported_cases_have_a_reason():
+    """An encoding without a cost of its own, or that refuses the head width, is no case; others are."""
+    assert unsupported(Case(phase="encoding", pe="none")) == "none adds nothing that could be timed alone"
+    assert "the head width must be even, not 15" in unsupported(Case(pe="rotary", d_model=60))
+    assert unsupported(Case(pe="alibi", d_model=60)) is None
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "train_step", "encoding", "epoch"])
+def test_workloads_are_freed_at_once(phase):
+    """No reference cycle keeps a model alive until a collection, which would weigh on the next case."""
+    build(Case(seq_len=8))  # torch's first optimiser of a process keeps the frames that it was made in
+    gc.disable()
+    try:
+        work = build(Case(phase=phase, pe="learned", seq_len=8), num_texts=4)
+        work.check()
+        freed = weakref.ref(work.model)
+        del work
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "train_step", "encoding"])
+def test_memory_is_the_same_every_time(phase):
+    """Three fresh workloads weigh the same to the byte."""
+    peaks = []
+    for _ in range(3):
+        work = build(Case(phase=phase, pe="learned", seq_len=16))
+        work.check()
+        peaks.append(work.weigh(Device())["allocated_peak"]["value"])
+
+    assert len(set(peaks)) == 1
+
+
+def test_fused_attention_holds_no_scores():
+    """At T=1024, D=64 the math backend's forward pass needs over five times the fused one's bytes."""
+    fused, written = (Workload(Case(phase="forward", seq_len=1024, attention=name)) for name in ("sdpa", "math"))
+    peaks = [work.weigh(Device())["allocated_peak"]["value"] for work in (fused, written)]
+
+    assert peaks[1] > 5 * peaks[0]
+    assert peaks[1] > 2 * 4 * 1024**2 * 4  # [B, H, T, T] in float32
+
+
+def test_worker_serves_steps_and_reports_errors():
+    """A worker builds, times rounds and answers a bad case with its reason."""
+    worker = Worker(ROOT)
+    try:
+        assert worker.ask(build={"seq_len": 8, "depth": 1})["first_call_s"] > 0
+        assert len(worker.ask(step=3)["seconds"]) == 3
+        with pytest.raises(WorkerError, match="the worker failed: unknown pe 'x'"):
+            worker.ask(build={"pe": "x"})
+    finally:
+        worker.close()
+
+
+def test_tox_passes_device_choices_on():
+    """CUDA_VISIBLE_DEVICES and the like reach every environment; otherwise another card would be measured."""
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    passed = tox["testenv"]["pass_env"].split()
+
+    assert {"CUDA_*", "NVIDIA_*", "OMP_*", "MKL_*", "KMP_*", "GOMP_*", "PYTORCH_*", "XDG_CACHE_HOME"} <= set(passed)
+    assert not any("pass_env" in tox[name] for name in tox.sections() if name != "testenv")
+
+
+def test_benchmark_cli_reads_the_conftest_without_torch():
+    """pytest-benchmark's own command line imports conftest.py, and no torch with it."""
+    code = "import sys, conftest; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,79 @@
+"""The counts of our own errors, on saved runs and fake matches of known truth."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from attnlib.compare.verdicts import Verdict
+from attnlib.runs.load import load
+from attnlib.tests.runs.examples import saved
+from bench import trust
+
+
+@pytest.fixture(name="paths")
+def _paths(tmp_path):
+    """Twelve runs of the same code that spread by 1 %."""
+    rng, paths = np.random.default_rng(0), []
+    for number in range(12):
+        paths.append(tmp_path / f"{number:02}.json")
+        paths[-1].write_text(json.dumps(saved((float(np.exp(0.01 * rng.standard_normal())),))))
+    return paths
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["trust", *map(str, arguments)])
+    trust.main()
+
+
+def test_only_the_named_phase_is_delayed(paths):
+    """Its samples are multiplied; another phase's are not."""
+    original = load(paths[0])
+    for phase, factor in (("train_step", 1.2), ("forward", 1.0), (None, 1.0)):
+        delayed = trust.delayed(original, phase)
+        assert delayed.cells[0].median == pytest.approx(factor * original.cells[0].median)
+
+
+def test_errors_of_compare_are_counted(paths, monkeypatch, capsys):
+    """Equal runs are never called different, and a phase that takes 20 % longer always is."""
+    run(monkeypatch, "compare", "--draws", 5, *paths)
+    out = capsys.readouterr().out
+
+    assert "shuffled: 0 of 5 suites with any false verdict" in out
+    assert "blocks of time: 0 of 1 suites with any false verdict" in out
+    assert "with +20% slower in 5 of 5" in out
+
+
+def test_too_few_runs_are_refused(paths, monkeypatch):
+    """Eleven runs cannot be drawn six and six."""
+    with pytest.raises(SystemExit, match="11 runs, 12 are needed"):
+        run(monkeypatch, "compare", *paths[1:])
+
+
+def test_verdicts_of_ab_are_counted(monkeypatch, capsys):
+    """Every case of every suite counts once."""
+
+    class Played(trust.Match):
+        def play(self, budget):
+            for place, contest in enumerate(self.contests):
+                contest.verdict = Verdict(("same", "slower")[place % 2], 1.0)
+
+    monkeypatch.setattr(trust, "Match", Played)
+    run(monkeypatch, "ab", "--suites", 3, "--cases", 4)
+
+    assert "extra work 0%: {'same': 6, 'slower': 6} of 12 case verdicts" in capsys.readouterr().out
+
+
+def test_extra_work_is_done():
+    """A burdened worker runs eleven steps for every ten that count; steps that are not repeated are left."""
+    asked = []
+
+    def ask(**request):
+        asked.append(request)
+        return {"seconds": [1.0] * request["step"]}
+
+    assert trust.burdened(ask, 0.1, step=2, iterations=14)["seconds"] == [pytest.approx(1.1)] * 2
+    assert asked.pop()["iterations"] == 22
+    assert trust.burdened(ask, 0.1, step=1)["seconds"] == [1.0]
+    assert asked.pop() == {"step": 1}

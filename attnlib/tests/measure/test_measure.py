@@ -1,0 +1,218 @@
+"""Clock, sampling and memory on things with known behaviour."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from attnlib.measure import clock, environment, memory, rounds, sampling
+from attnlib.measure.device import Device, open_device
+
+
+class Asynchronous(Device):
+    """A device that takes work at once and finishes it when waited for, on a clock of its own."""
+
+    def __init__(self):
+        super().__init__("cpu")
+        self.now, self.queued, self.waits = 0.0, 0.0, 0
+
+    def synchronize(self):
+        self.now, self.queued, self.waits = self.now + self.queued, 0.0, self.waits + 1
+
+
+@pytest.fixture(name="device")
+def _device(monkeypatch):
+    device = Asynchronous()
+    clock.bind(device)
+    monkeypatch.setattr(time, "perf_counter", lambda: device.now)
+    yield device
+    clock.bind(Device())
+
+
+def launch(device, seconds):
+    def step():
+        device.queued += seconds
+
+    return step
+
+
+def test_clock_waits_for_queued_work(device):
+    """A round takes as long as its queued work, with two waits; what a set-up queued is not counted."""
+    seconds = rounds.timed(launch(device, 0.25), launch(device, 10.0), clock.device_clock)
+
+    assert seconds == 0.25
+    assert device.waits == 2
+
+
+def test_pilot_spends_its_budget(device):
+    """Warm-up and pilot take about a tenth of the budget each, the rounds fit in the rest."""
+    plan = sampling.pilot(launch(device, 0.01), None, precision=1e-9, budget=10.0)
+
+    assert plan.warmup_s == pytest.approx(1.0, abs=0.02)
+    assert sum(plan.pilot_s) == pytest.approx(0.5, abs=0.02)  # 50 rounds at most
+    assert (plan.rounds, plan.stop_reason) == (sampling.MIN_ROUNDS, "min_rounds")  # no noise at all
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls", "steady"),
+    [
+        ([0.1] * 30, 5, True),  # half of its budget of 1 s
+        ([0.3, 0.2, 0.1] + [0.05] * 30, 8, True),
+        ([0.12 * 0.9**n for n in range(30)], 18, False),  # faster and faster
+        ([2.0], 1, None),
+    ],
+)
+def test_warm_up_ends_when_steady(seconds, calls, steady):
+    """It goes on while a window of calls is faster than the one before, within its budget."""
+    times = iter(seconds)
+    clock = {"now": 0.0}
+
+    def step():
+        clock["now"] += next(times)
+
+    warm, found = sampling.warm_up(step, None, budget=1.0, clock=lambda: clock["now"])
+
+    assert (len(warm), found) == (calls, steady)
+
+
+def test_slow_steps_have_no_pilot(device):
+    """A step that exceeds its budget within the least number of rounds is warmed up once and gets those rounds."""
+    plan = sampling.pilot(launch(device, 2.0), None, precision=0.03, budget=10.0)
+
+    assert (plan.warmup_calls, plan.pilot_s, plan.rounds, plan.stop_reason) == (
+        1,
+        (),
+        sampling.MIN_ROUNDS,
+        "min_rounds",
+    )
+    assert device.now == 2.0
+
+
+def test_short_steps_are_repeated_within_a_round(device):
+    """A step of 10 us is repeated so that a round lasts a millisecond; with a set-up before each it cannot be."""
+    assert sampling.pilot(launch(device, 1e-5), None, precision=0.03, budget=0.1).iterations in (100, 101)
+    assert sampling.pilot(launch(device, 1e-5), lambda: None, precision=0.03, budget=0.1).iterations == 1
+
+
+def test_rounds_follow_noise_and_budget():
+    """Noisier pilots want more rounds; a small budget or slow steps end in the minimum."""
+    rng = np.random.default_rng(0)
+    quiet, noisy = 1 + 0.01 * rng.standard_normal(50), 1 + 0.1 * rng.standard_normal(50)
+
+    assert sampling.rounds_for(quiet, precision=0.03, seconds=1e6) == (sampling.MIN_ROUNDS, "min_rounds")
+    rounds, reason = sampling.rounds_for(noisy, precision=0.01, seconds=1e6)
+    assert reason == "precision"
+    assert 300 < rounds < 1200
+    assert sampling.rounds_for(noisy, precision=0.01, seconds=20.5)[1] == "budget"
+    assert sampling.rounds_for(noisy, precision=1e-4, seconds=1e6) == (sampling.MAX_ROUNDS, "max_rounds")
+
+
+@pytest.mark.parametrize("n", [6, 11, 30])
+def test_median_interval_covers(n):
+    """On 2,000 skewed samples of known median the interval holds it in at least 95 % of cases (less 3 sigma)."""
+    rng = np.random.default_rng(n)
+    hits = 0
+    for sample in rng.exponential(size=(2000, n)):
+        low, high = sampling.median_interval(sample)
+        hits += low <= np.log(2) <= high
+
+    assert hits / 2000 >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_too_few_samples_have_no_interval():
+    """Five samples cannot bound a median at 95 %."""
+    assert sampling.median_interval([1, 2, 3, 4, 5]) is None
+    assert sampling.summary([1.0, 2.0])["interval_reason"] == "fewer than 6 rounds"
+
+
+def test_summary_counts_outliers_and_drift():
+    """One far sample of twelve is counted, not removed; samples that double have drift 2."""
+    assert sampling.summary([1.0, 1.1] * 6 + [9.0])["outliers"] == 1
+    assert sampling.summary([1.0] * 4 + [1.5] * 4 + [2.0] * 4)["drift"] == 2.0
+
+
+def test_peak_of_known_allocations():
+    """Two blocks held together, then one freed and a small one made: the peak is the first two, every time."""
+
+    def step():
+        a, b = torch.empty(1000, dtype=torch.uint8), torch.empty(500, dtype=torch.uint8)
+        del a
+        return b, torch.empty(10, dtype=torch.uint8)
+
+    assert [memory.allocator_peak(step) for _ in range(3)] == [1500] * 3
+
+
+def test_peak_of_a_layer_by_hand():
+    """Input and weights held, then x W^T and its ReLU: 4 (BD + DE + 2BE) bytes."""
+    B, D, E = 64, 128, 256
+    x, weight = torch.randn(B, D), torch.randn(E, D)
+
+    def step():
+        torch.relu(x @ weight.T)
+
+    readings = memory.peak_memory(Device(), step, None, [x, weight])
+
+    assert readings["allocated_peak"]["value"] == 4 * (B * D + D * E + 2 * B * E)
+
+
+def test_held_storages_count_once():
+    """Views share their storage."""
+    x = torch.zeros(100)
+
+    assert memory.live_bytes([x, x[:50], x.view(10, 10)]) == 400
+
+
+def test_missing_readings_are_null_with_a_reason():
+    """What a CPU does not count is null and says why."""
+    readings = memory.peak_memory(Device(), lambda: None, None, [])
+
+    assert readings["nvml_process"] == {"value": None, "method": "NVML", "reason": "not counted on cpu"}
+
+
+def test_out_of_memory_is_told_from_other_errors():
+    """Torch's CPU allocator raises a RuntimeError like any other, but for its text."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+
+    assert memory.is_out_of_memory(caught.value)
+    assert memory.is_out_of_memory(torch.OutOfMemoryError())
+    assert not memory.is_out_of_memory(RuntimeError("shapes differ"))
+
+
+def test_unknown_devices_are_refused_with_choices():
+    """A device that is not here is named with those that are."""
+    with pytest.raises(ValueError, match="no device 'cuda:99' on this machine; choose from auto, cpu"):
+        open_device("cuda:99")
+
+
+def test_environment_is_an_allow_list(monkeypatch):
+    """A secret in the environment never reaches a saved run."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    described = environment.describe(Device())
+
+    assert "hunter2" not in str(described)
+    assert described["environment"]["OMP_WAIT_POLICY"] == "passive"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_clock_peak_and_nvml():
+    """On a real card: host and device clocks agree on long work, a product is weighed, NVML finds the card by UUID."""
+    device = open_device("cuda")
+    clock.bind(device)
+    try:
+        x = torch.randn(4096, 4096, device="cuda")
+
+        def step():
+            for _ in range(20):
+                torch.mm(x, x)
+
+        step()
+        host = rounds.timed(step, None, clock.device_clock)
+        assert host == pytest.approx(device.event_seconds(step)["value"], rel=0.05)
+        readings = memory.peak_memory(device, step, None, [])
+        assert readings["nvml_device_used"]["value"] > readings["allocated_peak"]["value"] >= 2 * 4 * 4096**2
+    finally:
+        clock.bind(Device())

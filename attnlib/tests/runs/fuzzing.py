@@ -1,0 +1,139 @@
+"""A small real run, its journal, and whatever a file may hold instead: what readers are fuzzed with."""
+
+import copy
+import json
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from attnlib.runs.journal import SUFFIX
+from attnlib.tests import ROOT
+
+NASTY = [
+    "\x1b[31mred\x1b[0m",
+    "a\rb\nc",
+    "\u202egnp",
+    "<script>alert(1)</script>",
+    "$\\frac{",
+    "../../x",
+    "[bold]",
+    "|",
+    "%s{0}",
+]
+
+
+def small_run():
+    """A real run of three lengths and depths, two encodings and every check, with three samples a case."""
+    run = json.loads((ROOT / "results" / "reference" / "laptop-cpu-1.json").read_text())
+    rows = run["attnlib"]["cases"]
+    grid = [r for r in rows if r["case"]["phase"] == "train_step" and r["case"]["pe"] in ("none", "t5")]
+    grid = [r for r in grid if r["case"]["seq_len"] in (64, 128, 256) and r["case"]["depth"] == 2]
+    checks = {r["case"]["phase"]: r for r in rows if r["case"]["phase"] not in ("train_step", "backward", "forward")}
+    kept = {r["test"]: r for r in [*grid, *checks.values(), next(r for r in rows if r["status"] != "ok")]}
+    run["attnlib"]["cases"] = list(kept.values())
+    del run["machine_info"]["cpu"]["flags"]
+    run["benchmarks"] = [b for b in run["benchmarks"] if b["fullname"] in kept]
+    for benchmark in run["benchmarks"]:
+        benchmark["stats"]["data"] = benchmark["stats"]["data"][:3]
+        curves = benchmark["extra_info"].get("probe", {}).get("curves", {})
+        curves.update({name: points[:4] for name, points in curves.items()})
+        benchmark["extra_info"]["time"] |= {"canary_s": [1e-3, 1.1e-3], "disturbed": []}
+    return run
+
+
+GOOD = small_run()
+
+
+def small_journal():
+    """The same run as a journal whose last two cases are not finished."""
+    plan = {
+        "event": "plan",
+        "run": "0123",
+        "name": "x",
+        "fingerprint": {},
+        "settings": {},
+        "head": {key: value for key, value in GOOD.items() if key not in ("benchmarks", "attnlib")},
+        "ours": {key: value for key, value in GOOD["attnlib"].items() if key != "cases"},
+        "tests": [
+            {"test": r["test"], "case": {k: r[k] for k in ("case", "case_id")}} for r in GOOD["attnlib"]["cases"]
+        ],
+    }
+    measured = {b["fullname"]: b for b in GOOD["benchmarks"]}
+    events = [plan, {"event": "process", "about": {"started": "now"}}]
+    for row in GOOD["attnlib"]["cases"][:-1]:
+        events.append({"event": "start", "test": row["test"], "at_s": 1.0})
+        end = {"row": {"status": row["status"], "reason": row["reason"]}, "benchmark": measured.get(row["test"])}
+        events.append({"event": "finish", "test": row["test"], "at_s": 2.0, "timed_s": 1.0, "spent_s": 2.0, **end})
+    return events[:-1]
+
+
+def paths_in(node, path=()):
+    """Every place in decoded JSON."""
+    yield path
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield from paths_in(value, (*path, key))
+
+
+JOURNAL = small_journal()
+RUN_PATHS, JOURNAL_PATHS = list(paths_in(GOOD))[1:], list(paths_in(JOURNAL))[1:]
+numbers = st.sampled_from([0, -1, 1, 2**63, 10**400, 1e308, -1e308, 5e-324, 0.5, float("nan"), float("inf")])
+scalars = (
+    st.none() | st.booleans() | numbers | st.floats() | st.integers() | st.text(max_size=8) | st.sampled_from(NASTY)
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+)
+
+
+@st.composite
+def mutations(draw, good, paths):
+    """The good JSON with one to three values replaced, deleted or repeated."""
+    changed = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 3))):
+        *way, last = draw(st.sampled_from(paths))
+        node = changed
+        try:
+            for key in way:
+                node = node[key]
+            if draw(st.booleans()):
+                node[last] = draw(values)
+            elif isinstance(node, list):
+                node.insert(last, copy.deepcopy(node[last]))
+            else:
+                del node[last]
+        except (LookupError, TypeError):  # an earlier change took the place away
+            pass
+    return changed
+
+
+class Content(NamedTuple):
+    """A file's bytes and its ending."""
+
+    data: bytes
+    ending: str
+
+    def __repr__(self):
+        return f"{len(self.data)} bytes of {self.ending}"
+
+
+@st.composite
+def contents(draw):
+    """What a file may hold: a mutated run or journal, its text cut or overwritten, any JSON, any bytes."""
+    if draw(st.booleans()):
+        data = json.dumps(draw(mutations(GOOD, RUN_PATHS))).encode()
+        ending = ".json"
+    else:
+        data = b"".join(json.dumps(event).encode() + b"\n" for event in draw(mutations(JOURNAL, JOURNAL_PATHS)))
+        ending = SUFFIX
+    kind = draw(st.integers(0, 7))
+    if kind == 0:
+        data = data[: draw(st.integers(0, len(data)))]
+    elif kind == 1:
+        place = draw(st.integers(0, len(data)))
+        data = data[:place] + draw(st.binary(max_size=4)) + data[place + 4 :]
+    elif kind == 2:
+        data = json.dumps(draw(values)).encode()
+    elif kind == 3:
+        data = draw(st.binary(max_size=100))
+    return Content(data, ending)

@@ -1,0 +1,183 @@
+"""Saved runs: contract, loader, comparison, command line, figures."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.collections import PathCollection
+
+import plots
+from attnlib.compare.cells import Cells, centre
+from attnlib.runs.load import BadRun, find, load, newest
+from attnlib.runs.schema import problems
+from attnlib.show.units import duration, seconds, size
+from attnlib.tests import ROOT
+from attnlib.tests.runs.examples import saved
+
+
+@pytest.fixture(name="write")
+def _write(tmp_path):
+    def write(run, name="run.json"):
+        path = tmp_path / name
+        path.write_text(run if isinstance(run, str) else json.dumps(run))
+        return path
+
+    return write
+
+
+def test_a_good_run_has_no_problems():
+    """The fake run used here keeps the contract."""
+    assert problems(saved()) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "reference").glob("*.json")), ids=lambda p: p.name)
+def test_committed_runs_keep_the_contract(path):
+    """Every committed run is a good run."""
+    assert problems(json.loads(path.read_text())) == []
+
+
+def broken(change):
+    run = copy.deepcopy(saved())
+    change(run)
+    return run
+
+
+BROKEN = {
+    "not JSON": "{",
+    "not JSON: ": "",
+    "not a JSON object": "[]",
+    "no 'attnlib' section": '{"benchmarks": []}',
+    "schema 2, this version reads 1": broken(lambda r: r["attnlib"].update(schema=2)),
+    "stats: Object missing required field `data`": broken(lambda r: r["benchmarks"][0]["stats"].pop("data")),
+    "stats.data[0]: Expected `float` >= 1e-12": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[0.0])),
+    "not JSON: JSON is malformed": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
+    "status: Invalid enum value 'fine'": broken(lambda r: r["attnlib"]["cases"][0].update(status="fine")),
+    "status oom without a reason": broken(lambda r: r["attnlib"]["cases"][0].update(status="oom")),
+    "attnlib.canary[0].seconds: Expected `float` >= 1e-12": broken(
+        lambda r: r["attnlib"].update(canary=[{"seconds": 0}])
+    ),
+    "time.disturbed: Expected `array`, got `str`": broken(
+        lambda r: r["benchmarks"][0]["extra_info"]["time"].update(disturbed="yes")
+    ),
+    "time.canary_s[0]: Expected `float`, got `null`": broken(
+        lambda r: r["benchmarks"][0]["extra_info"]["time"].update(canary_s=[None])
+    ),
+    "memory[...]: Expected `object`, got `int`": broken(
+        lambda r: r["benchmarks"][0]["extra_info"]["memory"].update(allocated_peak=7)
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_bad_files_are_one_line(write, message):
+    """A file that breaks the contract is refused with one line naming it and what is wrong."""
+    path = write(BROKEN[message])
+    with pytest.raises(BadRun) as caught:
+        load(path)
+
+    assert str(caught.value).startswith(str(path))
+    assert message.strip() in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_figures_are_drawn_from_saved_runs(write, tmp_path, capsys):
+    """Two runs give every figure that they have data for, as PNG and SVG; an oom case is named as absent."""
+    paths = [write(saved((t,), status="oom"), f"{t}.json") for t in (1.0, 1.2)]
+    out = tmp_path / "figures"
+
+    assert plots.main([*map(str, paths), "--out", str(out)]) == 0
+    names = {"time_against_seq_len", "time_against_depth", "heat_map", "memory", "encoding_cost"}
+    assert {p.name for p in out.iterdir()} == {f"{n}.{e}" for n in names for e in ("png", "svg")}
+    assert "absent: sinusoidal" in (out / "time_against_seq_len.svg").read_text()
+    assert "no data for gradients" in capsys.readouterr().out
+
+
+def test_figures_of_bad_files(write, tmp_path, capsys):
+    """Nothing to draw is one line and exit code 2."""
+    assert plots.main([str(write("", "empty.json")), "--out", str(tmp_path / "f")]) == 2
+    assert "empty.json: not JSON" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()
+
+
+def test_several_runs_have_run_to_run_intervals(write):
+    """Three runs' medians 1, 2, 3 have mean 2 and the t interval with 2 degrees of freedom."""
+    runs = [load(write(saved((t,)), f"{t}.json")) for t in (1.0, 2.0, 3.0)]
+    mean, low, high = centre([run.cells[0] for run in runs])
+
+    assert mean == pytest.approx(2 * 128)
+    assert (high - low) / 2 / 128 == pytest.approx(4.302653 / 3**0.5)
+
+
+def test_an_encoding_that_only_a_later_run_knows(write):
+    """Names come in the order of the runs' registries, merged."""
+    older, newer = saved(), saved()
+    newer["attnlib"]["axes"]["pe"] = ["none", "sinusoidal", "fresh"]
+    newer["attnlib"]["cases"][-1]["case"]["pe"] = "fresh"
+    newer["benchmarks"][-1]["extra_info"]["case"]["pe"] = "fresh"
+    newer["benchmarks"][-1]["extra_info"]["case_id"] = newer["attnlib"]["cases"][-1]["case_id"] = "f"
+    cells = Cells([load(write(older, "a.json")), load(write(newer, "b.json"))])
+
+    assert cells.names("pe") == ["none", "sinusoidal", "learned", "fresh"]
+    assert cells.axis("pe") == ["none", "sinusoidal", "fresh"]
+    plt.close(plots.FIGURES["time_against_seq_len"](cells))
+
+
+def test_runs_are_found_by_name_and_number(tmp_path):
+    """A number, a run name or a stem stands for saved runs, a file for itself, anything else for nothing saved."""
+    for name in ("0001_before", "0002_before", "0003_after", "0004_abc_20260101_000000"):
+        (tmp_path / "Linux").mkdir(exist_ok=True)
+        (tmp_path / "Linux" / f"{name}.json").write_text("{}")
+    found = {
+        name: [p.stem for p in find(Path(name), tmp_path)] for name in ("before", "0003", "0004_abc_20260101_000000")
+    }
+
+    assert found["before"] == ["0001_before", "0002_before"]
+    assert found["0003"] == ["0003_after"]
+    assert found["0004_abc_20260101_000000"] == ["0004_abc_20260101_000000"]
+    assert find(Path("nothing"), tmp_path) == [Path("nothing")]
+    assert find(tmp_path / "Linux" / "0003_after.json", tmp_path) == [tmp_path / "Linux" / "0003_after.json"]
+
+
+@pytest.mark.parametrize("figure", ["time_against_seq_len", "time_against_depth"])
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_disturbed_points_are_hollow(write, figure, disturbed):
+    """A point of a run that something held up is drawn hollow, and the title says what that means."""
+    run = load(write(saved(disturbed=["busy"] if disturbed else [])))
+    drawn = plots.FIGURES[figure](Cells([run]))
+    hollow = [c for axes in drawn.axes for c in axes.collections if isinstance(c, PathCollection)]
+
+    assert bool(hollow) == disturbed
+    assert all((c.get_facecolor() == 1).all() for c in hollow)
+    assert ("(hollow)" in drawn.get_suptitle()) == disturbed
+    plt.close(drawn)
+
+
+def test_newest_leaves_reference_runs_out(tmp_path):
+    """The committed reference runs are nobody's default."""
+    for name in ("reference/0009_x.json", "Linux/0001_y.json", "Linux/notes.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+
+    assert newest(tmp_path) == tmp_path / "Linux" / "0001_y.json"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.load", "attnlib.compare.ab", "attnlib.show.tables"],
+)
+def test_readers_import_no_torch(module):
+    """Comparing and plotting start without torch and pytest."""
+    code = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('torch', 'pytest')))"
+
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_units():
+    """Seconds and bytes are scaled for people, MiB being 2**20."""
+    assert [seconds(x) for x in (2.0, 1.234e-3, 5e-6, 7e-9)] == ["2 s", "1.23 ms", "5 us", "7 ns"]
+    assert [size(2**20), size(3 * 2**30)] == ["1 MiB", "3 GiB"]
+    assert [duration(x) for x in (5, 185)] == ["5 s", "3 min 05 s"]

@@ -1,0 +1,145 @@
+"""Tables and figures of gradients, from a run that holds real findings of small stacks."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+import plots
+from attnlib.commands.__main__ import main
+from attnlib.compare.cells import Cells
+from attnlib.runs.load import load
+from attnlib.runs.schema import problems
+from attnlib.show.encodings import encodings
+from attnlib.show.findings import findings
+from attnlib.show.table import Column, Table
+from attnlib.tests.runs.examples import reading, saved
+from bench.cases import Case
+from bench.checks import gradients
+
+SMALL = {"dtype": "float64", "seq_len": 16, "d_model": 64, "n_heads": 4, "batch_size": 2}
+FOUND = [
+    {"phase": "rate", "pe": "learned", "depth": 8, "head_dim": 16},
+    {"phase": "profile", "pe": "none", "depth": 24, "init": "unit", "batch_size": 1},
+    {"phase": "collapse", "pe": "none", "depth": 12, "init": "unit"},
+    {"phase": "collapse", "pe": "none", "depth": 24, "init": "unit", "causal": True},
+    {"phase": "collapse", "pe": "none", "depth": 12, "init": "unit", "block": "post_ln"},
+]
+
+
+def add(run, case, probe, seconds=0.1):
+    """Append a measured case to a run."""
+    row = {"case": asdict(case), "case_id": case.id, "test": case.id, "status": "ok", "reason": None}
+    info = {
+        "case": row["case"],
+        "case_id": case.id,
+        "time": {"interval": None},
+        "memory": {"allocated_peak": reading(None)},
+        "cost": {"params": 0},
+        "probe": probe,
+    }
+    run["attnlib"]["cases"].append(row)
+    run["benchmarks"].append({"fullname": case.id, "extra_info": info, "stats": {"data": [seconds]}})
+
+
+@pytest.fixture(name="path", scope="module")
+def _path(tmp_path_factory):
+    run = saved()
+    for benchmark in run["benchmarks"]:
+        pe = benchmark["extra_info"]["case"]["pe"]
+        benchmark["extra_info"]["cost"]["params"] = 100 + 7 * (pe != "none")
+        fused = {"kernel": "flash_attention_for_cpu", "fused": True, "reason": None, "method": "fake"}
+        written = {"kernel": "attention_math", "fused": False, "reason": "fake", "method": "fake"}
+        benchmark["extra_info"]["attention"] = fused if pe == "none" else written
+    run["attnlib"]["axes"] = {"pe": ["none", "sinusoidal", "learned"], "block": ["plain", "post_ln"], "init": ["unit"]}
+    run["attnlib"]["axes"]["init"].append("torch_mha")
+    for fields in FOUND:
+        case = Case(**SMALL | fields)
+        add(run, case, gradients.CHECKS[case.phase](case, range(2)).as_json())
+    counts = {"numbers": 100, "zero": 5, "subnormal": 20, "nonfinite": 0}
+    for policy in ("flush", "keep"):
+        case = Case(phase="backward", init="linear", denormals=policy)
+        add(run, case, {"counts": {"activations": counts, "parameters": counts}})
+    path = tmp_path_factory.mktemp("runs") / "run.json"
+    path.write_text(json.dumps(run, allow_nan=False))
+    return path
+
+
+def test_findings_keep_the_contract(path):
+    """A run with findings is a good run; a claim that lacks a field is not."""
+    run = json.loads(path.read_text())
+    assert problems(run) == []
+    del next(b for b in run["benchmarks"] if "claims" in b["extra_info"].get("probe", {}))["extra_info"]["probe"][
+        "claims"
+    ][0]["theory"]
+
+    assert any("claims[0]: Object missing required field `theory`" in line for line in problems(run))
+
+
+def test_encoding_table(path):
+    """Cost from the middle of the grid, signals from the checks, - for what the run does not hold."""
+    table = {row["encoding"]: row for row in encodings(Cells([load(path)])).texts()}
+
+    assert list(table) == ["none", "sinusoidal"]
+    assert table["none"]["train step"].startswith("1.02e+03 s")
+    assert (table["none"]["attention"], table["sinusoidal"]["attention"]) == ("fused", "math")
+    assert (table["none"]["parameters"], table["sinusoidal"]["parameters"]) == ("0", "7")
+    assert table["sinusoidal"]["/ none"] == "1.00"
+    assert table["none"]["tokens become alike"].startswith("cubic, exponent 3.0")
+    assert table["sinusoidal"]["tokens become alike"] == "-"
+    assert table["none"]["decades a layer"] == "-"
+
+
+def test_findings_table(path):
+    """A row a claim, each with its stack, its interval and its band."""
+    rows = findings(Cells([load(path)])).texts()
+    claims = {(row["stack"], row["claim"]) for row in rows}
+
+    assert ("rate T=16 L=8 learned D=64 K=16", "positional") in claims
+    assert ("collapse T=16 L=24 none unit causal", "decades a layer") in claims
+    assert ("profile T=16 L=24 none unit", "q power") in claims
+    assert all(len(row["fitted"].split()) == 3 for row in rows)
+
+
+def test_markdown_has_a_line_a_row():
+    """Head, rule, rows; a value that is absent is a dash, and nothing is markup."""
+    table = Table({"a": Column(), "b": Column("{:.1f}".format, number=True)}, [{"a": "<|>", "b": 2.0}, {"a": 1}])
+
+    assert table.markdown() == "| a | b |\n| --- | --- |\n| &lt;\\|&gt; | 2.0 |\n| 1 | - |"
+
+
+def test_tables_hold_values(path):
+    """A table's rows are numbers; only its texts are text."""
+    (row, _) = encodings(Cells([load(path)])).rows
+
+    assert row["train step"].value == row["train step"].value + 0.0
+    assert isinstance(row["peak"], int)
+
+
+@pytest.mark.parametrize("command", ["encodings", "findings"])
+@pytest.mark.parametrize("options", [[], ["--markdown"]])
+def test_tables_on_the_terminal(path, command, options, capsys):
+    """Both commands print their table and exit with 0."""
+    assert main([command, str(path), *options]) == 0
+    assert "cubic" in capsys.readouterr().out if command == "encodings" else "rate T=16" in capsys.readouterr().out
+
+
+def test_a_table_of_nothing(tmp_path, capsys):
+    """A bad file is one line and exit code 2; so is a run without findings."""
+    (tmp_path / "bad.json").write_text("{")
+    assert main(["encodings", str(tmp_path / "bad.json")]) == 2
+    (tmp_path / "good.json").write_text(json.dumps(saved()))
+    assert main(["findings", str(tmp_path / "good.json")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+
+    assert len(lines) == 2
+    assert "bad.json: not JSON" in lines[0]
+    assert lines[1] == "attnlib: nothing for the table of findings"
+
+
+def test_figures_of_gradients(path, tmp_path):
+    """A run with findings gives the four figures of gradients as well."""
+    assert plots.main([str(path), "--out", str(tmp_path)]) == 0
+    for name in ("gradients", "profiles", "collapse", "denormals"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    assert "theory, -0.396 decades a layer" in (tmp_path / "gradients.svg").read_text()
