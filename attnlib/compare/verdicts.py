@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 EQUAL = 1e-9  # a spread of logarithms that is rounding
+ENDLESS = 30.0  # half-width of a log ratio whose interval says nothing, and whose ends are hardly numbers
 COVARIATE = 3  # runs a side, the least that leave something after a slope
 Replicate = tuple[float, float | None]  # seconds of a case in one run, and of the canary around it
 
@@ -52,7 +53,9 @@ def word_for(low: float, high: float, threshold: float) -> str:
 
 def from_log(mean: float, half: float, *, threshold: float, runs: tuple[int, int], reason: str | None) -> Verdict:
     """The verdict on a log ratio with the half-width of its interval; a ``reason`` leaves it undecided."""
-    ratio, low, high = (float(np.exp(mean + side * half)) for side in (0, -1, 1))
+    if not half < ENDLESS:  # two runs and a correction for hundreds of tests
+        return Verdict("undecided", math.exp(mean), runs=runs, reason=reason or "too few runs for an interval")
+    ratio, low, high = (math.exp(mean + side * half) for side in (0, -1, 1))
     word = "undecided" if reason else word_for(low, high, threshold)
     if word == "undecided" and not reason:
         reason = "the interval is too wide" if low <= 1 <= high else "the interval crosses the threshold"

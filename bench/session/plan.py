@@ -36,7 +36,14 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
         config: pytest's.
         settings: the run's choices.
         cases: of every planned test, None for one that is no case.
+
+    Raises:
+        ValueError: two tests would measure the same case, and nobody could tell its two times apart.
     """
+    tests: dict[str, str] = {}
+    for test, case in cases.items():
+        if case is not None and (twin := tests.setdefault(case.id, test)) != test:
+            raise ValueError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
     hook, base, option = config.hook, settings.base, config.option
     machine = hook.pytest_benchmark_generate_machine_info(config=config)
     hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine)

@@ -98,7 +98,6 @@ class Record:
                 item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
         result = yield
         self.entries = {item.nodeid: Entry(cases.get(item)) for item in items if item.path.parent == BENCH}
-        refuse_twins(self.entries)
         return result
 
     def adopt(self, rows: dict[str, dict[str, Any]]) -> None:
@@ -182,18 +181,6 @@ class Record:
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         """Add the device, threads, versions and settings."""
         machine_info["attnlib"] = environment.describe(self.device)
-
-
-def refuse_twins(entries: dict[str, Entry]) -> None:
-    """Refuse a plan that measures a case twice: nobody could tell its two times apart.
-
-    Raises:
-        pytest.UsageError: it does; the message names both tests.
-    """
-    tests: dict[str, str] = {}
-    for test, entry in entries.items():
-        if entry.case is not None and (twin := tests.setdefault(entry.case.id, test)) != test:
-            raise pytest.UsageError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
 
 
 def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:

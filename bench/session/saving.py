@@ -59,7 +59,7 @@ class Saving:
 
         Raises:
             Lost: it cannot be written.
-            ValueError: the one that was named cannot be resumed.
+            ValueError: the one that was named cannot be resumed, **or** a case is planned twice.
         """
         cases = {test: entry.case for test, entry in self.record.entries.items()}
         plan, book = planned(self.config, self.record.settings, cases), None

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import weakref
-from dataclasses import replace
+from dataclasses import dataclass, fields
 
 import pytest
 
@@ -15,7 +15,7 @@ from attnlib.compare.worker import Worker, WorkerError
 from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
-from bench.cases import Case, unsupported
+from bench.cases import FOUNDING, Case, unsupported
 from bench.grids import lengths, product, slices
 from bench.settings import PRESETS, Settings
 from bench.workload import Workload, build
@@ -126,13 +126,51 @@ def test_presets_build_valid_cases():
         assert Case(**preset.case).head_width > 0
 
 
-def test_case_ids_are_stable():
-    """Equal cases have equal ids, any changed field another; the device's index does not count."""
-    case = Case(device="cuda:0")
+@pytest.mark.parametrize(
+    ("fields", "pinned"),
+    [
+        ({}, "911039b60ddf"),
+        ({"seq_len": 512, "depth": 8, "pe": "rotary", "phase": "forward"}, "12f177ce1633"),
+        ({"d_model": 512, "n_heads": 8, "head_dim": 512, "dtype": "bfloat16", "device": "cuda:1"}, "77f462f28125"),
+        ({"seed": 3}, "b530fafb15cb"),
+    ],
+)
+def test_case_ids_are_pinned(fields, pinned):
+    """Ids of saved runs stay what they are, whatever fields cases have one day; a field's new value is a new case."""
+    assert Case(**fields).id == pinned
 
-    assert case.id == Case(device="cuda:1").id
-    assert case.id != replace(case, depth=3).id
-    assert case.id != replace(case, denormals="keep").id
+
+def test_a_later_field_changes_no_id():
+    """A field that is not among the founding ones counts only where it differs from its default."""
+
+    @dataclass(frozen=True)
+    class Later(Case):
+        colour: str = "red"
+
+    assert set(FOUNDING) | {"seed"} == {field.name for field in fields(Case)}
+    assert Later().id == Case().id == Later(colour="red").id
+    assert Later(colour="blue").id != Case().id
+    assert Case(device="cuda:0").id == Case(device="cuda:1").id
+
+
+def test_every_committed_id_is_its_cases():
+    """The reference runs are of the cases that this code would measure."""
+    for path in sorted((ROOT / "results" / "reference").glob("*.json")):
+        rows = json.loads(path.read_text())["attnlib"]["cases"]
+        assert all(Case(**row["case"]).id == row["case_id"] for row in rows)
+
+
+def test_a_case_is_planned_once(sessions, tmp_path):
+    """Two tests that would measure the same case are refused by name, before anything is measured."""
+    options = ["--init=linear", "--seq-lens=64", "--depths=64", "--pe=none", "--d-model=64", "--benchmark-autosave"]
+    tests = ["bench/test_backward.py", "bench/test_denormals.py"]
+    done = sessions(*options, folder=tmp_path, tests=tests)
+
+    assert done.code == 4
+    assert "bench/test_backward.py::test_backward[seq_len=64-depth=64-pe=none]" in done.out
+    assert "bench/test_denormals.py::test_denormals[depth=64-denormals=flush]" in done.out
+    assert "measure the same case: leave one out with --deselect or -k" in done.out
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_tokens_per_batch_keeps_the_tokens():

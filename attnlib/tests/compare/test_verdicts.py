@@ -141,3 +141,11 @@ def test_pairs_have_a_t_interval():
 
     assert (verdict.low, verdict.high) == pytest.approx((np.exp(low), np.exp(high)))
     assert (verdict.word, verdict.runs) == ("slower", (8, 8))
+
+
+def test_two_runs_have_no_interval_among_hundreds_of_tests():
+    """Where Student's t with one degree of freedom is corrected for 400 tests, no number could hold its ends."""
+    found = between_runs([(1.0, None), (1.1, None)], [(1.0, None), (1.2, None)], confidence=1 - 1e-4, threshold=0.05)
+
+    assert (found.word, found.low, found.high, found.detectable) == ("undecided", None, None, None)
+    assert found.reason == "too few runs for an interval"

@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 
 import plots
 from attnlib.compare.cells import Cells, centre
-from attnlib.runs.load import BadRun, find, load, newest
+from attnlib.runs.load import BadRun, find, load, load_all, newest
 from attnlib.runs.schema import problems
 from attnlib.show.units import duration, seconds, size
 from attnlib.tests import ROOT
@@ -181,3 +181,31 @@ def test_units():
     assert [seconds(x) for x in (2.0, 1.234e-3, 5e-6, 7e-9)] == ["2 s", "1.23 ms", "5 us", "7 ns"]
     assert [size(2**20), size(3 * 2**30)] == ["1 MiB", "3 GiB"]
     assert [duration(x) for x in (5, 185)] == ["5 s", "3 min 05 s"]
+
+
+def test_files_of_one_run_are_one_run(write):
+    """Shards are joined, a case that came further counts, and what an interrupted run left beside it adds nothing."""
+    whole = saved()
+    whole["attnlib"]["run"] = "abc"
+    shards = [copy.deepcopy(whole) for _ in range(2)]
+    for shard, rows in zip(shards, (slice(0, 3), slice(2, None)), strict=True):
+        shard["attnlib"]["cases"] = shard["attnlib"]["cases"][rows]
+        kept = {row["test"] for row in shard["attnlib"]["cases"]}
+        shard["benchmarks"] = [b for b in shard["benchmarks"] if b["fullname"] in kept]
+    shards[0]["attnlib"]["cases"][2] |= {"status": "interrupted", "reason": "the run ended before it"}
+    shards[0]["benchmarks"].pop()
+    paths = [write(run, f"{index}.json") for index, run in enumerate((*shards, whole))]
+    (joined,), bad = load_all(paths[:2])
+    (again,), _ = load_all(paths)
+
+    assert not bad
+    assert {cell.case_id: cell.median for cell in joined.cells} == {c.case_id: c.median for c in load(paths[2]).cells}
+    assert {cell.case_id: cell.median for cell in again.cells} == {c.case_id: c.median for c in load(paths[2]).cells}
+
+
+def test_a_run_has_the_machines_of_its_processes(write):
+    """Where each process says its node, that is where the run was measured."""
+    run = saved()
+    run["attnlib"]["processes"] = [{"node": "n1"}, {"node": "n2"}, {"node": "n1"}]
+
+    assert [machine["node"] for machine in load(write(run)).machines] == ["n1", "n2"]
