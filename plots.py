@@ -18,13 +18,18 @@ from attnlib.runs.text import printable
 from attnlib.show.figures import FIGURES
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw every figure that the runs have data for; exit code 2 where a file is bad or there is none."""
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line."""
     parser = argparse.ArgumentParser(description="Draw saved runs.")
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN.json", help="saved runs of one machine")
     parser.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
     parser.add_argument("--out", type=Path, default=RESULTS / "figures", help="folder for PNG and SVG (%(default)s)")
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw every figure that the runs have data for; exit code 2 where a file is bad or there is none."""
+    options = parsed(argv)
     cells, left_out = read_cells(options.runs)
     for line in left_out:
         print(f"plots: {printable(line)}", file=sys.stderr)

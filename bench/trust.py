@@ -158,8 +158,8 @@ def words(comparison: Comparison) -> list[str]:
     return [verdict.word for verdict in verdicts]
 
 
-def main() -> None:
-    """Read the options, then count."""
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.trust", description=__doc__)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("ab")
@@ -177,7 +177,12 @@ def main() -> None:
     command.add_argument("--tries", type=int, default=20)
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=trust_noise)
-    options = parser.parse_args()
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Read the options, then count."""
+    options = parsed()
     options.run(options)
 
 

@@ -9,16 +9,21 @@ from attnlib.commands.options import complain
 COMMANDS = (ab, compare, repeat, scaling, tables)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a subcommand; returns its exit code, 2 where nothing could be read, compared or decided."""
+def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    """The options of a command line; what ``repeat`` hands on to pytest is its ``rest``."""
     parser = argparse.ArgumentParser(prog="attnlib", description="What stacks of self-attention cost, compared.")
     commands = parser.add_subparsers(dest="command", required=True)
     for module in COMMANDS:
         module.declare(commands)
-    options, rest = parser.parse_known_args(argv)
-    if rest and options.command != repeat.NAME:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest = rest
+    options, options.rest = parser.parse_known_args(argv)
+    if options.rest and options.command != repeat.NAME:
+        parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a subcommand; returns its exit code, 2 where nothing could be read, compared or decided."""
+    options = parsed(argv)
     try:
         code: int = options.run(options)
     except ValueError as error:

@@ -164,5 +164,4 @@ class Saving:
         """A line for the user; a terminal that is gone loses no file."""
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         with contextlib.suppress(OSError):
-            reporter.ensure_newline()
-            reporter.write_line(f"attnlib: {text}")
+            reporter.write_line(f"\nattnlib: {text}")  # pytest's progress may have no line end yet

@@ -1,1 +1,1 @@
-"""Tests of what is in the room of this name."""
+"""README and docs, read as a newcomer would: every command is run or parsed, every recipe is followed."""

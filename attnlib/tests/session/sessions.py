@@ -46,11 +46,11 @@ class Sessions:
             env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
         )
 
-    def __call__(self, *options, folder, fault=None, tests=TESTS, environment=None):
+    def __call__(self, *options, folder, fault=None, tests=TESTS, small=SMALL, environment=None):
         """One session that saves in ``folder``, with variables beside those of this process."""
         args = [
             *tests,
-            *SMALL,
+            *small,
             "-q",
             "-p",
             "no:cacheprovider",

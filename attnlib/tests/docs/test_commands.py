@@ -1,0 +1,114 @@
+"""Every command of README and docs: its options are known, it selects tests, and the three everyday uses work."""
+
+import configparser
+import subprocess
+import sys
+
+import pytest
+
+import plots
+from attnlib.commands import __main__ as attnlib_command
+from attnlib.tests import ROOT
+from attnlib.tests.docs.reading import PAGES, commands
+from bench import trust
+
+SHOWN = commands()
+# What a copy must be changed for first; test_recipes.py runs these.
+IN_A_COPY = ("log_distance", "halved", "feed_forward")
+LONG = 150  # lines of README
+
+
+def of(*start):
+    return [words[len(start) :] for words in SHOWN if words[: len(start)] == start]
+
+
+def test_readme_is_short():
+    """The first page fits three screens."""
+    assert len(PAGES[0].read_text().splitlines()) <= LONG
+
+
+def test_every_page_is_linked():
+    """From README one link leads to each page of docs, and every link of a page leads somewhere."""
+    import re
+
+    for page in PAGES:
+        targets = [t.partition("#")[0] for t in re.findall(r"\]\(([^)]+)\)", page.read_text()) if "://" not in t]
+        assert all((page.parent / target).exists() for target in targets), page
+        if page == PAGES[0]:
+            assert all(f"docs/{other.name}" in targets for other in PAGES[1:] if other.parent.name == "docs")
+
+
+@pytest.mark.parametrize("words", of("attnlib"), ids=" ".join)
+def test_commands_on_saved_runs_are_parsed(words):
+    """Subcommands and options exist; a subcommand without any may be only named."""
+    if len(words) == 1:
+        with pytest.raises(SystemExit, match="0"):
+            attnlib_command.parsed([*words, "--help"])
+    else:
+        assert attnlib_command.parsed(list(words)).command == words[0]
+
+
+@pytest.mark.parametrize("words", of("python", "plots.py") + of("python", "plots.py", "--out"), ids=" ".join)
+def test_figures_are_parsed(words):
+    """Options and names of figures exist."""
+    assert plots.parsed(words)
+
+
+@pytest.mark.parametrize("words", of("python", "-m", "bench.trust"), ids=" ".join)
+def test_counts_of_errors_are_parsed(words):
+    """Subcommands and options exist."""
+    assert trust.parsed(words).run
+
+
+@pytest.mark.parametrize("words", of("tox", "-e"), ids=" ".join)
+def test_environments_exist(words):
+    """``tox -e`` names one of tox.ini's."""
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+
+    assert f"testenv:{words[0]}" in tox
+
+
+@pytest.mark.parametrize("words", of("pip", "install"), ids=" ".join)
+def test_installations_are_of_this_checkout_or_of_tox(words):
+    """Nothing else need be installed."""
+    assert words[-1] == "tox" or words[-1].startswith(".")
+
+
+def collectable():
+    return [words for words in of("pytest") if not any(name in " ".join(words) for name in IN_A_COPY)]
+
+
+@pytest.mark.parametrize("words", collectable(), ids=" ".join)
+def test_benchmarks_select_tests(sessions, tmp_path, words):
+    """Options exist, and at least one test is chosen; nothing is measured here."""
+    words = [word.replace("results/reference/", f"{tmp_path}/") for word in words if word != "--help"]
+    done = sessions("--collect-only", folder=tmp_path, tests=words, small=[])
+
+    assert done.code == 0, done.out
+
+
+def test_every_command_is_looked_at():
+    """No program is shown that none of these tests knows."""
+    known = [*of("attnlib"), *of("python", "plots.py"), *of("python", "-m", "bench.trust"), *of("tox", "-e")]
+    known += [*of("pip", "install"), *of("pytest"), *of("python", "-m", "venv"), *of("pytest-benchmark")]
+
+    assert len(known) == len(SHOWN)
+    assert len(SHOWN) >= 30
+
+
+def test_measure_compare_redraw(sessions, tmp_path):
+    """The everyday uses, one after another: measure twice, compare, redraw, and pytest-benchmark's own table."""
+    for seed in ("1", "2"):
+        options = ["--benchmark-autosave", f"--order-seed={seed}"]
+        assert sessions(*options, folder=tmp_path, tests=["bench/test_train_step.py"]).code == 0
+    runs = [str(path) for path in sorted(tmp_path.rglob("*.json"))]
+
+    def code(*words):
+        return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=False).returncode
+
+    assert code("-m", "attnlib.commands", "compare", "--base", runs[0], "--new", runs[1], "--allow-undecided") == 0
+    assert code("-m", "attnlib.commands", "encodings", *runs) == 0
+    assert code("plots.py", *runs, "--only", "encoding_cost", "--out", str(tmp_path / "figures")) == 0
+    assert (tmp_path / "figures" / "encoding_cost.png").stat().st_size > 10_000
+    assert code("-m", "pytest_benchmark", f"--storage=file://{tmp_path}", "compare") == 0

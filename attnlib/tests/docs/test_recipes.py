@@ -1,0 +1,88 @@
+"""The recipes of docs/recipes.md, followed literally in a copy of the checkout."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from attnlib.tests import ROOT
+from attnlib.tests.docs.reading import blocks
+
+COPIED = ("attnlib", "bench", "conftest.py", "plots.py", "tox.ini", "pyproject.toml")
+RECIPES = [block for block in blocks() if block.page == "recipes.md"]
+
+
+@pytest.fixture(name="checkout", scope="module")
+def _checkout(tmp_path_factory):
+    """A copy with every file and line of the recipes."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    for block in RECIPES:
+        first, _, rest = block.text.partition("\n")
+        if first.startswith("# ") and first.endswith(".py"):
+            path = folder / first.removeprefix("# ")
+            path.write_text(patched(path.read_text(), rest) if block.language == "diff" else rest)
+    return folder
+
+
+def patched(text, diff):
+    """The text with the lines that begin with + put behind the context that stands before them."""
+    context, added = [], []
+    for line in [*diff.splitlines(), " "]:
+        if line.startswith("+"):
+            added.append(line[1:])
+            continue
+        if added:
+            anchor = "\n".join(context) + "\n"
+            assert anchor in text, f"the recipe's context is gone: {anchor!r}"
+            before, _, after = text.rpartition(anchor)
+            text = before + anchor + "\n".join(added) + "\n" + after
+            context, added = [], []
+        context.append(line[1:])
+    return text
+
+
+def run(folder, *words):
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ["log_distance", "halved", "feed_forward"])
+def test_what_a_recipe_adds_is_measured_and_checked(checkout, name):
+    """Its commands pass: a train step is timed, and gradients hold against their theory."""
+    shown = [line for block in RECIPES if block.language == "sh" for line in block.text.splitlines() if name in line]
+    assert shown
+    for line in shown:
+        program, *words = shlex.split(line, comments=True)
+        assert program == "pytest"
+        done = run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
+        assert done.returncode == 0, done.stdout
+        assert " passed" in done.stdout
+
+
+def test_what_a_recipe_adds_is_clean(checkout):
+    """Recipes are written as the code is."""
+    added = [block.text.partition("\n")[0].removeprefix("# ") for block in RECIPES if block.language == "python"]
+    done = run(checkout, "-c", "import attnlib.model.positional as p; print(p.POSITIONAL['log_distance'].__doc__)")
+
+    assert "KERPLE" in done.stdout
+    assert all((checkout / name).is_file() for name in added if name.endswith(".py"))
+
+
+def test_your_own_module_is_measured(tmp_path, capsys):
+    """The example with torch's own layer prints an interval and a peak."""
+    (example,) = (b.text for b in RECIPES if b.language == "python" and b.text.startswith("import torch"))
+    exec(compile(example, "recipes.md", "exec"), {})
+    out = capsys.readouterr().out
+
+    assert "seconds;" in out
+    assert int(out.split()[-2]) > 0
