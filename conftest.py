@@ -61,17 +61,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect the original experiment for ``--preset seed`` only, and then alone; peers and ratios when named."""
+    """Collect the original experiment for ``--preset seed`` only, and then alone; peers when named."""
     if collection_path.parent.name != "bench" or not collection_path.name.startswith("test_"):
         return None
     if any(Path(arg.partition("::")[0]).name == collection_path.name for arg in config.args):
         return None
     seed = config.stash[RECORD].settings.preset == "seed"
-    return (
-        collection_path.name in ("test_peers.py", "test_ratios.py")
-        or seed != (collection_path.name == "test_seed.py")
-        or None
-    )
+    return collection_path.name == "test_peers.py" or seed != (collection_path.name == "test_seed.py") or None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

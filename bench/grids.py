@@ -27,7 +27,7 @@ def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test],
 def product(settings: Settings) -> Points:
     """Every sequence length x depth x encoding."""
     return [
-        {"seq_len": T, "depth": L, "pe": pe} for T in settings.seq_lens for L in settings.depths for pe in settings.pes
+        {"seq_len": T, "depth": L, "pe": pe} for T in settings.seq_lens for L in settings.depths for pe in settings.pe
     ]
 
 
@@ -35,9 +35,9 @@ def slices(settings: Settings) -> Points:
     """Every length at the fixed depth and every depth at the fixed length, for each encoding."""
     cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
     cells += [(settings.fixed_seq_len, L) for L in settings.depths]
-    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
+    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pe]
 
 
 def lengths(settings: Settings) -> Points:
     """Every length for each encoding."""
-    return [{"seq_len": T, "pe": pe} for T in settings.seq_lens for pe in settings.pes]
+    return [{"seq_len": T, "pe": pe} for T in settings.seq_lens for pe in settings.pe]

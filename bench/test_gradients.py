@@ -25,32 +25,32 @@ WIDTHS = (  # H K is D or four times D
 def rate_points(settings):
     """Every encoding at every width, with one initialisation in turn, and with all of them at the reference width."""
     if settings.preset == "smoke":
-        return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pes[1:2] or settings.pes]
+        return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pe[1:2] or settings.pe]
     inits, names = list(INITS), list(POSITIONAL)
     return [
         {"pe": pe, "init": init} | width
         for w, width in enumerate(WIDTHS)
-        for pe in settings.pes
+        for pe in settings.pe
         for init in (inits if width is REFERENCE else [inits[(w + names.index(pe)) % len(inits)]])
     ]
 
 
 def profile_points(settings):
     """Unit gain for every encoding; the others for one encoding of each kind."""
-    kinds = [pe for pe in settings.pes if pe in ("none", "learned", "rotary", "t5")]
+    kinds = [pe for pe in settings.pe if pe in ("none", "learned", "rotary", "t5")]
     if settings.preset == "smoke":
-        return [{"pe": pe, "init": "torch_mha"} for pe in kinds[:1] or settings.pes[:1]]
-    return [{"pe": pe, "init": "unit"} for pe in settings.pes] + [
+        return [{"pe": pe, "init": "torch_mha"} for pe in kinds[:1] or settings.pe[:1]]
+    return [{"pe": pe, "init": "unit"} for pe in settings.pe] + [
         {"pe": pe, "init": init} for init in ("torch_mha", "linear") for pe in kinds
     ]
 
 
 def collapse_points(settings):
     """Every encoding without a mask, one of each kind with one, and three ways to skip."""
-    plain = [{"block": "plain", "init": "unit", "pe": pe, "causal": False, "depth": 24} for pe in settings.pes]
+    plain = [{"block": "plain", "init": "unit", "pe": pe, "causal": False, "depth": 24} for pe in settings.pe]
     if settings.preset == "smoke":
         return plain[::5]
-    masked = [pe for pe in settings.pes if pe in ("none", "rotary", "alibi", "t5")]
+    masked = [pe for pe in settings.pe if pe in ("none", "rotary", "alibi", "t5")]
     return [
         *plain,
         *({"block": "plain", "init": "unit", "pe": pe, "causal": True, "depth": 36} for pe in masked),

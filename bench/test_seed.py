@@ -9,7 +9,7 @@ def points(settings):
     """Its experiment 1 (lengths at one depth) and experiment 2 (depths at one length)."""
     cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
     cells += [(settings.fixed_seq_len, L) for L in settings.depths]
-    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pes]
+    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pe]
 
 
 @over(points, phase="epoch")

@@ -15,9 +15,10 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     for module in COMMANDS:
         module.declare(commands)
-    options, options.rest = parser.parse_known_args(argv)
-    if options.rest and options.command != repeat.NAME:
-        parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
+    options, rest = parser.parse_known_args(argv)
+    if rest and options.command != repeat.NAME:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
     return options
 
 

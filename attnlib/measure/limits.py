@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -33,27 +33,16 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
     A single operator is not interrupted: it ends first.
     """
-    if seconds is None:
+    with ExitStack() as undo:
+        if seconds is not None:
+            undo.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, _time_is_up))
+            undo.callback(signal.setitimer, signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
         yield
-        return
 
-    armed = [True]
 
-    def ring(*_: Any) -> None:
-        if armed:
-            raise TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
-        yield
-    finally:
-        try:
-            armed.clear()
-        finally:  # it may have rung right there, and rings again only in a while
-            armed.clear()
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+def _time_is_up(*_: Any) -> None:
+    raise TimeIsUp
 
 
 class Signals:

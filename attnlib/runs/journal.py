@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,16 +172,6 @@ class Journal:
         os.close(self.handle)
 
 
-def read(path: Path) -> Events:
-    """The events of a journal, which may be growing.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no journal, see ``events``.
-    """
-    return events(path.read_bytes())
-
-
 def is_live(path: Path) -> bool:
     """Whether a process is writing this journal now."""
     with path.open("rb") as file:
@@ -296,19 +286,10 @@ def journals(folder: Path) -> list[Path]:
     return sorted(times, key=lambda path: times[path], reverse=True)
 
 
-def differences(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+def differences(theirs: Any, mine: Any, path: str = "") -> list[str]:
     """What differs between two JSON objects, a line each, as ``versions.torch: 2.12.0 | 2.13.0``."""
-    a, b = dict(_leaves(theirs)), dict(_leaves(mine))
-    return [
-        f"{name}: {a.get(name, 'absent')} | {b.get(name, 'absent')}"
-        for name in dict.fromkeys([*a, *b])
-        if a.get(name, "absent") != b.get(name, "absent")
-    ]
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping) and node:
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node
+    if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
+        keys = dict.fromkeys([*theirs, *mine])
+        pairs = [(theirs.get(key, "absent"), mine.get(key, "absent"), f"{path}.{key}".strip(".")) for key in keys]
+        return [line for pair in pairs for line in differences(*pair)]
+    return [] if theirs == mine else [f"{path}: {theirs} | {mine}"]

@@ -37,7 +37,8 @@ def resumable(plan: journal.Plan, targets: Targets, chosen: Path | None) -> jour
     """
     for path in [chosen] if chosen else journal.journals(targets.folder):
         try:
-            differs = journal.differences(agreement(journal.plan_of(journal.read(path))), agreement(plan))
+            theirs = journal.plan_of(journal.events(path.read_bytes()))
+            differs = journal.differences(agreement(theirs), agreement(plan))
             if not differs:
                 return journal.Journal(path)
             why = "; ".join(differs[:4]) + (f" (and {len(differs) - 4} more)" if len(differs) > 4 else "")

@@ -189,6 +189,6 @@ def test_every_encoding_and_block_is_checked(preset):
         widths = {(row["d_model"], row["head_dim"]) for row in rows[0]}
         assert widths == {(D, HK // 4) for D in (64, 128, 256) for HK in (D, 4 * D)}
         assert {(row["pe"], row["d_model"], row["head_dim"]) for row in rows[0]} == {
-            (pe, D, K) for pe in settings.pes for D, K in widths
+            (pe, D, K) for pe in settings.pe for D, K in widths
         }
         assert {row["block"] for row in rows[3]} == {"residual", "post_ln", "pre_ln", "peri_ln", "rezero", "deepnorm"}

@@ -122,7 +122,8 @@ def serve():
     from bench.cases import Case
     from bench.predict import predicted_peak
 
-    predicted_peak(Case(seq_len=8))  # imports what torch imports late, and computes nothing: no thread is started
+    # imports what torch imports late; without a backward pass, whose threads would not survive a fork
+    predicted_peak(Case(phase="forward", seq_len=8))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started these tests may have ignored them
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)
