@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attnlib.model.config import choose
 from attnlib.model.positional import PositionalEncoding
+from attnlib.model.positional.base import at_least_float32
 
 
 def causal_mask(seq_len: int, device: torch.device) -> Tensor:
@@ -22,13 +23,18 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> 
 
 
 def math_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-    """softmax(Q K^T / sqrt(K) + bias) V written out: ``[B, H, T, K]``, with the ``[B, H, T, T]`` scores in memory."""
+    """softmax(Q K^T / sqrt(K) + bias) V written out: ``[B, H, T, K]``, with the ``[B, H, T, T]`` scores in memory.
+
+    In float32 or wider, and rounded at the end, as torch's own math kernel does it.
+    """
+    dtype = q.dtype
+    q, k, v = (at_least_float32(x) for x in (q, k, v))
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
     elif causal:
         scores = scores.masked_fill(causal_mask(q.shape[-2], q.device), -math.inf)
-    return scores.softmax(-1) @ v
+    return (scores.softmax(-1) @ v).to(dtype)
 
 
 ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]] = {

@@ -51,7 +51,7 @@ class AttentionStack(nn.Module):
         if bias is not None:
             if self.causal:
                 bias = bias.masked_fill(causal_mask(x.shape[1], x.device), -math.inf)
-            bias = bias[None]  # torch's fused kernel on a CPU refuses three dimensions
+            bias = bias.to(x.dtype)[None]  # torch's fused kernel on a CPU refuses three dimensions
         for layer in self.layers:
             if self.recompute and self.training:
                 x = checkpoint(layer, x, self.encoding, bias, use_reentrant=False)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.model.positional.base import PositionalEncoding
+from attnlib.model.positional.base import PositionalEncoding, table_dtype
 
 
 class Sinusoidal(PositionalEncoding):
@@ -21,13 +21,13 @@ class Sinusoidal(PositionalEncoding):
         position = torch.arange(seq_len, dtype=torch.float64)[:, None]
         frequency = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
         table = torch.stack([(position * frequency).sin(), (position * frequency).cos()], dim=-1)
-        table = table.flatten(1)[:, :d_model].to(torch.get_default_dtype())
+        table = table.flatten(1)[:, :d_model].to(table_dtype())
         self.register_buffer("table", table, persistent=False)  # [T, D]
 
     def embed(self, x: Tensor) -> Tensor:
         """Add the table: ``[B, T, D]``."""
         self.check_length(x.shape[1])
-        return x + self.get_buffer("table")[: x.shape[1]]
+        return (x + self.get_buffer("table")[: x.shape[1]]).to(x.dtype)
 
 
 class Learned(PositionalEncoding):

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from attnlib.model.positional.base import PositionalEncoding, at_least_float32, relative_positions
+from attnlib.model.positional.base import PositionalEncoding, relative_positions, table_dtype
 
 
 def alibi_slopes(n_heads: int) -> list[float]:
@@ -28,13 +28,10 @@ class Alibi(PositionalEncoding):
 
     def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
         super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
-        # as exponents, which are exact in bfloat16 too
-        exponents = [math.log2(slope) for slope in alibi_slopes(n_heads)]
-        self.register_buffer("exponents", torch.tensor(exponents), persistent=False)  # [H]
+        slopes = torch.tensor(alibi_slopes(n_heads), dtype=table_dtype())
+        self.register_buffer("slopes", slopes, persistent=False)  # [H]
 
     def bias(self, seq_len: int) -> Tensor:
         """-m_h |i - j|: ``[H, T, T]``."""
-        exponents = self.get_buffer("exponents")
-        slopes = at_least_float32(exponents).exp2()[:, None, None]
-        distance = relative_positions(seq_len, exponents.device).abs()
-        return (distance * -slopes).to(exponents.dtype)
+        slopes = self.get_buffer("slopes")
+        return relative_positions(seq_len, slopes.device).abs() * -slopes[:, None, None]

@@ -1,5 +1,7 @@
 """The interface of every encoding: what to add to embeddings, how to turn q and k, what to add to scores."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -8,7 +10,9 @@ class PositionalEncoding(nn.Module):
     """The interface of every encoding, and by itself the encoding ``none``: all answers are "nothing".
 
     An encoding belongs to the whole stack, so tables and biases are shared by its layers. Subclasses override what
-    they need and set nothing outside ``__init__``: time and memory must not depend on what ran before.
+    they need and set nothing outside ``__init__``: time and memory must not depend on what ran before. What they add or
+    turn is computed in float32 or wider and rounded once; tables, which are buffers, stay in float32 or wider whatever
+    dtype the model gets.
 
     Args:
         seq_len: the longest input, T.
@@ -32,7 +36,10 @@ class PositionalEncoding(nn.Module):
         return q, k
 
     def bias(self, seq_len: int) -> Tensor | None:
-        """What is added to the scores before the softmax, ``[H, T, T]``, once a forward pass; None for nothing."""
+        """What is added to the scores before the softmax, ``[H, T, T]``, once a forward pass; None for nothing.
+
+        In float32 or wider: the stack rounds it to its own dtype.
+        """
         return None
 
     def query_bias(self, q: Tensor) -> Tensor | None:
@@ -52,6 +59,16 @@ class PositionalEncoding(nn.Module):
         """Whether what it adds to the scores needs a gradient, which not every fused kernel gives."""
         learned = any(parameter.requires_grad for parameter in self.parameters())
         return learned and self.overrides("bias", "query_bias")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionalEncoding":
+        """What ``.to`` and the like do to tensors, but no table becomes narrower than float32."""
+        wide = {name: at_least_float32(buffer) for name, buffer in self.named_buffers(recurse=False)}
+        super()._apply(fn, recurse)
+        for name, buffer in wide.items():
+            moved = self.get_buffer(name)
+            if torch.finfo(moved.dtype).bits < 32:
+                setattr(self, name, buffer.to(moved.device))
+        return self
 
     def check_length(self, seq_len: int) -> None:
         """Refuse inputs longer than the tables.
@@ -82,3 +99,8 @@ def spread_over_pairs(values: Tensor) -> Tensor:
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` in float32 or wider: a gradient that sums over many pairs is lost in 8 or 11 bits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def table_dtype() -> torch.dtype:
+    """The dtype of new tables: torch's default, but no narrower than float32."""
+    return torch.promote_types(torch.get_default_dtype(), torch.float32)

@@ -1,9 +1,12 @@
 """FIRE: a small network of the distance, as a share of the position."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib.model.positional.base import PositionalEncoding, relative_positions
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32, relative_positions
+
+LEAST = 1e-6  # of |c| and of the larger of i and |L|: at 0 the formula has a limit, where its terms are 0 / 0
 
 
 class Fire(PositionalEncoding):
@@ -28,16 +31,16 @@ class Fire(PositionalEncoding):
         self.c = nn.Parameter(torch.tensor(0.1))
         self.threshold = nn.Parameter(torch.tensor(512.0))  # L
 
-    def psi(self, x: Tensor) -> Tensor:
-        """log(1 + |c x|), any shape."""
-        return torch.log1p((self.c * x).abs())
-
     def bias(self, seq_len: int) -> Tensor:
         """The network's answer for every pair: ``[H, T, T]``."""
-        distance = relative_positions(seq_len, self.c.device)
-        query = torch.arange(seq_len, device=self.c.device)[:, None]
-        share = self.psi(distance) / self.psi(torch.maximum(query.to(self.c.dtype), self.threshold.abs()))
-        y: Tensor = self.network(share[..., None])  # [T, T, H]
+        c, threshold = (at_least_float32(x).abs() for x in (self.c, self.threshold))
+        c = c + (c.clamp(min=LEAST) - c).detach()  # the clamp is not part of the graph, or c would never move again
+        distance = relative_positions(seq_len, c.device).abs()
+        query = torch.arange(seq_len, device=c.device)[:, None]
+        share = torch.log1p(c * distance) / torch.log1p(c * torch.maximum(query, threshold).clamp(min=LEAST))
+        first, relu, second = self.network
+        hidden = relu(F.linear(share[..., None], at_least_float32(first.weight), at_least_float32(first.bias)))
+        y = F.linear(hidden, at_least_float32(second.weight))  # [T, T, H]
         return y.permute(2, 0, 1).contiguous()
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:

@@ -28,4 +28,4 @@ class Kerple(PositionalEncoding):
         wide = (at_least_float32(r)[:, None] for r in (self.r1, self.r2))
         r1, r2 = (r + (r.clamp(min=LEAST) - r).detach() for r in wide)
         distance = torch.arange(1 - seq_len, seq_len, device=r1.device).abs()
-        return spread_over_pairs(-r1 * torch.log1p(r2 * distance)).to(self.r1.dtype)
+        return spread_over_pairs(-r1 * torch.log1p(r2 * distance))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from attnlib.model.positional.base import PositionalEncoding
+from attnlib.model.positional.base import PositionalEncoding, table_dtype
 
 
 class Rotary(PositionalEncoding):
@@ -39,8 +39,8 @@ class Rotary(PositionalEncoding):
         position = torch.arange(seq_len, dtype=torch.float64)[:, None]  # float64: as for the sinusoidal table
         angle = position * base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)  # [T, K/2]
         cos, sin = self.join(angle.cos(), angle.cos()), self.join(-angle.sin(), angle.sin())
-        self.register_buffer("cos", cos.to(torch.get_default_dtype()), persistent=False)  # [T, K]
-        self.register_buffer("sin", sin.to(torch.get_default_dtype()), persistent=False)  # [T, K], minus for firsts
+        self.register_buffer("cos", cos.to(table_dtype()), persistent=False)  # [T, K]
+        self.register_buffer("sin", sin.to(table_dtype()), persistent=False)  # [T, K], minus for firsts
 
     def join(self, first: Tensor, second: Tensor) -> Tensor:
         """Lay the first and second members of all pairs out as a head: two ``[T, K/2]`` to ``[T, K]``."""
@@ -53,7 +53,8 @@ class Rotary(PositionalEncoding):
     def turn(self, x: Tensor) -> Tensor:
         """Turn every pair by its position's angle: ``[B, H, T, K]``."""
         seq_len = x.shape[-2]
-        return x * self.get_buffer("cos")[:seq_len] + self.partner(x) * self.get_buffer("sin")[:seq_len]
+        y = x * self.get_buffer("cos")[:seq_len] + self.partner(x) * self.get_buffer("sin")[:seq_len]
+        return y.to(x.dtype)
 
     def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Turn queries and keys: two ``[B, H, T, K]``."""

@@ -27,9 +27,9 @@ class Shaw(PositionalEncoding):
     def query_bias(self, q: Tensor) -> Tensor:
         """q_i . a[clip(j - i)] / sqrt(K): ``[B, H, T, T]``."""
         k, seq_len = self.max_distance, q.shape[-2]
-        scores: Tensor = (q * self.head_dim**-0.5) @ self.table.T  # [B, H, T, 2k + 1]
+        scores: Tensor = (at_least_float32(q) * self.head_dim**-0.5) @ at_least_float32(self.table).T  # [B, H, T, 2k+1]
         index = relative_positions(seq_len, q.device).clamp(-k, k) + k
-        return at_least_float32(scores).gather(-1, index.expand(*q.shape[:2], -1, -1)).to(q.dtype)
+        return scores.gather(-1, index.expand(*q.shape[:2], -1, -1)).to(q.dtype)
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
         """The products q . a in every layer."""

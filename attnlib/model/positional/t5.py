@@ -58,4 +58,4 @@ class T5(PositionalEncoding):
         weight = self.table.weight
         relative = torch.arange(1 - seq_len, seq_len, device=weight.device)
         bucket = t5_bucket(relative, n_buckets=self.n_buckets, max_distance=self.max_distance, causal=self.causal)
-        return spread_over_pairs(at_least_float32(weight)[bucket].T).to(weight.dtype)
+        return spread_over_pairs(at_least_float32(weight)[bucket].T)

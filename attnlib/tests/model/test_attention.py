@@ -108,3 +108,18 @@ def test_init_variances(init):
 
     assert attention.qkv.weight.var().item() == pytest.approx(value, rel=0.03)
     assert attention.out.weight.var().item() == pytest.approx(out, rel=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_written_out_attention_in_low_precision(dtype):
+    """Scores beyond what float16 holds are finite, and the result is as close to float64 as the fused kernel's."""
+    torch.manual_seed(0)
+    q, k, v = (6 * torch.randn(3, 2, 4, 64, 16)).to(dtype)
+    q = q * (10 if dtype == torch.float16 else 1)
+    exact = ATTENTION["math"](q.double(), k.double(), v.double(), None, False)
+    errors = {
+        name: float((attend(q, k, v, None, False).double() - exact).norm() / exact.norm())
+        for name, attend in ATTENTION.items()
+    }
+
+    assert errors["math"] <= max(1.2 * errors["sdpa"], torch.finfo(dtype).eps / 2)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from attnlib.model.positional import POSITIONAL
 from attnlib.tests.model.test_positional import make
 
 
@@ -69,3 +70,63 @@ def test_fire_can_be_kerple():
     second.weight.data[:, 0] = -kerple.r1.clamp(min=0.01) * math.log1p(fire.c.item() * fire.threshold.item())
 
     torch.testing.assert_close(fire.bias(30), kerple.bias(30))
+
+
+def acts(encoding, x, q):
+    """Everything that an encoding does, as the stack uses it: rounded to the dtype of what it acts on."""
+    turned = encoding.rotate(q, q)[0]
+    made = {"embed": encoding.embed(x), "rotate": turned, "query_bias": encoding.query_bias(q)}
+    bias = encoding.bias(x.shape[1])
+    made["bias"] = None if bias is None else bias.to(x.dtype)
+    return {name: y for name, y in made.items() if y is not None}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("pe", POSITIONAL)
+def test_low_precision_is_rounded_once(pe, dtype):
+    """In half precision each number is the float64 one of the same parameters and inputs, rounded once."""
+    torch.manual_seed(0)
+    low = make(pe, 300, 24, 2).to(dtype)
+    truth = make(pe, 300, 24, 2).double()
+    truth.load_state_dict(low.state_dict())
+    x, q = torch.randn(2, 300, 24).to(dtype), torch.randn(2, 2, 300, 12).to(dtype)
+    exact = acts(truth, x.double(), q.double())
+
+    for name, y in acts(low, x, q).items():
+        assert y.dtype == dtype
+        half_a_step = torch.finfo(dtype).eps / 2 * exact[name].abs()
+        # and float32's own steps, where a sum cancels
+        assert bool(((y.double() - exact[name]).abs() <= 1.01 * half_a_step + 2e-6).all()), name
+
+
+@pytest.mark.parametrize(("name", "value"), [("c", 0.0), ("threshold", 0.0), ("threshold", -0.0), ("c", -0.1)])
+@pytest.mark.parametrize("causal", [False, True])
+def test_fire_is_finite_at_its_limits(name, value, causal):
+    """Without curvature or threshold the bias and all gradients are finite; c = 0 is the share of the distance."""
+    encoding = make("fire", 20, 12, 3, causal=causal)
+    getattr(encoding, name).data.fill_(value)
+    seen = torch.ones(20, 20).tril() if causal else torch.ones(20, 20)
+    bias = encoding.bias(20)
+    (bias * seen).sum().backward()
+
+    assert bool(bias.isfinite().all())
+    assert all(bool(p.grad.isfinite().all()) for p in encoding.parameters())
+    if (name, value) == ("c", 0.0):
+        near = make("fire", 20, 12, 3, causal=causal)
+        near.load_state_dict(encoding.state_dict())
+        near.c.data.fill_(1e-5)
+        torch.testing.assert_close(bias, near.bias(20), atol=1e-3, rtol=1e-3)
+
+
+def test_fire_learns_in_bfloat16():
+    """Every gradient of the bfloat16 model is that of the float64 one within 1 %."""
+    torch.manual_seed(0)
+    low = make("fire", 200, 12, 3).to(torch.bfloat16)
+    truth = make("fire", 200, 12, 3).double()
+    truth.load_state_dict(low.state_dict())
+    weights = torch.rand(3, 200, 200, dtype=torch.float64)
+    for encoding in (low, truth):
+        (encoding.bias(200) * weights).sum().backward()
+
+    for (name, parameter), exact in zip(low.named_parameters(), truth.parameters(), strict=True):
+        assert float((parameter.grad.double() - exact.grad).norm() / exact.grad.norm()) < 0.01, name
