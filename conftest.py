@@ -15,7 +15,7 @@ import pytest
 from bench.session import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from attnlib.measure.device import Device
     from bench.cases import Case
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 RECORD = pytest.StashKey["Record"]()
 SCREEN = pytest.StashKey["Screen"]()
+AXES = ("seq_len", "depth", "pe")  # which every timed row has among its params, to be grouped by
+COMPARED = pytest.StashKey[list[dict[str, Any]]]()  # machines of the runs that pytest-benchmark compares with
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,11 +55,22 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         settings = Settings.from_options(options.given(config))
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
+    options.check_comparison(config)
     options.check_targets(config)
     config.stash[RECORD] = record = Record(settings, open_device(settings.base.device))
-    config.stash[SCREEN] = screen = Screen(record)
+    config.stash[SCREEN] = screen = Screen(record, config.stash.get(COMPARED, []))
     for plugin in (record, screen, Saving(config, record)):
         config.pluginmanager.register(plugin, f"attnlib-{type(plugin).__name__.lower()}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> Generator[None, Any, Any]:
+    """Leave it to ``Screen`` to say how machines differ: here no device is open, and both would be printed whole."""
+    config.stash.setdefault(COMPARED, []).append(compared_benchmark["machine_info"])
+    compared_benchmark["machine_info"] = machine_info
+    return (yield)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -112,7 +125,8 @@ def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None
 
     def run(title: str, a: Callable[[], None], b: Callable[[], None]) -> None:
         mean, low, high, blocks = ratio(a, b)
-        benchmark.extra_info["ratio"] = {"of": title, "mean": mean, "low": low, "high": high, "pairs": blocks}
+        benchmark.params = {"seq_len": None, "depth": 1, "pe": "none"} | benchmark.params
+        benchmark.extra_info["ratio"] = {"of": title, "mean": mean, "low": low, "high": high, "blocks": blocks}
         benchmark.pedantic(a, rounds=MIN_ROUNDS)
         announce(f"{title} {mean:.3f} [{low:.3f}, {high:.3f}]")
 
@@ -120,13 +134,14 @@ def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None
 
 
 @pytest.fixture
-def check_case(benchmark: Any, case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Run this test's check of gradients and assert what it found."""
-    from bench.checks.saved import check_case
+def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Run this test's check of gradients, save what it found as its row's ``probe``, and assert it."""
+    from bench.checks.gradients import CHECKS
     from bench.session.screen import name_of
 
     def run() -> None:
-        finding = check_case(benchmark, case)
+        finding = CHECKS[case.phase](case)
+        request.config.stash[RECORD].read(request.node.nodeid, finding.as_json())
         assert not finding.problems, "; ".join(finding.problems)
         announce(f"{name_of(request.node)}  {finding}")
 
@@ -149,9 +164,10 @@ def measure_case(
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
         if reason := unfit(case, settings, device):
             raise Left(**reason.row())
+        benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
         timed = measure_case(benchmark, build(case), case, settings, device, record.canary)
         if benchmark.stats is not None:
-            record.timed(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
+            record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
             announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))
 
     return run

@@ -16,7 +16,7 @@ from attnlib.measure.rounds import Step, rounds, timed
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
 from bench import predict
-from bench.cases import PROBES, Case
+from bench.cases import Case
 from bench.settings import Settings
 
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
@@ -54,15 +54,10 @@ def identity(case: Case) -> dict[str, Any]:
 def cost_of(case: Case) -> dict[str, Any]:
     """The ``cost`` of a row: parameters, FLOPs where the phase has a formula, and the predicted peak."""
     flops = {"forward": cost.forward_flops, "train_step": cost.train_flops}.get(case.phase)
-    weighed = case.phase not in PROBES
     return {
         "params": cost.parameters(case),
         "flops": flops(case, case.batch_size) if flops else None,
-        "predicted_peak": reading(
-            predict.predicted_peak(case) if weighed else None,
-            predict.METHOD,
-            None if weighed else "a check is not weighed",
-        ),
+        "predicted_peak": predict.prediction(case),
     }
 
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from attnlib.measure.device import Device
+from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import available_bytes
 from attnlib.show.units import size
 from bench.cases import Case, unsupported
@@ -101,6 +101,14 @@ def predicted_peak(case: Case) -> int:
     return seen.peak
 
 
+def prediction(case: Case) -> dict[str, Any]:
+    """``predicted_peak`` as a reading: null with a reason where an operator cannot be run without storage."""
+    try:
+        return reading(predicted_peak(case), METHOD)
+    except RuntimeError as error:
+        return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
+
+
 def unfit(case: Case, settings: Settings, device: Device) -> Unfit | None:
     """Why a case cannot be measured here, or would not fit into the memory that it may have; None where it can."""
     if reason := unsupported(case):
@@ -109,8 +117,8 @@ def unfit(case: Case, settings: Settings, device: Device) -> Unfit | None:
     if limit == 0 or (free is None and limit is None):
         return None
     available = min(bytes_ for bytes_ in (free, limit) if bytes_ is not None)
-    needed = int(MARGIN * predicted_peak(case))
-    if needed <= available:
+    predicted = prediction(case)["value"]
+    if predicted is None or (needed := int(MARGIN * predicted)) <= available:
         return None
     reason = f"predicted to need {size(needed)}, {size(available)} available"
     return Unfit("oom", reason, predicted_bytes=needed, available_bytes=available)

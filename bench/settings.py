@@ -82,7 +82,7 @@ def number(flag: str, text: str) -> float:
     return value
 
 
-def size(flag: str, text: str) -> int:
+def byte_count(flag: str, text: str) -> int:
     """Read bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
     if text != "none" and (found is None or not float(found[1])):
@@ -130,7 +130,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "pe": encodings,
     "threads": threads,
     "case_timeout": timeout,
-    "memory_limit": size,
+    "memory_limit": byte_count,
 }
 
 

@@ -1,7 +1,7 @@
 """Do gradients survive depth? Seeded stacks in float64, fitted and held against closed forms, one check a question.
 
 A point is one check of one kind of stack: its claims are intervals over fixed seeds that must lie within a band around
-theory (``bench/checks/claims.py``). Its one timed round is the check itself; its readings are saved as ``probe``.
+theory (``bench/checks/claims.py``). It is no benchmark: what it found is its row's ``probe``.
 """
 
 from attnlib.model.attention import INITS

@@ -41,25 +41,23 @@ SUITE = [
 
 @dataclass(frozen=True)
 class Burdened(Contender):
-    """A side whose workers do a share more of the same work than they say; none for steps that are not repeated."""
+    """A side whose workers do a share more of the same work than they say, in rounds of ``least`` steps or multiples."""
 
     extra_work: float = 0.0
+    least: int = 1  # of which the share is a whole number
 
     def start(self, denormals: str, threads: int | None) -> Worker:
         """A fresh worker."""
         worker = super().start(denormals, threads)
-        if self.extra_work:
-            worker.ask = partial(burdened, worker.ask, self.extra_work)  # type: ignore[method-assign]
+        worker.ask = partial(burdened, worker.ask, self.extra_work, self.least)  # type: ignore[method-assign]
         return worker
 
 
-def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, **request: Any) -> dict[str, Any]:
-    """Ask for rounds of (1 + extra_work) n steps, n such that they are a whole number, and count n of them."""
-    iterations = request.get("iterations", 1)
-    if iterations == 1:
+def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, least: int, **request: Any) -> dict[str, Any]:
+    """Ask for rounds of (1 + extra_work) n steps, n a multiple of ``least``, and count n of them."""
+    if "iterations" not in request:
         return ask(**request)
-    least = round(1 / extra_work)
-    counted = least * math.ceil(iterations / least)
+    counted = least * math.ceil(request["iterations"] / least)
     done = counted + round(counted * extra_work)
     answer = ask(**request | {"iterations": done})
     return {"seconds": [seconds * done / counted for seconds in answer["seconds"]]}
@@ -68,10 +66,12 @@ def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, **request: A
 def trust_ab(options: argparse.Namespace) -> None:
     """Play the suites and count verdicts."""
     counts: Counter[str] = Counter()
-    sides = Contender(ROOT, sys.executable), Burdened(ROOT, sys.executable, extra_work=options.extra_work)
+    shares = (0.0, options.extra_work)
+    least = round(1 / options.extra_work) if options.extra_work else 1
+    base, new = (Burdened(ROOT, sys.executable, extra_work=share, least=least) for share in shares)
     for number in range(options.suites):
         begun = time.monotonic()
-        match = Match(sides, SUITE[: options.cases], THRESHOLD, say=quiet)
+        match = Match((base, new), SUITE[: options.cases], THRESHOLD, say=quiet)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)

@@ -1,6 +1,7 @@
 """``attnlib``, or ``python -m attnlib.commands``: read the command line and run a subcommand."""
 
 import argparse
+import io
 import sys
 
 from attnlib.commands import ab, compare, repeat, scaling, tables
@@ -24,6 +25,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a subcommand; returns its exit code, 2 where nothing could be read, compared or decided."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that cannot show a name shows the rest
+            stream.reconfigure(errors="replace")
     options = parsed(argv)
     try:
         code: int = options.run(options)

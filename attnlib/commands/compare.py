@@ -18,6 +18,7 @@ def declare(commands: Any) -> None:
     command.add_argument("--base", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, before")
     command.add_argument("--new", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, after")
     command.add_argument("--force", action="store_true", help="decide although machines or settings differ")
+    command.add_argument("--allow-missing", action="store_true", help="exit 0 although cases of the base are gone")
     add_verdict_options(command, None, "smallest change that matters (0.05 on a CPU, else 0.02)")
     command.set_defaults(run=run)
 
@@ -34,4 +35,5 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(comparison.as_json(), indent=2))
     else:
         output(compared(comparison), as_markdown=options.markdown)
-    return comparison.exit_code(allow_undecided=options.allow_undecided) or (2 if bad or worse else 0)
+    code = comparison.exit_code(allow_undecided=options.allow_undecided, allow_missing=options.allow_missing)
+    return code or (2 if bad or worse else 0)

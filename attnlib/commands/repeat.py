@@ -21,7 +21,9 @@ def declare(commands: Any) -> None:
     command.add_argument(
         "--order-seed", type=count, default=1, metavar="SEED", help="of the first run; it counts up (%(default)s)"
     )
-    command.add_argument("--run-name", metavar="NAME", help="save every run under this name, each with its number")
+    command.add_argument(
+        "--run-name", "--benchmark-save", metavar="NAME", help="save every run under this name, each with its number"
+    )
     command.add_argument("--benchmark-json", help=argparse.SUPPRESS)
     command.set_defaults(run=run)
 

@@ -7,6 +7,8 @@ from typing import Any
 from attnlib.compare.intervals import Estimate, over_runs
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
+POINT = ("seq_len", "depth", "pe", "denormals")  # by which tables and figures tell train steps apart
+
 
 class Cells:
     """The cells of several runs of one machine, looked up by case."""
@@ -66,7 +68,25 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
         for run in runs
         if run not in ours
     ]
+    if ours and (unlike := differing_fields(ours)):
+        return None, [*left_out, f"unlike stacks cannot share a table or a figure: {unlike}; choose runs of one kind"]
     return (Cells(ours) if ours else None), left_out
+
+
+def differing_fields(runs: Sequence[Run]) -> str:
+    """In which fields train steps differ that would be the same point of a table or figure; nothing where none do."""
+    points: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for run in runs:
+        for cell in run.cells:
+            case = cell.case
+            if case["phase"] == "train_step":
+                first = points.setdefault(tuple(case[name] for name in POINT), case)
+                differ = [
+                    f"{name} {first.get(name)} | {case.get(name)}" for name in case if case[name] != first.get(name)
+                ]
+                if differ:
+                    return ", ".join(differ)
+    return ""
 
 
 def centre(cells: Sequence[Cell]) -> Estimate | None:
@@ -89,8 +109,8 @@ def interval_note(cells: Cells) -> str:
 
 def claims(group: Sequence[Cell]) -> dict[str, dict[str, Any]]:
     """The claims of a check of gradients by name; the same in every run, so the first run's."""
-    info = next((cell.info for cell in group if cell.info), None)
-    return {claim["name"]: claim for claim in (info or {}).get("probe", {}).get("claims", ())}
+    probe = next((cell.probe for cell in group if cell.probe), {})
+    return {claim["name"]: claim for claim in probe.get("claims", ())}
 
 
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:

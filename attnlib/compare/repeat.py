@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnlib.runs.load import RESULTS
+from attnlib.runs.load import CHECKOUT, RESULTS
 
 FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
 
@@ -26,7 +26,8 @@ def repeat(
         the worst exit code of the processes that ran; anything but success and a failed case stops at once. And the
         files that were saved, in order.
     """
-    where = [] if any(argument.startswith("bench/") for argument in arguments) else ["bench/"]
+    bench = "bench/" if Path("bench").is_dir() else str(CHECKOUT / "bench")
+    where = [] if any(argument.startswith("bench/") for argument in arguments) else [bench]
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
     command = [sys.executable, "-m", "pytest", *where, *arguments, saving]
     before, worst = set(folder.glob("*/*.json")), 0

@@ -13,8 +13,11 @@ MIN_RUNS = 6  # a side, undisturbed: with fewer the spread between runs is hardl
 ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases, half by the cases
 THRESHOLDS = {"cpu": 0.05}
 THRESHOLD = 0.02  # of any other device
-DRIFT = 0.03  # of the canary from side to side
-LOST = ("oom", "timeout", "unsupported", "error", "crashed")  # that a case no longer runs; interrupted says nothing
+DRIFT = 0.03  # of the canary from side to side, or the threshold where that is smaller
+# what became of a case, the worst first; that it was interrupted says nothing of the code
+WORST = ("error", "crashed", "unsupported", "oom", "timeout", "interrupted", "ok")
+LOST = WORST[:5]
+SELECTING = ("--preset", "--pe", "--seq-lens", "--depths", "-k")  # options that choose cases
 EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
 
@@ -67,17 +70,28 @@ class Comparison:
     rows: tuple[Compared, ...]
     machine: tuple[str, ...]
     notes: tuple[str, ...]
+    selected: bool  # whether the two sides were told to measure other cases
     canary: Verdict | None  # of the machine itself
     threshold: float
     tests: tuple[int, int]  # of phases, of cases
 
-    def exit_code(self, *, allow_undecided: bool = False) -> int:
-        """0 no regression, 1 a regression, 2 no time could be decided; also 2 where the sides share no case."""
+    @property
+    def vanished(self) -> list[Compared]:
+        """The cases that only the base has."""
+        return [row for row in self.rows if row.new is None]
+
+    def exit_code(self, *, allow_undecided: bool = False, allow_missing: bool = False) -> int:
+        """0 no regression, 1 a regression, 2 no time could be decided; also 2 where the sides share no case.
+
+        A case that vanished is a regression, unless the new side's command chose other cases, **or** ``allow_missing``.
+        """
         verdicts = [*self.phases.values(), *(row.verdict for row in self.rows)]
-        if any(row.regressed for row in self.rows) or any(v.word == "slower" for v in verdicts):
-            return 1
         if not any(row.base and row.new for row in self.rows):
             return 2
+        if self.vanished and not (allow_missing or self.selected):
+            return 1
+        if any(row.regressed for row in self.rows) or any(v.word == "slower" for v in verdicts):
+            return 1
         return 0 if allow_undecided or any(v.word != "undecided" for v in verdicts) else 2
 
     def as_json(self) -> dict[str, Any]:
@@ -134,7 +148,7 @@ def compare(
     if threshold is None:
         threshold = THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
-    drift = None if same else canary(base, new)
+    drift = None if same else canary(base, new, min(DRIFT, threshold))
     notes = () if same else why_not(len(base), len(new), () if force else machine, drift)
     judge = Judge(threshold, same, notes[0] if notes else None)
     cells = by_case(base), by_case(new)
@@ -147,7 +161,16 @@ def compare(
     rows = [row_of(case_id, cells, judge, len(timed)) for case_id in {**cells[0], **cells[1]}]
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
-    return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, drift, threshold, (len(ids), len(timed)))
+    selected = len({selection(run) for run in runs}) > 1
+    tests = len(ids), len(timed)
+    return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, selected, drift, threshold, tests)
+
+
+def selection(run: Run) -> frozenset[str]:
+    """What of a run's command line chooses cases."""
+    command = run.data["attnlib"].get("command") or []
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    return frozenset(word for word in words if not word.startswith("-") or word.partition("=")[0] in SELECTING)
 
 
 def a_side(base: int, new: int) -> str:
@@ -165,12 +188,12 @@ def why_not(base: int, new: int, machine: Sequence[str], drift: Verdict | None) 
     return tuple(notes)
 
 
-def canary(base: Sequence[Run], new: Sequence[Run]) -> Verdict | None:
+def canary(base: Sequence[Run], new: Sequence[Run], threshold: float) -> Verdict | None:
     """How the canary changed from side to side, with a 95 % interval; None unless two runs a side have one."""
     before, after = ([(run.canary, None) for run in side if run.canary is not None] for side in (base, new))
     if min(len(before), len(after)) < 2:
         return None
-    return between_runs(before, after, confidence=0.95, threshold=DRIFT)
+    return between_runs(before, after, confidence=0.95, threshold=threshold)
 
 
 def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
@@ -236,7 +259,7 @@ def summary(cells: Sequence[Cell]) -> Summary | None:
         return None
     times = [cell.median for cell in cells if cell.timed and cell.median]
     return Summary(
-        status=next((cell.status for cell in cells if cell.status != "ok"), "ok"),
+        status=min((cell.status for cell in cells), key=WORST.index),
         seconds=float(np.median(times)) if times else None,
         bytes=max((cell.peak for cell in cells if cell.peak is not None), default=None),
         flops=max((flops for cell in cells if (flops := cell.cost("flops")) is not None), default=None),

@@ -2,17 +2,19 @@
 
 import importlib.metadata
 import os
+import re
 import sys
 from typing import Any
 
 import psutil
 import torch
 
-from attnlib.measure import nvml
+from attnlib.measure import cgroups, nvml
 from attnlib.measure.device import Device
 
 # an allow-list: nothing else of the environment is ever saved
 VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
     "CUDA_DEVICE_ORDER",
     "CUDA_LAUNCH_BLOCKING",
     "CUDA_MODULE_LOADING",
@@ -20,15 +22,25 @@ VARIABLES = (
     "GOMP_CPU_AFFINITY",
     "GOMP_SPINCOUNT",
     "KMP_AFFINITY",
+    "HIP_VISIBLE_DEVICES",
     "KMP_BLOCKTIME",
+    "LD_PRELOAD",
+    "MALLOC_ARENA_MAX",
+    "MALLOC_CONF",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
     "MKL_NUM_THREADS",
     "OMP_NUM_THREADS",
     "OMP_PLACES",
     "OMP_PROC_BIND",
     "OMP_WAIT_POLICY",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
     "PYTORCH_ALLOC_CONF",
     "PYTORCH_CUDA_ALLOC_CONF",
+    "ROCR_VISIBLE_DEVICES",
 )
+FOLDERS = re.compile(r"[^\s:;,=]*/")  # of a library that is loaded first, say: nobody's business
 DISTRIBUTIONS = ("attnlib", "torch", "numpy", "scipy", "pytest", "pytest-benchmark", "nvidia-ml-py", "psutil")
 
 
@@ -45,7 +57,7 @@ def versions() -> dict[str, str | None]:
 
 
 def describe(device: Device) -> dict[str, Any]:
-    """What ``machine_info.attnlib`` carries: this machine and its settings, the same in every run on it."""
+    """What ``machine_info.attnlib`` carries: machine and settings, nothing that changes from minute to minute."""
     memory = psutil.virtual_memory()
     return {
         "device": device.describe() | {"driver": nvml.driver_version() if device.kind == "cuda" else None},
@@ -55,9 +67,10 @@ def describe(device: Device) -> dict[str, Any]:
         "interop_threads": torch.get_num_interop_threads(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "logical_cpus": psutil.cpu_count(),
+        "cpu_quota": cgroups.cpu_quota(),
         "memory_bytes": memory.total,
         "flush_subnormals": flushes_subnormals(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "environment": {name: FOLDERS.sub("", os.environ[name]) for name in VARIABLES if name in os.environ},
     }

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -33,16 +33,26 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
     A single operator is not interrupted: it ends first.
     """
-    with ExitStack() as undo:
-        if seconds is not None:
-            undo.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, _time_is_up))
-            undo.callback(signal.setitimer, signal.ITIMER_REAL, 0)
-            signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    if seconds is None:
         yield
+        return
+    armed = [True]
 
+    def ring(*_: Any) -> None:
+        if armed:
+            raise TimeIsUp
 
-def _time_is_up(*_: Any) -> None:
-    raise TimeIsUp
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+        yield
+    finally:
+        try:
+            armed.clear()
+        finally:  # said twice: it may ring just before it is disarmed, but not again so soon
+            armed.clear()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 class Signals:

@@ -7,6 +7,8 @@ import pynvml
 
 from attnlib.measure.device import reading
 
+# the driver's answer; and what an old distribution, also called pynvml, lacks or takes otherwise
+FAILURES = (pynvml.NVMLError, AttributeError, TypeError)
 EVENTS = (
     *("GpuIdle", "ApplicationsClocksSetting", "SwPowerCap", "HwSlowdown", "SyncBoost"),
     *("SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "DisplayClockSetting"),
@@ -24,7 +26,7 @@ def memory(uuid: str) -> dict[str, dict[str, Any]]:
     """
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+    except FAILURES as error:
         missing = reading(None, "NVML", f"NVML: {error}")
         return {"nvml_device_used": missing, "nvml_process": missing}
     try:
@@ -37,10 +39,11 @@ def driver_version() -> str | None:
     """The NVIDIA driver's version, or None where there is no driver."""
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    except FAILURES:
         return None
     try:
-        return str(pynvml.nvmlSystemGetDriverVersion())
+        version = pynvml.nvmlSystemGetDriverVersion()
+        return version.decode() if isinstance(version, bytes) else str(version)
     finally:
         pynvml.nvmlShutdown()
 
@@ -50,7 +53,7 @@ def clocks(uuid: str) -> dict[str, Any]:
     unread = {"sm_mhz": None, "max_sm_mhz": None, "event_reasons": None}
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
+    except FAILURES as error:
         return unread | {"reason": f"NVML: {error}"}
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
@@ -61,7 +64,7 @@ def clocks(uuid: str) -> dict[str, Any]:
             "event_reasons": [name for name in EVENTS if bits & getattr(pynvml, f"nvmlClocksEventReason{name}")],
             "reason": None,
         }
-    except pynvml.NVMLError as error:
+    except FAILURES as error:
         return unread | {"reason": f"NVML: {error}"}
     finally:
         pynvml.nvmlShutdown()
@@ -71,7 +74,7 @@ def _device_used(uuid: str) -> dict[str, Any]:
     method = "nvmlDeviceGetMemoryInfo used, instant after the step"
     try:
         return reading(int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByUUID(uuid)).used), method)
-    except pynvml.NVMLError as error:
+    except FAILURES as error:
         return reading(None, method, f"NVML: {error}")
 
 
@@ -80,7 +83,7 @@ def _process_used(uuid: str) -> dict[str, Any]:
     try:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
         used = {p.pid: p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
-    except pynvml.NVMLError as error:
+    except FAILURES as error:
         return reading(None, method, f"NVML: {error}")
     if os.getpid() not in used:
         return reading(None, method, "the driver does not list this process")

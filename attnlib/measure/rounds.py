@@ -1,4 +1,4 @@
-"""The one loop of timed rounds: of one side alone, or of two that take turns. No torch: the clock is given."""
+"""The loop of timed rounds, of one side or of two that take turns; a case's own are pytest-benchmark's. No torch."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence

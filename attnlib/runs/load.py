@@ -1,9 +1,10 @@
 """The one loader of saved runs."""
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,15 @@ from attnlib.runs import journal
 from attnlib.runs.schema import problems
 from attnlib.runs.text import printable
 
-RESULTS = Path("results")
+CHECKOUT = Path(__file__).parents[2]
+# where the suite saves: in its checkout, whatever the current folder; in this one where attnlib is installed without it
+RESULTS = CHECKOUT / "results" if (CHECKOUT / "bench").is_dir() else Path("results")
 LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
+MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DEEPEST = 64  # objects and lists within each other; ours have 8
+SETTINGS = ("python", "threads", "affinity", "cpu_quota", "float32_matmul_precision", "environment")  # of a machine
 PLACE = ("node", "uuid", "affinity")  # what each process of a run has of its own
+FURTHER = {"interrupted": 0, "ok": 2}  # how far a case came; with any other status it came to an end
 LATER = {"seed": 0}  # fields that cases have had since, with the defaults that earlier ones were measured with
 
 
@@ -35,7 +41,8 @@ class Cell:
     status: str
     reason: str | None
     samples: tuple[float, ...] = ()  # seconds of every round
-    info: dict[str, Any] | None = None  # the row's extra_info
+    info: dict[str, Any] | None = None  # of a timed case: the benchmark's extra_info
+    probe: dict[str, Any] = field(default_factory=dict)  # what was read of its gradients
 
     @property
     def median(self) -> float | None:
@@ -45,7 +52,7 @@ class Cell:
     @property
     def timed(self) -> bool:
         """Whether its seconds are those of a case: a check of gradients is read, not timed."""
-        return bool(self.samples) and not (self.info or {}).get("probe", {}).get("claims")
+        return bool(self.samples) and not self.probe.get("claims")
 
     @property
     def peak(self) -> int | None:
@@ -75,10 +82,11 @@ class Cell:
         if case["phase"] == "rate":  # the only axis over widths
             label += f" D={case['d_model']} K={case['head_dim']}"
         unusual = {key: case[key] for key, usual in USUAL.items() if case[key] != usual}
-        return label + "".join(f" {key if value is True else value}" for key, value in unusual.items())
+        words = {key: f"{key}={value}" if type(value) is int else str(value) for key, value in unusual.items()}
+        return label + "".join(f" {key if unusual[key] is True else word}" for key, word in words.items())
 
 
-USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "torch_mha", "causal": False}
+USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "torch_mha", "causal": False, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -112,22 +120,23 @@ class Run:
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        """What must agree between runs before their times may be compared, once for each place that it ran at."""
-        info = self.data["machine_info"]
-        ours = info["attnlib"]
-        machine = {
-            "node": info.get("node"),
-            "cpu": (info.get("cpu") or {}).get("brand_raw"),
-            "device": (ours.get("device") or {}).get("name"),
-            "uuid": (ours.get("device") or {}).get("uuid"),
-            "driver": (ours.get("device") or {}).get("driver"),
-            "torch": (ours.get("versions") or {}).get("torch"),
-            "threads": ours.get("threads"),
-            "affinity": ours.get("affinity"),
-            "environment": ours.get("environment"),
-        }
-        places = [machine | {k: p[k] for k in PLACE if k in p} for p in self.data["attnlib"].get("processes", [{}])]
+        """``machine_of`` it, once for each place that it ran at."""
+        machine = machine_of(self.data["machine_info"])
+        places = [machine | {k: p[k] for k in PLACE if k in p} for p in self.data["attnlib"].get("processes") or [{}]]
         return [place for index, place in enumerate(places) if place not in places[:index]]
+
+
+def machine_of(info: dict[str, Any]) -> dict[str, Any]:
+    """What must agree between runs before their times may be compared, of a ``machine_info``; None where not said."""
+    ours = info.get("attnlib") or {}
+    device, versions = ours.get("device") or {}, ours.get("versions") or {}
+    return {
+        "node": info.get("node"),
+        "cpu": (info.get("cpu") or {}).get("brand_raw"),
+        **{name: device.get(key) for name, key in (("device", "name"), ("uuid", "uuid"), ("driver", "driver"))},
+        "torch": versions.get("torch"),
+        **{name: ours.get(name) for name in SETTINGS},
+    }
 
 
 def load(path: Path) -> Run:
@@ -156,8 +165,10 @@ def load(path: Path) -> Run:
     cells = []
     for row in data["attnlib"]["cases"]:
         identity = (LATER | row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
-        hit = measured[row["test"]] if row["status"] == "ok" else None
-        cells.append(Cell(*identity, tuple(hit["stats"]["data"]), hit["extra_info"]) if hit else Cell(*identity))
+        hit = measured.get(row["test"]) if row["status"] == "ok" else None
+        info = hit["extra_info"] if hit else None
+        probe = (row.get("probe") or (info or {}).get("probe") or {}) if row["status"] == "ok" else {}
+        cells.append(Cell(*identity, tuple(hit["stats"]["data"]) if hit else (), info, probe))
     return Run(path, data, tuple(cells))
 
 
@@ -170,6 +181,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decoded(data: bytes) -> Any:
+    for mark, encoding in MARKS.items():  # of files that passed through other systems
+        if data.startswith(mark):
+            data = data[len(mark) :].decode(encoding).encode()
     try:
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
@@ -201,8 +215,13 @@ def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
     Files of the same run are one run: parts of it, or what it was when it was interrupted.
     """
     files: dict[str, list[Run]] = {}
+    found: dict[str, Path] = {}
     bad = []
-    found = {os.path.realpath(path): path for name in names for path in find(name)}  # the same file twice is one
+    for name in names:
+        try:
+            found |= {os.path.realpath(path): path for path in find(name)}  # the same file twice is one
+        except BadRun as error:
+            bad.append(str(error))
     for path in found.values():
         try:
             run = load(path)
@@ -214,35 +233,34 @@ def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
 
 def joined(files: Sequence[Run]) -> Run:
-    """One run of its files: of each case the row that came furthest, ``ok`` before any other, then the last one."""
+    """One run of its files: of each case the row that came furthest, a time before a reason before an interruption."""
     if len(files) == 1:
         return files[0]
     cells: dict[str, Cell] = {}
     for cell in (cell for file in files for cell in file.cells):
-        if cell.case_id not in cells or cells[cell.case_id].status != "ok":
+        known = cells.setdefault(cell.case_id, cell)
+        if FURTHER.get(cell.status, 1) > FURTHER.get(known.status, 1):
             cells[cell.case_id] = cell
-    ours = [file.data["attnlib"] for file in files]
-    lists = {name: _once(entry for own in ours for entry in own.get(name, ())) for name in ("canary", "processes")}
-    kept = {name: entries for name, entries in lists.items() if entries}
-    return Run(files[0].path, files[0].data | {"attnlib": ours[0] | kept}, tuple(cells.values()))
-
-
-def _once(entries: Iterable[Any]) -> list[Any]:
-    found: list[Any] = []
-    for entry in entries:
-        if entry not in found:
-            found.append(entry)
-    return found
+    ours = files[0].data["attnlib"]
+    for name, key in (("canary", "at_s"), ("processes", "started")):  # by what tells one entry from another
+        entries = [entry for file in files for entry in file.data["attnlib"].get(name, ())]
+        ours = ours | {name: list({(entry.get(key), entry.get("process")): entry for entry in entries}.values())}
+    return Run(files[0].path, files[0].data | {"attnlib": ours}, tuple(cells.values()))
 
 
 def find(name: Path, folder: Path = RESULTS) -> list[Path]:
-    """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is."""
+    """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is.
+
+    Raises:
+        BadRun: it is the number of one run and the name of another.
+    """
     if len(name.parts) != 1 or os.path.isfile(name):  # noqa: PTH113
         return [name]
     text = glob.escape(name.name)
-    patterns = (f"*/{text}.json", f"*/{text}_*.json", f"*/[0-9][0-9][0-9][0-9]_{text}.json")
-    found = {path for pattern in patterns for path in folder.glob(pattern)}
-    return sorted(found) or [name]
+    numbered, named = (sorted(folder.glob(f"*/{p}.json")) for p in (f"{text}_*", f"[0-9][0-9][0-9][0-9]_{text}"))
+    if numbered and named:
+        raise BadRun(_line(f"{name} is the number of {numbered[0]} and the name of {named[0]}: say which file"))
+    return sorted({*numbered, *named, *folder.glob(f"*/{text}.json")}) or [name]
 
 
 def newest(folder: Path = RESULTS) -> Path | None:

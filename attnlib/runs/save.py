@@ -73,11 +73,17 @@ def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[P
 
 
 def save_over(path: Path, data: Any, token: str) -> None:
-    """Save ``data`` in place of ``path``: until this returns, what was there is intact.
+    """Save ``data`` in place of ``path``, or of what a link leads to: until this returns, what was there is intact.
+
+    What is no file, as a pipe, is written through.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(_text(data))
+        return
     temporary = _written(path.parent / f".{token}.tmp", data)
     try:
         temporary.replace(path)
@@ -86,10 +92,14 @@ def save_over(path: Path, data: Any, token: str) -> None:
     sync(path.parent)
 
 
+def _text(data: Any) -> bytes:
+    return json.dumps(data, indent=4, allow_nan=False).encode()
+
+
 def _written(path: Path, data: Any) -> Path:
     try:
         with path.open("wb") as file:
-            file.write(json.dumps(data, indent=4, allow_nan=False).encode())
+            file.write(_text(data))
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -104,8 +114,14 @@ def _link(temporary: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        path.touch(exist_ok=False)  # the name is ours before it has a content
-        temporary.replace(path)
+        claim = path.with_suffix(".taken")  # a killed process leaves no empty file under the final name
+        claim.touch(exist_ok=False)
+        try:
+            if path.exists():
+                raise FileExistsError(path) from None
+            temporary.replace(path)
+        finally:
+            claim.unlink()
 
 
 def sync(folder: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-SCHEMA = 1
+SCHEMA = 2
+READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
 STATUSES = get_args(Status)
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
@@ -40,16 +41,6 @@ class Case(Struct):
     d_model: Size
     head_dim: Size | None
     causal: bool
-
-
-class Row(Struct):
-    """A planned case and what became of it."""
-
-    case: Case
-    case_id: str
-    test: str
-    status: Status
-    reason: str | None = None
 
 
 class Reading(Struct, forbid_unknown_fields=True):
@@ -95,6 +86,17 @@ class Probe(Struct):
     claims: list[Claim] = []
     curves: dict[str, list[Real | None]] = {}
     counts: dict[str, Counted] = {}
+
+
+class Row(Struct):
+    """A planned case and what became of it; ``probe`` is what a check of gradients found."""
+
+    case: Case
+    case_id: str
+    test: str
+    status: Status
+    reason: str | None = None
+    probe: Probe | UnsetType = UNSET
 
 
 class Cost(Struct):
@@ -144,6 +146,14 @@ class Canary(Struct):
     seconds: Positive
 
 
+class Process(Struct):
+    """When and where a process worked on the run."""
+
+    node: str | None = None
+    uuid: str | None = None
+    affinity: list[int] | None = None
+
+
 class Axes(Struct, forbid_unknown_fields=True):
     """The order of names, as their registries have it."""
 
@@ -159,6 +169,7 @@ class Ours(Struct):
     cases: list[Object]
     axes: Axes
     canary: list[Canary] = []
+    processes: list[Process] = []
 
 
 class Device(Struct):
@@ -199,8 +210,8 @@ def problems(run: Any) -> list[str]:
     ours = run.get("attnlib")
     if not isinstance(ours, dict):
         return ["no 'attnlib' section: not a run of this suite"]
-    if type(ours.get("schema")) is not int or ours["schema"] != SCHEMA:
-        return [f"schema {ours.get('schema')!r:.40}, this version reads {SCHEMA}"]
+    if type(ours.get("schema")) is not int or ours["schema"] not in READ:
+        return [f"schema {ours.get('schema')!r:.40}, this version reads {' and '.join(map(str, READ))}"]
     if found := _problem(run, Run):
         return found
     found += [text for row in ours["cases"] for text in row_problems(row, ours["axes"])]
@@ -215,8 +226,8 @@ def problems(run: Any) -> list[str]:
     found += _repeated("case", [json.dumps(row["case"], sort_keys=True) for row in ours["cases"]])
     for row in ours["cases"]:
         info = timed.get(row["test"], {})
-        if row["status"] == "ok" and not info:
-            found.append(f"{row['test']}: ok without a time")
+        if row["status"] == "ok" and not info and not row.get("probe"):
+            found.append(f"{row['test']}: ok without a time or a finding")
         elif info and (info["case"], info["case_id"]) != (row["case"], row["case_id"]):
             found.append(f"{row['test']}: its time is another case's")
     return found
@@ -231,11 +242,8 @@ def row_problems(row: Any, axes: Object) -> list[str]:
     case = row["case"]
     if found := _problem(case, Scalars, f"{row['test']}: case"):
         return found
-    return [
-        f"{row['test']}: {name} {case[name]!r} is not on its axis"
-        for name in ("pe", "block")
-        if case[name] not in axes[name]
-    ]
+    found = [f"{name} {case[name]!r} is not on its axis" for name in ("pe", "block") if case[name] not in axes[name]]
+    return [f"{row['test']}: {text}" for text in found + probe_problems(case, row.get("probe", {}))]
 
 
 def benchmark_problems(row: Any) -> list[str]:
@@ -253,11 +261,15 @@ def benchmark_problems(row: Any) -> list[str]:
         for key, r in info["memory"].items()
         if r["value"] is None and not r["reason"]
     ]
-    return found + [f"{name}: {text}" for text in _probe_problems(info["case"], info.get("probe", {}))]
+    return found + [f"{name}: {text}" for text in probe_problems(info["case"], info.get("probe", {}))]
 
 
-def _probe_problems(case: Object, probe: Object) -> list[str]:
-    """What figures would miss in a check of gradients."""
+def probe_problems(case: Object, probe: Object) -> list[str]:
+    """What figures would miss in what a check of gradients found; nothing in no probe at all."""
+    if not probe:
+        return []
+    if found := _problem(probe, Probe, "probe"):
+        return found
     curves, counts = probe.get("curves", {}), probe.get("counts", {})
     if counts and "parameters" not in counts:
         return ["probe.counts has no parameters"]

@@ -77,12 +77,15 @@ def _after(comparison: saved.Comparison) -> list[str]:
     """How the table is to be read, then every exact change, a line each."""
     phases, cases = comparison.tests
     heard = comparison.canary
+    canary = Table({name: VERDICT[name] for name in ("ratio", "interval")}, [verdict_cells(heard)] if heard else [])
     changed = [row for row in comparison.rows if row.changes]
+    gone = f", {len(comparison.vanished)} of the base are gone" if comparison.vanished else ""
+    gone += " (other cases were chosen)" if comparison.vanished and comparison.selected else ""
     return [
         f"{phases} tests of phases and {cases} of cases; intervals hold together with {1 - saved.ERROR:.0%}; threshold "
         f"{comparison.threshold:.0%}; could see: the ratio that would have been called slower",
-        *([] if heard is None else [f"canary: new / base {heard.ratio:.3f} [{heard.low:.3f}, {heard.high:.3f}]"]),
-        f"exact: {len(comparison.rows)} cases, changed in {len(changed)}",
+        *([] if heard is None else [f"canary: new / base {' '.join(canary.texts()[0].values())}"]),
+        f"exact: {len(comparison.rows)} cases, changed in {len(changed)}{gone}",
         *(f"  {row.label}: {'; '.join(row.changes)}" for row in changed),
     ]
 

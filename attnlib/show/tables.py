@@ -9,5 +9,5 @@ from attnlib.show.table import Table
 
 TABLES: dict[str, tuple[Callable[[Cells], Table], str]] = {
     "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
-    "findings": (findings, "every claim about gradients: fitted with its 95 %% interval, theory, band"),
+    "findings": (findings, "every claim about gradients: fitted with its 95 % interval, theory, band"),
 }

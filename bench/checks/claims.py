@@ -96,5 +96,5 @@ class Finding:
         return "; ".join(map(str, self.claims))
 
     def as_json(self) -> dict[str, Any]:
-        """What is saved under ``extra_info.probe``."""
+        """What is saved as its row's ``probe``."""
         return {"claims": [claim.as_json() for claim in self.claims], "curves": dict(self.curves)}

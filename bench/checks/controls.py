@@ -15,7 +15,7 @@ from bench.workload import Workload
 
 CONTROL_DEPTHS = (4, 16, 64)
 MATRICES = ("q", "k", "v", "out", "feed_forward")
-Grids = dict[str, np.ndarray]  # a reading by seed and depth, [seeds, depths]
+ByDepth = dict[str, np.ndarray]  # a reading by seed and depth, [seeds, depths]
 
 
 def token_loss(work: Workload) -> None:
@@ -34,7 +34,7 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     stacks = (seeded(replace(case, depth=depth), seed) for seed in seeds for depth in CONTROL_DEPTHS)
     reports = [recorded(work, token_loss) for work in stacks]
     tokens = case.batch_size * case.seq_len * case.d_model
-    readings = {
+    read = {
         "variance": [r["signals"]["norm"][-1] ** 2 / tokens for r in reports],
         "signal_ratio": [r["signals"]["norm"][-1] / r["signals"]["norm"][0] for r in reports],
         "gradient_ratio": [r["signals"]["gradient"][0] / r["signals"]["gradient"][-1] for r in reports],
@@ -42,67 +42,67 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         "weights": [float(np.linalg.norm([r["layers"][role]["norm"] for role in MATRICES])) for r in reports],
         "gate": [min(r["layers"].get("gate", {"norm": [0.0]})["norm"]) for r in reports],
     }
-    grids = {name: np.reshape(values, (len(seeds), len(CONTROL_DEPTHS))) for name, values in readings.items()}
-    curves: Curves = {name: [float(v) for v in grid.mean(0)] for name, grid in grids.items()}
-    return Finding(CONTROLS[case.block](grids), {"depth": list(CONTROL_DEPTHS), **curves})
+    readings = {name: np.reshape(values, (len(seeds), len(CONTROL_DEPTHS))) for name, values in read.items()}
+    curves: Curves = {name: [float(v) for v in grid.mean(0)] for name, grid in readings.items()}
+    return Finding(CONTROLS[case.block](readings), {"depth": list(CONTROL_DEPTHS), **curves})
 
 
-def no_decay(grids: Grids) -> Claim:
+def no_decay(readings: ByDepth) -> Claim:
     """The gradient at the input is no smaller than at the output by a twentieth of what a plain layer of 1/6 loses."""
-    decades = np.log10(grids["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
+    decades = np.log10(readings["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
     return between("input gradient, decades a layer", decades, -0.02, None)
 
 
-def power_of_depth(grids: Grids, name: str, title: str, theory: float, band: float) -> Claim:
+def power_of_depth(readings: ByDepth, name: str, title: str, theory: float, band: float) -> Claim:
     """The slope of a reading against depth, both logarithmic."""
-    return near(title, slopes(np.log10(CONTROL_DEPTHS), grids[name]), theory, absolute=band)
+    return near(title, slopes(np.log10(CONTROL_DEPTHS), readings[name]), theory, absolute=band)
 
 
-def residual_claims(grids: Grids) -> tuple[Claim, ...]:
+def residual_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """The identity path carries the gradient: it does not decay, though it may grow (arXiv 1512.03385)."""
-    return (no_decay(grids),)
+    return (no_decay(readings),)
 
 
-def pre_ln_claims(grids: Grids) -> tuple[Claim, ...]:
+def pre_ln_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """The signal grows within Lemma 2's bounds, the last FFN's gradient falls as 1 / sqrt(L) (arXiv 2002.04745)."""
     bounds = closed_forms.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
-    variance = between("variance", grids["variance"][:, -1], *bounds)
-    return variance, power_of_depth(grids, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(grids)
+    variance = between("variance", readings["variance"][:, -1], *bounds)
+    return variance, power_of_depth(readings, "last_ffn", "last FFN's power of L", -0.5, 0.15), no_decay(readings)
 
 
-def post_ln_claims(grids: Grids) -> tuple[Claim, ...]:
+def post_ln_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """The last feed-forward's gradient does not depend on depth (arXiv 2002.04745, Theorem 1)."""
-    return (power_of_depth(grids, "last_ffn", "last FFN's power of L", 0.0, 0.15),)
+    return (power_of_depth(readings, "last_ffn", "last FFN's power of L", 0.0, 0.15),)
 
 
-def peri_ln_claims(grids: Grids) -> tuple[Claim, ...]:
+def peri_ln_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """Each sublayer adds a variance of 1, and gradients do not decay (arXiv 2502.02732)."""
     variance = closed_forms.peri_norm_variance(2 * CONTROL_DEPTHS[-1])
-    return near("variance", grids["variance"][:, -1], variance, share=0.15), no_decay(grids)
+    return near("variance", readings["variance"][:, -1], variance, share=0.15), no_decay(readings)
 
 
-def rezero_claims(grids: Grids) -> tuple[Claim, ...]:
+def rezero_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """The identity, to the bit, in both directions; only the gates have a gradient (arXiv 2003.04887)."""
     return (
-        between("signal out / in", grids["signal_ratio"][:, -1], 1.0, 1.0),
-        between("gradient in / out", grids["gradient_ratio"][:, -1], 1.0, 1.0),
-        between("weights' gradient", grids["weights"][:, -1], 0.0, 0.0),
-        between("gates' gradient", grids["gate"][:, -1], 1e-6, None),
+        between("signal out / in", readings["signal_ratio"][:, -1], 1.0, 1.0),
+        between("gradient in / out", readings["gradient_ratio"][:, -1], 1.0, 1.0),
+        between("weights' gradient", readings["weights"][:, -1], 0.0, 0.0),
+        between("gates' gradient", readings["gate"][:, -1], 1e-6, None),
     )
 
 
-def deepnorm_claims(grids: Grids) -> tuple[Claim, ...]:
+def deepnorm_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """Gradients are as large in the first layer as in the last, and an SGD step's effect is bounded (arXiv 2203.00555).
 
     The step changes the loss by the learning rate times the squared gradient, in first order.
     """
     return (
-        near("gradient in / out", grids["gradient_ratio"][:, -1], 1.0, share=RATE),
-        power_of_depth(grids, "weights", "all weights' gradient's power of L", 0.0, 0.1),
+        near("gradient in / out", readings["gradient_ratio"][:, -1], 1.0, share=RATE),
+        power_of_depth(readings, "weights", "all weights' gradient's power of L", 0.0, 0.1),
     )
 
 
-CONTROLS: dict[str, Callable[[Grids], tuple[Claim, ...]]] = {
+CONTROLS: dict[str, Callable[[ByDepth], tuple[Claim, ...]]] = {
     "residual": residual_claims,
     "post_ln": post_ln_claims,
     "pre_ln": pre_ln_claims,

@@ -1,4 +1,4 @@
-"""Keeps a run: its journal while it grows, and the final files that are made of it. No pytest here."""
+"""Keeps a run: its journal while it grows, and the final files that are made of it."""
 
 import time
 from dataclasses import dataclass
@@ -26,29 +26,35 @@ class Targets:
     named: Path | None
 
 
-def resumable(plan: journal.Plan, targets: Targets, chosen: Path | None) -> journal.Journal | None:
+def resumable(plan: journal.Plan, targets: Targets, chosen: Path | None) -> tuple[journal.Journal | None, int]:
     """Open the journal of an unfinished run of this plan: the chosen one, or the newest in the folder.
 
-    Journals of other plans, kinds of machine or code are left alone; None without any of this one.
+    Returns:
+        the journal, None without one of this plan; and how many others were left alone: of other plans, kinds of
+        machine or code, or unreadable.
 
     Raises:
-        ValueError: it is being written by another process, **or** the chosen one cannot be resumed; the message says
-            why.
+        ValueError: the chosen one cannot be resumed, **or** the only one of this plan is being written by another
+            process; the message says why.
     """
+    others, busy = 0, None
     for path in [chosen] if chosen else journal.journals(targets.folder):
         try:
             theirs = journal.plan_of(journal.events(path.read_bytes()))
             differs = journal.differences(agreement(theirs), agreement(plan))
             if not differs:
-                return journal.Journal(path)
+                return journal.Journal(path), others
             why = "; ".join(differs[:4]) + (f" (and {len(differs) - 4} more)" if len(differs) > 4 else "")
         except journal.Busy as error:
-            chosen, why = path, str(error)
+            why = busy = str(error)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
         if chosen:
             raise ValueError(f"cannot resume; journal | now: {path}: {why}"[:2000])
-    return None
+        others += 1
+    if busy:
+        raise ValueError(f"cannot resume: {busy}")
+    return None, others
 
 
 class Keeper:
@@ -119,15 +125,16 @@ class Keeper:
         """
         if self.running is None:
             return
+        ok = entry.status == "ok"
         self.write(
             journal.Finish(
                 test=self.running,
                 at_s=self.at_s,
                 row=plain(entry.row | {"process": self.number}),
-                benchmark=entry.benchmark,
+                benchmark=entry.benchmark if ok else None,
                 canary=[plain(reading) | {"process": self.number} for reading in readings[self.heard :]],
-                spent_s=entry.spent_s,
-                timed_s=entry.timed_s if entry.spent_s else 0.0,
+                spent_s=entry.spent_s if ok else 0.0,
+                timed_s=entry.timed_s if ok else 0.0,
             )
         )
         self.running, self.heard, entry.benchmark = None, len(readings), None

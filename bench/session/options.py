@@ -1,9 +1,11 @@
 """Options of a session: declared, and settled with pytest-benchmark's before torch is imported. No torch here."""
 
 import argparse
+import importlib.util
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_benchmark.utils import get_tag, parse_save
@@ -34,6 +36,7 @@ OPTIONS = {  # dest without its prefix: what it says; values are checked by benc
     "fixed_depth": "depth of the slice over lengths (also --fixed-self-attn-layers)",
     "fixed_seq_len": "length of the slice over depths",
 }
+LONGEST = 200  # bytes of a run's name: a number, a token and an ending must fit into a file's name with it
 ALIASES = {"depths": "--self-attn-layers", "fixed_depth": "--fixed-self-attn-layers"}
 REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
     *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
@@ -83,6 +86,10 @@ def settle(config: pytest.Config) -> None:
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
+    if option.benchmark_histogram and importlib.util.find_spec("pygal") is None:
+        raise pytest.UsageError("--benchmark-histogram needs pygal: pip install pytest-benchmark[histogram]")
+    if option.attnlib_case_timeout and getattr(option, "timeout", None):
+        raise pytest.UsageError("--timeout of pytest-timeout ends a whole test, unsaved; --case-timeout alone does it")
     if option.benchmark_storage == "file://./.benchmarks":
         option.benchmark_storage = f"file://{config.rootpath / 'results'}"
     if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
@@ -92,6 +99,10 @@ def settle(config: pytest.Config) -> None:
             option.benchmark_save = parse_save(option.attnlib_run_name)
         except argparse.ArgumentTypeError as error:
             raise pytest.UsageError(f"--run-name {option.attnlib_run_name!r}: {error}") from None
+    if (size := len((option.benchmark_save or "").encode())) > LONGEST:
+        raise pytest.UsageError(
+            f"a run's name has at most {LONGEST} bytes, not {size}: {option.benchmark_save[:40]}..."
+        )
     resuming = option.attnlib_resume or option.attnlib_resume_from
     if option.attnlib_retry_crashed and not resuming:
         raise pytest.UsageError("--retry-crashed goes with --resume or --resume-from")
@@ -99,6 +110,19 @@ def settle(config: pytest.Config) -> None:
         option.benchmark_autosave = option.benchmark_autosave or get_tag()
     if option.benchmark_autosave or option.benchmark_save:
         option.benchmark_save_data = True
+
+
+def check_comparison(config: pytest.Config) -> None:
+    """Refuse a limit on regressions without a run to compare with, before an hour of measuring.
+
+    Raises:
+        pytest.UsageError: there is none.
+    """
+    session: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    if session.compare_fail and not session.compared_mapping:
+        raise pytest.UsageError(
+            f"--benchmark-compare-fail needs --benchmark-compare and a saved run in {session.storage}; there is none"
+        )
 
 
 def check_targets(config: pytest.Config) -> None:

@@ -7,7 +7,7 @@ import re
 import time
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.runs.journal import NOT_YET
 from attnlib.runs.save import plain
-from attnlib.runs.schema import benchmark_problems
+from attnlib.runs.schema import benchmark_problems, probe_problems
 from bench.cases import PROBES, Case
 from bench.settings import Settings
 
 BENCH = Path(__file__).parents[1]
+FIELDS = {field.name for field in fields(Case)}
+EQUALS = re.compile(r"([\w.]+)=([\w.]+)")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
 
 
@@ -79,10 +81,14 @@ class Record:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
         if not isinstance(item, pytest.Function) or not hasattr(item.function, "points"):
             return None
-        return self.settings.case(**(item.function.fixed | item.callspec.params))
+        # a plugin's own parameters, such as pytest-repeat's, are no fields
+        own = {name: value for name, value in item.callspec.params.items() if name in FIELDS}
+        return self.settings.case(**(item.function.fixed | own))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, Any, Any]:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, Any, Any]:
         """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock.
 
         What is left when others (``-k``) have chosen is the plan.
@@ -92,11 +98,20 @@ class Record:
         random.Random(self.settings.order_seed).shuffle(timed)
         timed.sort(key=lambda item: cases[item].phase in PROBES)  # times first: no check between them
         items[:] = timed + [item for item in items if item not in cases]
+        keyword = config.option.keyword  # pytest's -k knows no "=", which stands in our ids
+        config.option.keyword = EQUALS.sub(r":\1:\2:", keyword)
+        for name, value in EQUALS.findall(keyword):
+            chosen = [item for item, case in cases.items() if str(getattr(case, name, None)) == value]
+            for item in chosen:
+                item.extra_keyword_matches.add(f":{name}:{value}:")
         for item in items:
             if item.path.parent == BENCH and not any(item.iter_markers("benchmark")):
                 group = cases[item].phase if item in cases else None
                 item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
-        result = yield
+        try:
+            result = yield
+        finally:
+            config.option.keyword = keyword
         self.entries = {item.nodeid: Entry(cases.get(item)) for item in items if item.path.parent == BENCH}
         return result
 
@@ -118,9 +133,20 @@ class Record:
         self.started = time.perf_counter()
         self.canary = Canary(self.device)
 
-    def timed(self, test: str, seconds: float, disturbed: list[str]) -> None:
+    def note_time(self, test: str, seconds: float, disturbed: list[str]) -> None:
         """Note how long a case was timed, and what disturbed it."""
         self.entries[test].timed_s, self.entries[test].disturbed = seconds, disturbed
+
+    def read(self, test: str, probe: dict[str, Any]) -> None:
+        """Note what a check of gradients found.
+
+        Raises:
+            AssertionError: it would break the results contract, as a number that is not finite does.
+        """
+        entry, probe = self.entries[test], plain(probe)
+        if found := probe_problems(asdict(entry.case) if entry.case else {}, probe):
+            raise AssertionError(found[0])
+        entry.row["probe"] = probe
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -179,7 +205,9 @@ class Record:
         self.done += report.when == "call" or not report.passed
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
-        """Add the device, threads, versions and settings."""
+        """Add the device, threads, versions and settings; take out what changes from minute to minute."""
+        for name in ("hz_actual", "hz_actual_friendly"):
+            machine_info["cpu"].pop(name, None)
         machine_info["attnlib"] = environment.describe(self.device)
 
 

@@ -50,30 +50,32 @@ class Saving:
             return
         folder = Path(plugin.storage.get("x")).parent if numbered else named.parent
         try:
-            self.keep(session, Targets(folder, numbered, named))
-        except (Lost, ValueError) as error:
+            with self.or_end():
+                self.keep(session, Targets(folder, numbered, named))
+        except ValueError as error:
             raise pytest.UsageError(printable(str(error))) from None
 
     def keep(self, session: pytest.Session, targets: Targets) -> None:
         """Open a journal, or go on with the one that is to be resumed.
 
         Raises:
-            Lost: it cannot be written.
-            ValueError: the one that was named cannot be resumed, **or** a case is planned twice.
+            Lost: the one that is resumed cannot be written.
+            ValueError: a new one cannot be written, **or** one cannot be resumed, **or** a case is planned twice.
         """
         cases = {test: entry.case for test, entry in self.record.entries.items()}
         plan, book = planned(self.config, self.record.settings, cases), None
         if self.option.attnlib_resume or self.option.attnlib_resume_from:
-            book = resumable(plan, targets, self.option.attnlib_resume_from)
+            book, others = resumable(plan, targets, self.option.attnlib_resume_from)
             if book is None:
-                self.say(f"no unfinished run of this plan in {targets.folder}: a new one begins")
+                why = f" (of {others} others --resume-from says why not)" if others else ""
+                self.say(f"no unfinished run of this plan in {targets.folder}{why}: a new one begins")
         resumed = book is not None
         if book is None:
             path = targets.folder / f"{plan.name}.{plan.run}{journal.SUFFIX}"
             try:
                 book = journal.Journal.create(path, plan)
             except OSError as error:
-                raise Lost(f"cannot write {path}: {error.strerror}") from None
+                raise ValueError(f"cannot write {path}: {error.strerror}") from None
         retry = ("interrupted", "crashed") if self.option.attnlib_retry_crashed else ("interrupted",)
         self.keeper = Keeper(book, targets, about_process(self.config, plan.head["machine_info"]), retry)
         if resumed:

@@ -2,12 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
-from attnlib.runs.journal import NOT_YET
+from attnlib.runs.journal import NOT_YET, differences
+from attnlib.runs.load import machine_of
+from attnlib.runs.text import printable
 from attnlib.show.units import duration, seconds, size
 from bench.session.record import Record
 
@@ -17,16 +19,25 @@ class Screen:
 
     Args:
         record: of the session.
+        compared: machines of the saved runs that it is compared with.
     """
 
-    def __init__(self, record: Record) -> None:
-        self.record = record
+    def __init__(self, record: Record, compared: Sequence[dict[str, Any]] = ()) -> None:
+        self.record, self.compared = record, compared
         self.announced: set[str] = set()
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """In random order the module's name would stand before every line."""
-        if self.record.entries and (reporter := session.config.pluginmanager.get_plugin("terminalreporter")):
-            reporter.showfspath = False
+        """Say how the machine differs from those of runs that are compared with."""
+        hook, reporter = session.config.hook, session.config.pluginmanager.get_plugin("terminalreporter")
+        if not self.record.entries or reporter is None:
+            return
+        reporter.showfspath = False  # in random order the module's name would stand before every line
+        if self.compared:
+            here = hook.pytest_benchmark_generate_machine_info(config=session.config)
+            hook.pytest_benchmark_update_machine_info(config=session.config, machine_info=here)
+            differ = [line for saved in self.compared for line in differences(machine_of(saved), machine_of(here))]
+            for line in dict.fromkeys(differ):
+                reporter.write_line(printable(f"attnlib: compared with another machine or settings: {line}"))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

@@ -63,7 +63,7 @@ class PositionalEncoding(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionalEncoding":
         """What ``.to`` and the like do to tensors, but no table becomes narrower than float32."""
         wide = {name: at_least_float32(buffer) for name, buffer in self.named_buffers(recurse=False)}
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in wide.items():
             moved = self.get_buffer(name)
             if torch.finfo(moved.dtype).bits < 32:

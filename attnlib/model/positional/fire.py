@@ -38,9 +38,8 @@ class Fire(PositionalEncoding):
         distance = relative_positions(seq_len, c.device).abs()
         query = torch.arange(seq_len, device=c.device)[:, None]
         share = torch.log1p(c * distance) / torch.log1p(c * torch.maximum(query, threshold).clamp(min=LEAST))
-        first, relu, second = self.network
-        hidden = relu(F.linear(share[..., None], at_least_float32(first.weight), at_least_float32(first.bias)))
-        y = F.linear(hidden, at_least_float32(second.weight))  # [T, T, H]
+        first, bias, second = (at_least_float32(parameter) for parameter in self.network.parameters())
+        y = F.linear(F.linear(share[..., None], first, bias).relu(), second)  # [T, T, H]
         return y.permute(2, 0, 1).contiguous()
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:

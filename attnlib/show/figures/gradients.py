@@ -33,8 +33,8 @@ def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
     """Checks that were saved, with their curves, in the registry's order: the same in every run, so one a case."""
     order = cells.names("pe").index
     groups = sorted(cells.where(**fields), key=lambda group: order(group[0].case["pe"]))
-    found = [next((cell for cell in group if cell.info), None) for group in groups]
-    return [(cell, cell.info["probe"]["curves"]) for cell in found if cell is not None and cell.info is not None]
+    found = [next((cell for cell in group if cell.probe), None) for group in groups]
+    return [(cell, cell.probe["curves"]) for cell in found if cell is not None]
 
 
 def power(logs: np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def gradients(cells: Cells) -> Figure | None:
 
 def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> None:
     """The closed-form rate through the first point of the first layer's curve."""
-    rate = (cell.info or {})["probe"]["claims"][0]["theory"]
+    rate = cell.probe["claims"][0]["theory"]
     depth, first = np.array(curves["depth"]), curves["first_layer"][0]
     line = power(first + rate * (depth - depth[0]))
     axes.plot(depth, line, "--", color="black", label=f"theory, {rate:.3f} decades a layer", zorder=5)
@@ -130,8 +130,7 @@ def denormals(cells: Cells) -> Figure | None:
     for index, policy in enumerate(("flush", "keep"), 1):
         points = points_along(cells, "depth", denormals=policy, **fields)
         draw(left, points, look(index, policy), 1e3)
-        infos = [(x, group[0].info) for x, group in points if group[0].info]
-        read = [(x, info.get("probe", {}).get("counts")) for x, info in infos]
+        read = [(x, group[0].probe.get("counts")) for x, group in points]
         counts = [(x, found["parameters"]) for x, found in read if found]
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):
             share = [(x, count[kind] / count["numbers"]) for x, count in counts]

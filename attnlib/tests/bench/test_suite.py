@@ -242,6 +242,8 @@ def test_tox_passes_device_choices_on():
     passed = tox["testenv"]["pass_env"].split()
 
     assert {"CUDA_*", "NVIDIA_*", "OMP_*", "MKL_*", "KMP_*", "GOMP_*", "PYTORCH_*", "XDG_CACHE_HOME"} <= set(passed)
+    assert {"PYTEST_ADDOPTS", "ATEN_CPU_CAPABILITY", "ONEDNN_*", "LD_PRELOAD", "MALLOC_*"} <= set(passed)
+    assert {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"} <= set(passed)
     assert not any("pass_env" in tox[name] for name in tox.sections() if name != "testenv")
 
 

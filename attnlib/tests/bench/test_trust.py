@@ -66,14 +66,16 @@ def test_verdicts_of_ab_are_counted(monkeypatch, capsys):
 
 
 def test_extra_work_is_done():
-    """A burdened worker runs eleven steps for every ten that count; steps that are not repeated are left."""
+    """A burdened worker runs eleven steps for every ten that count, in rounds as long as the other side's."""
     asked = []
 
     def ask(**request):
         asked.append(request)
         return {"seconds": [1.0] * request["step"]}
 
-    assert trust.burdened(ask, 0.1, step=2, iterations=14)["seconds"] == [pytest.approx(1.1)] * 2
+    assert trust.burdened(ask, 0.1, 10, step=2, iterations=14)["seconds"] == [pytest.approx(1.1)] * 2
     assert asked.pop()["iterations"] == 22
-    assert trust.burdened(ask, 0.1, step=1)["seconds"] == [1.0]
+    assert trust.burdened(ask, 0.0, 10, step=2, iterations=14)["seconds"] == [1.0] * 2
+    assert asked.pop()["iterations"] == 20
+    assert trust.burdened(ask, 0.1, 10, step=1)["seconds"] == [1.0]
     assert asked.pop() == {"step": 1}

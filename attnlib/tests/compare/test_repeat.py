@@ -8,6 +8,7 @@ import pytest
 from attnlib.commands.__main__ import main
 from attnlib.compare import repeat as module
 from attnlib.compare.repeat import repeat
+from attnlib.tests import ROOT
 
 
 @pytest.fixture(name="pytests")
@@ -91,7 +92,8 @@ def test_options_of_the_command_line(pytests, monkeypatch, tmp_path, options):
     assert main(["repeat", "2", "--preset", "smoke", *options, "--pe=none"]) == 0
 
     assert calls == [
-        ["bench/", "--preset", "smoke", "--pe=none", "--run-name=x", f"--order-seed={seed}"] for seed in (5, 6)
+        [str(ROOT / "bench"), "--preset", "smoke", "--pe=none", "--run-name=x", f"--order-seed={seed}"]
+        for seed in (5, 6)
     ]
 
 

@@ -8,7 +8,7 @@ from attnlib.tests import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "reference" / "README.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = ("pytest", "pytest-benchmark", "attnlib", "python", "pip", "tox")
+PROGRAMS = ("pytest", "pytest-benchmark", "attnlib", "python", "python3", "pip", "tox")
 
 
 class Block(NamedTuple):

@@ -76,7 +76,8 @@ def test_installations_are_of_this_checkout_or_of_tox(words):
 
 
 def collectable():
-    return [words for words in of("pytest") if not any(name in " ".join(words) for name in IN_A_COPY)]
+    shown = of("pytest") + [("bench/", *words[1:]) for words in of("tox", "-e", "bench") if words[:1] == ("--",)]
+    return [words for words in shown if not any(name in " ".join(words) for name in IN_A_COPY)]
 
 
 @pytest.mark.parametrize("words", collectable(), ids=" ".join)
@@ -91,7 +92,7 @@ def test_benchmarks_select_tests(sessions, tmp_path, words):
 def test_every_command_is_looked_at():
     """No program is shown that none of these tests knows."""
     known = [*of("attnlib"), *of("python", "plots.py"), *of("python", "-m", "bench.trust"), *of("tox", "-e")]
-    known += [*of("pip", "install"), *of("pytest"), *of("python", "-m", "venv"), *of("pytest-benchmark")]
+    known += [*of("pip", "install"), *of("pytest"), *of("python3", "-m", "venv"), *of("pytest-benchmark")]
 
     assert len(known) == len(SHOWN)
     assert len(SHOWN) >= 30

@@ -69,8 +69,8 @@ def test_what_a_recipe_adds_is_measured_and_checked(checkout, name):
         assert " passed" in done.stdout
 
 
-def test_what_a_recipe_adds_is_clean(checkout):
-    """Recipes are written as the code is."""
+def test_what_a_recipe_adds_is_there(checkout):
+    """Every file of a recipe exists, and the encoding has its name."""
     added = [block.text.partition("\n")[0].removeprefix("# ") for block in RECIPES if block.language == "python"]
     done = run(checkout, "-c", "import attnlib.model.positional as p; print(p.POSITIONAL['log_distance'].__doc__)")
 

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from attnlib.measure.cgroups import cpu_quota, memory_left
 from attnlib.measure.device import Device
 from attnlib.measure.limits import Signals, Terminated, TimeIsUp, time_limit
-from attnlib.measure.memory import available_bytes, cgroup_bytes
+from attnlib.measure.memory import available_bytes
 
 
 def wait(seconds):
@@ -101,8 +102,28 @@ def test_control_groups(tmp_path, version):
     if version == 2:
         cgroup(base, files, "max", 10, 0)
 
-    assert cgroup_bytes(proc, tmp_path) == [350, 0]
-    assert cgroup_bytes(tmp_path / "none", tmp_path) == []
+    assert memory_left(proc, tmp_path) == [350, 0]
+    assert memory_left(tmp_path / "none", tmp_path) == []
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cpu_quotas(tmp_path, version):
+    """The least that any group above the process grants; none is no limit."""
+    base, line = (tmp_path / "cpu", "3:cpu,cpuacct:/a/b\n") if version == 1 else (tmp_path, "0::/a/b\n")
+    proc = tmp_path / "proc"
+    proc.write_text(line)
+    for folder, quota in ((base / "a" / "b", 150_000), (base / "a", 50_000), (base, None)):
+        folder.mkdir(parents=True, exist_ok=True)
+        if version == 2:
+            (folder / "cpu.max").write_text(f"{quota or 'max'} 100000\n")
+        else:
+            (folder / "cpu.cfs_quota_us").write_text(f"{quota or -1}\n")
+            (folder / "cpu.cfs_period_us").write_text("100000\n")
+
+    assert cpu_quota(proc, tmp_path) == 0.5
+    (base / "a" / ("cpu.max" if version == 2 else "cpu.cfs_quota_us")).unlink()
+    assert cpu_quota(proc, tmp_path) == 1.5
+    assert cpu_quota(tmp_path / "none", tmp_path) is None
 
 
 def test_available_memory():

@@ -51,7 +51,7 @@ BROKEN = {
     "not JSON: ": "",
     "not a JSON object": "[]",
     "no 'attnlib' section": '{"benchmarks": []}',
-    "schema 2, this version reads 1": broken(lambda r: r["attnlib"].update(schema=2)),
+    "schema 3, this version reads 1 and 2": broken(lambda r: r["attnlib"].update(schema=3)),
     "stats: Object missing required field `data`": broken(lambda r: r["benchmarks"][0]["stats"].pop("data")),
     "stats.data[0]: Expected `float` >= 1e-12": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[0.0])),
     "not JSON: JSON is malformed": broken(lambda r: r["benchmarks"][0]["stats"].update(data=[float("nan")])),
