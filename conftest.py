@@ -164,6 +164,8 @@ def measure_case(
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
         if reason := unfit(case, settings, device):
             raise Left(**reason.row())
+        if benchmark.cprofile and case.phase == "backward":
+            raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
         timed = measure_case(benchmark, build(case), case, settings, device, record.canary)
         if benchmark.stats is not None:

@@ -41,7 +41,7 @@ SUITE = [
 
 @dataclass(frozen=True)
 class Burdened(Contender):
-    """A side whose workers do a share more of the same work than they say, in rounds of ``least`` steps or multiples."""
+    """A side whose workers do a share more of the same work than they say, in rounds of ``least`` steps or more."""
 
     extra_work: float = 0.0
     least: int = 1  # of which the share is a whole number

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,8 @@ def between_runs(
     """The verdict on two sides' run medians, by their logarithms.
 
     Where every run of ``COVARIATE`` a side has a canary, by analysis of covariance: log t = side + beta log canary, so
-    that what slowed the canary down is not held against the case. Else by Welch's t interval.
+    that what slowed the canary down is not held against the case. Either way the intervals are Behrens's and Fisher's,
+    which hold when one side is noisier than the other, also far out where many tests share an error.
 
     Args:
         base: seconds of the case and of its canary, one pair a run.
@@ -97,8 +99,8 @@ def between_runs(
     elif tuple(map(len, heard)) == runs and min(runs) >= COVARIATE and any(np.ptp(side) > 0 for side in heard):
         mean, half = covariance(before, after, (np.log(heard[0]), np.log(heard[1])), confidence)
     else:
-        low, high = stats.ttest_ind(after, before, equal_var=False).confidence_interval(confidence)
-        half = float(high - low) / 2
+        scales = [float(stats.sem(side)) for side in (before, after)]
+        half = behrens_fisher(scales, [n - 1 for n in runs], confidence)
     return from_log(mean, half, threshold=threshold, runs=runs, reason=reason)
 
 
@@ -107,26 +109,57 @@ def covariance(
 ) -> tuple[float, float]:
     """Difference new - base at equal canary, with the half-width of its interval; the sides' spreads may differ.
 
-    beta is the slope of y on the canary within the sides. What it leaves is compared as in Welch's test, with its
-    degrees of freedom less one, and beta's own error times the distance between the sides' canaries is added.
+    beta is the slope of y on the canary within the sides. A side of n runs leaves it n - 1 - h degrees of freedom, h
+    being its share of the canary's sum of squares, and weighs in the difference with 1 / n for its mean and, for beta,
+    with the squared distance between the sides' canaries times h over the sum of squares.
     """
-    from scipy import stats
-
     sides = list(zip((base, new), canaries, strict=True))
     n = np.array([len(y) for y, _ in sides])
-    x_squared = sum(((x - x.mean()) ** 2).sum() for _, x in sides)
-    beta = sum(((x - x.mean()) * (y - y.mean())).sum() for y, x in sides) / x_squared
+    squares = np.array([((x - x.mean()) ** 2).sum() for _, x in sides])
+    beta = sum(((x - x.mean()) * (y - y.mean())).sum() for y, x in sides) / squares.sum()
     left = np.array([((y - y.mean() - beta * (x - x.mean())) ** 2).sum() for y, x in sides])
-    lost = (n.sum() - 2) / (n.sum() - 3)  # beta took one of the degrees of freedom
-    errors = left / (n - 1) * lost / n
-    apart = canaries[1].mean() - canaries[0].mean()
+    share, apart = squares / squares.sum(), canaries[1].mean() - canaries[0].mean()
+    freedoms = n - 1 - share
+    scales = np.sqrt(left / freedoms * (1 / n + apart**2 * share / squares.sum()))
     difference = float(new.mean() - base.mean() - beta * apart)
-    if not errors.any():  # the canary explains everything
-        return difference, 0.0
-    freedom = errors.sum() ** 2 / (errors**2 / (n - 1)).sum() - 1
-    variance = errors.sum() + apart**2 * left.sum() / (n.sum() - 3) / x_squared
-    half = stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance)
-    return difference, float(half)
+    return difference, behrens_fisher(scales, freedoms, confidence)
+
+
+def behrens_fisher(scales: Sequence[float], freedoms: Sequence[float], confidence: float) -> float:
+    """The half-width that a t + b t' stays within, where t and t' are Student's with these degrees of freedom.
+
+    Fisher's answer to Behrens's problem: a little wide where both sides spread alike, and never too narrow. Welch's
+    degrees of freedom are too many far out: at six runs a side and spreads of 0.02 and 0.15, an interval that should
+    miss once in 6,400 missed three times as often.
+    """
+    from scipy import optimize
+
+    if not np.any(scales):  # the canary explains everything
+        return 0.0
+    level, unit = 1 - confidence, float(np.linalg.norm(scales))
+    most = unit
+    while beyond(most, scales, freedoms) > level:
+        most *= 2
+    return float(optimize.brentq(lambda half: beyond(half, scales, freedoms) - level, 0.0, most, rtol=1e-6))
+
+
+def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
+    """The probability that |a t + b t'| exceeds ``half``; arrays give arrays.
+
+    The integral of the larger term beyond, over the density of the smaller one's t: with t = sinh(s) the trapezoidal
+    rule converges at once.
+    """
+    from scipy import special
+
+    x, y, own, other = (np.asarray(v, dtype=float)[..., None] for v in (*scales, *freedoms))
+    a, b = np.minimum(x, y), np.maximum(x, y)
+    own, other = np.where(x <= y, own, other), np.where(x <= y, other, own)
+    s, limit = np.linspace(-9.0, 9.0, 361), np.asarray(half)[..., None]
+    t = np.sinh(s)
+    log_density = special.gammaln((own + 1) / 2) - special.gammaln(own / 2) - np.log(own * np.pi) / 2
+    weights = np.exp(log_density - (own + 1) / 2 * np.log1p(t**2 / own)) * np.cosh(s) * (s[1] - s[0])
+    outside = special.stdtr(other, (a * t - limit) / b) + special.stdtr(other, (-a * t - limit) / b)
+    return (outside * weights).sum(-1)
 
 
 def of_pairs(logs: Sequence[float], *, confidence: float, threshold: float, reason: str | None = None) -> Verdict:

@@ -181,10 +181,10 @@ def _bytes(path: Path) -> bytes:
 
 
 def _decoded(data: bytes) -> Any:
-    for mark, encoding in MARKS.items():  # of files that passed through other systems
-        if data.startswith(mark):
-            data = data[len(mark) :].decode(encoding).encode()
     try:
+        for mark, encoding in MARKS.items():  # of files that passed through other systems
+            if data.startswith(mark):
+                data = data[len(mark) :].decode(encoding).encode()
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None

@@ -220,10 +220,11 @@ def problems(run: Any) -> list[str]:
         return found
     of_cases = [row for row in run["benchmarks"] if "case_id" in row.get("extra_info", ())]
     timed = {row["fullname"]: row["extra_info"] for row in of_cases}
-    found += _repeated("benchmark", [row["fullname"] for row in of_cases])
-    for name in ("test", "case_id"):
-        found += _repeated(name, [row[name] for row in ours["cases"]])
-    found += _repeated("case", [json.dumps(row["case"], sort_keys=True) for row in ours["cases"]])
+    once = {"benchmark": [row["fullname"] for row in of_cases]}
+    once |= {name: [row[name] for row in ours["cases"]] for name in ("test", "case_id")}
+    once["case"] = [json.dumps(row["case"], sort_keys=True) for row in ours["cases"]]
+    for what, names in once.items():
+        found += [f"{what} {name} is there {count} times" for name, count in Counter(names).items() if count > 1]
     for row in ours["cases"]:
         info = timed.get(row["test"], {})
         if row["status"] == "ok" and not info and not row.get("probe"):
@@ -297,7 +298,3 @@ def _problem(node: Any, kind: type, name: str = "") -> list[str]:
         text, _, path = str(error).partition(" - at `$")
         return [": ".join(part for part in (name, path.strip(".`"), text) if part)]
     return []
-
-
-def _repeated(what: str, names: list[Any]) -> list[str]:
-    return [f"{what} {name} is there {count} times" for name, count in Counter(names).items() if count > 1]

@@ -142,6 +142,7 @@ def serve():
             os.dup2(handle, 2)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.environ.update(request["environment"])
+            sys.path[:0] = request["environment"].get("PYTHONPATH", "").split()
             if request["fault"]:
                 FAULTS[request["fault"]]()
             code = pytest.main(request["args"])

@@ -1,0 +1,179 @@
+"""Runs as people bring them: from other folders, consoles and systems, unlike each other, or with cases missing."""
+
+import codecs
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import plots
+from attnlib.commands.__main__ import main
+from attnlib.compare.cells import read_cells
+from attnlib.compare.saved import compare
+from attnlib.runs.load import BadRun, find, load, load_all
+from attnlib.tests import ROOT
+from attnlib.tests.runs.examples import saved
+
+
+@pytest.fixture(name="write")
+def _write(tmp_path):
+    def write(run, name):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(run))
+        return path
+
+    return write
+
+
+def with_status(status, last=True, **options):
+    run = saved(**options)
+    row = run["attnlib"]["cases"][-1 if last else 0]
+    row |= {"status": status, "reason": "because"}
+    run["benchmarks"] = [b for b in run["benchmarks"] if b["fullname"] != row["test"]]
+    return run
+
+
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_marks_of_other_systems_are_read(tmp_path, mark):
+    """A byte order mark, and what follows it in UTF-16, is read as what it is."""
+    encoding = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}[mark]
+    path = tmp_path / "run.json"
+    path.write_bytes(mark + json.dumps(saved()).encode(encoding))
+
+    assert len(load(path).cells) == 8
+
+
+def test_half_a_mark_is_one_line(tmp_path):
+    """UTF-16 that ends in the middle of a character is no JSON, and no traceback."""
+    path = tmp_path / "run.json"
+    path.write_bytes(codecs.BOM_UTF16_LE + b"{")
+    with pytest.raises(BadRun, match="not JSON"):
+        load(path)
+
+
+def test_a_number_that_is_also_a_name_is_refused(write, tmp_path):
+    """``0003`` of two runs is named with both files, as a bad file is, and the good ones are used."""
+    for name in ("x/0003_before.json", "x/0007_0003.json", "x/0008_after.json"):
+        write(saved(), name)
+    with pytest.raises(BadRun, match=r"number of .*0003_before.json and the name of .*0007_0003.json: say which"):
+        find(tmp_path.__class__("0003"), tmp_path)
+
+    assert [path.name for path in find(tmp_path.__class__("after"), tmp_path)] == ["0008_after.json"]
+    assert [path.name for path in find(tmp_path.__class__("0007"), tmp_path)] == ["0007_0003.json"]
+
+
+def test_an_ambiguous_name_loses_no_other(write, tmp_path, monkeypatch):
+    """The others on the command line are loaded."""
+    monkeypatch.setattr("attnlib.runs.load.find.__defaults__", (tmp_path,))
+    for name in ("x/0003_before.json", "x/0007_0003.json", "x/0008_after.json"):
+        write(saved(), name)
+    runs, bad = load_all(map(tmp_path.__class__, ("0003", "after")))
+
+    assert [run.name for run in runs] == ["0008_after"]
+    assert len(bad) == 1
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_cases_that_vanish_count(write, capsys, allowed):
+    """A case of the base that no new run has is in the summary and a regression, unless it is allowed."""
+    base, new = saved(), saved()
+    gone = new["attnlib"]["cases"].pop()
+    new["benchmarks"] = [b for b in new["benchmarks"] if b["fullname"] != gone["test"]]
+    files = ["--base", str(write(base, "a.json")), "--new", str(write(new, "b.json"))]
+    options = ["--allow-undecided", *(["--allow-missing"] if allowed else [])]
+
+    assert main(["compare", *files, *options]) == (0 if allowed else 1)
+    assert "exact: 8 cases, changed in 1, 1 of the base are gone" in capsys.readouterr().out
+
+
+def test_cases_that_were_not_chosen_do_not_vanish(write, capsys):
+    """Where the new side's command chose other cases, it is said and no regression."""
+    base, new = saved(), saved()
+    new["attnlib"]["command"] = ["pytest", "bench/", "--pe=none"]
+    gone = new["attnlib"]["cases"].pop()
+    new["benchmarks"] = [b for b in new["benchmarks"] if b["fullname"] != gone["test"]]
+    files = ["--base", str(write(base, "a.json")), "--new", str(write(new, "b.json"))]
+
+    assert main(["compare", *files, "--allow-undecided"]) == 0
+    assert "1 of the base are gone (other cases were chosen)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "statuses", [("interrupted", "oom", "oom"), ("oom", "oom", "interrupted"), ("ok", "interrupted", "crashed")]
+)
+def test_the_worst_status_of_a_side_decides(write, statuses):
+    """In any order of the runs a case that was lost in one of them is lost."""
+    base = [load(write(saved(), f"base{i}.json")) for i in range(3)]
+    made = [saved() if status == "ok" else with_status(status) for status in statuses]
+    new = [load(write(run, f"new{i}.json")) for i, run in enumerate(made)]
+
+    assert compare(base, new).exit_code(allow_undecided=True) == 1
+
+
+def test_interrupted_in_every_run_says_nothing(write):
+    """A case that no new run reached is no regression of the code."""
+    base, new = load(write(saved(), "a.json")), load(write(with_status("interrupted"), "b.json"))
+
+    assert compare([base], [new]).exit_code(allow_undecided=True) == 0
+
+
+def test_another_environment_is_named(write):
+    """Python, matmul precision and the quota of CPUs are part of what must agree."""
+    other = saved()
+    other["machine_info"]["attnlib"] |= {"python": "3.9", "float32_matmul_precision": "high", "cpu_quota": 1.5}
+    lines = compare([load(write(saved(), "a.json"))], [load(write(other, "b.json"))]).machine
+
+    assert {line.split(":")[0] for line in lines} == {"python", "float32_matmul_precision", "cpu_quota"}
+
+
+@pytest.mark.parametrize("field", [{"d_model": 128}, {"batch_size": 8}, {"block": "pre_ln"}])
+def test_unlike_stacks_share_no_table(write, field, capsys, tmp_path):
+    """Tables and figures refuse runs whose train steps differ in width, batch or block, and name what differs."""
+    other = saved()
+    other["attnlib"]["axes"]["block"].append("pre_ln")
+    for row in (*other["attnlib"]["cases"], *(b["extra_info"] for b in other["benchmarks"])):
+        row["case"] |= field
+        row["case_id"] = "x" + row["case_id"]
+    paths = [write(saved(), "a.json"), write(other, "b.json")]
+    cells, lines = read_cells(paths)
+    (name,) = field
+
+    assert cells is None
+    assert f"unlike stacks cannot share a table or a figure: {name} " in lines[-1]
+    assert main(["encodings", *map(str, paths)]) == 2
+    assert plots.main([*map(str, paths), "--out", str(tmp_path / "figures")]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def elsewhere(folder, *command, **environment):
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+def test_a_console_without_umlauts_shows_the_rest(write, tmp_path):
+    """What cannot be shown is replaced, and the table is there."""
+    path = write(saved(node="Büro"), "a.json")
+    other = write(saved(node="Küche"), "b.json")
+    command = ["-m", "attnlib.commands", "compare", "--base", str(path), "--new", str(other), "--allow-undecided"]
+    done = elsewhere(ROOT, *command, PYTHONIOENCODING="ascii")
+
+    assert "node: B?ro | K?che" in done.stdout
+    assert "codec" not in done.stderr
+    assert "exact: 8 cases" in done.stdout
+
+
+def test_runs_are_found_from_any_folder(tmp_path):
+    """Commands and figures look where the suite saves, and say where that is."""
+    code = "from attnlib.runs.load import RESULTS; print(RESULTS)"
+    done = elsewhere(tmp_path, "-c", code, PYTHONPATH=str(ROOT))
+
+    assert done.stdout.strip() == str(ROOT / "results")
