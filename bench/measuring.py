@@ -51,12 +51,21 @@ def identity(case: Case) -> dict[str, Any]:
     return {"schema": SCHEMA, "case": asdict(case), "case_id": case.id}
 
 
-def cost_of(case: Case) -> dict[str, Any]:
-    """The ``cost`` of a row: parameters, FLOPs where the phase has a formula, and the predicted peak."""
-    flops = {"forward": cost.forward_flops, "train_step": cost.train_flops}.get(case.phase)
+def cost_of(case: Case, attention: dict[str, Any]) -> dict[str, Any]:
+    """The ``cost`` of a row: parameters, FLOPs where the phase has a formula, and the predicted peak.
+
+    Args:
+        case: what was measured.
+        attention: which kernel ran, see ``Timeable.attention``.
+    """
+    flops = None
+    if case.phase == "forward":
+        flops = cost.forward_flops(case, case.batch_size)
+    elif case.phase == "train_step":
+        flops = cost.train_flops(case, case.batch_size, fused=bool(attention["fused"]))
     return {
         "params": cost.parameters(case),
-        "flops": flops(case, case.batch_size) if flops else None,
+        "flops": flops,
         "predicted_peak": predict.prediction(case),
     }
 
@@ -88,7 +97,7 @@ def measure_case(
         return 0.0
     samples: list[float] = benchmark.stats.stats.data
     seen, replaced = once_more(samples, work, pilot, quiet, seen, canary)
-    alone = local and work.prepare is None
+    alone, attention = local and work.prepare is None, work.attention()
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
     benchmark.extra_info |= identity(case) | {
         "time": {
@@ -101,9 +110,9 @@ def measure_case(
             "disturbed": disturbed(seen, quiet),
             "replaced": replaced,
         },
-        "attention": work.attention(),
+        "attention": attention,
         "memory": work.weigh(device),
-        "cost": cost_of(case),
+        "cost": cost_of(case, attention),
     }
     return first + pilot.warmup_s + pilot.iterations * (sum(pilot.pilot_s) + sum(samples))
 

@@ -80,6 +80,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         try:
             request = json.loads(line)
             if "build" in request:
+                workload = None  # released before the next one is made, and gone where that fails
                 case = accepted(Case(**request["build"]))
                 clock.bind(open_device(case.device))
                 workload = build(case)

@@ -62,6 +62,7 @@ class Contest:
     logs: list[float] = field(default_factory=list)
     verdict: Verdict = field(default_factory=lambda: Verdict("undecided", None, reason="no pair of workers yet"))
     failed: bool = False
+    deaths: int = 0  # of workers in it
 
     @property
     def open(self) -> bool:
@@ -132,24 +133,44 @@ class Match:
             self.look()
 
     def pair(self) -> None:
-        """Start a worker a side and let them take turns on every open case.
+        """Start a worker a side and let them take turns on every open case; where a case kills one, it alone is lost.
 
         Raises:
-            WorkerDied: one of them is gone; nothing of this pair counts.
+            WorkerDied: nothing came of it.
         """
-        found = []
-        with ExitStack() as stack:
-            workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
-            for contest in self.contests:
-                if contest.open:
-                    try:
-                        found.append((contest, self.turns(contest.case, workers)))
-                    except WorkerError as error:
-                        contest.failed = True
-                        contest.verdict = Verdict("undecided", None, reason=str(error))
-        for contest, log in found:
-            contest.logs.append(log)
+        left, found = [contest for contest in self.contests if contest.open], 0
+        died = None
+        while left:
+            try:
+                with ExitStack() as stack:
+                    workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
+                    while left:
+                        found += self.contest(left.pop(0), workers)
+            except WorkerDied as error:
+                died = error
+        if not found and died is not None:
+            raise died
         self.pairs += 1
+
+    def contest(self, contest: Contest, workers: Sequence[Worker]) -> bool:
+        """Let workers take turns on one case; whether they did.
+
+        Raises:
+            WorkerDied: one of them is gone; after ``LOST`` of them the case is given up.
+        """
+        try:
+            contest.logs.append(self.turns(contest.case, workers))
+        except WorkerError as error:
+            contest.failed = True
+            contest.verdict = Verdict("undecided", None, reason=str(error))
+            return False
+        except WorkerDied as error:
+            contest.deaths += 1
+            if contest.deaths == LOST and len(self.contests) > 1:
+                contest.failed = True
+                contest.verdict = Verdict("undecided", None, reason=f"it killed {LOST} workers: {error}")
+            raise
+        return True
 
     def turns(self, case: Fields, workers: Sequence[Worker]) -> float:
         """Median log ratio of one case over ABBA blocks.

@@ -39,6 +39,7 @@ class Plain(nn.Module):
     """
 
     normed = 0  # LayerNorms a sublayer
+    needs_output = False  # whether the backward pass needs what a sublayer gives, and not only what it was given
     final_norm = False  # one more after the last layer
 
     def __init__(
@@ -73,6 +74,7 @@ class PostNorm(Plain):
     """x <- LN(x + F(x)) (arXiv 1706.03762)."""
 
     normed = 1
+    needs_output = True
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Add, then normalise."""
@@ -95,6 +97,7 @@ class PeriNorm(Plain):
     """x <- x + LN(F(LN(x))), with one more LN after the last layer (Peri-LN, arXiv 2502.02732)."""
 
     normed = 2
+    needs_output = True
     final_norm = True
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
@@ -106,6 +109,8 @@ class PeriNorm(Plain):
 
 class ReZero(Plain):
     """x <- x + a F(x) with one scalar a a layer, learned from 0: the identity at initialisation (arXiv 2003.04887)."""
+
+    needs_output = True
 
     def __init__(
         self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
@@ -125,6 +130,7 @@ class DeepNorm(Plain):
     """
 
     normed = 1
+    needs_output = True
 
     def __init__(
         self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int

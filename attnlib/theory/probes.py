@@ -183,12 +183,12 @@ class Recorder:
 
     def __init__(self, model: SequenceClassifier) -> None:
         self.model = model
-        self.handles: list[RemovableHandle] = []
-        self.signals: dict[int, Tensor] = {}  # layer boundary -> norm, residual, cosine gap
-        self.gradients: dict[int, Summary] = {}  # layer boundary -> its summary
 
     def __enter__(self) -> "Recorder":
         stack = self.model.stack
+        self.handles: list[RemovableHandle] = []
+        self.signals: dict[int, Tensor] = {}  # layer boundary -> norm, residual, cosine gap
+        self.gradients: dict[int, Summary] = {}  # layer boundary -> its summary
         self.handles.append(stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
         for index, layer in enumerate(layers_of(self.model), 1):
             self.handles.append(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))

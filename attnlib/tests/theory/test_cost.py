@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
 from attnlib.theory import cost
@@ -15,6 +16,12 @@ CONFIGS = [
     StackConfig(depth=3, seq_len=24, pe="shaw", attention="math"),
     StackConfig(depth=2, seq_len=24, pe="fire", attention="math"),
     StackConfig(depth=2, seq_len=24, pe="t5", attention="math"),
+    *(StackConfig(depth=3, seq_len=24, pe=pe, attention="math", checkpoint=True) for pe in ("none", "shaw", "fire")),
+    *(
+        StackConfig(depth=3, seq_len=24, block=block, ffn_mult=mult, attention="math", checkpoint=True)
+        for block in BLOCKS
+        for mult in (0, 2)
+    ),
 ]
 
 
@@ -29,17 +36,18 @@ def test_flops_are_those_of_torchs_counter(config):
         model(tokens).sum().backward()
 
     assert cost.forward_flops(config, 2) == forward.get_total_flops()
-    assert cost.train_flops(config, 2) == both.get_total_flops()
+    assert cost.train_flops(config, 2, fused=False) == both.get_total_flops()
 
 
 def test_fused_attention_costs_one_more_product_backward():
     """The fused backward pass is counted as torch counts it: five products to the forward pass's two."""
-    fused, written = (StackConfig(depth=3, seq_len=32, attention=name) for name in ("sdpa", "math"))
+    config = StackConfig(depth=3, seq_len=32)
     heads = (2, 4, 32, 16)  # [B, H, T, K]
     forward, backward = sdpa_flop_count(heads, heads, heads), sdpa_backward_flop_count(heads, heads, heads, heads)
 
-    assert cost.forward_flops(fused, 2) == cost.forward_flops(written, 2)
-    assert cost.train_flops(fused, 2) - cost.train_flops(written, 2) == 3 * (backward - 2 * forward)
+    fused, written = (cost.train_flops(config, 2, fused=kind) for kind in (True, False))
+
+    assert fused - written == 3 * (backward - 2 * forward)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
