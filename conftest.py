@@ -150,7 +150,7 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
 
 @pytest.fixture
 def measure_case(
-    request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, device: Device, announce: Any
+    request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
     """Measure this test's case, if it can be and should fit: in this process, or what ``build`` makes of it."""
     from bench import workload
@@ -162,12 +162,13 @@ def measure_case(
     record = request.config.stash[RECORD]
 
     def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
+        device, canary = record.instruments(case)
         if reason := unfit(case, settings, device):
             raise Left(**reason.row())
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
-        timed = measure_case(benchmark, build(case), case, settings, device, record.canary)
+        timed = measure_case(benchmark, build(case), case, settings, device, canary)
         if benchmark.stats is not None:
             record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
             announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from attnlib.compare.ab import Contender, Match
-from attnlib.compare.saved import MIN_RUNS, Comparison, compare
+from attnlib.compare.comparison import Comparison
+from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.worker import Worker
 from attnlib.runs.load import Run, load, load_all
 

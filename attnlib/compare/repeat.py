@@ -4,8 +4,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from attnlib.runs.load import CHECKOUT, RESULTS
+from attnlib.runs.load import CHECKOUT, RESULTS, find, load_all
 
 FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
 
@@ -17,7 +18,8 @@ def repeat(
 
     Args:
         count: how many.
-        arguments: of pytest, with ``bench/`` unless one begins so.
+        arguments: of pytest, with ``bench/`` unless one begins so; with ``--resume`` and a name, runs that are saved
+            whole are left out, and the one that was killed goes on.
         order_seed: of the first run; it counts up, and is saved.
         name: that the runs are saved under, by default the commit and the time.
         folder: where the suite saves its runs.
@@ -30,8 +32,12 @@ def repeat(
     where = [] if any(argument.startswith("bench/") for argument in arguments) else [bench]
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
     command = [sys.executable, "-m", "pytest", *where, *arguments, saving]
+    done = finished(name, folder) if name is not None and "--resume" in arguments else set()
     before, worst = set(folder.glob("*/*.json")), 0
     for run in range(count):
+        if order_seed + run in done:
+            print(f"attnlib: run {run + 1} of {count} is saved already", flush=True)
+            continue
         print(f"attnlib: run {run + 1} of {count}", flush=True)
         process = subprocess.Popen([*command, f"--order-seed={order_seed + run}"])
         try:
@@ -43,3 +49,10 @@ def repeat(
         if code not in (0, FAILED):
             break
     return worst, sorted(set(folder.glob("*/*.json")) - before)
+
+
+def finished(name: str, folder: Path) -> set[Any]:
+    """The order seeds of the whole runs of this name; what is unfinished, or no run, is none."""
+    runs, _ = load_all(find(Path(name), folder))
+    whole = [run for run in runs if all(cell.status != "interrupted" for cell in run.cells)]
+    return {run.data["attnlib"].get("order_seed") for run in whole}

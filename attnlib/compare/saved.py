@@ -1,11 +1,11 @@
 """Two sets of runs side by side: a run is one replicate, exact figures compare exactly, and times may be undecided."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Summary
 from attnlib.compare.verdicts import Replicate, Verdict, between_runs
 from attnlib.runs.load import Cell, Run
 
@@ -14,115 +14,31 @@ ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases,
 THRESHOLDS = {"cpu": 0.05}
 THRESHOLD = 0.02  # of any other device
 DRIFT = 0.03  # of the canary from side to side, or the threshold where that is smaller
-# what became of a case, the worst first; that it was interrupted says nothing of the code
-WORST = ("error", "crashed", "unsupported", "oom", "timeout", "interrupted", "ok")
-LOST = WORST[:5]
 SELECTING = ("--preset", "--pe", "--seq-lens", "--depths", "-k")  # options that choose cases
+LIMITS = ("--memory-limit", "--case-timeout")  # options that end them
 EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
 
 @dataclass(frozen=True)
-class Summary:
-    """One case on one side: exact figures, the median of its runs' medians, and how many of its runs were disturbed."""
-
-    status: str
-    seconds: float | None
-    bytes: int | None
-    flops: int | None
-    params: int | None
-    runs: int
-    disturbed: int
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One case, with the verdict on its time; a side is None where it lacks the case."""
-
-    case_id: str
-    label: str
-    base: Summary | None
-    new: Summary | None
-    verdict: Verdict
-    changes: tuple[str, ...]  # what differs exactly, in words: bytes 100 -> 101
-
-    @property
-    def peaks(self) -> tuple[int, int] | None:
-        """Peak bytes of base and new; None unless both are known."""
-        if self.base is None or self.new is None or self.base.bytes is None or self.new.bytes is None:
-            return None
-        return self.base.bytes, self.new.bytes
-
-    @property
-    def regressed(self) -> bool:
-        """Whether it is slower, uses more bytes, or no longer runs."""
-        if self.base is None or self.new is None:
-            return False
-        lost = self.base.status == "ok" and self.new.status in LOST
-        more = self.peaks is not None and self.peaks[1] > self.peaks[0]
-        return lost or more or self.verdict.word == "slower"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A verdict a phase (geometric mean over its cases) and a row a case; ``notes`` say why nothing can be decided."""
-
-    phases: dict[str, Verdict]
-    rows: tuple[Compared, ...]
-    machine: tuple[str, ...]
-    notes: tuple[str, ...]
-    selected: bool  # whether the two sides were told to measure other cases
-    canary: Verdict | None  # of the machine itself
-    threshold: float
-    tests: tuple[int, int]  # of phases, of cases
-
-    @property
-    def vanished(self) -> list[Compared]:
-        """The cases that only the base has."""
-        return [row for row in self.rows if row.new is None]
-
-    def exit_code(self, *, allow_undecided: bool = False, allow_missing: bool = False) -> int:
-        """0 no regression, 1 a regression, 2 no time could be decided; also 2 where the sides share no case.
-
-        A case that vanished is a regression, unless the new side's command chose other cases, **or** ``allow_missing``.
-        """
-        verdicts = [*self.phases.values(), *(row.verdict for row in self.rows)]
-        if not any(row.base and row.new for row in self.rows):
-            return 2
-        if self.vanished and not (allow_missing or self.selected):
-            return 1
-        if any(row.regressed for row in self.rows) or any(v.word == "slower" for v in verdicts):
-            return 1
-        return 0 if allow_undecided or any(v.word != "undecided" for v in verdicts) else 2
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything."""
-        return {
-            "threshold": self.threshold,
-            "tests": {"phases": self.tests[0], "cases": self.tests[1]},
-            "machine": self.machine,
-            "notes": self.notes,
-            "canary": None if self.canary is None else asdict(self.canary),
-            "phases": {name: asdict(verdict) for name, verdict in self.phases.items()},
-            "cases": [asdict(row) | {"regressed": row.regressed} for row in self.rows],
-        }
-
-
-@dataclass(frozen=True)
 class Judge:
-    """Gives verdicts: none but ``same`` for the very same runs, none but ``undecided`` where there is a reason."""
+    """Gives verdicts: none but ``same`` for the very same runs, none but ``undecided`` where there is a reason.
 
-    threshold: float
+    ``threshold`` is the chosen one; None is that of the devices of the cases.
+    """
+
+    threshold: float | None
     same: bool
     reason: str | None
 
-    def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], tests: int) -> Verdict:
-        """The verdict on one of ``tests`` tests of a kind."""
+    def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], tests: int, devices: set[str]) -> Verdict:
+        """The verdict on one of ``tests`` tests of a kind, of cases on these devices."""
         if self.same:
             return Verdict("same", 1.0, 1.0, 1.0, runs=(len(base), len(new)))
         short = None if min(len(base), len(new)) >= MIN_RUNS else f"{a_side(len(base), len(new))} undisturbed"
         reason = self.reason or short
         confidence = 1 - ERROR / 2 / max(1, tests)
-        return between_runs(base, new, confidence=confidence, threshold=self.threshold, reason=reason)
+        threshold = self.threshold or max(THRESHOLDS.get(kind, THRESHOLD) for kind in devices)
+        return between_runs(base, new, confidence=confidence, threshold=threshold, reason=reason)
 
 
 def compare(
@@ -145,10 +61,9 @@ def compare(
     same = sides[0].keys() == sides[1].keys()
     if not same and (both := sides[0].keys() & sides[1].keys()):
         raise ValueError(f"{min(sides[0][token] for token in both)} is on both sides")
-    if threshold is None:
-        threshold = THRESHOLDS.get(base[0].device_kind, THRESHOLD)
+    shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
-    drift = None if same else canary(base, new, min(DRIFT, threshold))
+    drift = None if same else canary(base, new, min(DRIFT, shown))
     notes = () if same else why_not(len(base), len(new), () if force else machine, drift)
     judge = Judge(threshold, same, notes[0] if notes else None)
     cells = by_case(base), by_case(new)
@@ -157,20 +72,24 @@ def compare(
     for case_id in timed:
         ids.setdefault(cells[0][case_id][0].case["phase"], []).append(case_id)
     runs = [*base, *new]
-    phases = {phase: judge(*of_phase(own, runs, len(base)), len(ids)) for phase, own in ids.items()}
-    rows = [row_of(case_id, cells, judge, len(timed)) for case_id in {**cells[0], **cells[1]}]
+    phases = {
+        phase: judge(*of_phase(own, runs, len(base)), len(ids), {kind_of(cells[0][i][0]) for i in own})
+        for phase, own in ids.items()
+    }
+    limits = len({said(run, LIMITS) for run in runs}) > 1
+    rows = [row_of(case_id, cells, judge, len(timed), limits) for case_id in {**cells[0], **cells[1]}]
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
-    selected = len({selection(run) for run in runs}) > 1
+    selected = len({said(run, SELECTING, paths=True) for run in runs}) > 1
     tests = len(ids), len(timed)
-    return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, selected, drift, threshold, tests)
+    return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, selected, drift, shown, tests)
 
 
-def selection(run: Run) -> frozenset[str]:
-    """What of a run's command line chooses cases."""
+def said(run: Run, options: Sequence[str], *, paths: bool = False) -> frozenset[str]:
+    """What of a run's command line is one of these options, or a path."""
     command = run.data["attnlib"].get("command") or []
     words = [str(word) for word in command] if isinstance(command, list) else []
-    return frozenset(word for word in words if not word.startswith("-") or word.partition("=")[0] in SELECTING)
+    return frozenset(w for w in words if w.partition("=")[0] in options or (paths and not w.startswith("-")))
 
 
 def a_side(base: int, new: int) -> str:
@@ -194,6 +113,11 @@ def canary(base: Sequence[Run], new: Sequence[Run], threshold: float) -> Verdict
     if min(len(before), len(after)) < 2:
         return None
     return between_runs(before, after, confidence=0.95, threshold=threshold)
+
+
+def kind_of(cell: Cell) -> str:
+    """The kind of device that a case runs on."""
+    return str(cell.case.get("device", "cpu")).partition(":")[0]
 
 
 def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
@@ -229,12 +153,14 @@ def of_phase(ids: Sequence[str], runs: Sequence[Run], base: int) -> tuple[list[R
     return sides
 
 
-def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, tests: int) -> Compared:
+def row_of(
+    case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, tests: int, other_limits: bool
+) -> Compared:
     """One case's row."""
     cells = [side.get(case_id, []) for side in sides]
     base, new = (summary(own) for own in cells)
     before, after = (replicates(own) for own in cells)
-    verdict = judge(before, after, tests)
+    verdict = judge(before, after, tests, {kind_of(own[0]) for own in cells if own})
     if base is None or new is None or base.seconds is None or new.seconds is None:
         verdict = Verdict("undecided", None, reason="no time")
     elif not judge.same and not (before and after):
@@ -245,7 +171,9 @@ def row_of(case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, t
         names = EXACT if base.status == new.status else ("status",)  # without a status ok there is nothing else
         exact = ((name, getattr(base, name), getattr(new, name)) for name in names)
         changes = [f"{name} {old} -> {now}" for name, old, now in exact if old != now]
-    return Compared(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes))
+        if other_limits and changes and new.status in LIMITED:
+            changes.append("under other limits")
+    return Compared(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes), other_limits)
 
 
 def replicates(cells: Sequence[Cell]) -> list[Replicate]:

@@ -25,10 +25,11 @@ class Canary:
 
     Args:
         device: where it sings.
+        everyones: gets its readings too, beside those of other canaries.
     """
 
-    def __init__(self, device: Device) -> None:
-        self.device = device
+    def __init__(self, device: Device, everyones: list[dict[str, Any]] | None = None) -> None:
+        self.device, self.everyones = device, [] if everyones is None else everyones
         seed = torch.Generator().manual_seed(0)
         self.large, self.small = (torch.randn(n, n, generator=seed) for n in (64, 8))
         self.started = time.perf_counter()
@@ -62,5 +63,6 @@ class Canary:
         song = partial(self.step, self.large.to(self.device.torch_device), self.small.to(self.device.torch_device))
         song()  # untimed: what ran before it left the caches full of its own
         seconds = float(np.median([timed(song, None, device_clock) for _ in range(ROUNDS)]))
-        self.readings.append({"at_s": at, "seconds": seconds})
+        self.readings.append({"at_s": at, "seconds": seconds, "device": self.device.kind})
+        self.everyones.append(self.readings[-1])
         return seconds

@@ -115,7 +115,8 @@ class Run:
     @property
     def canary(self) -> float | None:
         """Median seconds of the canary throughout the run, or None where it was not timed."""
-        readings = [reading["seconds"] for reading in self.data["attnlib"].get("canary", ())]
+        kind = self.device_kind  # cases of another device have a canary of their own
+        readings = [r["seconds"] for r in self.data["attnlib"].get("canary", ()) if r.get("device", kind) == kind]
         return float(np.median(readings)) if readings else None
 
     @property

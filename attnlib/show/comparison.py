@@ -3,12 +3,13 @@
 from typing import Any
 
 from attnlib.compare import ab, saved
+from attnlib.compare.comparison import Comparison, Summary
 from attnlib.compare.verdicts import Verdict
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, seconds, size
 
 
-def time(summary: saved.Summary) -> str:
+def time(summary: Summary) -> str:
     """Median seconds, with how many of its runs were disturbed; the status where there is no time."""
     if summary.seconds is None:
         return summary.status
@@ -48,7 +49,7 @@ def verdict_cells(verdict: Verdict, note: str | None = None) -> dict[str, Any]:
     }
 
 
-def compared(comparison: saved.Comparison) -> Table:
+def compared(comparison: Comparison) -> Table:
     """One row a phase, then one a case."""
     note = comparison.notes[0] if comparison.notes else None
     rows = [
@@ -67,13 +68,13 @@ def compared(comparison: saved.Comparison) -> Table:
     return Table(SAVED, rows, _before(comparison), _after(comparison))
 
 
-def _before(comparison: saved.Comparison) -> list[str]:
+def _before(comparison: Comparison) -> list[str]:
     return [f"different machine or settings: {line}" for line in comparison.machine] + [
         f"undecided: {note}" if not note.startswith("forced") else note for note in comparison.notes
     ]
 
 
-def _after(comparison: saved.Comparison) -> list[str]:
+def _after(comparison: Comparison) -> list[str]:
     """How the table is to be read, then every exact change, a line each."""
     phases, cases = comparison.tests
     heard = comparison.canary

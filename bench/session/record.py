@@ -16,7 +16,7 @@ import torch
 
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
-from attnlib.measure.device import Device
+from attnlib.measure.device import Device, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.runs.journal import NOT_YET
@@ -75,7 +75,16 @@ class Record:
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.earlier = self.done = 0  # tests that an earlier process, and this one, is through with
         self.started = time.perf_counter()
-        self.canary: Canary | None = None
+        self.canaries: dict[str, Canary] = {}  # by device
+        self.readings: list[dict[str, Any]] = []  # of all canaries, in order
+
+    def instruments(self, case: Case) -> tuple[Device, Canary]:
+        """The device that a case runs on, which need not be the session's, and the canary there."""
+        device = self.device if case.device == str(self.device.torch_device) else open_device(case.device)
+        name = str(device.torch_device)
+        if name not in self.canaries:
+            self.canaries[name] = Canary(device, self.readings)
+        return device, self.canaries[name]
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
@@ -131,7 +140,6 @@ class Record:
             torch.set_num_threads(self.settings.threads)
         clock.bind(self.device)
         self.started = time.perf_counter()
-        self.canary = Canary(self.device)
 
     def note_time(self, test: str, seconds: float, disturbed: list[str]) -> None:
         """Note how long a case was timed, and what disturbed it."""

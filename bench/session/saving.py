@@ -104,8 +104,7 @@ class Saving:
     def end(self, keeper: Keeper) -> None:
         """Write down the end of the running test, if one is running."""
         if keeper.running is not None:
-            canary = self.record.canary
-            keeper.end(self.record.entries[keeper.running], [] if canary is None else canary.readings)
+            keeper.end(self.record.entries[keeper.running], self.record.readings)
 
     @contextlib.contextmanager
     def or_end(self) -> Generator[None, None, None]:

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+import weakref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from attnlib.compare.worker import Worker, WorkerDied
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.tests import ROOT
+from bench import worker as worker_module
 from bench.worker import seconds_of, serve
 
 
@@ -88,3 +90,31 @@ def test_rounds_are_what_was_asked_for():
 
     assert seconds_of(Counting(), {"step": 2, "iterations": 7, "untimed": 3}) == [1.0, 1.0]
     assert Counting.steps == 2 * (7 + 3)
+
+
+def test_a_failed_build_leaves_nothing_to_time(monkeypatch):
+    """The case before is released before the next is built, and not timed in its place where that fails."""
+    alive = []
+    real = worker_module.build
+
+    def build(case):
+        alive.append([freed() is not None for freed in built])
+        if case.seq_len == 9:
+            raise RuntimeError("no room")
+        work = real(case)
+        built.append(weakref.ref(work))
+        return work
+
+    built = []
+    monkeypatch.setattr(worker_module, "build", build)
+    requests = [{"build": {"seq_len": 8, "phase": "forward", "denormals": "keep"}}, {"step": 1}]
+    requests += [{"build": {"seq_len": 9, "phase": "forward", "denormals": "keep"}}, {"step": 1}]
+    answers = io.StringIO()
+    serve(io.StringIO("".join(json.dumps(request) + "\n" for request in requests)), answers)
+    first, seconds, failed, after = map(json.loads, answers.getvalue().splitlines())
+
+    assert alive == [[], [False]]
+    assert first["repeatable"]
+    assert seconds["seconds"][0] > 0
+    assert failed == {"error": "no room"}
+    assert after == {"error": "step before build"}

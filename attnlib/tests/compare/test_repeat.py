@@ -1,5 +1,6 @@
 """Replicates: what each process is told, what comes back, and when it stops."""
 
+import json
 import subprocess
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from attnlib.commands.__main__ import main
 from attnlib.compare import repeat as module
 from attnlib.compare.repeat import repeat
 from attnlib.tests import ROOT
+from attnlib.tests.runs.examples import saved
 
 
 @pytest.fixture(name="pytests")
@@ -95,6 +97,20 @@ def test_options_of_the_command_line(pytests, monkeypatch, tmp_path, options):
         [str(ROOT / "bench"), "--preset", "smoke", "--pe=none", "--run-name=x", f"--order-seed={seed}"]
         for seed in (5, 6)
     ]
+
+
+def test_a_repeated_repeat_goes_on(pytests, tmp_path, capsys):
+    """With ``--resume`` and a name only runs that are not saved whole are started, each with the seed that it had."""
+    calls = pytests(0, 0)
+    for seed, status in ((1, "ok"), (2, "interrupted")):
+        run = saved(status=status)
+        run["attnlib"]["order_seed"] = seed
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / f"000{seed}_before.json").write_text(json.dumps(run))
+    repeat(3, ["--resume"], name="before", folder=tmp_path)
+
+    assert [call[-1] for call in calls] == ["--order-seed=2", "--order-seed=3"]
+    assert "run 1 of 3 is saved already" in capsys.readouterr().out
 
 
 def test_one_file_for_all_runs_is_refused(monkeypatch, capsys):

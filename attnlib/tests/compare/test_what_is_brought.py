@@ -113,6 +113,17 @@ def test_the_worst_status_of_a_side_decides(write, statuses):
     assert compare(base, new).exit_code(allow_undecided=True) == 1
 
 
+@pytest.mark.parametrize(("limit", "code"), [([], 1), (["--memory-limit=1GiB"], 0)])
+def test_what_other_limits_bring_about_is_no_regression(write, limit, code, capsys):
+    """Out of memory under a limit that the base had not is said, and nothing against the code."""
+    base, new = saved(), with_status("oom")
+    base["attnlib"]["command"], new["attnlib"]["command"] = ["pytest", "bench/"], ["pytest", "bench/", *limit]
+    files = ["--base", str(write(base, "a.json")), "--new", str(write(new, "b.json"))]
+
+    assert main(["compare", *files, "--allow-undecided"]) == code
+    assert ("status ok -> oom; under other limits" in capsys.readouterr().out) == bool(limit)
+
+
 def test_interrupted_in_every_run_says_nothing(write):
     """A case that no new run reached is no regression of the code."""
     base, new = load(write(saved(), "a.json")), load(write(with_status("interrupted"), "b.json"))

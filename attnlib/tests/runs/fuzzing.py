@@ -4,6 +4,7 @@ import copy
 import json
 from typing import NamedTuple
 
+import msgspec
 from hypothesis import strategies as st
 
 from attnlib.runs.journal import SUFFIX
@@ -38,6 +39,12 @@ def small_run():
         curves = benchmark["extra_info"].get("probe", {}).get("curves", {})
         curves.update({name: points[:4] for name, points in curves.items()})
         benchmark["extra_info"]["time"] |= {"canary_s": [1e-3, 1.1e-3], "disturbed": []}
+    for row in checks.values():  # as schema 2 has it
+        (benchmark,) = (b for b in run["benchmarks"] if b["fullname"] == row["test"])
+        if benchmark["extra_info"].get("probe", {}).get("claims"):
+            row["probe"] = benchmark["extra_info"]["probe"]
+            run["benchmarks"].remove(benchmark)
+    run["attnlib"] |= {"schema": 2, "processes": [{"node": "n1"}, {"node": "n1"}]}
     return run
 
 
@@ -62,7 +69,8 @@ def small_journal():
     events = [plan, {"event": "process", "about": {"started": "now"}}]
     for row in GOOD["attnlib"]["cases"][:-1]:
         events.append({"event": "start", "test": row["test"], "at_s": 1.0})
-        end = {"row": {"status": row["status"], "reason": row["reason"]}, "benchmark": measured.get(row["test"])}
+        own = {name: row[name] for name in ("status", "reason", "probe") if name in row}
+        end = {"row": own, "benchmark": measured.get(row["test"])}
         events.append({"event": "finish", "test": row["test"], "at_s": 2.0, "timed_s": 1.0, "spent_s": 2.0, **end})
     return events[:-1]
 
@@ -88,8 +96,8 @@ values = st.recursive(
 
 @st.composite
 def mutations(draw, good, paths):
-    """The good JSON with one to three values replaced, deleted or repeated."""
-    changed = copy.deepcopy(good)
+    """The good JSON (as bytes) with one to three values replaced, deleted or repeated."""
+    changed = msgspec.json.decode(good)
     for _ in range(draw(st.integers(1, 3))):
         *way, last = draw(st.sampled_from(paths))
         node = changed
@@ -107,6 +115,49 @@ def mutations(draw, good, paths):
     return changed
 
 
+def numbers_in(run):
+    """Where a run has numbers that no other place repeats: times, readings, claims, curves, costs."""
+    return [
+        path
+        for path in paths_in(run)
+        if path
+        and path[0] in ("benchmarks", "attnlib")
+        and "case" not in path
+        and path[-1] not in ("schema", "order_seed")
+        if type(at(run, path)) in (int, float)
+    ]
+
+
+def at(node, path):
+    for key in path:
+        node = node[key]
+    return node
+
+
+GOOD_BYTES, JOURNAL_BYTES = json.dumps(GOOD).encode(), json.dumps(JOURNAL).encode()
+NUMBERS = numbers_in(GOOD)
+LOST = ("oom", "timeout", "unsupported", "error", "crashed", "interrupted")
+
+
+@st.composite
+def good_runs(draw):
+    """A run that keeps the contract, mostly: other numbers, and cases that were lost or never planned."""
+    run = msgspec.json.decode(GOOD_BYTES)
+    for path in draw(st.lists(st.sampled_from(NUMBERS), max_size=8)):
+        *way, last = path
+        if type(at(run, path)) is float:
+            at(run, way)[last] = draw(st.floats(1e-12, 1e12) | st.sampled_from([1e-12, 1.0, 1e12]))
+        else:
+            at(run, way)[last] = draw(st.integers(1, 2**40))
+    for row in draw(st.lists(st.sampled_from(run["attnlib"]["cases"]), max_size=4, unique_by=lambda row: row["test"])):
+        run["benchmarks"] = [b for b in run["benchmarks"] if b["fullname"] != row["test"]]
+        if draw(st.booleans()):
+            run["attnlib"]["cases"].remove(row)
+        else:
+            row |= {"status": draw(st.sampled_from(LOST)), "reason": draw(st.sampled_from(NASTY))}
+    return run
+
+
 class Content(NamedTuple):
     """A file's bytes and its ending."""
 
@@ -119,12 +170,14 @@ class Content(NamedTuple):
 
 @st.composite
 def contents(draw):
-    """What a file may hold: a mutated run or journal, its text cut or overwritten, any JSON, any bytes."""
+    """What a file may hold: a good run, a mutated run or journal, its text cut or overwritten, any JSON, any bytes."""
     if draw(st.booleans()):
-        data = json.dumps(draw(mutations(GOOD, RUN_PATHS))).encode()
+        return Content(json.dumps(draw(good_runs())).encode(), ".json")
+    if draw(st.booleans()):
+        data = json.dumps(draw(mutations(GOOD_BYTES, RUN_PATHS))).encode()
         ending = ".json"
     else:
-        data = b"".join(json.dumps(event).encode() + b"\n" for event in draw(mutations(JOURNAL, JOURNAL_PATHS)))
+        data = b"".join(json.dumps(event).encode() + b"\n" for event in draw(mutations(JOURNAL_BYTES, JOURNAL_PATHS)))
         ending = SUFFIX
     kind = draw(st.integers(0, 7))
     if kind == 0:

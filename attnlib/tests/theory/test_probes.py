@@ -278,3 +278,17 @@ def test_places_follow_the_model():
 
         assert places <= set(found)
         assert found["first_layer"]["numbers"] == weights.qkv.weight.numel() + weights.out.weight.numel()
+
+
+def test_a_recorder_forgets_what_it_saw_before():
+    """Used twice, it reports the second pass: signals and gradients of another input."""
+    model, _ = twins(SMALL)
+    seen = Recorder(model)
+    with seen:
+        step(model)
+    first = seen.report()
+    with seen:
+        (10 * model(TOKENS)).square().sum().backward()
+
+    assert seen.report()["signals"]["gradient"] != first["signals"]["gradient"]
+    assert seen.report()["signals"]["norm"] == first["signals"]["norm"]

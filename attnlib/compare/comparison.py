@@ -1,0 +1,99 @@
+"""What a comparison of saved runs says: of each case, of all of them, and as an exit code."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from attnlib.compare.verdicts import Verdict
+
+# what became of a case, the worst first; that it was interrupted says nothing of the code
+WORST = ("error", "crashed", "unsupported", "oom", "timeout", "interrupted", "ok")
+LOST = WORST[:5]
+LIMITED = ("oom", "timeout")  # what other limits can bring about
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One case on one side: exact figures, the median of its runs' medians, and how many of its runs were disturbed."""
+
+    status: str
+    seconds: float | None
+    bytes: int | None
+    flops: int | None
+    params: int | None
+    runs: int
+    disturbed: int
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One case, with the verdict on its time; a side is None where it lacks the case."""
+
+    case_id: str
+    label: str
+    base: Summary | None
+    new: Summary | None
+    verdict: Verdict
+    changes: tuple[str, ...]  # what differs exactly, in words: bytes 100 -> 101
+    other_limits: bool  # whether the sides were given other limits of time or memory
+
+    @property
+    def peaks(self) -> tuple[int, int] | None:
+        """Peak bytes of base and new; None unless both are known."""
+        if self.base is None or self.new is None or self.base.bytes is None or self.new.bytes is None:
+            return None
+        return self.base.bytes, self.new.bytes
+
+    @property
+    def regressed(self) -> bool:
+        """Whether it is slower, uses more bytes, or no longer runs."""
+        if self.base is None or self.new is None:
+            return False
+        lost = self.base.status == "ok" and self.new.status in LOST
+        lost = lost and not (self.other_limits and self.new.status in LIMITED)
+        more = self.peaks is not None and self.peaks[1] > self.peaks[0]
+        return lost or more or self.verdict.word == "slower"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A verdict a phase (geometric mean over its cases) and a row a case; ``notes`` say why nothing can be decided."""
+
+    phases: dict[str, Verdict]
+    rows: tuple[Compared, ...]
+    machine: tuple[str, ...]
+    notes: tuple[str, ...]
+    selected: bool  # whether the two sides were told to measure other cases
+    canary: Verdict | None  # of the machine itself
+    threshold: float
+    tests: tuple[int, int]  # of phases, of cases
+
+    @property
+    def vanished(self) -> list[Compared]:
+        """The cases that only the base has."""
+        return [row for row in self.rows if row.new is None]
+
+    def exit_code(self, *, allow_undecided: bool = False, allow_missing: bool = False) -> int:
+        """0 no regression, 1 a regression, 2 no time could be decided; also 2 where the sides share no case.
+
+        A case that vanished is a regression, unless the new side's command chose other cases, **or** ``allow_missing``.
+        """
+        verdicts = [*self.phases.values(), *(row.verdict for row in self.rows)]
+        if not any(row.base and row.new for row in self.rows):
+            return 2
+        if self.vanished and not (allow_missing or self.selected):
+            return 1
+        if any(row.regressed for row in self.rows) or any(v.word == "slower" for v in verdicts):
+            return 1
+        return 0 if allow_undecided or any(v.word != "undecided" for v in verdicts) else 2
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything."""
+        return {
+            "threshold": self.threshold,
+            "tests": {"phases": self.tests[0], "cases": self.tests[1]},
+            "machine": self.machine,
+            "notes": self.notes,
+            "canary": None if self.canary is None else asdict(self.canary),
+            "phases": {name: asdict(verdict) for name, verdict in self.phases.items()},
+            "cases": [asdict(row) | {"regressed": row.regressed} for row in self.rows],
+        }
