@@ -26,8 +26,16 @@ class Targets:
     named: Path | None
 
 
-def resumable(plan: journal.Plan, targets: Targets, chosen: Path | None) -> tuple[journal.Journal | None, int]:
+def resumable(
+    plan: journal.Plan, targets: Targets, chosen: Path | None, named: bool
+) -> tuple[journal.Journal | None, int]:
     """Open the journal of an unfinished run of this plan: the chosen one, or the newest in the folder.
+
+    Args:
+        plan: of this session.
+        targets: where its journal would lie.
+        chosen: the journal to go on with, if one was named.
+        named: whether the run was given a name, which must then be that run's too.
 
     Returns:
         the journal, None without one of this plan; and how many others were left alone: of other plans, kinds of
@@ -42,6 +50,7 @@ def resumable(plan: journal.Plan, targets: Targets, chosen: Path | None) -> tupl
         try:
             theirs = journal.plan_of(journal.events(path.read_bytes()))
             differs = journal.differences(agreement(theirs), agreement(plan))
+            differs += [f"name: {theirs.name} | {plan.name}"] if named and theirs.name != plan.name else []
             if not differs:
                 return journal.Journal(path), others
             why = "; ".join(differs[:4]) + (f" (and {len(differs) - 4} more)" if len(differs) > 4 else "")

@@ -65,7 +65,8 @@ class Saving:
         cases = {test: entry.case for test, entry in self.record.entries.items()}
         plan, book = planned(self.config, self.record.settings, cases), None
         if self.option.attnlib_resume or self.option.attnlib_resume_from:
-            book, others = resumable(plan, targets, self.option.attnlib_resume_from)
+            named = bool(self.option.benchmark_save or self.option.benchmark_json)
+            book, others = resumable(plan, targets, self.option.attnlib_resume_from, named)
             if book is None:
                 why = f" (of {others} others --resume-from says why not)" if others else ""
                 self.say(f"no unfinished run of this plan in {targets.folder}{why}: a new one begins")

@@ -43,6 +43,21 @@ def test_an_alarm_that_is_swallowed_rings_again(monkeypatch):
         wait_deaf(60)
 
 
+def test_an_alarm_that_rings_as_the_block_ends_rings_no_more():
+    """Wherever it lands, the timer is off afterwards and the handler is the one of before."""
+    before = signal.getsignal(signal.SIGALRM)
+    for _ in range(1500):
+        try:
+            with time_limit(3e-4):
+                end = time.perf_counter() + 2.9e-4
+                while time.perf_counter() < end:
+                    pass
+        except TimeIsUp:
+            pass
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+        assert signal.getsignal(signal.SIGALRM) == before
+
+
 @pytest.mark.parametrize("seconds", [None, 60.0])
 def test_time_enough(seconds):
     """Without a limit, or within it, nothing happens."""

@@ -1,6 +1,8 @@
 """Clock, sampling and memory on things with known behaviour."""
 
+import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -216,3 +218,38 @@ def test_cuda_clock_peak_and_nvml():
         assert readings["nvml_device_used"]["value"] > readings["allocated_peak"]["value"] >= 2 * 4 * 4096**2
     finally:
         clock.bind(Device())
+
+
+def without_times(events):
+    return [event | {"ts": 0} if event.get("name") == "[memory]" else event for event in events]
+
+
+def of_eight_bytes(events):
+    return [e | {"args": e["args"] | {"Bytes": 8}} if "Bytes" in e.get("args", {}) else e for e in events]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        (
+            lambda events: [e for e in events if e.get("name") != "[memory]"],
+            "torch.profiler saw 0 bytes of an allocation",
+        ),
+        (without_times, "torch.profiler's memory events have no times"),
+        (lambda events: [e for e in events if e.get("args", {}).get("Bytes", 1) > 0], None),
+    ],
+)
+def test_an_instrument_that_sees_nothing_reads_null(monkeypatch, spoilt, reason):
+    """A profiler that lacks events, or their times or ends, is found out on a known allocation, once."""
+    loads = json.loads
+    monkeypatch.setattr(
+        memory, "json", SimpleNamespace(loads=lambda text: {"traceEvents": spoilt(loads(text)["traceEvents"])})
+    )
+    memory.untrustworthy.cache_clear()
+    try:
+        found = memory.peak_memory(Device(), lambda: torch.ones(1000), None, [])["allocated_peak"]
+    finally:
+        memory.untrustworthy.cache_clear()
+
+    assert found["value"] is None
+    assert found["reason"].startswith(reason)

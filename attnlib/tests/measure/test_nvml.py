@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from attnlib.measure import nvml
+
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
 CODE = """
 import json, os, sys
@@ -115,3 +117,22 @@ def test_no_library(tmp_path):
     if driver is None:
         assert device["value"] is None
         assert "NVML" in device["reason"]
+
+
+def test_an_old_distribution_reads_null(monkeypatch):
+    """Functions that it lacks, and arguments that it wants as bytes, are reasons and no errors."""
+    monkeypatch.setattr(nvml.pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(nvml.pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(nvml.pynvml, "nvmlSystemGetDriverVersion", lambda: b"470.1")
+    monkeypatch.delattr(nvml.pynvml, "nvmlDeviceGetCurrentClocksEventReasons")
+
+    def wants_bytes(uuid):
+        raise TypeError("bytes or integer address expected instead of str instance")
+
+    monkeypatch.setattr(nvml.pynvml, "nvmlDeviceGetHandleByUUID", wants_bytes)
+
+    assert all(reading["value"] is None and "bytes" in reading["reason"] for reading in nvml.memory(UUID).values())
+    assert nvml.clocks(UUID)["sm_mhz"] is None
+    monkeypatch.setattr(nvml.pynvml, "nvmlDeviceGetHandleByUUID", lambda uuid: object())
+    assert "nvmlDeviceGetCurrentClocksEventReasons" in nvml.clocks(UUID)["reason"]
+    assert nvml.driver_version() == "470.1"

@@ -46,6 +46,37 @@ def test_other_plans_are_in_nobodys_way(sessions, tmp_path):
     assert len(files(tmp_path, ".json")) == 1
 
 
+@pytest.mark.parametrize("target", ["--run-name={}", "--benchmark-json={}.json"])
+def test_another_name_is_another_run(sessions, tmp_path, target):
+    """A run that is given a name goes on under that name only; without one it goes on under the name that it has."""
+    before, after = (target.format(tmp_path / "x" / name if "json" in target else name) for name in ("before", "after"))
+    (tmp_path / "x").mkdir()
+    sessions(before, folder=tmp_path, fault="journalled")
+    (path,) = files(tmp_path, ".journal")
+    done = sessions("--resume", after, folder=tmp_path)
+
+    assert done.code == 0
+    assert "no unfinished run of this plan in" in done.out
+    assert "a new one begins" in done.out
+    assert path.exists()
+    refused = sessions(f"--resume-from={path}", after, folder=tmp_path)
+    assert refused.code == 4
+    assert "name: before | after" in refused.out
+    assert sessions("--resume", before, folder=tmp_path).code == 0
+    assert not path.exists()
+
+
+def test_an_unreadable_journal_is_said(sessions, tmp_path):
+    """It may be the run that was meant: a new one begins, and the line says that there is another."""
+    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    (path,) = files(tmp_path, ".journal")
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    done = sessions("--resume", folder=tmp_path)
+
+    assert done.code == 0
+    assert "(of 1 others --resume-from says why not): a new one begins" in done.out
+
+
 def test_a_run_may_go_on_elsewhere():
     """Node, affinity and card are each process's own; versions, code and kind of machine must agree."""
     ours = {"device": {"name": "A", "uuid": "GPU-1"}, "affinity": [0, 1], "memory_bytes": 1, "environment": {}}
