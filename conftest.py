@@ -143,7 +143,7 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
         finding = CHECKS[case.phase](case)
         request.config.stash[RECORD].read(request.node.nodeid, finding.as_json())
         assert not finding.problems, "; ".join(finding.problems)
-        announce(f"{name_of(request.node)}  {finding}")
+        announce(f"{name_of(request.node)}  holds: {finding}")
 
     return run
 

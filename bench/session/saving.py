@@ -129,7 +129,7 @@ class Saving:
             self.say(str(error))
             return
         for path in files:
-            self.say(f"saved in {path}")
+            self.say(f"saved in {path}; look at it with: attnlib encodings, attnlib findings, python plots.py")
         if files and left:
             tests = len(keeper.plan.tests)
             self.say(f"{left} of {tests} tests are left: go on with --resume, or read {keeper.book.path} as it is")

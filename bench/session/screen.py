@@ -25,6 +25,7 @@ class Screen:
     def __init__(self, record: Record, compared: Sequence[dict[str, Any]] = ()) -> None:
         self.record, self.compared = record, compared
         self.announced: set[str] = set()
+        self.first_ended = 0.0
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Say how the machine differs from those of runs that are compared with."""
@@ -61,12 +62,17 @@ class Screen:
             reporter.write_line(self.line(text))
 
     def line(self, text: str) -> str:
-        """A progress line: how many tests are done, ``text``, and the time left at the mean pace so far."""
+        """A progress line: how many tests are done, ``text``, and the time left at the mean pace after the first."""
         done, planned, earlier = self.record.done + 1, len(self.record.entries), self.record.earlier
         if not any(entry.case for entry in self.record.entries.values()):
             return text
-        left = (time.perf_counter() - self.record.started) / done * (planned - earlier - done)
-        return f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}  {duration(left)} left"
+        start = f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}"
+        now = time.perf_counter()
+        if done == 1:  # which pays for what is made once, and says nothing of the others
+            self.first_ended = now
+            return start
+        left = (now - self.first_ended) / (done - 1) * (planned - earlier - done)
+        return f"{start}  {duration(left)} left"
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """A test that wrote a line of its own gets no letter."""
@@ -83,7 +89,7 @@ class Screen:
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         spent = sum(entry.spent_s for entry in cases)
         timed = sum(entry.timed_s for entry in cases if entry.spent_s)
-        share = f"; {timed / spent:.0%} of the timing cases was timed" if spent else ""
+        share = f"; {timed / spent:.0%} of the cases' time went into timing" if spent else ""
         share += "; brackets: 95 % interval within this run" if spent else ""
         taken = duration(time.perf_counter() - self.record.started)
         terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
