@@ -108,12 +108,22 @@ def position_contraction(encoding: PositionalEncoding, seq_len: int) -> float | 
     return math.sqrt(float(torch.linalg.eigvals(moment).abs().max()))
 
 
-def skip_contraction(contraction: float, gain: float) -> float:
-    """The factor of ``position_contraction`` for x + F(x) and LN(x + F(x)): sqrt((1 + g^2 f^2) / (1 + g^2)).
+def skip_contraction(contraction: float, gain: float, *, d_model: int, inner: int) -> float:
+    """The factor of ``position_contraction`` for x + F(x) and LN(x + F(x)), as the mean of its logarithm gives it.
 
-    The common part of the tokens grows by sqrt(1 + g^2), their differences by sqrt(1 + g^2 f^2).
+    The common part of the tokens grows by sqrt(1 + g^2) at infinite width, their differences by sqrt(1 + g^2 f^2). At
+    finite width its square has mean 1 + g^2 and variance 4 g^2 / D + g^4 (2 / D + 2 / HK), so that the mean of its
+    logarithm lies lower by that variance / (2 (1 + g^2)^2): tokens become alike a little more slowly.
+
+    Args:
+        contraction: f.
+        gain: g, see ``layer_gain``.
+        d_model: D.
+        inner: HK.
     """
-    return math.sqrt((1 + (gain * contraction) ** 2) / (1 + gain**2))
+    variance = 4 * gain**2 / d_model + gain**4 * (2 / d_model + 2 / inner)
+    common = math.log1p(gain**2) - variance / (2 * (1 + gain**2) ** 2)
+    return math.exp((math.log1p((gain * contraction) ** 2) - common) / 2)
 
 
 def pre_norm_variance(sublayers: int) -> tuple[float, float]:

@@ -141,9 +141,8 @@ def expected_contraction(case: Case, seed: int) -> float | None:
         return None
     if case.block == "plain":
         return factor
-    return closed_forms.skip_contraction(
-        factor, closed_forms.layer_gain(case.init, d_model=case.d_model, inner=case.inner)
-    )
+    gain = closed_forms.layer_gain(case.init, d_model=case.d_model, inner=case.inner)
+    return closed_forms.skip_contraction(factor, gain, d_model=case.d_model, inner=case.inner)
 
 
 @contextmanager
