@@ -38,12 +38,9 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
         cases: of every planned test, None for one that is no case.
 
     Raises:
-        ValueError: two tests would measure the same case, and nobody could tell its two times apart.
+        ValueError: see ``refuse_twins``.
     """
-    tests: dict[str, str] = {}
-    for test, case in cases.items():
-        if case is not None and (twin := tests.setdefault(case.id, test)) != test:
-            raise ValueError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
+    refuse_twins(cases)
     hook, base, option = config.hook, settings.base, config.option
     machine = hook.pytest_benchmark_generate_machine_info(config=config)
     hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine)
@@ -75,6 +72,18 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
             for test, case in cases.items()
         ],
     )
+
+
+def refuse_twins(cases: Mapping[str, Case | None]) -> None:
+    """Refuse a plan that measures a case twice: nobody could tell its two times apart.
+
+    Raises:
+        ValueError: it does; the message names both tests.
+    """
+    tests: dict[str, str] = {}
+    for test, case in cases.items():
+        if case is not None and (twin := tests.setdefault(case.id, test)) != test:
+            raise ValueError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
 
 
 def agreement(plan: journal.Plan) -> dict[str, Any]:
