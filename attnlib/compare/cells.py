@@ -1,5 +1,6 @@
 """Cells of several runs of one machine, looked up by case, and their centre with an interval."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from attnlib.compare.intervals import Estimate, over_runs
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
-POINT = ("seq_len", "depth", "pe", "denormals")  # by which tables and figures tell train steps apart
+AXES = {"seq_len", "depth", "pe"}  # by which tables and figures tell train steps apart
 
 
 class Cells:
@@ -19,14 +20,20 @@ class Cells:
         for run in runs:
             for cell in run.cells:
                 self.by_id.setdefault(cell.case_id, []).append(cell)
+        steps = Counter(
+            c.question for group in self.by_id.values() for c in group[:1] if c.case["phase"] == "train_step"
+        )
+        self.question = max(steps, key=lambda test: steps[test], default=None) if len(steps) > 1 else None
 
     def where(self, **fields: Any) -> list[list[Cell]]:
-        """Groups of one case's cells, one cell a run, whose case has these fields."""
-        return [
-            cells
-            for cells in self.by_id.values()
-            if all(cells[0].case.get(name) == value for name, value in fields.items())
-        ]
+        """Groups of one case's cells, one cell a run, whose case has these fields.
+
+        Of train steps those of the test that has most of them: another question's would be points of the same line.
+        """
+        found = [c for c in self.by_id.values() if all(c[0].case.get(name) == value for name, value in fields.items())]
+        if self.question is None or fields.get("phase") != "train_step":
+            return found
+        return [cells for cells in found if cells[0].question == self.question]
 
     def first(self, **fields: Any) -> list[Cell]:
         """The first case with these fields: its cells, one a run; none without such a case."""
@@ -74,19 +81,26 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
 
 
 def differing_fields(runs: Sequence[Run]) -> str:
-    """In which fields train steps differ that would be the same point of a table or figure; nothing where none do."""
-    points: dict[tuple[Any, ...], dict[str, Any]] = {}
+    """In which fields but the axes the train steps of one test differ from run to run; nothing where in none."""
+    first: dict[str, dict[str, set[Any]]] = {}
     for run in runs:
+        own: dict[str, dict[str, set[Any]]] = {}
         for cell in run.cells:
-            case = cell.case
-            if case["phase"] == "train_step":
-                first = points.setdefault(tuple(case[name] for name in POINT), case)
-                differ = [
-                    f"{name} {first.get(name)} | {case.get(name)}" for name in case if case[name] != first.get(name)
-                ]
-                if differ:
-                    return ", ".join(differ)
+            if cell.case["phase"] == "train_step":
+                kind = own.setdefault(cell.question, {})
+                for name in cell.case.keys() - AXES:
+                    kind.setdefault(name, set()).add(cell.case[name])
+        for test, kind in own.items():
+            known = first.setdefault(test, kind)
+            differ = [name for name in kind if kind[name] != known.get(name)]
+            if differ:
+                return ", ".join(f"{name} {values(known.get(name, set()))} | {values(kind[name])}" for name in differ)
     return ""
+
+
+def values(found: set[Any]) -> str:
+    """The values of a field, in words."""
+    return " and ".join(sorted(map(str, found)))
 
 
 def centre(cells: Sequence[Cell]) -> Estimate | None:

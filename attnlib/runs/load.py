@@ -45,6 +45,11 @@ class Cell:
     probe: dict[str, Any] = field(default_factory=dict)  # what was read of its gradients
 
     @property
+    def question(self) -> str:
+        """The test that it is a point of."""
+        return self.test.partition("[")[0]
+
+    @property
     def median(self) -> float | None:
         """Median seconds of the rounds, or None without a time."""
         return float(np.median(self.samples)) if self.samples else None

@@ -12,7 +12,7 @@ from attnlib.compare.cells import Cells
 from attnlib.compare.scaling import DEPTH, LENGTH, fit, nonnegative, slopes
 from attnlib.runs.load import load
 from attnlib.show.scaling import by_depth, by_length
-from attnlib.tests.runs.examples import saved
+from attnlib.tests.runs.examples import row_of, saved
 from bench.cases import Case
 
 SIZES = [64 * 2**i for i in range(7)]  # 64 to 4096
@@ -138,16 +138,16 @@ def _paths(tmp_path):
     for seed in range(5):
         rng, run = np.random.default_rng(seed), saved()
         cases = [Case(seq_len=T, depth=L) for T in LENGTHS for L in DEPTHS]
-        run["attnlib"]["cases"] = [
-            {"case": asdict(c), "case_id": c.id, "test": c.id, "status": "ok", "reason": None} for c in cases
-        ]
+        run["attnlib"]["cases"] = [row_of(case) for case in cases]
         template = run["benchmarks"][0]["extra_info"]
         run["benchmarks"] = []
         for c in cases:
             seconds = c.depth * (1e-3 + 1e-6 * c.seq_len + 1e-8 * c.seq_len**2) * np.exp(0.01 * rng.standard_normal())
             cost = {"flops": 4 * c.depth * (128 * c.seq_len + c.seq_len**2), "params": 1}
             info = template | {"case": asdict(c), "case_id": c.id, "cost": cost}
-            run["benchmarks"].append({"fullname": c.id, "extra_info": info, "stats": {"data": [float(seconds)]}})
+            run["benchmarks"].append(
+                {"fullname": f"test_train_step[{c.id}]", "extra_info": info, "stats": {"data": [float(seconds)]}}
+            )
         paths.append(tmp_path / f"{seed}.json")
         paths[-1].write_text(json.dumps(run))
     return paths

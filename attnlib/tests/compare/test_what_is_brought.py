@@ -1,6 +1,7 @@
 """Runs as people bring them: from other folders, consoles and systems, unlike each other, or with cases missing."""
 
 import codecs
+import copy
 import json
 import os
 import subprocess
@@ -157,6 +158,36 @@ def test_unlike_stacks_share_no_table(write, field, capsys, tmp_path):
     assert main(["encodings", *map(str, paths)]) == 2
     assert plots.main([*map(str, paths), "--out", str(tmp_path / "figures")]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_unlike_stacks_at_other_lengths_share_no_line(write):
+    """A smoke run beside a laptop's would be one line of two widths, though no point is there twice."""
+    other = saved()
+    for row in (*other["attnlib"]["cases"], *(b["extra_info"] for b in other["benchmarks"])):
+        row["case"] |= {"d_model": 32, "seq_len": row["case"]["seq_len"] // 4}
+        row["case_id"] = "x" + row["case_id"]
+    for row, benchmark in zip(other["attnlib"]["cases"], other["benchmarks"], strict=True):
+        row["test"] = benchmark["fullname"] = f"test_train_step[{row['case_id']}]"
+    runs = [saved(), other]
+    cells, lines = read_cells([write(run, f"{index}.json") for index, run in enumerate(runs)])
+
+    assert cells is None
+    assert "unlike stacks cannot share a table or a figure: d_model 64 | 32" in lines[-1]
+
+
+def test_another_question_in_a_run_is_no_obstacle(write):
+    """A test of one's own with other fields, as docs/recipes.md has it, leaves tables of the run as they are."""
+    run = saved()
+    row, benchmark = copy.deepcopy((run["attnlib"]["cases"][0], run["benchmarks"][0]))
+    row |= {"case": row["case"] | {"ffn_mult": 4}, "case_id": "x", "test": "test_feed_forward[4]"}
+    benchmark["fullname"] = row["test"]
+    benchmark["extra_info"] |= {"case": row["case"], "case_id": "x"}
+    run["attnlib"]["cases"].append(row)
+    run["benchmarks"].append(benchmark)
+    cells, lines = read_cells([write(run, "a.json"), write(saved(), "b.json")])
+
+    assert lines == []
+    assert len(cells.where(phase="train_step", seq_len=64, depth=2, pe="none")) == 1
 
 
 def elsewhere(folder, *command, **environment):

@@ -9,10 +9,18 @@ def reading(value):
     return {"value": value, "method": "fake", "reason": None if value is not None else "not read"}
 
 
+def row_of(case):
+    test = f"test_train_step[{case.id}]"
+    return {"case": asdict(case), "case_id": case.id, "test": test, "status": "ok", "reason": None}
+
+
 def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=()):
     """A run of 2 lengths x 2 depths x 2 encodings; the last case of status ``status``."""
     cases = [Case(seq_len=T, depth=L, pe=pe) for T in (64, 128) for L in (2, 8) for pe in ("none", "sinusoidal")]
-    rows = [{"case": asdict(c), "case_id": c.id, "test": c.id, "status": "ok", "reason": None} for c in cases]
+    rows = [
+        {"case": asdict(c), "case_id": c.id, "test": f"test_train_step[{c.id}]", "status": "ok", "reason": None}
+        for c in cases
+    ]
     if status != "ok":
         rows[-1] |= {"status": status, "reason": "too large"}
     benchmarks = [
