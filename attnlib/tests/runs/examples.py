@@ -17,10 +17,7 @@ def row_of(case):
 def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=()):
     """A run of 2 lengths x 2 depths x 2 encodings; the last case of status ``status``."""
     cases = [Case(seq_len=T, depth=L, pe=pe) for T in (64, 128) for L in (2, 8) for pe in ("none", "sinusoidal")]
-    rows = [
-        {"case": asdict(c), "case_id": c.id, "test": f"test_train_step[{c.id}]", "status": "ok", "reason": None}
-        for c in cases
-    ]
+    rows = [row_of(case) for case in cases]
     if status != "ok":
         rows[-1] |= {"status": status, "reason": "too large"}
     benchmarks = [
