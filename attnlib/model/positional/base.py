@@ -62,12 +62,12 @@ class PositionalEncoding(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionalEncoding":
         """What ``.to`` and the like do to tensors, but no table becomes narrower than float32."""
-        wide = {name: at_least_float32(buffer) for name, buffer in self.named_buffers(recurse=False)}
+        tables = {name: table for name, table in self.named_buffers(recurse=False) if table.is_floating_point()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in wide.items():
+        for name, table in tables.items():
             moved = self.get_buffer(name)
             if torch.finfo(moved.dtype).bits < 32:
-                setattr(self, name, buffer.to(moved.device))
+                setattr(self, name, at_least_float32(table).to(moved.device))
         return self
 
     def check_length(self, seq_len: int) -> None:

@@ -1,5 +1,6 @@
 """Encodings that no package has, against their formulas written out; and sums that half precision would lose."""
 
+import copy
 import math
 
 import pytest
@@ -130,3 +131,17 @@ def test_fire_learns_in_bfloat16():
 
     for (name, parameter), exact in zip(low.named_parameters(), truth.parameters(), strict=True):
         assert float((parameter.grad.double() - exact.grad).norm() / exact.grad.norm()) < 0.01, name
+
+
+def test_tables_move_and_widen_but_never_narrow():
+    """``.to`` moves tables and makes them wider; whole numbers and flags stay what they are."""
+    encoding = make("rotary", 8, 8, 2)
+    encoding.register_buffer("index", torch.arange(3))
+    encoding.register_buffer("flag", torch.tensor(True))
+
+    assert encoding.to(torch.float16).cos.dtype == torch.float32
+    assert encoding.double().cos.dtype == torch.float64
+    assert encoding.to(torch.bfloat16).cos.dtype == torch.float64
+    assert encoding.to("meta").cos.device.type == "meta"
+    assert (encoding.index.dtype, encoding.flag.dtype) == (torch.int64, torch.bool)
+    assert copy.deepcopy(make("alibi", 8, 8, 2)).slopes.dtype == torch.float32
