@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.runs.load import RESULTS
-from attnlib.runs.text import printable
+from attnlib.runs.text import forgive, printable
 from attnlib.show.figures import FIGURES
 
 
@@ -29,6 +29,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw every figure that the runs have data for; exit code 2 where a file is bad or there is none."""
+    forgive()
     options = parsed(argv)
     cells, left_out = read_cells(options.runs)
     for line in left_out:

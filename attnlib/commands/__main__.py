@@ -1,11 +1,11 @@
 """``attnlib``, or ``python -m attnlib.commands``: read the command line and run a subcommand."""
 
 import argparse
-import io
 import sys
 
 from attnlib.commands import ab, compare, repeat, scaling, tables
 from attnlib.commands.options import complain
+from attnlib.runs.text import forgive
 
 COMMANDS = (ab, compare, repeat, scaling, tables)
 
@@ -25,9 +25,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a subcommand; returns its exit code, 2 where nothing could be read, compared or decided."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a console that cannot show a name shows the rest
-            stream.reconfigure(errors="replace")
+    forgive()
     options = parsed(argv)
     try:
         code: int = options.run(options)

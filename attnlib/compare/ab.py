@@ -62,7 +62,7 @@ class Contest:
     logs: list[float] = field(default_factory=list)
     verdict: Verdict = field(default_factory=lambda: Verdict("undecided", None, reason="no pair of workers yet"))
     failed: bool = False
-    deaths: int = 0  # of workers in it
+    deaths: int = 0  # of workers in it, one after another
 
     @property
     def open(self) -> bool:
@@ -160,12 +160,14 @@ class Match:
         """
         try:
             contest.logs.append(self.turns(contest.case, workers))
+            contest.deaths = 0
         except WorkerError as error:
             contest.failed = True
             contest.verdict = Verdict("undecided", None, reason=str(error))
             return False
         except WorkerDied as error:
             contest.deaths += 1
+            self.say(f"a worker was lost in {contest.label}: {error}")
             if contest.deaths == LOST and len(self.contests) > 1:
                 contest.failed = True
                 contest.verdict = Verdict("undecided", None, reason=f"it killed {LOST} workers: {error}")

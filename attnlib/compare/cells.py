@@ -8,6 +8,7 @@ from typing import Any
 from attnlib.compare.intervals import Estimate, over_runs
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
+TOKENS = "tokens a batch"
 AXES = {"seq_len", "depth", "pe"}  # by which tables and figures tell train steps apart
 
 
@@ -81,7 +82,10 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
 
 
 def differing_fields(runs: Sequence[Run]) -> str:
-    """In which fields but the axes the train steps of one test differ from run to run; nothing where in none."""
+    """In which fields but the axes the train steps of one test differ from run to run; nothing where in none.
+
+    A batch may differ where the tokens in it are the same.
+    """
     first: dict[str, dict[str, set[Any]]] = {}
     for run in runs:
         own: dict[str, dict[str, set[Any]]] = {}
@@ -90,11 +94,14 @@ def differing_fields(runs: Sequence[Run]) -> str:
                 kind = own.setdefault(cell.question, {})
                 for name in cell.case.keys() - AXES:
                     kind.setdefault(name, set()).add(cell.case[name])
+                kind.setdefault(TOKENS, set()).add(cell.case["batch_size"] * cell.case["seq_len"])
         for test, kind in own.items():
             known = first.setdefault(test, kind)
-            differ = [name for name in kind if kind[name] != known.get(name)]
+            differ = [name for name in kind if name in known and name != TOKENS and kind[name] != known[name]]
+            if kind[TOKENS] == known[TOKENS] and len(kind[TOKENS]) == 1:
+                differ = [name for name in differ if name != "batch_size"]
             if differ:
-                return ", ".join(f"{name} {values(known.get(name, set()))} | {values(kind[name])}" for name in differ)
+                return ", ".join(f"{name} {values(known[name])} | {values(kind[name])}" for name in differ)
     return ""
 
 

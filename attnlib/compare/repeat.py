@@ -1,12 +1,13 @@
 """Replicates: the same benchmark in several fresh processes, one after another."""
 
+import glob
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.runs.load import CHECKOUT, RESULTS, find, load_all
+from attnlib.runs.load import CHECKOUT, RESULTS, load_all
 
 FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
 
@@ -32,7 +33,7 @@ def repeat(
     where = [] if any(argument.startswith("bench/") for argument in arguments) else [bench]
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
     command = [sys.executable, "-m", "pytest", *where, *arguments, saving]
-    done = finished(name, folder) if name is not None and "--resume" in arguments else set()
+    done = finished(name, arguments, folder) if name is not None and "--resume" in arguments else set()
     before, worst = set(folder.glob("*/*.json")), 0
     for run in range(count):
         if order_seed + run in done:
@@ -51,8 +52,11 @@ def repeat(
     return worst, sorted(set(folder.glob("*/*.json")) - before)
 
 
-def finished(name: str, folder: Path) -> set[Any]:
-    """The order seeds of the whole runs of this name; what is unfinished, or no run, is none."""
-    runs, _ = load_all(find(Path(name), folder))
+def finished(name: str, arguments: Sequence[str], folder: Path) -> set[Any]:
+    """The order seeds of the whole runs of this name that were asked for with these arguments."""
+    runs, _ = load_all(sorted(folder.glob(f"*/[0-9][0-9][0-9][0-9]_{glob.escape(name)}.json")))
+    asked = set(" ".join(arguments).replace(" --", "\n--").replace(" ", "=").splitlines()) - {"--resume"}
+    options = {word for word in asked if word.startswith("--")}
     whole = [run for run in runs if all(cell.status != "interrupted" for cell in run.cells)]
-    return {run.data["attnlib"].get("order_seed") for run in whole}
+    ours = [run.data["attnlib"] for run in whole]
+    return {own.get("order_seed") for own in ours if options <= set(map(str, own.get("command") or []))}

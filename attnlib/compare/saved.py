@@ -14,7 +14,8 @@ ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases,
 THRESHOLDS = {"cpu": 0.05}
 THRESHOLD = 0.02  # of any other device
 DRIFT = 0.03  # of the canary from side to side, or the threshold where that is smaller
-SELECTING = ("--preset", "--pe", "--seq-lens", "--depths", "-k")  # options that choose cases
+# options that choose cases
+SELECTING = ("--preset", "--pe", "--seq-lens", "--depths", "--fixed-depth", "--fixed-seq-len", "-k")
 LIMITS = ("--memory-limit", "--case-timeout")  # options that end them
 EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
@@ -76,20 +77,25 @@ def compare(
         phase: judge(*of_phase(own, runs, len(base)), len(ids), {kind_of(cells[0][i][0]) for i in own})
         for phase, own in ids.items()
     }
-    limits = len({said(run, LIMITS) for run in runs}) > 1
+    limits = bool(said(new, LIMITS) - said(base, LIMITS))
     rows = [row_of(case_id, cells, judge, len(timed), limits) for case_id in {**cells[0], **cells[1]}]
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
-    selected = len({said(run, SELECTING, paths=True) for run in runs}) > 1
+    selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
     tests = len(ids), len(timed)
     return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, selected, drift, shown, tests)
 
 
-def said(run: Run, options: Sequence[str], *, paths: bool = False) -> frozenset[str]:
-    """What of a run's command line is one of these options, or a path."""
-    command = run.data["attnlib"].get("command") or []
-    words = [str(word) for word in command] if isinstance(command, list) else []
-    return frozenset(w for w in words if w.partition("=")[0] in options or (paths and not w.startswith("-")))
+def said(runs: Sequence[Run], options: Sequence[str], *, paths: bool = False) -> set[str]:
+    """What of the runs' command lines is one of these options, or a path that is a part of ``bench``."""
+    found = set()
+    for run in runs:
+        command = run.data["attnlib"].get("command") or []
+        words = [str(word) for word in command[1:]] if isinstance(command, list) else []
+        found |= {word for word in words if word.partition("=")[0] in options}
+        names = {word.rstrip("/").rpartition("/")[2] for word in words if not word.startswith("-")}
+        found |= names - {"bench", ""} if paths else set()
+    return found
 
 
 def a_side(base: int, new: int) -> str:

@@ -134,13 +134,13 @@ def behrens_fisher(scales: Sequence[float], freedoms: Sequence[float], confidenc
     """
     from scipy import optimize
 
-    if not np.any(scales):  # the canary explains everything
+    unit = float(max(scales))
+    if unit == 0:  # the canary explains everything
         return 0.0
-    level, unit = 1 - confidence, float(np.linalg.norm(scales))
-    most = unit
-    while beyond(most, scales, freedoms) > level:
+    shares, level, most = [float(scale) / unit for scale in scales], 1 - confidence, 1.0
+    while beyond(most, shares, freedoms) > level:
         most *= 2
-    return float(optimize.brentq(lambda half: beyond(half, scales, freedoms) - level, 0.0, most, rtol=1e-6))
+    return unit * float(optimize.brentq(lambda half: beyond(half, shares, freedoms) - level, 0.0, most, rtol=1e-6))
 
 
 def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
@@ -154,7 +154,7 @@ def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
     x, y, own, other = (np.asarray(v, dtype=float)[..., None] for v in (*scales, *freedoms))
     a, b = np.minimum(x, y), np.maximum(x, y)
     own, other = np.where(x <= y, own, other), np.where(x <= y, other, own)
-    s, limit = np.linspace(-9.0, 9.0, 361), np.asarray(half)[..., None]
+    s, limit = np.linspace(-25.0, 25.0, 1001), np.asarray(half)[..., None]
     t = np.sinh(s)
     log_density = special.gammaln((own + 1) / 2) - special.gammaln(own / 2) - np.log(own * np.pi) / 2
     weights = np.exp(log_density - (own + 1) / 2 * np.log1p(t**2 / own)) * np.cosh(s) * (s[1] - s[0])

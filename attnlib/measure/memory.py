@@ -39,7 +39,7 @@ def available_bytes(device: Device) -> int | None:
         return int(free + cached)
     if device.kind != "cpu":
         return None
-    return min(int(psutil.virtual_memory().available), *cgroups.memory_left())
+    return min([int(psutil.virtual_memory().available), *cgroups.memory_left()])
 
 
 def live_bytes(tensors: Iterable[Tensor]) -> int:

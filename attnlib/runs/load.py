@@ -174,7 +174,10 @@ def load(path: Path) -> Run:
         hit = measured.get(row["test"]) if row["status"] == "ok" else None
         info = hit["extra_info"] if hit else None
         probe = (row.get("probe") or (info or {}).get("probe") or {}) if row["status"] == "ok" else {}
-        cells.append(Cell(*identity, tuple(hit["stats"]["data"]) if hit else (), info, probe))
+        if hit is None or probe.get("claims"):  # a check, which in schema 1 was a benchmark
+            cells.append(Cell(*identity, probe=probe))
+        else:
+            cells.append(Cell(*identity, tuple(hit["stats"]["data"]), info, probe))
     return Run(path, data, tuple(cells))
 
 
@@ -266,6 +269,8 @@ def find(name: Path, folder: Path = RESULTS) -> list[Path]:
     numbered, named = (sorted(folder.glob(f"*/{p}.json")) for p in (f"{text}_*", f"[0-9][0-9][0-9][0-9]_{text}"))
     if numbered and named:
         raise BadRun(_line(f"{name} is the number of {numbered[0]} and the name of {named[0]}: say which file"))
+    if len(numbered) > 1 and name.name.isdigit():
+        raise BadRun(_line(f"{name} is the number of {numbered[0]} and of {numbered[1]}: say which file"))
     return sorted({*numbered, *named, *folder.glob(f"*/{text}.json")}) or [name]
 
 

@@ -80,16 +80,21 @@ def save_over(path: Path, data: Any, token: str) -> None:
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
+    if is_special(path):
         path.write_bytes(_text(data))
         return
+    path = path.resolve()
     temporary = _written(path.parent / f".{token}.tmp", data)
     try:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def is_special(path: Path) -> bool:
+    """Whether something is there that is no file, as a pipe: it is written through, and nothing lies beside it."""
+    return path.exists() and not path.is_file()
 
 
 def _text(data: Any) -> bytes:

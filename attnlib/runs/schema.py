@@ -144,6 +144,8 @@ class Canary(Struct):
     """One reading of the canary."""
 
     seconds: Positive
+    at_s: float | None = None
+    process: int | None = None
 
 
 class Process(Struct):
@@ -152,6 +154,7 @@ class Process(Struct):
     node: str | None = None
     uuid: str | None = None
     affinity: list[int] | None = None
+    started: str | None = None
 
 
 class Axes(Struct, forbid_unknown_fields=True):

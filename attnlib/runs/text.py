@@ -1,6 +1,8 @@
 """Words that cannot do anything."""
 
+import io
 import re
+import sys
 
 # what moves a terminal's cursor, colours, turns or breaks a line, hides text, or is half a character
 UNPRINTABLE = re.compile(
@@ -11,3 +13,10 @@ UNPRINTABLE = re.compile(
 def printable(text: str) -> str:
     """The text in one line, with a replacement character for each that would act on a terminal."""
     return UNPRINTABLE.sub("\ufffd", text)
+
+
+def forgive() -> None:
+    """Let a console that cannot show a character show the rest."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -27,7 +27,7 @@ class Targets:
 
 
 def resumable(
-    plan: journal.Plan, targets: Targets, chosen: Path | None, named: bool
+    plan: journal.Plan, targets: Targets, chosen: Path | None, name: str | None
 ) -> tuple[journal.Journal | None, int]:
     """Open the journal of an unfinished run of this plan: the chosen one, or the newest in the folder.
 
@@ -35,7 +35,7 @@ def resumable(
         plan: of this session.
         targets: where its journal would lie.
         chosen: the journal to go on with, if one was named.
-        named: whether the run was given a name, which must then be that run's too.
+        name: that the run was given, which must then be that run's too; None without any.
 
     Returns:
         the journal, None without one of this plan; and how many others were left alone: of other plans, kinds of
@@ -50,7 +50,7 @@ def resumable(
         try:
             theirs = journal.plan_of(journal.events(path.read_bytes()))
             differs = journal.differences(agreement(theirs), agreement(plan))
-            differs += [f"name: {theirs.name} | {plan.name}"] if named and theirs.name != plan.name else []
+            differs += [f"name: {theirs.name} | {name}"] if name not in (None, theirs.name) else []
             if not differs:
                 return journal.Journal(path), others
             why = "; ".join(differs[:4]) + (f" (and {len(differs) - 4} more)" if len(differs) > 4 else "")

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import get_tag, parse_save
 
+from attnlib.runs.load import RESULTS
+from attnlib.runs.save import is_special
+
 OPTIONS = {  # dest without its prefix: what it says; values are checked by bench.settings.Settings
     "preset": "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
     "seq_lens": "sequence lengths T, as 64,128",
@@ -88,10 +91,11 @@ def settle(config: pytest.Config) -> None:
     option = config.option
     if option.benchmark_histogram and importlib.util.find_spec("pygal") is None:
         raise pytest.UsageError("--benchmark-histogram needs pygal: pip install pytest-benchmark[histogram]")
-    if option.attnlib_case_timeout and getattr(option, "timeout", None):
+    others = (getattr(option, "timeout", None), os.environ.get("PYTEST_TIMEOUT"))
+    if option.attnlib_case_timeout and any(others):
         raise pytest.UsageError("--timeout of pytest-timeout ends a whole test, unsaved; --case-timeout alone does it")
     if option.benchmark_storage == "file://./.benchmarks":
-        option.benchmark_storage = f"file://{config.rootpath / 'results'}"
+        option.benchmark_storage = f"file://{RESULTS.resolve()}"
     if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
         raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
     if option.attnlib_run_name:
@@ -135,7 +139,11 @@ def check_targets(config: pytest.Config) -> None:
     if option.benchmark_autosave or option.benchmark_save:
         folders.append(Path(option.benchmark_storage.removeprefix("file://")))
     if option.benchmark_json:
-        folders.append(option.benchmark_json.parent)
+        try:
+            if not is_special(option.benchmark_json):
+                folders.append(option.benchmark_json.resolve().parent)
+        except (OSError, RuntimeError) as error:  # a link that leads to itself
+            raise pytest.UsageError(f"cannot save runs in {option.benchmark_json}: {error}") from None
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)

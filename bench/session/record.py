@@ -27,7 +27,7 @@ from bench.settings import Settings
 
 BENCH = Path(__file__).parents[1]
 FIELDS = {field.name for field in fields(Case)}
-EQUALS = re.compile(r"([\w.]+)=([\w.]+)")
+EQUALS = re.compile(r"([\w.]+)=([\w.:]+)")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
 
 
@@ -107,12 +107,12 @@ class Record:
         random.Random(self.settings.order_seed).shuffle(timed)
         timed.sort(key=lambda item: cases[item].phase in PROBES)  # times first: no check between them
         items[:] = timed + [item for item in items if item not in cases]
-        keyword = config.option.keyword  # pytest's -k knows no "=", which stands in our ids
-        config.option.keyword = EQUALS.sub(r":\1:\2:", keyword)
-        for name, value in EQUALS.findall(keyword):
-            chosen = [item for item, case in cases.items() if str(getattr(case, name, None)) == value]
-            for item in chosen:
-                item.extra_keyword_matches.add(f":{name}:{value}:")
+        keyword = config.option.keyword
+        config.option.keyword, wanted = spelled_out(keyword)
+        for name, value in wanted:
+            for item, case in cases.items():
+                if str(getattr(case, name, None)).lower() == value.lower():
+                    item.extra_keyword_matches.add(f":{name}:{value}:")
         for item in items:
             if item.path.parent == BENCH and not any(item.iter_markers("benchmark")):
                 group = cases[item].phase if item in cases else None
@@ -217,6 +217,17 @@ class Record:
         for name in ("hz_actual", "hz_actual_friendly"):
             machine_info["cpu"].pop(name, None)
         machine_info["attnlib"] = environment.describe(self.device)
+
+
+def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:
+    """What pytest's ``-k``, which knows no "=", makes of ``forward[seq_len=64-pe=none]``; and the fields in it."""
+    keyword = re.sub(r"\[([^\]]*=[^\]]*)\]", r" and \1", keyword)
+    chain = re.compile(r"[\w.]+=[\w.:]+(?:-[\w.]+=[\w.:]+)*")
+
+    def named(found: re.Match[str]) -> str:
+        return "(" + " and ".join(f":{name}:{value}:" for name, value in EQUALS.findall(found[0])) + ")"
+
+    return chain.sub(named, keyword), EQUALS.findall(keyword)
 
 
 def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import pytest
 
 from attnlib.measure.limits import Signals, Terminated
 from attnlib.runs import journal
+from attnlib.runs.save import is_special
 from attnlib.runs.text import printable
 from bench.session.keeper import Keeper, Lost, Targets, resumable
 from bench.session.plan import about_process, planned
@@ -48,7 +49,8 @@ class Saving:
         numbered, named = bool(self.option.benchmark_autosave or self.option.benchmark_save), self.option.benchmark_json
         if not numbered and named is None:
             return
-        folder = Path(plugin.storage.get("x")).parent if numbered else named.parent
+        inside = numbered or is_special(named)  # beside a pipe there is no place for a journal
+        folder = Path(plugin.storage.get("x")).parent if inside else named.resolve().parent
         try:
             with self.or_end():
                 self.keep(session, Targets(folder, numbered, named))
@@ -65,8 +67,9 @@ class Saving:
         cases = {test: entry.case for test, entry in self.record.entries.items()}
         plan, book = planned(self.config, self.record.settings, cases), None
         if self.option.attnlib_resume or self.option.attnlib_resume_from:
-            named = bool(self.option.benchmark_save or self.option.benchmark_json)
-            book, others = resumable(plan, targets, self.option.attnlib_resume_from, named)
+            alone = None if targets.numbered or targets.named is None else targets.named.stem
+            name = self.option.benchmark_save or alone
+            book, others = resumable(plan, targets, self.option.attnlib_resume_from, name)
             if book is None:
                 why = f" (of {others} others --resume-from says why not)" if others else ""
                 self.say(f"no unfinished run of this plan in {targets.folder}{why}: a new one begins")

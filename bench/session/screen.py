@@ -25,7 +25,7 @@ class Screen:
     def __init__(self, record: Record, compared: Sequence[dict[str, Any]] = ()) -> None:
         self.record, self.compared = record, compared
         self.announced: set[str] = set()
-        self.first_ended = 0.0
+        self.first: tuple[int, float] | None = None  # test with a line, and when it ended
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Say how the machine differs from those of runs that are compared with."""
@@ -68,10 +68,11 @@ class Screen:
             return text
         start = f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}"
         now = time.perf_counter()
-        if done == 1:  # which pays for what is made once, and says nothing of the others
-            self.first_ended = now
+        if self.first is None:  # which pays for what is made once, and says nothing of the others
+            self.first = done, now
             return start
-        left = (now - self.first_ended) / (done - 1) * (planned - earlier - done)
+        before, since = self.first
+        left = (now - since) / max(1, done - before) * (planned - earlier - done)
         return f"{start}  {duration(left)} left"
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

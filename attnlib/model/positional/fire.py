@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from attnlib.model.positional.base import PositionalEncoding, at_least_float32, relative_positions
 
-LEAST = 1e-6  # of |c| and of the larger of i and |L|: at 0 the formula has a limit, where its terms are 0 / 0
+LEAST = 1e-6  # of |c|, and 1 of the larger of i and |L|: at 0 the formula's terms would be 0 / 0
 
 
 class Fire(PositionalEncoding):
@@ -33,11 +33,12 @@ class Fire(PositionalEncoding):
 
     def bias(self, seq_len: int) -> Tensor:
         """The network's answer for every pair: ``[H, T, T]``."""
-        c, threshold = (at_least_float32(x).abs() for x in (self.c, self.threshold))
+        wide = (at_least_float32(x) for x in (self.c, self.threshold))
+        c, threshold = (torch.where(x < 0, -x, x) for x in wide)  # |x| with a gradient at 0
         c = c + (c.clamp(min=LEAST) - c).detach()  # the clamp is not part of the graph, or c would never move again
         distance = relative_positions(seq_len, c.device).abs()
         query = torch.arange(seq_len, device=c.device)[:, None]
-        share = torch.log1p(c * distance) / torch.log1p(c * torch.maximum(query, threshold).clamp(min=LEAST))
+        share = torch.log1p(c * distance) / torch.log1p(c * torch.maximum(query, threshold).clamp(min=1.0))
         first, bias, second = (at_least_float32(parameter) for parameter in self.network.parameters())
         y = F.linear(F.linear(share[..., None], first, bias).relu(), second)  # [T, T, H]
         return y.permute(2, 0, 1).contiguous()

@@ -19,6 +19,11 @@ MACHINE = re.compile("another machine|machine_info")
     ("expression", "chosen"),
     [
         ("pe=learned and seq_len=8", {"forward[seq_len=8-depth=1-pe=learned]"}),
+        (
+            "forward[seq_len=8-depth=1-pe=learned]",
+            {"forward[seq_len=8-depth=1-pe=learned]"},
+        ),
+        ("seq_len=16-pe=None", {"forward[seq_len=16-depth=1-pe=none]"}),
         ("pe=learn", set()),  # a value is named whole
         (
             "phase=forward and not pe=none",
