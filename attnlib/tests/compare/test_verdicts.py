@@ -61,6 +61,15 @@ def test_one_noisy_side_has_students_interval(scales, freedoms):
         assert behrens_fisher(scales, freedoms, confidence) == pytest.approx(half, rel=1e-4)
 
 
+@pytest.mark.parametrize("confidence", [0.95, 1 - 0.025 / 160])
+def test_two_runs_a_side_have_cauchys_interval(confidence):
+    """With one degree of freedom a side the sum is Cauchy's, of the scales' sum; tiny scales are only a unit."""
+    half = 3.0 * stats.cauchy.ppf((1 + confidence) / 2)
+
+    assert behrens_fisher((1.0, 2.0), (1, 1), confidence) == pytest.approx(half, rel=5e-3)
+    assert behrens_fisher((1e-300, 2e-300), (1, 1), confidence) == pytest.approx(1e-300 * half, rel=5e-3)
+
+
 @pytest.mark.parametrize("shift", [0.0, 0.1])
 @pytest.mark.parametrize("spreads", [(0.05, 0.05), (0.02, 0.15), (0.15, 0.02)])
 def test_intervals_hold_far_out(spreads, shift):

@@ -144,3 +144,10 @@ def test_cpu_quotas(tmp_path, version):
 def test_available_memory():
     """At most what the machine has, and something."""
     assert 2**20 < available_bytes(Device()) < 2**50
+
+
+def test_available_memory_without_control_groups(monkeypatch):
+    """Where no group limits the process the machine alone does."""
+    monkeypatch.setattr("attnlib.measure.cgroups.memory_left", list)
+
+    assert 2**20 < available_bytes(Device()) < 2**50

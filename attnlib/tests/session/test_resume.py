@@ -66,6 +66,18 @@ def test_another_name_is_another_run(sessions, tmp_path, target):
     assert not path.exists()
 
 
+def test_a_numbered_and_a_named_file_are_resumed_together(sessions, undisturbed, tmp_path):
+    """An autosaved run has the time in its name, which the file beside it does not change."""
+    named = tmp_path / "named.json"
+    options = ["--benchmark-autosave", f"--benchmark-json={named}"]
+    sessions(*options, folder=tmp_path / "runs", fault="journalled")
+    done = sessions("--resume", *options, folder=tmp_path / "runs")
+
+    assert "goes on with a run of which 2 tests are done" in done.out
+    assert skeleton(json.loads(named.read_text())) == undisturbed
+    assert skeleton(saved(tmp_path / "runs")) == undisturbed
+
+
 def test_an_unreadable_journal_is_said(sessions, tmp_path):
     """It may be the run that was meant: a new one begins, and the line says that there is another."""
     sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
