@@ -1,8 +1,7 @@
 """The results contract, as code: what every saved run must hold for its readers. More may be there, and is kept."""
 
-import json
 from collections import Counter
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -10,7 +9,6 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
-STATUSES = get_args(Status)
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
 Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
@@ -225,7 +223,7 @@ def problems(run: Any) -> list[str]:
     timed = {row["fullname"]: row["extra_info"] for row in of_cases}
     once = {"benchmark": [row["fullname"] for row in of_cases]}
     once |= {name: [row[name] for row in ours["cases"]] for name in ("test", "case_id")}
-    once["case"] = [json.dumps(row["case"], sort_keys=True) for row in ours["cases"]]
+    once["case"] = [str(sorted(row["case"].items())) for row in ours["cases"]]
     for what, names in once.items():
         found += [f"{what} {name} is there {count} times" for name, count in Counter(names).items() if count > 1]
     for row in ours["cases"]:
@@ -274,10 +272,9 @@ def probe_problems(case: Object, probe: Object) -> list[str]:
         return []
     if found := _problem(probe, Probe, "probe"):
         return found
-    curves, counts = probe.get("curves", {}), probe.get("counts", {})
+    curves, counts, phase = probe.get("curves", {}), probe.get("counts", {}), case["phase"]
     if counts and "parameters" not in counts:
         return ["probe.counts has no parameters"]
-    phase = case["phase"]
     if phase not in CURVES:
         return []
     needed = CURVES[phase] + (("positional",) if phase == "rate" and case["pe"] == "learned" else ())
