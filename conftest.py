@@ -152,23 +152,30 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
 def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
-    """Measure this test's case, if it can be and should fit: in this process, or what ``build`` makes of it."""
+    """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
     from bench import workload
-    from bench.measuring import measure_case
-    from bench.predict import unfit
+    from bench.measuring import Pair, measure_case
+    from bench.predict import reference_of, unfit
     from bench.session.record import Left
     from bench.session.screen import name_of, result_line
 
     record = request.config.stash[RECORD]
 
-    def run(build: Callable[[Case], Any] = lambda case: workload.build(case, settings.num_texts)) -> None:
+    def pair(build: Callable[[Case], Any] | None, device: Device) -> Pair:
+        if build is not None:
+            return Pair(build(case), alone="not built like others")
+        reference, alone = reference_of(case, settings, device)
+        other = None if reference is None else workload.build(reference)
+        return Pair(workload.build(case, settings.num_texts), other, alone)
+
+    def run(build: Callable[[Case], Any] | None = None) -> None:
         device, canary = record.instruments(case)
         if reason := unfit(case, settings, device):
             raise Left(**reason.row())
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
-        timed = measure_case(benchmark, build(case), case, settings, device, canary)
+        timed = measure_case(benchmark, pair(build, device), case, settings, device, canary)
         if benchmark.stats is not None:
             record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
             announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))

@@ -15,6 +15,7 @@ from attnlib.model.config import StackConfig
 
 PROBES = ("rate", "profile", "collapse", "control", "flush")  # checks of bench.checks: read, not timed
 PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
+PAIRED = ("forward", "backward", "train_step")  # phases whose rounds lie beside those of a reference
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choices
     "block": BLOCKS,

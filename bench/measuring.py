@@ -1,7 +1,7 @@
-"""One case, measured: gate, warm-up and pilot, timed rounds, then memory; all of it into ``extra_info``."""
+"""One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``."""
 
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -12,29 +12,18 @@ from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import Readings
 from attnlib.measure.noise import Disturbance, disturbed
-from attnlib.measure.rounds import Step, rounds, timed
+from attnlib.measure.rounds import Between, Side, abba, rounds, turn
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
 from bench import predict
-from bench.cases import Case
+from bench.cases import PAIRED, Case
 from bench.settings import Settings
 
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
 
 
-class Timeable(Protocol):
+class Timeable(Side, Protocol):
     """What is measured: a ``bench.workload.Workload`` here, or a ``bench.worker.Remote`` in a child process."""
-
-    @property
-    def prepare(self) -> Step | None:
-        """What is called untimed before every step, or None."""
-
-    @property
-    def step(self) -> Step:
-        """What is timed."""
-
-    def clock(self) -> float:
-        """The clock that the rounds are timed by."""
 
     def check(self) -> float:
         """Run once, refuse a wrong result, return the seconds of this first call."""
@@ -44,6 +33,37 @@ class Timeable(Protocol):
 
     def weigh(self, device: Device) -> Readings:
         """Peak memory of one step."""
+
+
+@dataclass
+class Pair:
+    """A case's workload, and its reference's for as long as the rounds last.
+
+    Args:
+        work: of the case.
+        reference: of its reference; None where it is measured alone.
+        alone: why it is.
+    """
+
+    work: Timeable
+    reference: Timeable | None = None
+    alone: str | None = None
+
+    @property
+    def sides(self) -> list[Timeable]:
+        """Who takes turns: the reference, if there is one, and the case."""
+        return [self.work] if self.reference is None else [self.reference, self.work]
+
+    def between(self, pilot: sampling.Pilot) -> Between | None:
+        """What runs the reference's rounds between those that pytest-benchmark times."""
+        if self.reference is None:
+            return None
+        return Between(turn(self.reference, pilot.iterations[0]), pilot.rounds // 2)
+
+    def forget_reference(self) -> bool:
+        """Let go of the reference, so that it weighs on nothing; whether there was one."""
+        paired, self.reference = self.reference is not None, None
+        return paired
 
 
 def identity(case: Case) -> dict[str, Any]:
@@ -71,40 +91,49 @@ def cost_of(case: Case, attention: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_case(
-    benchmark: BenchmarkFixture, work: Timeable, case: Case, settings: Settings, device: Device, canary: Canary
+    benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, device: Device, canary: Canary
 ) -> float:
-    """Time and weigh ``work``, between two readings of the canary, and save everything in ``benchmark.extra_info``.
+    """Time a case, beside its reference where it has one, between two readings of the canary, and weigh it.
+
+    Everything is saved in ``benchmark.extra_info``.
 
     Returns:
-        the seconds that went into first call, warm-up, pilot and rounds.
+        the seconds that went into first calls, warm-up, pilot and rounds.
 
     Raises:
         AssertionError: the correctness gate failed; nothing was timed.
     """
-    first = work.check()
-    benchmark.extra_info["time"] = {"first_call_s": first}  # what there is, should the case end early
-    watch = Disturbance(device)
-    pilot = sampling.pilot(
-        work.step, work.prepare, precision=settings.precision, budget=settings.budget, clock=work.clock
-    )
-    benchmark.extra_info["time"] |= asdict(pilot)
+    info, work = benchmark.extra_info, pair.work
+    first = [side.check() for side in pair.sides]
+    info["time"] = {"first_call_s": first[-1]}  # what there is, should the case end early
     local = work.clock is device_clock
+    watch = Disturbance(device)
+    pilot = sampling.pilot(pair.sides, first, precision=settings.precision, budget=settings.budget)
+    info["time"] |= pilot.as_json()
     quiet = watch.read() if local else None  # the counters of a child process are not ours
     watch = Disturbance(device, canary)
-    benchmark.pedantic(work.step, setup=work.prepare, rounds=pilot.rounds, iterations=pilot.iterations)
+    between = pair.between(pilot)
+    if between is not None:
+        between()
+    benchmark.pedantic(
+        work.step, setup=work.prepare, teardown=between, rounds=pilot.rounds, iterations=pilot.iterations[-1]
+    )
     seen = watch.read()
     if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
         return 0.0
-    samples: list[float] = benchmark.stats.stats.data
-    seen, replaced = once_more(samples, work, pilot, quiet, seen, canary)
+    samples: list[list[float]] = [benchmark.stats.stats.data]
+    if between is not None:
+        samples.insert(0, between.samples)
+    seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
+    spent = sum(first) + pilot.spent_s + sum(n * sum(own) for n, own in zip(pilot.iterations, samples, strict=True))
+    paired = pair.forget_reference()
     alone, attention = local and work.prepare is None, work.attention()
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
-    benchmark.extra_info |= identity(case) | {
-        "time": {
-            "first_call_s": first,
-            **asdict(pilot),
-            "pilot_s": list(pilot.pilot_s),
-            **sampling.summary(samples),
+    info |= identity(case) | {
+        "time": info["time"]
+        | sampling.summary(samples[-1])
+        | over_reference(samples, case, settings.reference if paired else None, pair.alone)
+        | {
             "device_event_s": events,
             **(seen if local else seen | dict.fromkeys(OF_THE_PROCESS)),  # this process only waited for a child
             "disturbed": disturbed(seen, quiet),
@@ -114,12 +143,33 @@ def measure_case(
         "memory": work.weigh(device),
         "cost": cost_of(case, attention),
     }
-    return first + pilot.warmup_s + pilot.iterations * (sum(pilot.pilot_s) + sum(samples))
+    return spent
+
+
+def over_reference(
+    samples: list[list[float]], case: Case, reference: Mapping[str, Any] | None, alone: str | None
+) -> dict[str, Any]:
+    """What is saved of the reference: its raw seconds, and the case's ratio over it; nothing of an unpaired phase.
+
+    Args:
+        samples: seconds of the rounds of the reference, if there are, and of the case.
+        case: what was measured.
+        reference: fields in which it differs; None where the case was alone.
+        alone: why it was.
+    """
+    if case.phase not in PAIRED:
+        return {}
+    if reference is None:
+        return {"over_reference": {"value": None, "reason": alone}, "reference_s": None}
+    value, low, high = sampling.over(*samples)
+    blocks = len(samples[0]) // 2
+    found = {"value": value, "low": low, "high": high, "blocks": blocks, "reference": dict(reference)}
+    return {"over_reference": found, "reference_s": samples[0]}
 
 
 def once_more(
-    samples: list[float],
-    work: Timeable,
+    samples: list[list[float]],
+    pair: Pair,
     pilot: sampling.Pilot,
     quiet: dict[str, Any] | None,
     seen: dict[str, Any],
@@ -128,9 +178,9 @@ def once_more(
     """Measure a disturbed case once more, and let the counters, never the times, decide which attempt counts.
 
     Args:
-        samples: of the first attempt; where the second one counts they are replaced in place, before pytest-benchmark
-            has computed anything from them.
-        work: the case.
+        samples: of each side in the first attempt; where the second one counts they are replaced in place, before
+            pytest-benchmark has computed anything from them.
+        pair: the case, and its reference if it has one.
         pilot: its rounds, the same in both attempts.
         quiet: counters while it was warmed up.
         seen: counters of the first attempt.
@@ -144,12 +194,16 @@ def once_more(
     if not why:
         return seen, None
     canary.wait()
-    timed(work.step, work.prepare, work.clock)  # untimed: waiting let it go cold
+    turns = [turn(side, n) for side, n in zip(pair.sides, pilot.iterations, strict=True)]
+    rounds(turns, range(len(turns)))  # untimed: waiting let them go cold
     watch = Disturbance(canary.device, canary)
-    (again,) = rounds([partial(timed, work.step, work.prepare, work.clock, pilot.iterations)], [0] * pilot.rounds)
+    again = rounds(turns, abba(pilot.rounds // 2) if len(turns) > 1 else [0] * pilot.rounds)
     seen_again = watch.read()
     why_again = disturbed(seen_again, quiet)
-    if len(why_again) >= len(why):
-        return seen, {"samples": again, "disturbed": why_again}
-    first, samples[:] = list(samples), again
-    return seen_again, {"samples": first, "disturbed": why}
+    counts = len(why_again) < len(why)
+    left = [list(own) for own in (samples if counts else again)]
+    if counts:
+        for own, new in zip(samples, again, strict=True):
+            own[:] = new
+    other = {"samples": left[-1], "reference_s": left[0] if len(left) > 1 else None}
+    return (seen_again, other | {"disturbed": why}) if counts else (seen, other | {"disturbed": why_again})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,13 +16,13 @@ from torch.utils._pytree import tree_leaves
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import available_bytes
 from attnlib.show.units import size
-from bench.cases import Case, unsupported
+from bench.cases import PAIRED, Case, unsupported
 from bench.settings import Settings
 from bench.workload import build
 
 METHOD = "steps on tensors without storage; what kernels allocate inside is not seen"
 MARGIN = 1.25  # over phases, encodings, blocks, backends and dtypes a prediction was 0.82 to 1.10 of the peak
-STRAIGHT = 8  # layers: below, a peak may lie elsewhere in the step than in deeper stacks
+STRAIGHT = 4  # layers: below, a peak may lie elsewhere in the step than in deeper stacks
 
 
 @dataclass(frozen=True)
@@ -79,18 +79,25 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+class Need(NamedTuple):
+    """Bytes of a case: the most at once, and what it holds between its steps."""
+
+    peak: int
+    held: int
+
+
 @cache
-def predicted_peak(case: Case) -> int:
-    """Peak bytes of a case from its model's first tensor to its last step: operators are run for shapes alone.
+def need(case: Case) -> Need:
+    """Predict a case from its model's first tensor to its last step: operators are run for shapes alone.
 
     What kernels allocate inside is not seen. An epoch is as its train steps. Past ``STRAIGHT`` layers each one adds the
     same, so that deep stacks cost no more to predict.
     """
     if case.depth > STRAIGHT + 1:
-        one, two = (predicted_peak(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
-        return one + (case.depth - STRAIGHT) * (two - one)
+        one, two = (need(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
+        return Need(*(a + (case.depth - STRAIGHT) * (b - a) for a, b in zip(one, two, strict=True)))
     if case.phase == "epoch":
-        return predicted_peak(replace(case, phase="train_step"))
+        return need(replace(case, phase="train_step"))
     seen = Peak()
     with FakeTensorMode(), torch.device(case.device), default_dtype(getattr(torch, case.dtype)), seen:
         work = build(case)
@@ -98,26 +105,49 @@ def predicted_peak(case: Case) -> int:
             if work.prepare is not None:
                 work.prepare()
             work.step()
-    return seen.peak
+        return Need(seen.peak, seen.total)
 
 
-def prediction(case: Case) -> dict[str, Any]:
-    """``predicted_peak`` as a reading: null with a reason where an operator cannot be run without storage."""
+def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
+    """Peak bytes as a reading: null with a reason where an operator cannot be run without storage.
+
+    Args:
+        case: whose peak it is.
+        reference: another case whose model is there too, and which takes turns with it.
+    """
     try:
-        return reading(predicted_peak(case), METHOD)
+        own = need(case)
+        other = Need(0, 0) if reference is None else need(reference)
     except RuntimeError as error:
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
+    return reading(max(own.peak + other.held, own.held + other.peak), METHOD)
 
 
-def unfit(case: Case, settings: Settings, device: Device) -> Unfit | None:
-    """Why a case cannot be measured here, or would not fit into the memory that it may have; None where it can."""
+def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case | None, str | None]:
+    """The case whose rounds lie between this one's; None with the reason where it is measured alone."""
+    if case.phase not in PAIRED or settings.reference is None:
+        return None, "not asked for"
+    other = replace(case, **settings.reference)
+    alone = unfit(other, settings, device) or unfit(case, settings, device, beside=other)
+    return (None, f"its reference cannot be measured beside it: {alone.reason}") if alone else (other, None)
+
+
+def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = None) -> Unfit | None:
+    """Why a case cannot be measured here, or would not fit into the memory that it may have; None where it can.
+
+    Args:
+        case: what is to be measured.
+        settings: the run's choices.
+        device: where.
+        beside: its reference, if that should fit too.
+    """
     if reason := unsupported(case):
         return Unfit("unsupported", reason)
     free, limit = available_bytes(device), settings.memory_limit
     if limit == 0 or (free is None and limit is None):
         return None
     available = min(bytes_ for bytes_ in (free, limit) if bytes_ is not None)
-    predicted = prediction(case)["value"]
+    predicted = prediction(case, beside)["value"]
     if predicted is None or (needed := int(MARGIN * predicted)) <= available:
         return None
     reason = f"predicted to need {size(needed)}, {size(available)} available"

@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
+from attnlib.commands.options import fields_of
 from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model.config import choose
@@ -14,6 +15,7 @@ from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
 ONCE = tuple(name for name in POSITIONAL if name != "rotary_interleaved")  # each encoding in one convention
+DEFAULTS = Case()
 UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -37,8 +39,8 @@ def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[s
 QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "embedding_scale": 2.0}
 LONG = (512, 1024, 2048, 4096, 8192, 16384)
 PRESETS = {
-    "smoke": Preset((16, 32), (1, 2), 0.05, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
-    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.3, ONCE, widths(64, 4, 2)),
+    "smoke": Preset((16, 32), (1, 2), 0.15, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.5, ONCE, widths(64, 4, 2)),
     "gpu": Preset(LONG, (2, 8, 32), 2.0, ONCE, widths(512, 8, 1, dtype="bfloat16")),
     "seed": Preset(
         (64, 128, 256, 512),
@@ -115,6 +117,25 @@ def named(registry: Mapping[str, Any], kind: str, text: str) -> str:
     return text
 
 
+def reference(flag: str, text: str) -> dict[str, Any] | None:
+    """Read the fields in which a case's reference differs, as ``pe=none``, or ``off`` as None.
+
+    Raises:
+        ValueError: a field that no reference can have, or no such name; the message names it and the choices.
+    """
+    if text == "off":
+        return None
+    found = fields_of(text)
+    allowed = [field.name for field in fields(Case) if field.name not in ("phase", "device", "denormals")]
+    for name, value in found.items():
+        choose(f"field of {flag}", name, dict.fromkeys(allowed))
+        if name in NAMES or name == "pe":
+            choose(name, str(value), POSITIONAL if name == "pe" else NAMES[name])
+        elif not isinstance(value, type(getattr(DEFAULTS, name))) and getattr(DEFAULTS, name) is not None:
+            raise ValueError(f"{flag} takes {name}={getattr(DEFAULTS, name)} or the like, not {name}={value}")
+    return found
+
+
 def encodings(flag: str, text: str) -> tuple[str, ...]:
     """Read names of encodings, or ``all``; raises as ``named`` does."""
     names = POSITIONAL if text == "all" else text.split(",")
@@ -129,6 +150,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     **{name: partial(named, registry) for name, registry in NAMES.items()},
     "pe": encodings,
     "threads": threads,
+    "reference": reference,
     "case_timeout": timeout,
     "memory_limit": byte_count,
 }
@@ -149,7 +171,8 @@ class Settings:
     fixed_depth: int
     fixed_seq_len: int
     budget: float  # seconds a case
-    precision: float = 0.03
+    precision: float = 0.02
+    reference: Mapping[str, Any] | None = field(default_factory=lambda: {"pe": "none"})  # fields of it; None: alone
     order_seed: int = 1
     num_texts: int = 1000
     tokens_per_batch: int | None = None

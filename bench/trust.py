@@ -2,7 +2,8 @@
 
 ``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
 ``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
-that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone.
+that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how often a case is
+called different from itself, in saved runs or in new ones, and how far its ratio changes from run to run.
 """
 
 import argparse
@@ -24,9 +25,10 @@ import numpy as np
 
 from attnlib.compare.ab import Contender, Match
 from attnlib.compare.comparison import Comparison
+from attnlib.compare.pairs import floor
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.worker import Worker
-from attnlib.runs.load import Run, load, load_all
+from attnlib.runs.load import Cell, Run, load, load_all
 
 ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab
@@ -95,9 +97,32 @@ def trust_noise(options: argparse.Namespace) -> None:
         print(f"{name}: {flagged} of {options.tries} runs flagged; disturbed cases a run {counts}", flush=True)
 
 
-def smoke_run(path: Path, place: float | None) -> Run:
+def trust_contrasts(options: argparse.Namespace) -> None:
+    """Take runs of cases that are their own reference, with each encoding, and count."""
+    runs, bad = load_all(options.runs)
+    if bad:
+        raise SystemExit("; ".join(bad))
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(0 if options.runs else options.tries):
+            for pe in options.pe:
+                chosen = ["--pe", pe, "--reference", f"pe={pe}", f"--order-seed={number + 1}"]
+                path = Path(folder, f"{number}-{pe}.json")
+                runs.append(smoke_run(path, None, "--preset", options.preset, *chosen, tests=TIMING[:3]))
+    cells = [cell for run in runs for cell in run.cells if cell.over]
+    for phase in dict.fromkeys(cell.case["phase"] for cell in cells):
+        own = [cell for cell in cells if cell.case["phase"] == phase]
+        ratios: dict[str, list[float]] = {}
+        for cell in own:
+            ratios.setdefault(cell.case_id, []).append(math.log((cell.over or {})["value"]))
+        spreads = [float(np.std(logs, ddof=1)) for logs in ratios.values() if len(logs) > 1]
+        spread = f"; from run to run {np.median(spreads):.1%} (median cell)" if spreads else ""
+        print(f"{phase}, {len(runs)} runs: {floor(own) or 'nothing over itself'}{spread}", flush=True)
+
+
+def smoke_run(path: Path, place: float | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
     """One run; where ``place`` is a share, a busy loop takes a third of its time, from so far into the rest on."""
-    command = [sys.executable, "-m", "pytest", "-q", *TIMING, "--preset", "smoke", f"--benchmark-json={path}"]
+    options = options or ("--preset", "smoke")
+    command = [sys.executable, "-m", "pytest", "-q", *tests, *options, f"--benchmark-json={path}"]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}
     )
@@ -132,25 +157,41 @@ def trust_compare(options: argparse.Namespace) -> None:
         wrong = sum(any(word in ("slower", "faster") for word in words(c)) for c in found)
         drifted = sum(bool(comparison.notes) for comparison in found)
         print(f"{name}: {wrong} of {len(found)} suites with any false verdict, {drifted} drifted")
-        for phase in found[0].phases:
-            slow = [halves(runs, draw, phase).phases[phase].word == "slower" for draw in drawn]
-            same = sum(c.phases[phase].word == "same" for c in found)
-            print(f"  {phase}: same in {same}; with {SLOWER - 1:+.0%} slower in {sum(slow)} of {len(slow)}")
+        rows = [row for comparison in found for row in comparison.rows if row.base and row.base.over]
+        if rows:
+            same = sum(row.verdict.word == "same" for row in rows)
+            print(f"  same in {same / len(rows):.0%} of the ratios of cases")
+        for slower in dict.fromkeys(cell.case[key] for key in ("phase", "pe") for cell in runs[0].cells if cell.timed):
+            slow = [slows(halves(runs, draw, slower), slower) for draw in drawn]
+            print(f"  {slower} {SLOWER - 1:+.0%}: found in {sum(slow)} of {len(slow)}")
+
+
+def slows(comparison: Comparison, name: str) -> bool:
+    """Whether a phase as a whole, or a case of an encoding, is called slower."""
+    phases = [verdict for group, verdict in comparison.phases.items() if group.split()[0] == name]
+    cases = [row.verdict for row in comparison.rows if name in row.label.split()]
+    return any(verdict.word == "slower" for verdict in phases + cases)
 
 
 def halves(runs: Sequence[Run], draw: np.ndarray, slower: str | None = None) -> Comparison:
-    """The first six drawn runs against the others, in which one phase may take longer."""
+    """The first six drawn runs against the others, in which one phase or encoding may take longer."""
     base, new = ([runs[i] for i in half] for half in (draw[:MIN_RUNS], draw[MIN_RUNS:]))
     return compare(base, [delayed(run, slower) for run in new])
 
 
-def delayed(run: Run, phase: str | None) -> Run:
-    """A run in which a phase takes ``SLOWER`` times as long."""
-    cells = (
-        replace(cell, samples=tuple(SLOWER * s for s in cell.samples)) if cell.case["phase"] == phase else cell
-        for cell in run.cells
-    )
-    return replace(run, cells=tuple(cells))
+def delayed(run: Run, name: str | None) -> Run:
+    """A run in which a phase, or an encoding, takes ``SLOWER`` times as long; what references take stays."""
+    cells = tuple(slowed(cell) if name in (cell.case["phase"], cell.case["pe"]) else cell for cell in run.cells)
+    return replace(run, cells=cells)
+
+
+def slowed(cell: Cell) -> Cell:
+    """A cell that took ``SLOWER`` times as long."""
+    info = cell.info
+    if info is not None and cell.over is not None:
+        ends = {end: SLOWER * cell.over[end] for end in ("value", "low", "high")}
+        info = info | {"time": info["time"] | {"over_reference": cell.over | ends}}
+    return replace(cell, samples=tuple(SLOWER * s for s in cell.samples), info=info)
 
 
 def words(comparison: Comparison) -> list[str]:
@@ -174,6 +215,12 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--draws", type=int, default=100)
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=trust_compare)
+    command = commands.add_parser("contrasts")
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of making some")
+    command.add_argument("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
+    command.add_argument("--preset", default="smoke")
+    command.add_argument("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
+    command.set_defaults(run=trust_contrasts)
     command = commands.add_parser("noise")
     command.add_argument("--tries", type=int, default=20)
     command.add_argument("--seed", type=int, default=0)

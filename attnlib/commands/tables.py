@@ -21,9 +21,10 @@ def run(options: argparse.Namespace) -> int:
     if cells is None:
         return 2
     make, _ = TABLES[options.table]
-    table = make(cells)
-    if not table.rows:
+    found = [table for table in make(cells) if table.rows]
+    if not found:
         complain([f"nothing for the table of {options.table}"])
         return 2
-    output(table, as_markdown=options.markdown)
+    for table in found:
+        output(table, as_markdown=options.markdown)
     return 2 if left_out else 0

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.compare.intervals import Estimate, over_runs
+from attnlib.compare import pairs
+from attnlib.compare.intervals import Estimate, mean_over_runs
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
 TOKENS = "tokens a batch"
@@ -17,6 +18,8 @@ class Cells:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
+        self.times = [pairs.times(run.cells) for run in runs]  # by case id
+        self.references = [pairs.pooled(run.cells) for run in runs]
         self.by_id: dict[str, list[Cell]] = {}
         for run in runs:
             for cell in run.cells:
@@ -40,13 +43,30 @@ class Cells:
         """The first case with these fields: its cells, one a run; none without such a case."""
         return next(iter(self.where(**fields)), [])
 
+    def time(self, group: Sequence[Cell]) -> Estimate | None:
+        """Seconds of a case with an interval, see ``attnlib.compare.pairs``; None where no run has a time."""
+        return over_runs([own[group[0].case_id] for own in self.times if group and group[0].case_id in own])
+
+    def reference_time(self, group: Sequence[Cell]) -> Estimate | None:
+        """Seconds of the reference of a case; None where it was measured alone."""
+        keys = {key for cell in group if (key := pairs.reference_of(cell))}
+        return over_runs([own[key] for own in self.references for key in keys if key in own])
+
+    def over_reference(self, group: Sequence[Cell]) -> Estimate | None:
+        """A case's time over its reference's; None where it was measured alone."""
+        return over_runs([found for cell in group if (found := pairs.over_reference(cell))])
+
     def ratio(self, group: Sequence[Cell], base: Sequence[Cell]) -> Estimate | None:
-        """Median seconds of a case over another's in the same run, over the runs with its interval; None without."""
+        """Seconds of a case over another's in the same run; None without both."""
         if not group or not base:
             return None
-        times = [{cell.case_id: cell.median for cell in run.cells} for run in self.runs]
-        pairs = [(own.get(group[0].case_id), own.get(base[0].case_id)) for own in times]
-        return over_runs([a / b for a, b in pairs if a is not None and b is not None])
+        found = []
+        for run in self.runs:
+            own = {cell.case_id: cell for cell in run.cells}
+            one, other = own.get(group[0].case_id), own.get(base[0].case_id)
+            if one and other and (estimate := pairs.ratio(one, other)):
+                found.append(estimate)
+        return over_runs(found)
 
     def axis(self, name: str, **fields: Any) -> list[Any]:
         """Values of a field among these cases, sorted, or in registry order where it has one."""
@@ -110,20 +130,16 @@ def values(found: set[Any]) -> str:
     return " and ".join(sorted(map(str, found)))
 
 
-def centre(cells: Sequence[Cell]) -> Estimate | None:
-    """Seconds of a case, with the lower and upper end of its interval; None where no run has a time."""
-    medians = [cell.median for cell in cells if cell.median is not None]
-    if len(medians) != 1:
-        return over_runs(medians)
-    info = next(cell.info for cell in cells if cell.median is not None)
-    low, high = (info or {})["time"]["interval"] or (medians[0], medians[0])
-    return Estimate(medians[0], low, high)
+def over_runs(found: Sequence[Estimate]) -> Estimate | None:
+    """One run's estimate as it is; of several runs the mean of the values with its 95 % t interval; None of none."""
+    return found[0] if len(found) == 1 else mean_over_runs([estimate.value for estimate in found])
 
 
 def interval_note(cells: Cells) -> str:
-    """What the intervals of times are, and whether something held a run up."""
+    """What the intervals of times are, where times come from, and whether something held a run up."""
     n = len(cells.runs)
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, {n} runs"
+    note += "; a time is the reference's mean over its visits times a ratio" if any(cells.references) else ""
     held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
     return note + (f"; {held_up} times were disturbed" if held_up else "")
 

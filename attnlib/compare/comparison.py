@@ -13,15 +13,16 @@ LIMITED = ("oom", "timeout")  # what other limits can bring about
 
 @dataclass(frozen=True)
 class Summary:
-    """One case on one side: exact figures, the median of its runs' medians, and how many of its runs were disturbed."""
+    """One case on one side: exact figures, what was timed, and how many of its runs were disturbed."""
 
     status: str
-    seconds: float | None
-    bytes: int | None
-    flops: int | None
-    params: int | None
-    runs: int
-    disturbed: int
+    value: float | None  # median over the runs: seconds, or the ratio over a reference
+    over: str | None = None  # which reference, in words; None where it is seconds
+    bytes: int | None = None
+    flops: int | None = None
+    params: int | None = None
+    runs: int = 0
+    disturbed: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A verdict a phase (geometric mean over its cases) and a row a case; ``notes`` say why nothing can be decided."""
+    """A verdict a group (geometric mean over its cases), a row a case and a reference; ``notes`` say what forbids."""
 
     phases: dict[str, Verdict]
     rows: tuple[Compared, ...]

@@ -31,6 +31,6 @@ def t_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, float(low), float(high))
 
 
-def over_runs(values: Sequence[float]) -> Estimate | None:
+def mean_over_runs(values: Sequence[float]) -> Estimate | None:
     """Mean of one value a run with its 95 % t interval, or None without any."""
     return t_interval(values) if values else None

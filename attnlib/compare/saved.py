@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Summary
+from attnlib.compare.pairs import fields_in_words
+from attnlib.compare.quantities import RATIO, REFERENCE, Quantity, Readings, of_group, readings
 from attnlib.compare.verdicts import Replicate, Verdict, between_runs
 from attnlib.runs.load import Cell, Run
 
@@ -24,21 +26,24 @@ EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 class Judge:
     """Gives verdicts: none but ``same`` for the very same runs, none but ``undecided`` where there is a reason.
 
-    ``threshold`` is the chosen one; None is that of the devices of the cases.
+    ``threshold`` is the chosen one; None is that of the devices of the cases. That the machine drifted is no reason
+    against a ratio, whose two sides it slowed alike.
     """
 
     threshold: float | None
     same: bool
     reason: str | None
+    drifted: str | None
 
-    def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], tests: int, devices: set[str]) -> Verdict:
-        """The verdict on one of ``tests`` tests of a kind, of cases on these devices."""
+    def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], of: set[Quantity], tests: int) -> Verdict:
+        """The verdict on one of ``tests`` tests of a sort, ``of`` these quantities."""
         if self.same:
             return Verdict("same", 1.0, 1.0, 1.0, runs=(len(base), len(new)))
         short = None if min(len(base), len(new)) >= MIN_RUNS else f"{a_side(len(base), len(new))} undisturbed"
-        reason = self.reason or short
+        drifted = None if all(q.kind == RATIO for q in of) else self.drifted
         confidence = 1 - ERROR / 2 / max(1, tests)
-        threshold = self.threshold or max(THRESHOLDS.get(kind, THRESHOLD) for kind in devices)
+        threshold = self.threshold or max(THRESHOLDS.get(q.device, THRESHOLD) for q in of)
+        reason = self.reason or drifted or short
         return between_runs(base, new, confidence=confidence, threshold=threshold, reason=reason)
 
 
@@ -65,25 +70,26 @@ def compare(
     shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
     drift = None if same else canary(base, new, min(DRIFT, shown))
-    notes = () if same else why_not(len(base), len(new), () if force else machine, drift)
-    judge = Judge(threshold, same, notes[0] if notes else None)
-    cells = by_case(base), by_case(new)
-    timed = [i for i in cells[0] if i in cells[1] and all(any(c.timed for c in side[i]) for side in cells)]
-    ids: dict[str, list[str]] = {}
-    for case_id in timed:
-        ids.setdefault(cells[0][case_id][0].case["phase"], []).append(case_id)
-    runs = [*base, *new]
-    phases = {
-        phase: judge(*of_phase(own, runs, len(base)), len(ids), {kind_of(cells[0][i][0]) for i in own})
-        for phase, own in ids.items()
-    }
+    reason = None if same else why_not(len(base), len(new), () if force else machine)
+    drifted = "the machine drifted" if not reason and drift is not None and has_drifted(drift) else None
+    judge = Judge(threshold, same, reason, drifted)
+    runs, n = readings([*base, *new], disturbed=same), len(base)
+    before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
+    shared = sorted(before & after)
+    groups = {name: [q for q in shared if q.group == name] for name in dict.fromkeys(q.group for q in shared)}
+    phases = {name: judge(*of_group(own, runs, n), set(own), len(groups)) for name, own in groups.items()}
+    verdicts = {q: judge(*replicates(q, runs, n), {q}, len(shared)) for q in shared}
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
-    rows = [row_of(case_id, cells, judge, len(timed), limits) for case_id in {**cells[0], **cells[1]}]
+    cells = by_case(base), by_case(new)
+    of_case = {q.key: (q, verdict) for q, verdict in verdicts.items() if q.kind != REFERENCE}
+    rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
+    rows = with_twins(rows, cells)
+    rows += [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
+    notes = tuple(note for note in (reason, drifted) if note)
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
     selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
-    tests = len(ids), len(timed)
-    return Comparison(phases, tuple(with_twins(rows, cells)), machine, notes, selected, drift, shown, tests)
+    return Comparison(phases, tuple(rows), machine, notes, selected, drift, shown, (len(groups), len(shared)))
 
 
 def said(runs: Sequence[Run], options: Sequence[str], *, paths: bool = False) -> set[str]:
@@ -103,14 +109,16 @@ def a_side(base: int, new: int) -> str:
     return f"{base} run{'s' * (base != 1)} a side" if base == new else f"{base} and {new} runs a side"
 
 
-def why_not(base: int, new: int, machine: Sequence[str], drift: Verdict | None) -> tuple[str, ...]:
-    """Why no time can be decided at all, a line a reason."""
-    notes = ["another machine or other settings (--force decides all the same)"] if machine else []
-    if min(base, new) < MIN_RUNS:
-        notes.append(f"{a_side(base, new)}, {MIN_RUNS} are needed")
-    elif drift and drift.low and drift.high and drift.word != "same" and not drift.low <= 1 <= drift.high:
-        notes.append("the machine drifted")
-    return tuple(notes)
+def why_not(base: int, new: int, machine: Sequence[str]) -> str | None:
+    """Why no number can be decided at all; None where some may be."""
+    if machine:
+        return "another machine or other settings (--force decides all the same)"
+    return f"{a_side(base, new)}, {MIN_RUNS} are needed" if min(base, new) < MIN_RUNS else None
+
+
+def has_drifted(drift: Verdict) -> bool:
+    """Whether the canary changed, and perhaps by more than its guard."""
+    return bool(drift.low and drift.high and drift.word != "same" and not drift.low <= 1 <= drift.high)
 
 
 def canary(base: Sequence[Run], new: Sequence[Run], threshold: float) -> Verdict | None:
@@ -119,11 +127,6 @@ def canary(base: Sequence[Run], new: Sequence[Run], threshold: float) -> Verdict
     if min(len(before), len(after)) < 2:
         return None
     return between_runs(before, after, confidence=0.95, threshold=threshold)
-
-
-def kind_of(cell: Cell) -> str:
-    """The kind of device that a case runs on."""
-    return str(cell.case.get("device", "cpu")).partition(":")[0]
 
 
 def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
@@ -135,42 +138,19 @@ def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
     return cells
 
 
-def of_phase(ids: Sequence[str], runs: Sequence[Run], base: int) -> tuple[list[Replicate], list[Replicate]]:
-    """Geometric means over these cases and over their canaries, one pair a run, base and new.
-
-    Each case counts relative to the middle between its means on the two sides, so that a run may lack some: disturbed
-    cases are left out, and so is a run that lacks more than half of them, and a case that a side lacks altogether.
-    """
-    cells = [{c.case_id: c for c in run.cells if c.timed and not c.disturbed} for run in runs]
-    ids = [i for i in ids if any(i in own for own in cells[:base]) and any(i in own for own in cells[base:])]
-    if not ids:
-        return [], []
-    times = [[own[i].median if i in own else None for i in ids] for own in cells]
-    logs = np.log(np.array(times, dtype=float))  # None becomes NaN, which stays in here
-    known = ~np.isnan(logs)
-    centre = (np.nanmean(logs[:base], axis=0) + np.nanmean(logs[base:], axis=0)) / 2
-    sides: tuple[list[Replicate], list[Replicate]] = ([], [])
-    for place, own in enumerate(cells):
-        if 2 * known[place].sum() >= len(ids):
-            canaries = [own[i].canary for i in ids if i in own]
-            heard = None if None in canaries else float(np.exp(np.mean(np.log(np.array(canaries, dtype=float)))))
-            mean = (logs[place] - centre)[known[place]].mean()
-            sides[place >= base].append((float(np.exp(mean)), heard))
-    return sides
-
-
 def row_of(
-    case_id: str, sides: Sequence[dict[str, list[Cell]]], judge: Judge, tests: int, other_limits: bool
+    case_id: str,
+    sides: Sequence[dict[str, list[Cell]]],
+    judged: tuple[Quantity, Verdict] | None,
+    other_limits: bool,
 ) -> Compared:
     """One case's row."""
     cells = [side.get(case_id, []) for side in sides]
-    base, new = (summary(own) for own in cells)
-    before, after = (replicates(own) for own in cells)
-    verdict = judge(before, after, tests, {kind_of(own[0]) for own in cells if own})
-    if base is None or new is None or base.seconds is None or new.seconds is None:
-        verdict = Verdict("undecided", None, reason="no time")
-    elif not judge.same and not (before and after):
-        verdict = replace(verdict, reason=f"disturbed in every run of {'new' if before else 'base'}")
+    quantity, verdict = judged or (None, Verdict("undecided", None, reason="no time"))
+    base, new = (summary(own, quantity) for own in cells)
+    if judged is None and base is not None and new is not None and base.value is not None and new.value is not None:
+        lacking = "new" if any(not cell.disturbed for cell in cells[0] if cell.timed) else "base"
+        verdict = replace(verdict, reason=f"disturbed in every run of {lacking}")
     if base is None or new is None:
         changes = ["only in new" if base is None else "only in base"]
     else:
@@ -182,19 +162,29 @@ def row_of(
     return Compared(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes), other_limits)
 
 
-def replicates(cells: Sequence[Cell]) -> list[Replicate]:
-    """Seconds and canary of each run in which the case was not disturbed."""
-    return [(cell.median, cell.canary) for cell in cells if cell.timed and cell.median and not cell.disturbed]
+def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], verdict: Verdict) -> Compared:
+    """The row of a reference's own time, which changes from run to run with the machine."""
+    base, new = (Summary("ok", float(np.median([seconds for seconds, _ in side]))) for side in sides)
+    return Compared(quantity.key, f"reference: {quantity.key}", base, new, verdict, (), other_limits=False)
 
 
-def summary(cells: Sequence[Cell]) -> Summary | None:
+def replicates(quantity: Quantity, runs: Sequence[Readings], base: int) -> tuple[list[Replicate], list[Replicate]]:
+    """What the runs of either side say of it."""
+    before, after = ([own[quantity] for own in side if quantity in own] for side in (runs[:base], runs[base:]))
+    return before, after
+
+
+def summary(cells: Sequence[Cell], quantity: Quantity | None) -> Summary | None:
     """What one side knows of a case: its worst status and its largest bytes; None without a run."""
     if not cells:
         return None
-    times = [cell.median for cell in cells if cell.timed and cell.median]
+    timed = [cell for cell in cells if cell.timed and cell.median]
+    ratio = quantity is not None and quantity.kind == RATIO
+    values = [float(cell.over["value"] if ratio and cell.over else cell.median or 0.0) for cell in timed]
     return Summary(
         status=min((cell.status for cell in cells), key=WORST.index),
-        seconds=float(np.median(times)) if times else None,
+        value=float(np.median(values)) if values else None,
+        over=fields_in_words(timed[0].over["reference"]) if ratio and timed[0].over else None,
         bytes=max((cell.peak for cell in cells if cell.peak is not None), default=None),
         flops=max((flops for cell in cells if (flops := cell.cost("flops")) is not None), default=None),
         params=max((params for cell in cells if (params := cell.cost("params")) is not None), default=None),

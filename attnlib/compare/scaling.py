@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import Estimate, over_runs
+from attnlib.compare.intervals import Estimate, mean_over_runs
 from attnlib.runs.load import Cell
 
 LENGTH, DEPTH = (0, 1, 2), (0, 1)  # powers of T and of L
@@ -167,12 +167,11 @@ def nonnegative(sizes: Sequence[float], times: np.ndarray, powers: Sequence[int]
 
 
 def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[list[float], np.ndarray]:
-    """Sizes, and run medians ``[runs, sizes]``, of the runs that have a time at every size where any run has one."""
+    """Sizes, and times ``[runs, sizes]``, of the runs that have a time at every size where any run has one."""
     timed = [(size, {cell.case_id: cell for cell in group}) for size, group in points if any(c.median for c in group)]
     rows = []
-    for run in cells.runs:
-        own = {cell.case_id: cell.median for cell in run.cells}
-        row = [next((own[i] for i in ids if own.get(i)), None) for _, ids in timed]
+    for own in cells.times:
+        row = [next((own[i].value for i in ids if i in own), None) for _, ids in timed]
         if None not in row:
             rows.append(row)
     return [size for size, _ in timed], np.array(rows, dtype=float)
@@ -181,11 +180,11 @@ def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[
 def slopes(sizes: Sequence[float], times: np.ndarray) -> list[Estimate]:
     """Local exponents between neighbouring sizes, d log t / d log n, each with its 95 % interval over the runs."""
     local = np.diff(np.log(times), axis=1) / np.diff(np.log(sizes))
-    return [interval for column in local.T if (interval := over_runs(column.tolist()))]
+    return [interval for column in local.T if (interval := mean_over_runs(column.tolist()))]
 
 
 class Line(NamedTuple):
-    """Cases that differ in one size only: one of their cells, the fit, and the run medians ``[runs, sizes]``."""
+    """Cases that differ in one size only: one of their cells, the fit, and the times ``[runs, sizes]``."""
 
     cell: Cell
     fit: Fit

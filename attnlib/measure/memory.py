@@ -1,12 +1,9 @@
 """Peak memory of one step, each reading with its method. A pass of its own: nothing here runs while a clock does."""
 
 import gc
-import json
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,6 +12,7 @@ from torch import Tensor
 
 from attnlib.measure import cgroups, nvml
 from attnlib.measure.device import Device, reading
+from attnlib.measure.operators import trace
 
 Readings = dict[str, dict[str, Any]]
 REFUSALS = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
@@ -60,15 +58,8 @@ def allocator_peak(step: Callable[[], None]) -> int:
 
 def allocations(step: Callable[[], None]) -> list[tuple[float, int]]:
     """When torch's CPU allocator gave (+) and got back (-) how many bytes in ``step``, in order."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    # acc_events: some versions of torch warn of every profile that does without
-    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
-        step()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder, "trace.json")
-        profile.export_chrome_trace(str(trace))  # the one documented way to the single events
-        events = json.loads(trace.read_text(encoding="utf-8", errors="replace"))["traceEvents"]
-    of_the_cpu = [e for e in events if e.get("name") == "[memory]" and e["args"]["Device Type"] == 0]
+    events = [event for event in trace(step, memory=True) if event.get("name") == "[memory]"]
+    of_the_cpu = [event for event in events if event["args"]["Device Type"] == 0]
     return sorted((float(event["ts"]), int(event["args"]["Bytes"])) for event in of_the_cpu)
 
 

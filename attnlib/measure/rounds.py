@@ -2,10 +2,27 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
 
 Step = Callable[[], None]
 Clock = Callable[[], float]  # seconds
 Turn = Callable[[], float]  # one round of a side: seconds of a step
+
+
+class Side(Protocol):
+    """What takes turns: a step, what is called untimed before it, and the clock that it is timed by."""
+
+    @property
+    def prepare(self) -> Step | None:
+        """What is called untimed before every step, or None."""
+
+    @property
+    def step(self) -> Step:
+        """What is timed."""
+
+    def clock(self) -> float:
+        """Seconds."""
 
 
 def timed(step: Step, prepare: Step | None, clock: Clock, iterations: int = 1, untimed: int = 0) -> float:
@@ -28,6 +45,11 @@ def timed(step: Step, prepare: Step | None, clock: Clock, iterations: int = 1, u
     for _ in range(iterations):
         step()
     return (clock() - start) / iterations
+
+
+def turn(side: Side, iterations: int = 1) -> Turn:
+    """A side's rounds of so many steps."""
+    return partial(timed, side.step, side.prepare, side.clock, iterations)
 
 
 def rounds(sides: Sequence[Turn], order: Iterable[int]) -> list[list[float]]:
@@ -53,3 +75,25 @@ def log_ratios(samples: Sequence[Sequence[float]]) -> list[float]:
     """Of two sides that took turns in ``abba``: log(new / base) of each block."""
     base, new = samples
     return [math.log(sum(new[i : i + 2]) / sum(base[i : i + 2])) for i in range(0, len(base), 2)]
+
+
+class Between:
+    """Rounds of a reference that lie between those of a case whose loop belongs to someone else, in ``abba`` order.
+
+    Call it before the case's first round and after each.
+
+    Args:
+        reference: one round of the reference.
+        blocks: of two rounds of either side.
+    """
+
+    def __init__(self, reference: Turn, blocks: int) -> None:
+        self.reference, self.order = reference, abba(blocks)
+        self.samples: list[float] = []  # seconds of a step of the reference
+
+    def __call__(self) -> None:
+        """Run the reference's rounds that come before the next one of the case, or before the end."""
+        for side in self.order:
+            if side:
+                return
+            self.samples.append(self.reference())

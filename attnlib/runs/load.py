@@ -55,6 +55,17 @@ class Cell:
         return float(np.median(self.samples)) if self.samples else None
 
     @property
+    def over(self) -> dict[str, Any] | None:
+        """Its time over that of the reference that its rounds lay beside; None where it was measured alone."""
+        found = self.info["time"].get("over_reference") if self.info else None
+        return found if found and found["value"] is not None else None
+
+    @property
+    def reference_median(self) -> float:
+        """Median seconds of that reference's rounds; there is one where ``over`` is not None."""
+        return float(np.median((self.info or {})["time"]["reference_s"]))
+
+    @property
     def timed(self) -> bool:
         """Whether its seconds are those of a case: a check of gradients is read, not timed."""
         return bool(self.samples) and not self.probe.get("claims")
@@ -82,7 +93,11 @@ class Cell:
     @property
     def label(self) -> str:
         """The case in words: phase and axes."""
-        case = self.case
+        return self.label_of(self.case)
+
+    @staticmethod
+    def label_of(case: dict[str, Any]) -> str:
+        """A case in words."""
         label = f"{case['phase']} T={case['seq_len']} L={case['depth']} {case['pe']}"
         if case["phase"] == "rate":  # the only axis over widths
             label += f" D={case['d_model']} K={case['head_dim']}"
@@ -168,17 +183,19 @@ def load(path: Path) -> Run:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(_line(f"{path}: {found[0]}{more}"))
     measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
-    cells = []
-    for row in data["attnlib"]["cases"]:
-        identity = (LATER | row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
-        hit = measured.get(row["test"]) if row["status"] == "ok" else None
-        info = hit["extra_info"] if hit else None
-        probe = (row.get("probe") or (info or {}).get("probe") or {}) if row["status"] == "ok" else {}
-        if hit is None or probe.get("claims"):  # a check, which in schema 1 was a benchmark
-            cells.append(Cell(*identity, probe=probe))
-        else:
-            cells.append(Cell(*identity, tuple(hit["stats"]["data"]), info, probe))
+    cells = [cell_of(row, measured.get(row["test"])) for row in data["attnlib"]["cases"]]
     return Run(path, data, tuple(cells))
+
+
+def cell_of(row: dict[str, Any], benchmark: dict[str, Any] | None) -> Cell:
+    """The cell of a row of ``attnlib.cases`` and of the benchmark of its test, if that has one."""
+    identity = (LATER | row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
+    hit = benchmark if row["status"] == "ok" else None
+    info = hit["extra_info"] if hit else None
+    probe = (row.get("probe") or (info or {}).get("probe") or {}) if row["status"] == "ok" else {}
+    if hit is None or probe.get("claims"):  # a check, which in schema 1 was a benchmark
+        return Cell(*identity, probe=probe)
+    return Cell(*identity, tuple(hit["stats"]["data"]), info, probe)
 
 
 def _bytes(path: Path) -> bytes:

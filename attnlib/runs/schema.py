@@ -49,12 +49,25 @@ class Reading(Struct, forbid_unknown_fields=True):
     reason: str | None
 
 
+class OverReference(Struct):
+    """A case's time over that of the same case with other fields, its rounds beside theirs; or null and why."""
+
+    value: Positive | None
+    low: Positive | None = None
+    high: Positive | None = None
+    blocks: Count = 0
+    reference: Scalars = {}
+    reason: str | None = None
+
+
 class Time(Struct):
     """How the samples were taken, in seconds."""
 
     interval: tuple[Positive, Positive] | None
     disturbed: list[str] = []
     canary_s: list[Positive] = []
+    over_reference: OverReference | UnsetType = UNSET
+    reference_s: list[Positive] | None = None
 
 
 class Claim(Struct):
@@ -263,7 +276,23 @@ def benchmark_problems(row: Any) -> list[str]:
         for key, r in info["memory"].items()
         if r["value"] is None and not r["reason"]
     ]
+    found += [f"{name}: {text}" for text in pair_problems(row)]
     return found + [f"{name}: {text}" for text in probe_problems(info["case"], info.get("probe", {}))]
+
+
+def pair_problems(row: Any) -> list[str]:
+    """What is wrong with the ratio over the reference; nothing where a case has none."""
+    time = row["extra_info"]["time"]
+    over, samples = time.get("over_reference"), time.get("reference_s")
+    if over is None:
+        return []
+    if over["value"] is None:
+        return [] if over.get("reason") else ["time.over_reference is null without a reason"]
+    if over.get("low") is None or over.get("high") is None or not over["low"] <= over["value"] <= over["high"]:
+        return ["time.over_reference has no interval that holds its value"]
+    if not over.get("reference"):
+        return ["time.over_reference does not say over what"]
+    return [] if samples else ["time.over_reference without time.reference_s"]
 
 
 def probe_problems(case: Object, probe: Object) -> list[str]:

@@ -10,11 +10,11 @@ from attnlib.show.units import digits, seconds, size
 
 
 def time(summary: Summary) -> str:
-    """Median seconds, with how many of its runs were disturbed; the status where there is no time."""
-    if summary.seconds is None:
+    """Seconds, or the ratio over a reference, and how many of its runs were disturbed; the status without a time."""
+    if summary.value is None:
         return summary.status
     disturbed = f" ({summary.disturbed} of {summary.runs} disturbed)" if summary.disturbed else ""
-    return seconds(summary.seconds) + disturbed
+    return (f"{summary.value:.3f} x {summary.over}" if summary.over else seconds(summary.value)) + disturbed
 
 
 def peak(both: tuple[int, int]) -> str:
@@ -36,6 +36,7 @@ SAVED = {
     **VERDICT,
     "peak": Column(peak, number=True),
 }
+BLUNT = "a reference's own time changes from run to run with the machine: attnlib ab decides on it"
 LIVE = {"case": Column(), "pairs": Column(number=True), **VERDICT}
 
 
@@ -85,6 +86,7 @@ def _after(comparison: Comparison) -> list[str]:
     return [
         f"{phases} tests of phases and {cases} of cases; intervals hold together with {1 - saved.ERROR:.0%}; threshold "
         f"{comparison.threshold:.0%}; could see: the ratio that would have been called slower",
+        *([BLUNT] if any(row.label.startswith("reference: ") for row in comparison.rows) else []),
         *([] if heard is None else [f"canary: new / base {' '.join(canary.texts()[0].values())}"]),
         f"exact: {len(comparison.rows)} cases, changed in {len(changed)}{gone}",
         *(f"  {row.label}: {'; '.join(row.changes)}" for row in changed),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from attnlib.compare.cells import Cells, centre, claims, interval_note, middle
+from attnlib.compare.cells import Cells, claims, interval_note, middle
 from attnlib.compare.intervals import Estimate
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
@@ -37,7 +37,7 @@ COLUMNS = {
 }
 
 
-def encodings(cells: Cells) -> Table:
+def encodings(cells: Cells) -> list[Table]:
     """One row an encoding: a train step in the middle of the grid, and its gradients and tokens in plain stacks.
 
     Time with its interval, its ratio to ``none`` in the same run, peak memory, the encoding's own parameters, the
@@ -52,12 +52,12 @@ def encodings(cells: Cells) -> Table:
         for pe in cells.axis("pe")
         if cells.where(pe=pe, **at, **STEP) or cells.where(pe=pe, phase="collapse")
     ]
-    return Table(COLUMNS, rows, after=[f"brackets of times: {interval_note(cells)}"])
+    return [Table(COLUMNS, rows, after=[f"brackets of times: {interval_note(cells)}"])]
 
 
 def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> dict[str, Any]:
     """What one case costs, and in ratio to another in the same runs; nothing where it has no time."""
-    value = centre(group)
+    value = cells.time(group)
     info, none = ([cell.info for cell in side if cell.info] for side in (group, base))
     if value is None or not info:
         return {}

@@ -24,7 +24,7 @@ COLUMNS = {
 }
 
 
-def findings(cells: Cells) -> Table:
+def findings(cells: Cells) -> list[Table]:
     """One row a claim: what was checked, on which stack, what was fitted, what theory says and the band that it had."""
     rows = [
         {
@@ -37,4 +37,4 @@ def findings(cells: Cells) -> Table:
         for group in sorted(cells.by_id.values(), key=lambda group: group[0].label)
         for claim in claims(group).values()
     ]
-    return Table(COLUMNS, rows)
+    return [Table(COLUMNS, rows)]

@@ -9,6 +9,7 @@ from typing import Any
 from rich import table as rich_table
 from rich.console import Console
 from rich.markup import escape as escape_markup
+from rich.text import Text
 
 WIDTH = 200  # of a table that goes to a file or a pipe
 ABSENT = "-"
@@ -16,10 +17,11 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Column:
-    """How the values of a column are written; numbers stand on the right."""
+    """How the values of a column are written: numbers on the right, faintly what ``faint`` finds to say little."""
 
     form: Callable[[Any], str] = str
     number: bool = False
+    faint: Callable[[Any], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,12 @@ class Table:
         drawn = rich_table.Table(box=None)
         for heading, column in self.columns.items():
             drawn.add_column(heading, justify="right" if column.number else "left")
-        for row in self.texts():
-            drawn.add_row(*map(escape_markup, row.values()))
+        for row, texts in zip(self.rows, self.texts(), strict=True):
+            styles = [
+                "dim" if column.faint and row.get(heading) is not None and column.faint(row[heading]) else ""
+                for heading, column in self.columns.items()
+            ]
+            drawn.add_row(*map(Text, texts.values(), styles))
         terminal.print(drawn)
         for line in self.after:
             terminal.print(escape_markup(line))

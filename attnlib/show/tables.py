@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from attnlib.compare.cells import Cells
+from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
 from attnlib.show.table import Table
 
-TABLES: dict[str, tuple[Callable[[Cells], Table], str]] = {
+TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
+    "costs": (costs, "time over the reference by phase, length and depth, a column an encoding"),
     "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
     "findings": (findings, "every claim about gradients: fitted with its 95 % interval, theory, band"),
 }

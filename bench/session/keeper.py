@@ -146,7 +146,7 @@ class Keeper:
                 timed_s=entry.timed_s if ok else 0.0,
             )
         )
-        self.running, self.heard, entry.benchmark = None, len(readings), None
+        self.running, self.heard = None, len(readings)
 
     def save(self) -> tuple[list[Path], int]:
         """Write the final files from the journal, which goes once every test is done.

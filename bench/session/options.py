@@ -31,7 +31,8 @@ OPTIONS = {  # dest without its prefix: what it says; values are checked by benc
     "threads": "torch's intra-op threads",
     "num_texts": "texts in an epoch of the seed preset",
     "budget": "seconds of warm-up, pilot and rounds a case; slow steps exceed it by six rounds",
-    "precision": "wished relative half-width of the median's 95 %% interval within this run, as 0.03",
+    "precision": "wished half-width of the 95 %% interval of a case's ratio over its reference, as 0.02",
+    "reference": "fields of the case whose rounds lie between each case's own, as pe=none or attention=math; off",
     "denormals": "flush subnormal numbers to zero (default) or keep them",
     "order_seed": "seed of the random order of cases",
     "case_timeout": "seconds a case may take in all, after which its status is timeout",
@@ -46,6 +47,10 @@ REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our c
     *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
     *("--benchmark-warmup", "--benchmark-warmup-iterations"),
 }
+ASKING = tuple(  # options of pytest-benchmark that ask for its own table
+    f"--benchmark-{name}"
+    for name in ("columns", "sort", "group-by", "name", "compare", "histogram", "cprofile", "verbose", "time-unit")
+)
 
 
 def declare(parser: pytest.Parser) -> None:
@@ -81,11 +86,8 @@ def settle(config: pytest.Config) -> None:
     Raises:
         pytest.UsageError: an option that has no effect here, or does not go with the others.
     """
-    arguments = [
-        *config.invocation_params.args,
-        *config.getini("addopts"),
-        *os.environ.get("PYTEST_ADDOPTS", "").split(),
-    ]
+    asked = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
+    arguments = [*asked, *config.getini("addopts")]
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
@@ -107,6 +109,8 @@ def settle(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"a run's name has at most {LONGEST} bytes, not {size}: {option.benchmark_save[:40]}..."
         )
+    if not any(str(text).startswith(ASKING) for text in asked):
+        option.benchmark_quiet = True  # our own tables say it shorter
     resuming = option.attnlib_resume or option.attnlib_resume_from
     if option.attnlib_retry_crashed and not resuming:
         raise pytest.UsageError("--retry-crashed goes with --resume or --resume-from")

@@ -19,10 +19,12 @@ from attnlib.measure.canary import Canary
 from attnlib.measure.device import Device, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
-from attnlib.runs.journal import NOT_YET
+from attnlib.runs.journal import NOT_YET, Finish
+from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
 from attnlib.runs.schema import benchmark_problems, probe_problems
 from bench.cases import PROBES, Case
+from bench.measuring import identity
 from bench.settings import Settings
 
 BENCH = Path(__file__).parents[1]
@@ -51,7 +53,7 @@ class Entry:
 
     case: Case | None
     row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
-    benchmark: dict[str, Any] | None = None  # as it is saved, until it is
+    benchmark: dict[str, Any] | None = None  # as it is saved
     timed_s: float = 0.0  # of first call, warm-up, pilot and rounds
     spent_s: float = 0.0  # in all, of a case that was timed
     disturbed: list[str] = field(default_factory=list)
@@ -124,11 +126,19 @@ class Record:
         self.entries = {item.nodeid: Entry(cases.get(item)) for item in items if item.path.parent == BENCH}
         return result
 
-    def adopt(self, rows: dict[str, dict[str, Any]]) -> None:
-        """Take over the rows of tests that an earlier process of the run is through with."""
-        for test, row in rows.items():
-            self.entries[test].row = row
-        self.earlier = len(rows)
+    def adopt(self, ends: dict[str, Finish]) -> None:
+        """Take over what became of tests that an earlier process of the run is through with."""
+        for test, end in ends.items():
+            self.entries[test].row, self.entries[test].benchmark = end.row, end.benchmark
+        self.earlier = len(ends)
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of this run so far, as its readers will see them."""
+        return tuple(
+            cell_of(identity(entry.case) | {"test": test} | entry.row, entry.benchmark)
+            for test, entry in self.entries.items()
+            if entry.case is not None
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:

@@ -83,14 +83,14 @@ class Saving:
         retry = ("interrupted", "crashed") if self.option.attnlib_retry_crashed else ("interrupted",)
         self.keeper = Keeper(book, targets, about_process(self.config, plan.head["machine_info"]), retry)
         if resumed:
-            self.skip_finished(session, {test: end.row for test, end in self.keeper.finished().items()})
+            self.skip_finished(session, self.keeper.finished())
 
-    def skip_finished(self, session: pytest.Session, rows: dict[str, dict[str, Any]]) -> None:
+    def skip_finished(self, session: pytest.Session, ends: dict[str, journal.Finish]) -> None:
         """Leave out what an earlier process is through with."""
-        self.record.adopt(rows)
-        done = [item for item in session.items if item.nodeid in rows]
+        self.record.adopt(ends)
+        done = [item for item in session.items if item.nodeid in ends]
         self.config.hook.pytest_deselected(items=done)
-        session.items[:] = [item for item in session.items if item.nodeid not in rows]
+        session.items[:] = [item for item in session.items if item.nodeid not in ends]
         self.say(f"goes on with a run of which {len(done)} tests are done and {len(session.items)} are left")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
@@ -132,7 +132,7 @@ class Saving:
             self.say(str(error))
             return
         for path in files:
-            self.say(f"saved in {path}; look at it with: attnlib encodings, attnlib findings, python plots.py")
+            self.say(f"saved in {path}; look at it with: attnlib costs, attnlib encodings, python plots.py")
         if files and left:
             tests = len(keeper.plan.tests)
             self.say(f"{left} of {tests} tests are left: go on with --resume, or read {keeper.book.path} as it is")

@@ -3,14 +3,20 @@
 import contextlib
 import time
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from attnlib.compare.cells import Cells
+from attnlib.compare.intervals import Estimate
+from attnlib.compare.pairs import fields_in_words
+from attnlib.model.positional import POSITIONAL
 from attnlib.runs.journal import NOT_YET, differences
-from attnlib.runs.load import machine_of
-from attnlib.runs.text import printable
-from attnlib.show.units import duration, seconds, size
+from attnlib.runs.load import Run, machine_of
+from attnlib.runs.text import forgive, printable
+from attnlib.show.costs import costs
+from attnlib.show.units import digits, duration, seconds, size, with_interval
 from bench.session.record import Record
 
 
@@ -86,12 +92,16 @@ class Screen:
         cases = [entry for entry in self.record.entries.values() if entry.case is not None]
         if not cases or terminalreporter.config.getoption("collectonly"):
             return
+        forgive()
+        run = Run(Path(), {"attnlib": {"axes": {"pe": list(POSITIONAL)}}}, self.record.cells())
+        for table in costs(Cells([run])):
+            print()
+            table.print()
         statuses = [entry.status for entry in cases]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         spent = sum(entry.spent_s for entry in cases)
         timed = sum(entry.timed_s for entry in cases if entry.spent_s)
         share = f"; {timed / spent:.0%} of the cases' time went into timing" if spent else ""
-        share += "; brackets: 95 % interval within this run" if spent else ""
         taken = duration(time.perf_counter() - self.record.started)
         terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
         for test, entry in self.record.entries.items():
@@ -108,9 +118,19 @@ def name_of(item: pytest.Item) -> str:
 
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:
-    """A case's result: time with its interval within this run, memory, an unfused attention, disturbances."""
-    interval, peak, attention = info["time"]["interval"], info["memory"]["allocated_peak"]["value"], info["attention"]
-    bounds = f" [{seconds(interval[0])}, {seconds(interval[1])}]" if interval else ""
+    """A case's result: time, its ratio over the reference, memory, an unfused attention, disturbances."""
+    time, peak, attention = info["time"], info["memory"]["allocated_peak"]["value"], info["attention"]
+    found = over(time.get("over_reference"))
     unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
-    noise = f"  disturbed: {'; '.join(info['time']['disturbed'])}" if info["time"]["disturbed"] else ""
-    return f"{name}  {seconds(median)}{bounds}" + (f"  {size(peak)}" if peak is not None else "") + unfused + noise
+    noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
+    return f"{name}  {seconds(median)}{found}" + (f"  {size(peak)}" if peak is not None else "") + unfused + noise
+
+
+def over(found: dict[str, Any] | None) -> str:
+    """A ratio with its interval and what it is over, or why there is none; nothing in phases without a reference."""
+    if found is None:
+        return ""
+    if found["value"] is None:
+        return f"  alone: {found['reason']}"
+    name = fields_in_words(found["reference"])
+    return f"  {with_interval(digits(2))(Estimate(found['value'], found['low'], found['high']))} x {name}"

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import Cells, centre, middle, points_along
+from attnlib.compare.cells import Cells, interval_note, middle, points_along
 from attnlib.show.figures.drawing import COLOURS, OUTLINE, bar_note, draw, finish, panels, style
 
 MAIN = {"phase": "train_step", "denormals": "flush"}
@@ -19,14 +19,16 @@ def against(cells: Cells, name: str, label: str, other: str) -> Figure | None:
     for panel, value in zip(axes, others, strict=False):
         absent = []
         for pe in cells.axis("pe", **MAIN):
-            absent += draw(panel, points_along(cells, name, pe=pe, **{other: value}, **MAIN), style(cells, pe), 1e3)
+            absent += draw(
+                panel, cells, points_along(cells, name, pe=pe, **{other: value}, **MAIN), style(cells, pe), 1e3
+            )
         finish(panel, x=label, y="train step [ms]", title=f"{other} = {value}", absent=absent)
     at = middle(others)
     for pe in cells.axis("pe", **MAIN):
         rates = [
             (x, group[0].case["batch_size"] * group[0].case["seq_len"] / value[0])
             for x, group in points_along(cells, name, pe=pe, **{other: at}, **MAIN)
-            if (value := centre(group))
+            if (value := cells.time(group))
         ]
         axes[-1].plot(*np.array(rates).T, **style(cells, pe)) if rates else None
     finish(axes[-1], x=label, y="tokens / s", title=f"throughput, {other} = {at}")
@@ -55,7 +57,7 @@ def heat_map(cells: Cells) -> Figure | None:
         grid = np.full((len(depths), len(lengths)), np.nan)
         for group in cells.where(pe=pe, **MAIN):
             row, column = depths.index(group[0].case["depth"]), lengths.index(group[0].case["seq_len"])
-            value = centre(group)
+            value = cells.time(group)
             grid[row, column] = np.nan if value is None else value[0] * 1e3
             text = group[0].status if value is None else f"{float(f'{value[0] * 1e3:.3g}'):g}"
             panel.text(column, row, text, ha="center", va="center", fontsize=8, color="white", path_effects=OUTLINE)
@@ -108,5 +110,5 @@ def encoding_cost(cells: Cells) -> Figure | None:
             panel.errorbar(x, y, yerr=[y - low, high - y], capsize=3, **style(cells, pe))
     finish(panel, x="sequence length T [tokens]", y="train step / that of none", title=f"depth = {depth}")
     panel.set_yscale("linear")
-    figure.suptitle("Bars: 95 % interval run to run" if len(cells.runs) > 1 else "One run: no interval", fontsize=10)
+    figure.suptitle(f"Bars: {interval_note(cells)}", fontsize=8)
     return figure

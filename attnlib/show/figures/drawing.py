@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import Cells, centre, interval_note
+from attnlib.compare.cells import Cells, interval_note
 from attnlib.runs.load import Cell
 
 # Okabe and Ito's colours and a brown, told apart by colour-blind readers, each with a marker of its own
@@ -45,18 +45,22 @@ def bar_note(cells: Cells) -> str:
 
 
 def draw(
-    axes: Axes, points: Iterable[tuple[float, list[Cell]]], line: Style, scale: float | Callable[[Cell], float] = 1.0
+    axes: Axes,
+    cells: Cells,
+    points: Iterable[tuple[float, list[Cell]]],
+    line: Style,
+    scale: float | Callable[[Cell], float] = 1.0,
 ) -> list[str]:
     """Draw times against a field, hollow where a run was disturbed; returns a note for every point without a time."""
     drawn, absent, hollow = [], [], []
-    for x, cells in points:
-        value = centre(cells)
+    for x, group in points:
+        value = cells.time(group)
         if value is None:
-            absent.append(f"{line['label']} at {x:g}: {cells[0].status}")
+            absent.append(f"{line['label']} at {x:g}: {group[0].status}")
         else:
-            factor = scale(cells[0]) if callable(scale) else scale
+            factor = scale(group[0]) if callable(scale) else scale
             drawn.append((x, *(v * factor for v in value)))
-            hollow += [drawn[-1]] if any(cell.disturbed for cell in cells) else []
+            hollow += [drawn[-1]] if any(cell.disturbed for cell in group) else []
     if drawn:
         x, y, low, high = np.array(drawn).T
         axes.errorbar(x, y, yerr=np.clip([y - low, high - y], 0, None), linewidth=1.2, capsize=3, **line)

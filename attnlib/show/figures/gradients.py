@@ -129,7 +129,7 @@ def denormals(cells: Cells) -> Figure | None:
     figure, (left, right) = panels(2)
     for index, policy in enumerate(("flush", "keep"), 1):
         points = points_along(cells, "depth", denormals=policy, **fields)
-        draw(left, points, look(index, policy), 1e3)
+        draw(left, cells, points, look(index, policy), 1e3)
         read = [(x, group[0].probe.get("counts")) for x, group in points]
         counts = [(x, found["parameters"]) for x, found in read if found]
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):

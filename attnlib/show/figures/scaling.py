@@ -21,7 +21,7 @@ def scaling(cells: Cells) -> Figure | None:
         line = style(cells, cell.case["pe"])
         fine = np.geomspace(fitted.sizes[0], 2 * fitted.sizes[-1], 100)
         left.plot(fine, [fitted.at(n) * 1e3 for n in fine], color=line["color"], linewidth=1)
-        draw(left, along(cells, cell.case["pe"], middle(depths)), line | {"linestyle": "none"}, 1e3)
+        draw(left, cells, along(cells, cell.case["pe"], middle(depths)), line | {"linestyle": "none"}, 1e3)
         local = np.array(slopes(fitted.sizes, times))
         between = np.sqrt(np.array(fitted.sizes[1:]) * np.array(fitted.sizes[:-1]))
         bars = np.clip([local[:, 0] - local[:, 1], local[:, 2] - local[:, 0]], 0, None)
@@ -49,7 +49,9 @@ def time_per_token(cells: Cells) -> Figure | None:
     for panel, depth in zip(axes, depths, strict=True):
         absent = []
         for pe, own, points in found:
-            absent += draw(panel, points, style(cells, pe), lambda cell: 1e6 / tokens(cell)) if own == depth else []
+            absent += (
+                draw(panel, cells, points, style(cells, pe), lambda cell: 1e6 / tokens(cell)) if own == depth else []
+            )
         label = "train step [us / token]"
         finish(panel, x="sequence length T [tokens]", y=label, title=f"depth = {depth}", absent=absent)
         panel.set(xscale="linear", yscale="linear")

@@ -1,13 +1,17 @@
 """What a case will need, predicted from shapes, beside the exact peak; and the limits that the command line sets."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
 
 from attnlib.measure.device import Device
 from attnlib.model.blocks import BLOCKS
+from attnlib.theory import cost
 from bench import predict
 from bench.cases import Case
-from bench.predict import predicted_peak, unfit
+from bench.predict import need, reference_of, unfit
 from bench.settings import Settings
 from bench.workload import build
 
@@ -23,7 +27,7 @@ def test_predictions_hold(phase, pe):
     work.check()
     peak = work.weigh(Device())["allocated_peak"]["value"]
 
-    assert peak <= predict.MARGIN * predict.predicted_peak(case) <= 1.5 * peak
+    assert peak <= predict.MARGIN * need(case).peak <= 1.5 * peak
 
 
 @pytest.mark.parametrize("fields", [{"block": block, "ffn_mult": 2} for block in BLOCKS] + [{"pe": "fire"}])
@@ -31,11 +35,11 @@ def test_predictions_hold(phase, pe):
 def test_nine_layers_tell_the_depth(monkeypatch, fields, phase):
     """Past ``STRAIGHT`` layers the peak is a straight line: what is extrapolated is what would be predicted."""
     case = Case(phase=phase, seq_len=32, depth=12, **fields)
-    extrapolated = predicted_peak(case)
-    predicted_peak.cache_clear()
+    extrapolated = need(case)
+    need.cache_clear()
     monkeypatch.setattr(predict, "STRAIGHT", 99)
 
-    assert extrapolated == predicted_peak(case)
+    assert extrapolated == need(case)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +51,14 @@ def test_the_originals_memory_wall(depth, seq_len, fits):
         depth=depth, seq_len=seq_len, phase="train_step"
     )
 
-    assert (predicted_peak(case) < 24e9) == fits
+    assert (need(case).peak < 24e9) == fits
 
 
 def test_nothing_is_allocated_by_a_prediction():
     """A case of terabytes is predicted: scores of 2^17 tokens, 4 heads, 2 sequences and 2 layers in float32."""
     case = Case(phase="train_step", seq_len=2**17, depth=2, attention="math")
 
-    assert predict.predicted_peak(case) > 2 * 2 * 4 * 2**34 * 4
+    assert need(case).peak > 2 * 2 * 4 * 2**34 * 4
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -73,6 +77,59 @@ def test_cases_that_cannot_fit_are_left():
     assert found.predicted_bytes > found.available_bytes == 100 * 2**10
     assert unfit(case, chosen(), Device()) is None
     assert unfit(case, chosen(memory_limit="none"), Device()) is None
+
+
+def test_what_is_held_between_steps():
+    """After a train step weights, gradients, momentum and the batch; after a forward pass weights and the batch."""
+    case = Case(phase="train_step", seq_len=32, depth=2)
+    batch = 8 * 2 * 32 + 8 * 2
+
+    assert need(case).held == 3 * 4 * cost.parameters(case) + batch
+    assert need(replace(case, phase="forward")).held == 4 * cost.parameters(case) + batch
+
+
+def test_a_reference_needs_room_beside_its_case():
+    """Where only the case fits it is measured alone, and says so; a reference that does not exist says why."""
+    case = chosen().case(seq_len=32, depth=2, phase="train_step", pe="t5")
+    plain = replace(case, pe="none")
+    both = int(predict.MARGIN * predict.prediction(case, plain)["value"])
+    alone = int(predict.MARGIN * need(case).peak)
+
+    assert alone < both
+    assert reference_of(case, chosen(memory_limit=f"{both}B"), Device()) == (plain, None)
+    found, why = reference_of(case, chosen(memory_limit=f"{both - 1}B"), Device())
+    assert found is None
+    assert why.startswith("its reference cannot be measured beside it: predicted to need ")
+    assert unfit(case, chosen(memory_limit=f"{alone}B"), Device()) is None
+    odd, why = reference_of(replace(plain, head_dim=3), chosen(reference="pe=rotary"), Device())
+    assert odd is None
+    assert "even head_dim" in why or "rotary" in why
+    assert reference_of(case, chosen(reference="off"), Device()) == (None, "not asked for")
+    assert reference_of(replace(case, phase="encoding"), chosen(), Device())[0] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pe=ropee", "unknown pe 'ropee'; choose from none, sinusoidal"),
+        ("attention=fast", "unknown attention 'fast'; choose from"),
+        ("phase=forward", "unknown field of --reference 'phase'; choose from vocab_size"),
+        ("denormals=keep", "unknown field of --reference 'denormals'"),
+        ("depth=two", "--reference takes depth=2 or the like, not depth=two"),
+        ("none", "'none' is no list of fields such as"),
+    ],
+)
+def test_bad_references(text, message):
+    """A field that no reference can have, or no such value, is one line with the choices."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        chosen(reference=text)
+
+
+def test_references():
+    """Fields of a case, several if need be; without the option a stack without encoding."""
+    assert chosen().reference == {"pe": "none"}
+    assert chosen(reference="attention=math,batch_size=1").reference == {"attention": "math", "batch_size": 1}
+    assert chosen(reference="off").reference is None
 
 
 def test_what_cannot_be_measured_is_unsupported():

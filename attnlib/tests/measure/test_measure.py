@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from attnlib.measure import clock, environment, memory, rounds, sampling
+from attnlib.measure import operators as profiling
 from attnlib.measure.device import Device, open_device
 
 
@@ -47,12 +48,20 @@ def test_clock_waits_for_queued_work(device):
     assert device.waits == 2
 
 
+class Stand:
+    """A side of known steps."""
+
+    def __init__(self, step, prepare=None, clock_=clock.device_clock):
+        self.step, self.prepare, self.clock = step, prepare, clock_
+
+
 def test_pilot_spends_its_budget(device):
     """Warm-up and pilot take about a tenth of the budget each, the rounds fit in the rest."""
-    plan = sampling.pilot(launch(device, 0.01), None, precision=1e-9, budget=10.0)
+    plan = sampling.pilot([Stand(launch(device, 0.01))], [0.01], precision=1e-9, budget=10.0)
 
     assert plan.warmup_s == pytest.approx(1.0, abs=0.02)
     assert sum(plan.pilot_s) == pytest.approx(0.5, abs=0.02)  # 50 rounds at most
+    assert plan.spent_s == pytest.approx(plan.warmup_s + sum(plan.pilot_s))
     assert (plan.rounds, plan.stop_reason) == (sampling.MIN_ROUNDS, "min_rounds")  # no noise at all
 
 
@@ -68,46 +77,108 @@ def test_pilot_spends_its_budget(device):
 def test_warm_up_ends_when_steady(seconds, calls, steady):
     """It goes on while a window of calls is faster than the one before, within its budget."""
     times = iter(seconds)
-    clock = {"now": 0.0}
+    now = {"s": 0.0}
 
     def step():
-        clock["now"] += next(times)
+        now["s"] += next(times)
 
-    warm, found = sampling.warm_up(step, None, budget=1.0, clock=lambda: clock["now"])
+    warm, found = sampling.warm_up(Stand(step, clock_=lambda: now["s"]), budget=1.0)
 
     assert (len(warm), found) == (calls, steady)
 
 
-def test_slow_steps_have_no_pilot(device):
-    """A step that exceeds its budget within the least number of rounds is warmed up once and gets those rounds."""
-    plan = sampling.pilot(launch(device, 2.0), None, precision=0.03, budget=10.0)
+@pytest.mark.parametrize("sides", [1, 2])
+def test_slow_steps_have_no_pilot(device, sides):
+    """Steps that exceed their budget within the least number of rounds are warmed up once and get those rounds."""
+    plan = sampling.pilot([Stand(launch(device, 2.0))] * sides, [2.0] * sides, precision=0.03, budget=10.0)
 
-    assert (plan.warmup_calls, plan.pilot_s, plan.rounds, plan.stop_reason) == (
-        1,
-        (),
-        sampling.MIN_ROUNDS,
-        "min_rounds",
-    )
-    assert device.now == 2.0
+    assert (plan.warmup_calls, plan.pilot_s, plan.rounds) == (1, (), sampling.MIN_ROUNDS)
+    assert (plan.stop_reason, plan.iterations) == ("min_rounds", (1,) * sides)
+    assert device.now == plan.spent_s == 2.0 * sides
+
+
+def test_the_slowest_steps_are_not_warmed_up(device):
+    """Where the least number of rounds takes many times the budget, the first call has to do."""
+    plan = sampling.pilot([Stand(launch(device, 2.0))], [10.0], precision=0.03, budget=10.0)
+
+    assert (plan.warmup_calls, plan.rounds, device.now) == (0, sampling.MIN_ROUNDS, 0.0)
 
 
 def test_short_steps_are_repeated_within_a_round(device):
     """A step of 10 us is repeated so that a round lasts a millisecond; with a set-up before each it cannot be."""
-    assert sampling.pilot(launch(device, 1e-5), None, precision=0.03, budget=0.1).iterations in (100, 101)
-    assert sampling.pilot(launch(device, 1e-5), lambda: None, precision=0.03, budget=0.1).iterations == 1
+    short, long = launch(device, 1e-5), launch(device, 1e-4)
+    plan = sampling.pilot([Stand(short), Stand(long)], [0.0, 0.0], precision=0.03, budget=0.1)
+
+    assert plan.iterations[0] in (100, 101)
+    assert plan.iterations[1] in (10, 11)
+    assert plan.as_json()["reference_iterations"] == plan.iterations[0]
+    assert sampling.pilot([Stand(short, lambda: None)], [0.0], precision=0.03, budget=0.1).iterations == (1,)
+
+
+def test_pairs_come_in_whole_blocks(device):
+    """A pair has as many rounds of either side, an even number, whatever the noise asks for."""
+    rng = np.random.default_rng(0)
+
+    def noisy():
+        device.queued += 0.01 * float(np.exp(0.1 * rng.standard_normal()))
+
+    plan = sampling.pilot([Stand(noisy), Stand(noisy)], [0.0, 0.0], precision=0.05, budget=20.0)
+
+    assert plan.stop_reason == "precision"
+    assert plan.rounds % 2 == 0
+    assert plan.rounds > sampling.MIN_ROUNDS
+
+
+def test_rounds_of_the_reference_lie_between():
+    """Called before a case's first round and after each, they make ABBA blocks, and end with the last."""
+    order = []
+    between = rounds.Between(lambda: order.append("reference") or 1.0, 3)
+    between()
+    for _ in range(6):
+        order.append("case")
+        between()
+    between()  # pytest-benchmark calls once more than there are rounds
+
+    assert [("reference", "case").index(who) for who in order] == list(rounds.abba(3))
+    assert between.samples == [1.0] * 6
+
+
+def test_drift_favours_neither_side():
+    """On a machine that slows down steadily equal sides have a ratio of 1, and a spell that hits a block moves none."""
+    seconds = 1 + 0.01 * np.arange(24)
+    seconds[8:12] *= 3
+    sides = [[], []]
+    for side, value in zip(rounds.abba(6), seconds, strict=True):
+        sides[side].append(float(value))
+    value, low, high = sampling.over(*sides)
+
+    assert value == pytest.approx(1.0, abs=0.005)
+    assert low <= 1 <= high
+
+
+def test_a_ratio_has_the_interval_of_a_median():
+    """On 1,000 pairs of sides of known ratio 1.3, with spells that hit both, it holds 1.3 as often as it says."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(1000):
+        spell = np.exp(0.3 * rng.standard_normal(12))
+        reference, case = (spell * np.exp(0.05 * rng.standard_normal(12)) for _ in range(2))
+        _, low, high = sampling.over(reference.tolist(), (1.3 * case).tolist())
+        hits += low <= 1.3 <= high
+
+    assert 0.94 <= hits / 1000 <= 0.99
 
 
 def test_rounds_follow_noise_and_budget():
     """Noisier pilots want more rounds; a small budget or slow steps end in the minimum."""
     rng = np.random.default_rng(0)
-    quiet, noisy = 1 + 0.01 * rng.standard_normal(50), 1 + 0.1 * rng.standard_normal(50)
+    quiet, noisy = 0.01 * rng.standard_normal(50), 0.1 * rng.standard_normal(50)
 
-    assert sampling.rounds_for(quiet, precision=0.03, seconds=1e6) == (sampling.MIN_ROUNDS, "min_rounds")
-    rounds, reason = sampling.rounds_for(noisy, precision=0.01, seconds=1e6)
+    assert sampling.rounds_for(quiet, each=1.0, precision=0.03, seconds=1e6) == (sampling.MIN_ROUNDS, "min_rounds")
+    count, reason = sampling.rounds_for(noisy, each=1.0, precision=0.01, seconds=1e6)
     assert reason == "precision"
-    assert 300 < rounds < 1200
-    assert sampling.rounds_for(noisy, precision=0.01, seconds=20.5)[1] == "budget"
-    assert sampling.rounds_for(noisy, precision=1e-4, seconds=1e6) == (sampling.MAX_ROUNDS, "max_rounds")
+    assert 300 < count < 1200
+    assert sampling.rounds_for(noisy, each=1.0, precision=0.01, seconds=20.5) == (20, "budget")
+    assert sampling.rounds_for(noisy, each=1.0, precision=1e-4, seconds=1e6) == (sampling.MAX_ROUNDS, "max_rounds")
 
 
 @pytest.mark.parametrize("n", [6, 11, 30])
@@ -240,7 +311,7 @@ def test_an_instrument_that_sees_nothing_reads_null(monkeypatch, spoilt, reason)
     """A profiler that lacks events, or their times or ends, is found out on a known allocation, once."""
     loads = json.loads
     monkeypatch.setattr(
-        memory, "json", SimpleNamespace(loads=lambda text: {"traceEvents": spoilt(loads(text)["traceEvents"])})
+        profiling, "json", SimpleNamespace(loads=lambda text: {"traceEvents": spoilt(loads(text)["traceEvents"])})
     )
     memory.untrustworthy.cache_clear()
     try:

@@ -12,7 +12,7 @@ from attnlib.measure.canary import ROUNDS, Canary
 from attnlib.measure.device import Device
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.sampling import Pilot
-from bench.measuring import once_more
+from bench.measuring import Pair, once_more
 
 QUIET = {
     "wall_s": 1.0,
@@ -122,9 +122,9 @@ def test_a_disturbed_case_is_measured_once_more(monkeypatch, later, kept):
     pressures = iter(later)
     monkeypatch.setattr(Disturbance, "read", lambda self: QUIET | {"cpu_pressure": next(pressures)})
     samples = [1.0, 1.0]
-    pilot = Pilot(1, 1.0, True, (), 1, 2, "min_rounds")
+    pilot = Pilot(1, 1.0, True, (), (1,), 2, "min_rounds", 1.0)
     busy, work = QUIET | {"cpu_pressure": 0.5}, Work([1.0, 9.0, 9.0])  # one untimed step first
-    seen, replaced = once_more(samples, work, pilot, QUIET, busy, Canary(Device()))
+    seen, replaced = once_more([samples], Pair(work), pilot, QUIET, busy, Canary(Device()))
 
     assert samples == kept
     assert seen["cpu_pressure"] == (0.0 if kept == [9.0, 9.0] else 0.5)
@@ -132,11 +132,24 @@ def test_a_disturbed_case_is_measured_once_more(monkeypatch, later, kept):
     assert replaced["disturbed"] == disturbed(QUIET | {"cpu_pressure": 0.5})
 
 
+def test_both_sides_are_measured_once_more(monkeypatch):
+    """A pair is repeated as a pair, in the same order, and replaced or kept as one."""
+    monkeypatch.setattr(Disturbance, "read", lambda self: QUIET)
+    samples = [[1.0, 1.0], [2.0, 2.0]]
+    pilot = Pilot(1, 1.0, True, (), (1, 1), 2, "min_rounds", 1.0)
+    busy, pair = QUIET | {"cpu_pressure": 0.5}, Pair(Work([1.0, 8.0, 9.0]), Work([1.0, 4.0, 5.0]))
+    seen, replaced = once_more(samples, pair, pilot, QUIET, busy, Canary(Device()))
+
+    assert samples == [[4.0, 5.0], [8.0, 9.0]]
+    assert seen == QUIET
+    assert (replaced["samples"], replaced["reference_s"]) == ([2.0, 2.0], [1.0, 1.0])
+
+
 def test_a_quiet_case_is_measured_once():
     """Without a disturbance there is no second attempt."""
     samples = [1.0]
 
-    assert once_more(samples, Work([]), None, QUIET, QUIET, None) == (QUIET, None)
+    assert once_more([samples], Pair(Work([])), None, QUIET, QUIET, None) == (QUIET, None)
     assert samples == [1.0]
 
 

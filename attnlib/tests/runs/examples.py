@@ -14,12 +14,29 @@ def row_of(case):
     return {"case": asdict(case), "case_id": case.id, "test": test, "status": "ok", "reason": None}
 
 
-def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=()):
-    """A run of 2 lengths x 2 depths x 2 encodings; the last case of status ``status``."""
+def beside(ratio, seconds):
+    """What is saved of a case whose rounds lay beside those of a stack without encoding."""
+    over = {"value": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio, "blocks": 3, "reference": {"pe": "none"}}
+    return {"over_reference": over, "reference_s": [seconds] * 6}
+
+
+def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=(), ratio=None, visit=None):
+    """A run of 2 lengths x 2 depths x 2 encodings; the last case of status ``status``.
+
+    With ``ratio`` every case was measured beside ``none``: sinusoidal at that ratio, none at 1, in visits in which the
+    reference took ``visit(pe)`` (1 by default) x T L seconds.
+    """
     cases = [Case(seq_len=T, depth=L, pe=pe) for T in (64, 128) for L in (2, 8) for pe in ("none", "sinusoidal")]
     rows = [row_of(case) for case in cases]
     if status != "ok":
         rows[-1] |= {"status": status, "reason": "too large"}
+
+    def pair(case):
+        if ratio is None:
+            return {}
+        size = case["seq_len"] * case["depth"] * (visit(case["pe"]) if visit else 1.0)
+        return beside(ratio if case["pe"] == "sinusoidal" else 1.0, size)
+
     benchmarks = [
         {
             "fullname": row["test"],
@@ -30,6 +47,7 @@ def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, distur
                     "interval": [0.9, 1.1],
                     "disturbed": list(disturbed),
                     "canary_s": [canary, canary] if canary else [],
+                    **pair(row["case"]),
                 },
                 "memory": {"allocated_peak": reading(peak)},
                 "cost": {},

@@ -39,6 +39,9 @@ def small_run():
         curves = benchmark["extra_info"].get("probe", {}).get("curves", {})
         curves.update({name: points[:4] for name, points in curves.items()})
         benchmark["extra_info"]["time"] |= {"canary_s": [1e-3, 1.1e-3], "disturbed": []}
+        if benchmark["fullname"] in {row["test"] for row in grid}:
+            over = {"value": 1.1, "low": 1.0, "high": 1.2, "blocks": 3, "reference": {"pe": "none"}, "reason": None}
+            benchmark["extra_info"]["time"] |= {"over_reference": over, "reference_s": benchmark["stats"]["data"]}
     for row in checks.values():  # as schema 2 has it
         (benchmark,) = (b for b in run["benchmarks"] if b["fullname"] == row["test"])
         if benchmark["extra_info"].get("probe", {}).get("claims"):

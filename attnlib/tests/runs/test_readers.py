@@ -43,7 +43,7 @@ def read_everywhere(path, other, figures=False):
         return False
     cells = Cells([other, run])
     comparison = compare([run] * 6, [other] * 6)
-    tables = [*(make(cells) for make, _ in TABLES.values()), compared(comparison)]
+    tables = [*(table for make, _ in TABLES.values() for table in make(cells)), compared(comparison)]
     said = [[table.before, table.texts(), table.after] for table in tables] + [comparison.as_json()]
     assert not UNPRINTABLE.search(json.dumps(said, ensure_ascii=False))
     if figures:

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 
 import plots
-from attnlib.compare.cells import Cells, centre
+from attnlib.compare.cells import Cells
 from attnlib.runs.load import BadRun, find, load, load_all, newest
 from attnlib.runs.schema import problems
 from attnlib.show.units import duration, seconds, size
@@ -106,7 +106,7 @@ def test_figures_of_bad_files(write, tmp_path, capsys):
 def test_several_runs_have_run_to_run_intervals(write):
     """Three runs' medians 1, 2, 3 have mean 2 and the t interval with 2 degrees of freedom."""
     runs = [load(write(saved((t,)), f"{t}.json")) for t in (1.0, 2.0, 3.0)]
-    mean, low, high = centre([run.cells[0] for run in runs])
+    mean, low, high = Cells(runs).time([run.cells[0] for run in runs])
 
     assert mean == pytest.approx(2 * 128)
     assert (high - low) / 2 / 128 == pytest.approx(4.302653 / 3**0.5)

@@ -120,10 +120,10 @@ def serve():
     import bench.session.saving  # noqa: F401
     from attnlib.tests.session.faults import FAULTS
     from bench.cases import Case
-    from bench.predict import predicted_peak
+    from bench.predict import need
 
     # imports what torch imports late; without a backward pass, whose threads would not survive a fork
-    predicted_peak(Case(phase="forward", seq_len=8))
+    need(Case(phase="forward", seq_len=8))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started these tests may have ignored them
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_DFL)

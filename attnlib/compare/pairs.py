@@ -1,0 +1,112 @@
+"""Times and ratios of cases whose rounds lay beside those of a reference.
+
+A reference is visited once by every case that has it, at random moments of the run: its time is the geometric mean over
+these visits, and a case's time is that times its ratio. So no time hangs on the moment of one visit.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.runs.load import Cell
+
+Key = tuple[tuple[str, Any], ...]  # the fields of a case
+
+
+def key_of(case: dict[str, Any]) -> Key:
+    """What a case is looked up by."""
+    return tuple(sorted(case.items()))
+
+
+def reference_of(cell: Cell) -> Key | None:
+    """The case that a cell's rounds lay beside; None where it was measured alone."""
+    return None if cell.over is None else key_of(cell.case | cell.over["reference"])
+
+
+def over_reference(cell: Cell) -> Estimate | None:
+    """A cell's time over its reference's; None where it was measured alone."""
+    return None if cell.over is None else Estimate(*(cell.over[name] for name in ("value", "low", "high")))
+
+
+def fields_in_words(reference: dict[str, Any]) -> str:
+    """The fields of a reference, as ``none`` for pe=none, or ``attention=math``."""
+    return ", ".join(str(value) if name == "pe" else f"{name}={value}" for name, value in reference.items())
+
+
+def is_itself(cell: Cell) -> bool:
+    """Whether a cell is its own reference, so that its ratio is 1 but for noise."""
+    return cell.over is not None and reference_of(cell) == key_of(cell.case)
+
+
+def pooled(cells: Iterable[Cell]) -> dict[Key, Estimate]:
+    """Seconds of each reference in one run, with the 95 % t interval over its visits; one visit alone has none.
+
+    A disturbed visit counts only where every visit was.
+    """
+    visits: dict[Key, list[Cell]] = {}
+    for cell in cells:
+        if (key := reference_of(cell)) is not None:
+            visits.setdefault(key, []).append(cell)
+    found = {}
+    for key, own in visits.items():
+        logs = [np.log(cell.reference_median) for cell in own if not cell.disturbed]
+        logs = logs or [np.log(cell.reference_median) for cell in own]
+        found[key] = Estimate(*np.exp(t_interval(logs)).tolist())
+    return found
+
+
+def times(cells: Iterable[Cell]) -> dict[str, Estimate]:
+    """Seconds of each case of one run, by case id: from its pair, or else the median of its own rounds."""
+    cells, found = list(cells), {}
+    references = pooled(cells)
+    for cell in cells:
+        ratio, key = over_reference(cell), reference_of(cell)
+        if ratio is not None and key is not None:
+            found[cell.case_id] = product(references[key], ratio)
+        elif cell.median is not None:
+            low, high = (cell.info or {})["time"]["interval"] or (cell.median, cell.median)
+            found[cell.case_id] = Estimate(cell.median, low, high)
+    return found
+
+
+def ratio(cell: Cell, base: Cell) -> Estimate | None:
+    """A cell's time over another's in the same run; without an interval where no pair says it."""
+    own, other = over_reference(cell), over_reference(base)
+    if own is not None and reference_of(cell) == key_of(base.case):
+        return own
+    if own is not None and other is not None and reference_of(cell) == reference_of(base):
+        return product(own, Estimate(1 / other.value, 1 / other.high, 1 / other.low))
+    if cell.median is None or base.median is None:
+        return None
+    return Estimate(*(3 * [cell.median / base.median]))
+
+
+def product(a: Estimate, b: Estimate) -> Estimate:
+    """Of two independent estimates; relative half-widths add up as root of squares."""
+    value = a.value * b.value
+    down, up = (np.hypot(np.log(a.value / a[i]), np.log(b.value / b[i])) for i in (1, 2))
+    return Estimate(value, float(value * np.exp(-down)), float(value * np.exp(up)))
+
+
+class Floor(NamedTuple):
+    """What a case over itself reads: how far such ratios are from 1, and how many intervals hold it."""
+
+    rms: float  # of the log ratio
+    worst: float
+    held: int
+    cells: int
+
+    def __str__(self) -> str:
+        return f"over itself: {self.rms:.1%} rms, worst {self.worst:.3f}, {self.held} of {self.cells} intervals hold 1"
+
+
+def floor(cells: Iterable[Cell]) -> Floor | None:
+    """The noise floor of these cells: of those that are their own reference; None without any."""
+    own = [over for cell in cells if is_itself(cell) and (over := over_reference(cell))]
+    if not own:
+        return None
+    logs = np.log([estimate.value for estimate in own])
+    held = sum(estimate.low <= 1 <= estimate.high for estimate in own)
+    return Floor(float(np.sqrt(np.mean(logs**2))), own[int(np.abs(logs).argmax())].value, held, len(own))

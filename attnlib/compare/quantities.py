@@ -1,0 +1,92 @@
+"""What a comparison of saved runs judges: ratios over a reference, the references' times, and times measured alone."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from attnlib.compare import pairs
+from attnlib.compare.verdicts import Replicate
+from attnlib.runs.load import Cell, Run
+
+RATIO, REFERENCE, TIME = "ratio", "reference", "time"
+
+
+class Quantity(NamedTuple):
+    """One of them: of a case, in a group that is also judged as a whole."""
+
+    group: str  # as "train_step over its reference"
+    kind: str  # RATIO, REFERENCE or TIME
+    key: str  # case id of a case, label of a reference
+    device: str  # its kind
+
+
+Readings = dict[Quantity, Replicate]  # of one run: the number, and seconds of the canary around it
+
+
+def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
+    """What each run says of each quantity; disturbed cases say nothing unless they are asked for.
+
+    A case counts by its ratio where every run measured it beside the same reference, else by the median of its rounds.
+    """
+    references: dict[str, set[pairs.Key | None]] = {}
+    for cell in (cell for run in runs for cell in run.cells if cell.timed):
+        references.setdefault(cell.case_id, set()).add(pairs.reference_of(cell))
+    paired = {case_id for case_id, own in references.items() if len(own) == 1 and None not in own}
+    return [
+        _of_run([cell for cell in run.cells if cell.timed and (disturbed or not cell.disturbed)], paired)
+        for run in runs
+    ]
+
+
+def _of_run(usable: Sequence[Cell], paired: set[str]) -> Readings:
+    found: Readings = {}
+    canaries: dict[pairs.Key, list[float | None]] = {}
+    labels: dict[pairs.Key, tuple[str, str, str]] = {}
+    for cell in usable:
+        phase, device = cell.case["phase"], kind_of(cell)
+        ratio, key = pairs.over_reference(cell), pairs.reference_of(cell)
+        if ratio is None or key is None or cell.case_id not in paired:
+            found[Quantity(phase, TIME, cell.case_id, device)] = (cell.median or 0.0, cell.canary)
+            continue
+        found[Quantity(f"{phase} over its reference", RATIO, cell.case_id, device)] = (ratio.value, None)
+        canaries.setdefault(key, []).append(cell.canary)
+        labels[key] = phase, cell.label_of(dict(key)), device
+    for key, (phase, label, device) in labels.items():
+        heard = [canary for canary in canaries[key] if canary is not None]
+        canary = float(np.mean(heard)) if len(heard) == len(canaries[key]) else None
+        seconds = pairs.pooled(usable)[key].value
+        found[Quantity(f"{phase}, the references", REFERENCE, label, device)] = (seconds, canary)
+    return found
+
+
+def kind_of(cell: Cell) -> str:
+    """The kind of device that a case runs on."""
+    return str(cell.case.get("device", "cpu")).partition(":")[0]
+
+
+def of_group(
+    quantities: Sequence[Quantity], runs: Sequence[Readings], base: int
+) -> tuple[list[Replicate], list[Replicate]]:
+    """Geometric means over these quantities and over their canaries, one pair a run, base and new.
+
+    Each quantity counts relative to the middle between its means on the two sides, so that a run may lack some; a run
+    that lacks more than half of them is left out.
+
+    Args:
+        quantities: of one group, each in a run of either side at least.
+        runs: what each says, those of the base first.
+        base: how many are the base's.
+    """
+    values = [[own[q][0] if q in own else None for q in quantities] for own in runs]
+    logs = np.log(np.array(values, dtype=float))  # None becomes NaN, which stays in here
+    known = ~np.isnan(logs)
+    centre = (np.nanmean(logs[:base], axis=0) + np.nanmean(logs[base:], axis=0)) / 2
+    sides: tuple[list[Replicate], list[Replicate]] = ([], [])
+    for place, own in enumerate(runs):
+        if 2 * known[place].sum() >= len(quantities):
+            canaries = [own[q][1] for q in quantities if q in own]
+            heard = None if None in canaries else float(np.exp(np.mean(np.log(np.array(canaries, dtype=float)))))
+            mean = (logs[place] - centre)[known[place]].mean()
+            sides[place >= base].append((float(np.exp(mean)), heard))
+    return sides

@@ -1,0 +1,63 @@
+"""The tables that answer first: what each encoding costs over the reference, by phase, length and depth."""
+
+from dataclasses import replace
+from typing import Any
+
+from attnlib.compare.cells import Cells, interval_note
+from attnlib.compare.intervals import Estimate
+from attnlib.compare.pairs import fields_in_words, floor, is_itself
+from attnlib.runs.load import Cell
+from attnlib.show.table import Column, Table
+from attnlib.show.units import seconds, size
+
+
+def cost(estimate: Estimate) -> str:
+    """A ratio, and its interval's larger half where that excludes 1."""
+    value, low, high = estimate
+    return f"{value:.2f}" if low <= 1 <= high else f"{value:.2f} ±{max(value - low, high - value):.2f}"
+
+
+def holds_one(estimate: Estimate) -> bool:
+    """Whether a ratio may be 1."""
+    return estimate.low <= 1 <= estimate.high
+
+
+PEAK = Column(size, number=True)
+COST = Column(cost, number=True, faint=holds_one)
+
+
+def costs(cells: Cells) -> list[Table]:
+    """One table a phase with pairs: rows T x L, a column an encoding; time and peak of the reference beside them."""
+    found = [table for phase in cells.axis("phase") if (table := of_phase(cells, phase)).rows]
+    if found:  # once, under the last one
+        found[-1] = replace(found[-1], after=[*found[-1].after[:-1], f"intervals: {interval_note(cells)}"])
+    return found
+
+
+def of_phase(cells: Cells, phase: str) -> Table:
+    """The table of one phase; without rows where nothing was measured beside a reference."""
+    groups = [group for group in cells.where(phase=phase) if any(cell.over for cell in group)]
+    order = cells.names("pe").index
+    columns = sorted({group[0].case["pe"] for group in groups}, key=order)
+    name = reference_name(groups)
+    time = f"time of {name}"
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for group in sorted(groups, key=lambda group: (group[0].case["depth"], group[0].case["seq_len"])):
+        case = group[0].case
+        row = rows.setdefault((case["depth"], case["seq_len"]), {"L": case["depth"], "T": case["seq_len"]})
+        row[case["pe"]] = cells.over_reference(group)
+        row.setdefault(time, cells.reference_time(group))
+        if any(is_itself(cell) for cell in group):
+            row["its peak"] = group[0].peak
+    heads = {"L": Column(number=True), "T": Column(number=True)}
+    heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
+    found = floor(cell for group in groups for cell in group)
+    before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
+    after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
+    return Table(heads | dict.fromkeys(columns, COST), list(rows.values()), before=[before], after=[*after, ""])
+
+
+def reference_name(groups: list[list[Cell]]) -> str:
+    """The references in words, see ``fields_in_words``."""
+    found = (fields_in_words(cell.over["reference"]) for group in groups for cell in group if cell.over)
+    return " or ".join(dict.fromkeys(found))
