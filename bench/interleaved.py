@@ -1,24 +1,17 @@
 """Two steps in one process, rounds interleaved: what the one costs over the other."""
 
-from functools import partial
+from attnlib.measure.clock import Bare
+from attnlib.measure.rounds import Step, abba, rounds, turn
+from attnlib.measure.sampling import over, pilot
 
-import numpy as np
-
-from attnlib.compare.intervals import t_interval
-from attnlib.measure.clock import device_clock
-from attnlib.measure.rounds import Step, abba, log_ratios, rounds, timed
-
-SECONDS, GROUPS = 8.0, 12  # a ratio: in how many groups of blocks its interval is counted
+SECONDS, PRECISION = 8.0, 0.003  # a ratio, and its wished half-width
 
 
 def ratio(a: Step, b: Step) -> tuple[float, float, float, int]:
-    """Geometric mean of a / b over ABBA blocks, its 95 % t interval over groups of blocks, and how many there were.
-
-    An untimed step stands before each timed one.
-    """
-    sides = [partial(timed, step, None, device_clock, untimed=1) for step in (b, a)]
-    once = rounds(sides, (0, 1, 0, 1))[0][-1]  # seconds of b, warm
-    blocks = GROUPS * max(2, int(SECONDS / (8 * once * GROUPS)))  # a block is eight steps
-    logs = np.reshape(log_ratios(rounds(sides, abba(blocks))), (GROUPS, -1)).mean(1)
-    mean, low, high = (float(np.exp(value)) for value in t_interval(logs.tolist()))
-    return mean, low, high, blocks
+    """A over b with the 95 % interval of this run, see ``attnlib.measure.sampling.over``; and how many blocks."""
+    sides = [Bare(b), Bare(a)]
+    first = [turn(side)() for side in sides]
+    plan = pilot(sides, first, precision=PRECISION, budget=SECONDS)
+    turns = [turn(side, n) for side, n in zip(sides, plan.iterations, strict=True)]
+    base, case = rounds(turns, abba(plan.rounds // 2))
+    return (*over(base, case), plan.rounds // 2)

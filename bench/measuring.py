@@ -98,7 +98,7 @@ def measure_case(
     Everything is saved in ``benchmark.extra_info``.
 
     Returns:
-        the seconds that went into first calls, warm-up, pilot and rounds.
+        the seconds that went into rounds of either side.
 
     Raises:
         AssertionError: the correctness gate failed; nothing was timed.
@@ -125,7 +125,7 @@ def measure_case(
     if between is not None:
         samples.insert(0, between.samples)
     seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
-    spent = sum(first) + pilot.spent_s + sum(n * sum(own) for n, own in zip(pilot.iterations, samples, strict=True))
+    spent = sum(n * sum(own) for n, own in zip(pilot.iterations, samples, strict=True))
     paired = pair.forget_reference()
     alone, attention = local and work.prepare is None, work.attention()
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")

@@ -1,8 +1,10 @@
 """The one clock: seconds once the device has finished. pytest-benchmark takes it as its timer."""
 
 import time
+from dataclasses import dataclass
 
 from attnlib.measure.device import Device
+from attnlib.measure.rounds import Clock, Step
 
 _device = Device()
 
@@ -21,3 +23,12 @@ def device_clock() -> float:
     """
     _device.synchronize()
     return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Any callable as what takes turns, see ``attnlib.measure.rounds.Side``."""
+
+    step: Step
+    prepare: Step | None = None
+    clock: Clock = device_clock

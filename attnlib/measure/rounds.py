@@ -21,7 +21,8 @@ class Side(Protocol):
     def step(self) -> Step:
         """What is timed."""
 
-    def clock(self) -> float:
+    @property
+    def clock(self) -> Clock:
         """Seconds."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from attnlib.measure.rounds import Side, rounds, turn
 
 MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
+SOME = 12  # rounds that are taken however alike a pilot's few were, if the budget has them: one outlier moves no end
 MAX_ROUNDS = 2000
 STEADY, WINDOW = 0.05, 3  # warm once a window of calls is not faster than the one before by this share
 SLOW = 5  # times the budget: where the least number of rounds takes so long, no call is spent on warming up
@@ -81,7 +82,7 @@ def rounds_for(logs: Sequence[float], *, each: float, precision: float, seconds:
         ``min_rounds`` or ``max_rounds``.
     """
     spread = float(np.subtract(*np.percentile(logs, [75, 25]))) / 1.349
-    wished = math.ceil((1.96 * 1.253 * spread / precision) ** 2)
+    wished = max(SOME, math.ceil((1.96 * 1.253 * spread / precision) ** 2))
     bounds = {"precision": wished, "budget": int(seconds / each), "max_rounds": MAX_ROUNDS}
     reason = min(bounds, key=lambda name: bounds[name])
     return (MIN_ROUNDS, "min_rounds") if bounds[reason] < MIN_ROUNDS else (bounds[reason], reason)

@@ -3,25 +3,14 @@
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+
+from attnlib.runs.findings import Count, Name, Object, Positive, Probe, Real, Size, probe_problems, problem
 
 SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
-Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
-Count = Annotated[int, Meta(ge=0, le=2**62)]
-Size = Annotated[int, Meta(ge=1, le=2**62)]
-Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
-Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
 Scalars = dict[Name, Name | int | float | bool | None]  # all fields of a case
-Object = dict[str, Any]
-CURVES = {  # what figures draw of a check: against what, and what
-    "rate": ("depth", "first_layer", "token_embedding"),
-    "profile": ("layer", "q", "k", "v", "out", "activation"),
-    "collapse": ("layer", "residual"),
-}
 
 
 class Case(Struct):
@@ -68,35 +57,6 @@ class Time(Struct):
     canary_s: list[Positive] = []
     over_reference: OverReference | UnsetType = UNSET
     reference_s: list[Positive] | None = None
-
-
-class Claim(Struct):
-    """A number fitted once a seed, its interval and where that must lie."""
-
-    name: Words
-    mean: Real
-    low: Real
-    high: Real
-    theory: Real | None
-    least: Real | None
-    most: Real | None
-    seeds: Count
-
-
-class Counted(Struct):
-    """How many numbers are zero, subnormal and not finite."""
-
-    numbers: Size
-    zero: Count
-    subnormal: Count
-
-
-class Probe(Struct):
-    """What a check of gradients found, or how many were subnormal."""
-
-    claims: list[Claim] = []
-    curves: dict[str, list[Real | None]] = {}
-    counts: dict[str, Counted] = {}
 
 
 class Row(Struct):
@@ -226,7 +186,7 @@ def problems(run: Any) -> list[str]:
         return ["no 'attnlib' section: not a run of this suite"]
     if type(ours.get("schema")) is not int or ours["schema"] not in READ:
         return [f"schema {ours.get('schema')!r:.40}, this version reads {' and '.join(map(str, READ))}"]
-    if found := _problem(run, Run):
+    if found := problem(run, Run):
         return found
     found += [text for row in ours["cases"] for text in row_problems(row, ours["axes"])]
     found += [text for row in run["benchmarks"] for text in benchmark_problems(row)]
@@ -250,12 +210,12 @@ def problems(run: Any) -> list[str]:
 
 def row_problems(row: Any, axes: Object) -> list[str]:
     """What is wrong with one row of ``attnlib.cases``, given the names on the axes."""
-    if found := _problem(row, Row, "a row of attnlib.cases"):
+    if found := problem(row, Row, "a row of attnlib.cases"):
         return found
     if row["status"] != "ok" and not row.get("reason"):
         return [f"{row['test']}: status {row['status']} without a reason"]
     case = row["case"]
-    if found := _problem(case, Scalars, f"{row['test']}: case"):
+    if found := problem(case, Scalars, f"{row['test']}: case"):
         return found
     found = [f"{name} {case[name]!r} is not on its axis" for name in ("pe", "block") if case[name] not in axes[name]]
     return [f"{row['test']}: {text}" for text in found + probe_problems(case, row.get("probe", {}))]
@@ -267,7 +227,7 @@ def benchmark_problems(row: Any) -> list[str]:
     if isinstance(info, dict) and "case_id" not in info:
         return []
     name = row.get("fullname") if isinstance(row.get("fullname"), str) else "a benchmark"
-    if found := _problem(row, Timed, name):
+    if found := problem(row, Timed, name):
         return found
     if "allocated_peak" not in info["memory"]:
         return [f"{name}: no memory.allocated_peak"]
@@ -293,37 +253,3 @@ def pair_problems(row: Any) -> list[str]:
     if not over.get("reference"):
         return ["time.over_reference does not say over what"]
     return [] if samples else ["time.over_reference without time.reference_s"]
-
-
-def probe_problems(case: Object, probe: Object) -> list[str]:
-    """What figures would miss in what a check of gradients found; nothing in no probe at all."""
-    if not probe:
-        return []
-    if found := _problem(probe, Probe, "probe"):
-        return found
-    curves, counts, phase = probe.get("curves", {}), probe.get("counts", {}), case["phase"]
-    if counts and "parameters" not in counts:
-        return ["probe.counts has no parameters"]
-    if phase not in CURVES:
-        return []
-    needed = CURVES[phase] + (("positional",) if phase == "rate" and case["pe"] == "learned" else ())
-    if missing := [name for name in needed if not curves.get(name)]:
-        return [f"probe.curves has no {', '.join(missing)}"]
-    axis, first = CURVES[phase][:2]
-    if len({len(points) for points in curves.values()}) > 1:
-        return ["probe.curves are of different lengths"]
-    if None in curves[axis] or None in (curves[first][0], curves.get("token_embedding", [0])[0]):
-        return [f"probe.curves.{axis} or a first point is null"]
-    if phase == "rate" and (not probe.get("claims") or probe["claims"][0].get("theory") is None):
-        return ["probe has no claim with a theory"]
-    return []
-
-
-def _problem(node: Any, kind: type, name: str = "") -> list[str]:
-    """What msgspec says first, after ``name`` and the path."""
-    try:
-        msgspec.convert(node, kind)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        return [": ".join(part for part in (name, path.strip(".`"), text) if part)]
-    return []

@@ -19,10 +19,11 @@ from attnlib.measure.canary import Canary
 from attnlib.measure.device import Device, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
+from attnlib.runs.findings import probe_problems
 from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
-from attnlib.runs.schema import benchmark_problems, probe_problems
+from attnlib.runs.schema import benchmark_problems
 from bench.cases import PROBES, Case
 from bench.measuring import identity
 from bench.settings import Settings
@@ -54,7 +55,7 @@ class Entry:
     case: Case | None
     row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
     benchmark: dict[str, Any] | None = None  # as it is saved
-    timed_s: float = 0.0  # of first call, warm-up, pilot and rounds
+    timed_s: float = 0.0  # in rounds, of the case and of its reference
     spent_s: float = 0.0  # in all, of a case that was timed
     disturbed: list[str] = field(default_factory=list)
 

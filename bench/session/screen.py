@@ -101,7 +101,7 @@ class Screen:
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         spent = sum(entry.spent_s for entry in cases)
         timed = sum(entry.timed_s for entry in cases if entry.spent_s)
-        share = f"; {timed / spent:.0%} of the cases' time went into timing" if spent else ""
+        share = f"; {timed / spent:.0%} of the cases' time went into rounds" if spent else ""
         taken = duration(time.perf_counter() - self.record.started)
         terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
         for test, entry in self.record.entries.items():

@@ -4,6 +4,7 @@ import configparser
 import gc
 import json
 import re
+import statistics
 import subprocess
 import sys
 import weakref
@@ -39,6 +40,64 @@ def test_a_run_is_saved_with_everything(sessions, tmp_path):
         assert isinstance(time["disturbed"], list)
         assert (time["replaced"] is None) or time["replaced"]["samples"]
     assert len(run["attnlib"]["canary"]) >= 10 + 2 * 2
+
+
+def times_of(folder):
+    (path,) = folder.rglob("*.json")
+    run = json.loads(path.read_text())
+    assert problems(run) == []
+    return [(b, b["extra_info"]["time"]) for b in run["benchmarks"]]
+
+
+def test_rounds_lie_beside_those_of_the_reference(sessions, tmp_path):
+    """Each case has as many rounds of its reference, whole blocks of them, and the ratio of these very samples."""
+    tests = ["bench/test_train_step.py", "bench/test_backward.py", "bench/test_encodings.py"]
+    done = sessions("--pe=none,learned", "--benchmark-autosave", folder=tmp_path, tests=tests)
+    assert done.code == 0, done.out
+    found = times_of(tmp_path)
+
+    assert len(found) == 5
+    for benchmark, time in found:
+        if benchmark["extra_info"]["case"]["phase"] == "encoding":
+            assert "over_reference" not in time
+            continue
+        over, samples = time["over_reference"], benchmark["stats"]["data"]
+        assert over["reference"] == {"pe": "none"}
+        assert len(time["reference_s"]) == len(samples) == 2 * over["blocks"] >= 6
+        ratios = [case / reference for case, reference in zip(samples, time["reference_s"], strict=True)]
+        assert over["low"] <= over["value"] == pytest.approx(statistics.median(ratios), rel=0.05) <= over["high"]
+
+
+def test_the_answer_is_the_last_thing_on_the_screen(sessions, tmp_path):
+    """A table a phase, the noise floor, and what time went into; pytest-benchmark's own only where it is asked for."""
+    tests = ["bench/test_train_step.py"]
+    done = sessions("--pe=none,learned", folder=tmp_path, tests=tests)
+
+    assert "train_step: time over none" in done.out
+    assert "noise floor of train_step: none over itself: " in done.out
+    assert "Legend:" not in done.out
+    asked = sessions("--pe=none,learned", "--benchmark-columns=median", folder=tmp_path, tests=tests)
+    assert "Legend:" in asked.out
+
+
+def test_another_reference_or_none(sessions, tmp_path):
+    """Any field may differ; a case that is measured alone says why, and tables have its own time."""
+    tests = ["bench/test_train_step.py"]
+    done = sessions(
+        "--reference=attention=math", "--pe=none", "--benchmark-autosave", folder=tmp_path / "a", tests=tests
+    )
+    ((_, time),) = times_of(tmp_path / "a")
+    assert time["over_reference"]["reference"] == {"attention": "math"}
+    assert "x attention=math" in done.out
+    assert "train_step: time over attention=math" in done.out
+    assert "noise floor" not in done.out
+
+    done = sessions("--reference=off", "--pe=none", "--benchmark-autosave", folder=tmp_path / "b", tests=tests)
+    ((_, time),) = times_of(tmp_path / "b")
+    assert time["over_reference"] == {"value": None, "reason": "not asked for"}
+    assert time["reference_s"] is None
+    assert "alone: not asked for" in done.out
+    assert "time over" not in done.out
 
 
 @pytest.mark.parametrize(

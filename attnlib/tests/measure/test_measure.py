@@ -48,21 +48,14 @@ def test_clock_waits_for_queued_work(device):
     assert device.waits == 2
 
 
-class Stand:
-    """A side of known steps."""
-
-    def __init__(self, step, prepare=None, clock_=clock.device_clock):
-        self.step, self.prepare, self.clock = step, prepare, clock_
-
-
 def test_pilot_spends_its_budget(device):
     """Warm-up and pilot take about a tenth of the budget each, the rounds fit in the rest."""
-    plan = sampling.pilot([Stand(launch(device, 0.01))], [0.01], precision=1e-9, budget=10.0)
+    plan = sampling.pilot([clock.Bare(launch(device, 0.01))], [0.01], precision=1e-9, budget=10.0)
 
     assert plan.warmup_s == pytest.approx(1.0, abs=0.02)
     assert sum(plan.pilot_s) == pytest.approx(0.5, abs=0.02)  # 50 rounds at most
     assert plan.spent_s == pytest.approx(plan.warmup_s + sum(plan.pilot_s))
-    assert (plan.rounds, plan.stop_reason) == (sampling.MIN_ROUNDS, "min_rounds")  # no noise at all
+    assert (plan.rounds, plan.stop_reason) == (sampling.SOME, "precision")  # no noise at all
 
 
 @pytest.mark.parametrize(
@@ -82,7 +75,7 @@ def test_warm_up_ends_when_steady(seconds, calls, steady):
     def step():
         now["s"] += next(times)
 
-    warm, found = sampling.warm_up(Stand(step, clock_=lambda: now["s"]), budget=1.0)
+    warm, found = sampling.warm_up(clock.Bare(step, clock=lambda: now["s"]), budget=1.0)
 
     assert (len(warm), found) == (calls, steady)
 
@@ -90,7 +83,7 @@ def test_warm_up_ends_when_steady(seconds, calls, steady):
 @pytest.mark.parametrize("sides", [1, 2])
 def test_slow_steps_have_no_pilot(device, sides):
     """Steps that exceed their budget within the least number of rounds are warmed up once and get those rounds."""
-    plan = sampling.pilot([Stand(launch(device, 2.0))] * sides, [2.0] * sides, precision=0.03, budget=10.0)
+    plan = sampling.pilot([clock.Bare(launch(device, 2.0))] * sides, [2.0] * sides, precision=0.03, budget=10.0)
 
     assert (plan.warmup_calls, plan.pilot_s, plan.rounds) == (1, (), sampling.MIN_ROUNDS)
     assert (plan.stop_reason, plan.iterations) == ("min_rounds", (1,) * sides)
@@ -99,7 +92,7 @@ def test_slow_steps_have_no_pilot(device, sides):
 
 def test_the_slowest_steps_are_not_warmed_up(device):
     """Where the least number of rounds takes many times the budget, the first call has to do."""
-    plan = sampling.pilot([Stand(launch(device, 2.0))], [10.0], precision=0.03, budget=10.0)
+    plan = sampling.pilot([clock.Bare(launch(device, 2.0))], [10.0], precision=0.03, budget=10.0)
 
     assert (plan.warmup_calls, plan.rounds, device.now) == (0, sampling.MIN_ROUNDS, 0.0)
 
@@ -107,12 +100,12 @@ def test_the_slowest_steps_are_not_warmed_up(device):
 def test_short_steps_are_repeated_within_a_round(device):
     """A step of 10 us is repeated so that a round lasts a millisecond; with a set-up before each it cannot be."""
     short, long = launch(device, 1e-5), launch(device, 1e-4)
-    plan = sampling.pilot([Stand(short), Stand(long)], [0.0, 0.0], precision=0.03, budget=0.1)
+    plan = sampling.pilot([clock.Bare(short), clock.Bare(long)], [0.0, 0.0], precision=0.03, budget=0.1)
 
     assert plan.iterations[0] in (100, 101)
     assert plan.iterations[1] in (10, 11)
     assert plan.as_json()["reference_iterations"] == plan.iterations[0]
-    assert sampling.pilot([Stand(short, lambda: None)], [0.0], precision=0.03, budget=0.1).iterations == (1,)
+    assert sampling.pilot([clock.Bare(short, lambda: None)], [0.0], precision=0.03, budget=0.1).iterations == (1,)
 
 
 def test_pairs_come_in_whole_blocks(device):
@@ -122,11 +115,11 @@ def test_pairs_come_in_whole_blocks(device):
     def noisy():
         device.queued += 0.01 * float(np.exp(0.1 * rng.standard_normal()))
 
-    plan = sampling.pilot([Stand(noisy), Stand(noisy)], [0.0, 0.0], precision=0.05, budget=20.0)
+    plan = sampling.pilot([clock.Bare(noisy), clock.Bare(noisy)], [0.0, 0.0], precision=0.05, budget=20.0)
 
     assert plan.stop_reason == "precision"
     assert plan.rounds % 2 == 0
-    assert plan.rounds > sampling.MIN_ROUNDS
+    assert plan.rounds > sampling.SOME
 
 
 def test_rounds_of_the_reference_lie_between():
@@ -173,7 +166,8 @@ def test_rounds_follow_noise_and_budget():
     rng = np.random.default_rng(0)
     quiet, noisy = 0.01 * rng.standard_normal(50), 0.1 * rng.standard_normal(50)
 
-    assert sampling.rounds_for(quiet, each=1.0, precision=0.03, seconds=1e6) == (sampling.MIN_ROUNDS, "min_rounds")
+    assert sampling.rounds_for(quiet, each=1.0, precision=0.03, seconds=1e6) == (sampling.SOME, "precision")
+    assert sampling.rounds_for(quiet, each=1.0, precision=0.03, seconds=5.0) == (sampling.MIN_ROUNDS, "min_rounds")
     count, reason = sampling.rounds_for(noisy, each=1.0, precision=0.01, seconds=1e6)
     assert reason == "precision"
     assert 300 < count < 1200

@@ -1,0 +1,82 @@
+"""The part of the results contract on findings: what a check of gradients leaves in its row, for tables and figures."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
+Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Size = Annotated[int, Meta(ge=1, le=2**62)]
+Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
+Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
+Object = dict[str, Any]
+CURVES = {  # what figures draw of a check: against what, and what
+    "rate": ("depth", "first_layer", "token_embedding"),
+    "profile": ("layer", "q", "k", "v", "out", "activation"),
+    "collapse": ("layer", "residual"),
+}
+
+
+class Claim(Struct):
+    """A number fitted once a seed, its interval and where that must lie."""
+
+    name: Words
+    mean: Real
+    low: Real
+    high: Real
+    theory: Real | None
+    least: Real | None
+    most: Real | None
+    seeds: Count
+
+
+class Counted(Struct):
+    """How many numbers are zero, subnormal and not finite."""
+
+    numbers: Size
+    zero: Count
+    subnormal: Count
+
+
+class Probe(Struct):
+    """What a check of gradients found, or how many were subnormal."""
+
+    claims: list[Claim] = []
+    curves: dict[str, list[Real | None]] = {}
+    counts: dict[str, Counted] = {}
+
+
+def probe_problems(case: Object, probe: Object) -> list[str]:
+    """What figures would miss in what a check of gradients found; nothing in no probe at all."""
+    if not probe:
+        return []
+    if found := problem(probe, Probe, "probe"):
+        return found
+    curves, counts, phase = probe.get("curves", {}), probe.get("counts", {}), case["phase"]
+    if counts and "parameters" not in counts:
+        return ["probe.counts has no parameters"]
+    if phase not in CURVES:
+        return []
+    needed = CURVES[phase] + (("positional",) if phase == "rate" and case["pe"] == "learned" else ())
+    if missing := [name for name in needed if not curves.get(name)]:
+        return [f"probe.curves has no {', '.join(missing)}"]
+    axis, first = CURVES[phase][:2]
+    if len({len(points) for points in curves.values()}) > 1:
+        return ["probe.curves are of different lengths"]
+    if None in curves[axis] or None in (curves[first][0], curves.get("token_embedding", [0])[0]):
+        return [f"probe.curves.{axis} or a first point is null"]
+    if phase == "rate" and (not probe.get("claims") or probe["claims"][0].get("theory") is None):
+        return ["probe has no claim with a theory"]
+    return []
+
+
+def problem(node: Any, kind: type, name: str = "") -> list[str]:
+    """What msgspec says first, after ``name`` and the path."""
+    try:
+        msgspec.convert(node, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        return [": ".join(part for part in (name, path.strip(".`"), text) if part)]
+    return []
