@@ -124,11 +124,11 @@ def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None
     from bench.interleaved import ratio
 
     def run(title: str, a: Callable[[], None], b: Callable[[], None]) -> None:
-        mean, low, high, blocks = ratio(a, b)
+        value, low, high, blocks = ratio(a, b)
         benchmark.params = {"seq_len": None, "depth": 1, "pe": "none"} | benchmark.params
-        benchmark.extra_info["ratio"] = {"of": title, "mean": mean, "low": low, "high": high, "blocks": blocks}
+        benchmark.extra_info["ratio"] = {"of": title, "value": value, "low": low, "high": high, "blocks": blocks}
         benchmark.pedantic(a, rounds=MIN_ROUNDS)
-        announce(f"{title} {mean:.3f} [{low:.3f}, {high:.3f}]")
+        announce(f"{title} {value:.3f} [{low:.3f}, {high:.3f}]")
 
     return run
 
@@ -153,20 +153,12 @@ def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
     """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
-    from bench import workload
-    from bench.measuring import Pair, measure_case
-    from bench.predict import reference_of, unfit
+    from bench.measuring import Pair, measure_case, paired
+    from bench.predict import unfit
     from bench.session.record import Left
     from bench.session.screen import name_of, result_line
 
     record = request.config.stash[RECORD]
-
-    def pair(build: Callable[[Case], Any] | None, device: Device) -> Pair:
-        if build is not None:
-            return Pair(build(case), alone="not built like others")
-        reference, alone = reference_of(case, settings, device)
-        other = None if reference is None else workload.build(reference)
-        return Pair(workload.build(case, settings.num_texts), other, alone)
 
     def run(build: Callable[[Case], Any] | None = None) -> None:
         device, canary = record.instruments(case)
@@ -175,7 +167,8 @@ def measure_case(
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
-        timed = measure_case(benchmark, pair(build, device), case, settings, device, canary)
+        pair = paired(case, settings, device) if build is None else Pair(build(case), alone="not built like others")
+        timed = measure_case(benchmark, pair, case, settings, device, canary)
         if benchmark.stats is not None:
             record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
             announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))

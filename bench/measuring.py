@@ -1,5 +1,6 @@
 """One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``."""
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -10,14 +11,16 @@ from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, reading
-from attnlib.measure.memory import Readings
+from attnlib.measure.memory import Readings, is_out_of_memory
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, abba, rounds, turn
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
 from bench import predict
 from bench.cases import PAIRED, Case
+from bench.predict import reference_of
 from bench.settings import Settings
+from bench.workload import build
 
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
 
@@ -41,12 +44,14 @@ class Pair:
 
     Args:
         work: of the case.
-        reference: of its reference; None where it is measured alone.
-        alone: why it is.
+        reference: of its reference, checked; None where the case is measured alone.
+        first_s: seconds of the reference's first call.
+        alone: why the case is alone.
     """
 
     work: Timeable
     reference: Timeable | None = None
+    first_s: float = 0.0
     alone: str | None = None
 
     @property
@@ -64,6 +69,30 @@ class Pair:
         """Let go of the reference, so that it weighs on nothing; whether there was one."""
         paired, self.reference = self.reference is not None, None
         return paired
+
+
+def paired(case: Case, settings: Settings, device: Device) -> Pair:
+    """The case beside its reference, or alone where that does not fit after all.
+
+    Raises:
+        AssertionError: the reference failed its correctness gate.
+    """
+    reference, alone = reference_of(case, settings, device)
+    if reference is None:
+        return Pair(build(case, settings.num_texts), alone=alone)
+    other: Timeable | None = None
+    first = 0.0
+    try:
+        other = build(reference)
+        first = other.check()
+    except AssertionError as error:
+        raise AssertionError(f"its reference: {error}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the reference
+        other, alone = None, f"its reference cannot be measured beside it: {str(error).partition(chr(10))[0]}"
+    return Pair(build(case, settings.num_texts), other, first, alone)
 
 
 def identity(case: Case) -> dict[str, Any]:
@@ -104,13 +133,15 @@ def measure_case(
         AssertionError: the correctness gate failed; nothing was timed.
     """
     info, work = benchmark.extra_info, pair.work
-    first = [side.check() for side in pair.sides]
-    info["time"] = {"first_call_s": first[-1]}  # what there is, should the case end early
+    first = work.check()
+    info["time"] = {"first_call_s": first}  # what there is, should the case end early
     local = work.clock is device_clock
     watch = Disturbance(device)
-    pilot = sampling.pilot(pair.sides, first, precision=settings.precision, budget=settings.budget)
+    firsts = [pair.first_s, first][-len(pair.sides) :]
+    pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=settings.budget)
     info["time"] |= pilot.as_json()
-    quiet = watch.read() if local else None  # the counters of a child process are not ours
+    # the counters of a child process are not ours, and those of no time at all say nothing
+    quiet = watch.read() if local and pilot.spent_s else None
     watch = Disturbance(device, canary)
     between = pair.between(pilot)
     if between is not None:
@@ -126,13 +157,13 @@ def measure_case(
         samples.insert(0, between.samples)
     seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
     spent = sum(n * sum(own) for n, own in zip(pilot.iterations, samples, strict=True))
-    paired = pair.forget_reference()
+    beside, between = pair.forget_reference(), None
     alone, attention = local and work.prepare is None, work.attention()
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
     info |= identity(case) | {
         "time": info["time"]
         | sampling.summary(samples[-1])
-        | over_reference(samples, case, settings.reference if paired else None, pair.alone)
+        | over_reference(samples, case, settings.reference if beside else None, pair.alone)
         | {
             "device_event_s": events,
             **(seen if local else seen | dict.fromkeys(OF_THE_PROCESS)),  # this process only waited for a child

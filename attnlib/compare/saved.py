@@ -8,7 +8,7 @@ import numpy as np
 from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Summary
 from attnlib.compare.pairs import fields_in_words
 from attnlib.compare.quantities import RATIO, REFERENCE, Quantity, Readings, of_group, readings
-from attnlib.compare.verdicts import Replicate, Verdict, between_runs
+from attnlib.compare.verdicts import Prior, Replicate, Verdict, between_runs, prior
 from attnlib.runs.load import Cell, Run
 
 MIN_RUNS = 6  # a side, undisturbed: with fewer the spread between runs is hardly known
@@ -34,6 +34,7 @@ class Judge:
     same: bool
     reason: str | None
     drifted: str | None
+    spread: Prior | None  # of ratios
 
     def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], of: set[Quantity], tests: int) -> Verdict:
         """The verdict on one of ``tests`` tests of a sort, ``of`` these quantities."""
@@ -44,7 +45,8 @@ class Judge:
         confidence = 1 - ERROR / 2 / max(1, tests)
         threshold = self.threshold or max(THRESHOLDS.get(q.device, THRESHOLD) for q in of)
         reason = self.reason or drifted or short
-        return between_runs(base, new, confidence=confidence, threshold=threshold, reason=reason)
+        others = self.spread if all(q.kind == RATIO for q in of) and len(of) == 1 else None
+        return between_runs(base, new, confidence=confidence, threshold=threshold, reason=reason, others=others)
 
 
 def compare(
@@ -72,11 +74,11 @@ def compare(
     drift = None if same else canary(base, new, min(DRIFT, shown))
     reason = None if same else why_not(len(base), len(new), () if force else machine)
     drifted = "the machine drifted" if not reason and drift is not None and has_drifted(drift) else None
-    judge = Judge(threshold, same, reason, drifted)
     runs, n = readings([*base, *new], disturbed=same), len(base)
     before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
     shared = sorted(before & after)
     groups = {name: [q for q in shared if q.group == name] for name in dict.fromkeys(q.group for q in shared)}
+    judge = Judge(threshold, same, reason, drifted, spread_of_ratios(shared, runs, n))
     phases = {name: judge(*of_group(own, runs, n), set(own), len(groups)) for name, own in groups.items()}
     verdicts = {q: judge(*replicates(q, runs, n), {q}, len(shared)) for q in shared}
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
@@ -166,6 +168,13 @@ def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], v
     """The row of a reference's own time, which changes from run to run with the machine."""
     base, new = (Summary("ok", float(np.median([seconds for seconds, _ in side]))) for side in sides)
     return Compared(quantity.key, f"reference: {quantity.key}", base, new, verdict, (), other_limits=False)
+
+
+def spread_of_ratios(quantities: Sequence[Quantity], runs: Sequence[Readings], base: int) -> Prior | None:
+    """How ratios spread from run to run, over all cases and either side."""
+    sides = [side for q in quantities if q.kind == RATIO for side in replicates(q, runs, base) if len(side) > 1]
+    logs = [np.log([ratio for ratio, _ in side]) for side in sides]
+    return prior([float(y.var(ddof=1)) for y in logs], [len(y) - 1 for y in logs])
 
 
 def replicates(quantity: Quantity, runs: Sequence[Readings], base: int) -> tuple[list[Replicate], list[Replicate]]:

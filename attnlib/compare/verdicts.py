@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 EQUAL = 1e-9  # a spread of logarithms that is rounding
 ENDLESS = 30.0  # half-width of a log ratio whose interval says nothing, and whose ends are hardly numbers
+ALIKE, LEAN = 10, 60.0  # cases that can say how alike they spread, and the most degrees of freedom that this is worth
 COVARIATE = 3  # runs a side, the least that leave something after a slope
 Replicate = tuple[float, float | None]  # seconds of a case in one run, and of the canary around it
 
@@ -34,6 +35,33 @@ class Verdict:
     detectable: float | None = None
     runs: tuple[int, int] = (0, 0)
     reason: str | None = None
+
+
+class Prior(NamedTuple):
+    """What the other cases of a comparison say of a case's spread: as much as so many more runs of this variance."""
+
+    variance: float  # of a logarithm from run to run
+    freedoms: float
+
+
+def prior(variances: Sequence[float], freedoms: Sequence[float]) -> Prior | None:
+    """The variances of many cases as draws from one scaled inverse chi-squared distribution, fitted by moments.
+
+    Smyth's empirical Bayes (doi 10.2202/1544-6115.1027): the more alike the cases spread, the more each one's estimate
+    leans on the others', so that six runs say nearly as much as many. None with too few cases to tell.
+    """
+    from scipy import optimize, special
+
+    kept = [(v, d) for v, d in zip(variances, freedoms, strict=True) if v > EQUAL**2 and d > 0]
+    if len(kept) < ALIKE:
+        return None
+    v, d = np.array(kept).T
+    logs = np.log(v) - special.digamma(d / 2) + np.log(d / 2)
+    excess = float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
+    own = LEAN
+    if excess > special.polygamma(1, LEAN / 2):
+        own = 2 * float(optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, LEAN / 2))
+    return Prior(float(np.exp(logs.mean() + special.digamma(own / 2) - np.log(own / 2))), own)
 
 
 def word_for(low: float, high: float, threshold: float) -> str:
@@ -70,6 +98,7 @@ def between_runs(
     confidence: float,
     threshold: float,
     reason: str | None = None,
+    others: Prior | None = None,
 ) -> Verdict:
     """The verdict on two sides' run medians, by their logarithms.
 
@@ -83,9 +112,8 @@ def between_runs(
         confidence: of the interval, corrected for the number of tests by the caller.
         threshold: see ``word_for``.
         reason: why it must stay undecided whatever the times.
+        others: what other cases say of the spread; None where they say nothing.
     """
-    from scipy import stats  # half a second that an exact comparison need not pay
-
     runs = len(base), len(new)
     if not base or not new:
         return Verdict("undecided", None, runs=runs, reason=reason)
@@ -99,8 +127,11 @@ def between_runs(
     elif tuple(map(len, heard)) == runs and min(runs) >= COVARIATE and any(np.ptp(side) > 0 for side in heard):
         mean, half = covariance(before, after, (np.log(heard[0]), np.log(heard[1])), confidence)
     else:
-        scales = [float(stats.sem(side)) for side in (before, after)]
-        half = behrens_fisher(scales, [n - 1 for n in runs], confidence)
+        own, weight = others or Prior(0.0, 0.0)
+        freedoms = [n - 1 + weight for n in runs]
+        sides = zip((before, after), runs, freedoms, strict=True)
+        scales = [float(np.sqrt(((n - 1) * y.var(ddof=1) + weight * own) / d / n)) for y, n, d in sides]
+        half = behrens_fisher(scales, freedoms, confidence)
     return from_log(mean, half, threshold=threshold, runs=runs, reason=reason)
 
 

@@ -13,6 +13,7 @@ MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
 SOME = 12  # rounds that are taken however alike a pilot's few were, if the budget has them: one outlier moves no end
 MAX_ROUNDS = 2000
 STEADY, WINDOW = 0.05, 3  # warm once a window of calls is not faster than the one before by this share
+WARM = 0.1  # share of the budget that goes into warming up at most
 SLOW = 5  # times the budget: where the least number of rounds takes so long, no call is spent on warming up
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
 
@@ -62,7 +63,7 @@ def over(reference: Sequence[float], case: Sequence[float]) -> tuple[float, floa
         case: seconds of as many.
     """
     logs = np.log(case) - np.log(reference)
-    low, high = median_interval(logs.tolist()) or (-np.inf, np.inf)
+    low, high = median_interval(logs.tolist()) or (float(logs.min()), float(logs.max()))
     return float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high))
 
 
@@ -115,7 +116,7 @@ def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, bu
     """
     if MIN_ROUNDS * sum(first) > SLOW * budget:
         return Pilot(0, 0.0, None, (), (1,) * len(sides), MIN_ROUNDS, "min_rounds", 0.0)
-    warmed = [warm_up(side, budget=0.2 * budget / len(sides)) for side in sides]
+    warmed = [warm_up(side, budget=WARM * budget / len(sides)) for side in sides]
     spent, (warm, steady) = sum(sum(warm) for warm, _ in warmed), warmed[-1]
     known = len(warm), sum(warm), steady
     if MIN_ROUNDS * sum(min(warm) for warm, _ in warmed) > budget:  # so slow that a pilot could decide nothing

@@ -30,7 +30,7 @@ OPTIONS = {  # dest without its prefix: what it says; values are checked by benc
     "device": "auto, cpu, cuda, cuda:1, mps, ...",
     "threads": "torch's intra-op threads",
     "num_texts": "texts in an epoch of the seed preset",
-    "budget": "seconds of warm-up, pilot and rounds a case; slow steps exceed it by six rounds",
+    "budget": "seconds of warm-up, pilot and rounds a case; slow steps exceed it by six pairs of rounds",
     "precision": "wished half-width of the 95 %% interval of a case's ratio over its reference, as 0.02",
     "reference": "fields of the case whose rounds lie between each case's own, as pe=none or attention=math; off",
     "denormals": "flush subnormal numbers to zero (default) or keep them",
@@ -93,6 +93,8 @@ def settle(config: pytest.Config) -> None:
     option = config.option
     if option.benchmark_histogram and importlib.util.find_spec("pygal") is None:
         raise pytest.UsageError("--benchmark-histogram needs pygal: pip install pytest-benchmark[histogram]")
+    if option.benchmark_disable_gc:
+        raise pytest.UsageError("--benchmark-disable-gc would time a case and its reference unlike each other")
     others = (getattr(option, "timeout", None), os.environ.get("PYTEST_TIMEOUT"))
     if option.attnlib_case_timeout and any(others):
         raise pytest.UsageError("--timeout of pytest-timeout ends a whole test, unsaved; --case-timeout alone does it")

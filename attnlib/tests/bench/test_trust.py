@@ -27,6 +27,16 @@ def run(monkeypatch, *arguments):
     trust.main()
 
 
+def test_a_slower_encoding_has_a_larger_ratio(tmp_path):
+    """Its ratio over the reference grows as its samples do; the others' do not."""
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(saved(ratio=1.5)))
+    cells = trust.delayed(load(path), "sinusoidal").cells
+    ratios = {cell.case["pe"]: cell.over["value"] for cell in cells}
+
+    assert ratios == {"none": 1.0, "sinusoidal": pytest.approx(1.2 * 1.5)}
+
+
 def test_only_the_named_phase_is_delayed(paths):
     """Its samples are multiplied; another phase's are not."""
     original = load(paths[0])
@@ -42,7 +52,39 @@ def test_errors_of_compare_are_counted(paths, monkeypatch, capsys):
 
     assert "shuffled: 0 of 5 suites with any false verdict" in out
     assert "blocks of time: 0 of 1 suites with any false verdict" in out
-    assert "with +20% slower in 5 of 5" in out
+    assert "train_step +20%: found in 5 of 5" in out
+    assert "sinusoidal +20%: found in 5 of 5" in out
+
+
+def test_contrasts_are_counted(tmp_path, monkeypatch, capsys):
+    """Of saved runs: what cases over themselves read, and how far a ratio changes from run to run."""
+    rng, paths = np.random.default_rng(0), []
+    for number in range(6):
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(json.dumps(saved(ratio=float(1.5 * np.exp(0.02 * rng.standard_normal())))))
+    run(monkeypatch, "contrasts", *paths)
+    out = capsys.readouterr().out
+
+    assert out.startswith("train_step, 6 runs: over itself: 0.0% rms, worst 1.000, 24 of 24 intervals hold 1")
+    assert (
+        0.3 < float(out.rpartition("; from run to run ")[2].partition("%")[0]) < 2.5
+    )  # half of the cells spread by 2 %
+
+
+def test_contrasts_are_made(monkeypatch, capsys):
+    """Without saved runs it makes some, of each encoding beside itself."""
+    made = []
+
+    def smoke_run(path, place, *options, tests):
+        made.append(options)
+        path.write_text(json.dumps(saved(ratio=1.5)))
+        return load(path)
+
+    monkeypatch.setattr(trust, "smoke_run", smoke_run)
+    run(monkeypatch, "contrasts", "--tries", 2, "--pe", "none", "t5")
+
+    assert [options[3:5] for options in made] == [("none", "--reference"), ("t5", "--reference")] * 2
+    assert "train_step, 4 runs: over itself" in capsys.readouterr().out
 
 
 def test_too_few_runs_are_refused(paths, monkeypatch):

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnlib.compare.verdicts import behrens_fisher, between_runs, beyond, covariance, of_pairs, word_for
+from attnlib.compare.verdicts import (
+    LEAN,
+    Prior,
+    behrens_fisher,
+    between_runs,
+    beyond,
+    covariance,
+    of_pairs,
+    prior,
+    word_for,
+)
 
 OPTIONS = {"confidence": 0.95, "threshold": 0.05}
 
@@ -195,3 +205,53 @@ def test_two_runs_have_no_interval_among_hundreds_of_tests():
 
     assert (found.word, found.low, found.high, found.detectable) == ("undecided", None, None, None)
     assert found.reason == "too few runs for an interval"
+
+
+@pytest.mark.parametrize("weight", [4.0, 12.0])
+def test_the_spread_of_many_cases_is_found(weight):
+    """Of 4,000 variances drawn around 0.01 with so many degrees of freedom, seen through six runs each."""
+    rng = np.random.default_rng(0)
+    true = 0.01 * weight / rng.chisquare(weight, 4000)
+    found = prior((true * rng.chisquare(5, 4000) / 5).tolist(), [5.0] * 4000)
+
+    assert found.variance == pytest.approx(0.01, rel=0.05)
+    assert found.freedoms == pytest.approx(weight, rel=0.15)
+
+
+def test_cases_that_spread_alike_lean_on_each_other_at_most_so_much():
+    """Equal variances are worth ``LEAN`` degrees of freedom; a handful of cases, or no spread, says nothing."""
+    rng = np.random.default_rng(0)
+
+    assert prior((rng.chisquare(5, 300) / 5).tolist(), [5.0] * 300).freedoms == LEAN
+    assert prior([0.1] * 9, [5.0] * 9) is None
+    assert prior([0.0] * 50, [5.0] * 50) is None
+
+
+def test_leaning_intervals_hold():
+    """Where 40 equal cases spread unequally, one in 1,600 intervals may miss, and they are narrower than their own."""
+    rng, missed, wider, suites = np.random.default_rng(0), 0, 0, 25
+    confidence = 1 - 0.025 / 40
+    for _ in range(suites):
+        spreads = np.sqrt(0.01**2 * 8 / rng.chisquare(8, 40))
+        sides = np.exp(spreads[:, None, None] * rng.standard_normal((40, 2, 6)))
+        variances = np.log(sides).var(axis=2, ddof=1).ravel().tolist()
+        others = prior(variances, [5.0] * 80)
+        for base, new in sides[:4]:
+            pair = [[(float(t), None) for t in side] for side in (base, new)]
+            leaning = between_runs(*pair, confidence=confidence, threshold=0.05, others=others)
+            own = between_runs(*pair, confidence=confidence, threshold=0.05)
+            missed += not leaning.low <= 1 <= leaning.high
+            wider += own.high / own.low > leaning.high / leaning.low
+
+    assert missed <= 1  # of 100
+    assert wider > 80
+
+
+def test_others_count_as_runs():
+    """A prior of variance v and d degrees of freedom is pooled with a side's own: (d v + 5 s^2) / (d + 5)."""
+    rng = np.random.default_rng(1)
+    base, new = (without_canary(runs(rng)) for _ in range(2))
+    leaning = between_runs(base, new, **OPTIONS, others=Prior(0.04, 1e6))
+
+    half = np.sqrt(2 * 0.04 / 6) * stats.norm.ppf(0.975)
+    assert np.log(leaning.high / leaning.low) / 2 == pytest.approx(half, rel=1e-3)

@@ -49,10 +49,10 @@ def test_clock_waits_for_queued_work(device):
 
 
 def test_pilot_spends_its_budget(device):
-    """Warm-up and pilot take about a tenth of the budget each, the rounds fit in the rest."""
+    """Warm-up takes half of its tenth of the budget at least, the pilot a tenth at most, the rounds fit in the rest."""
     plan = sampling.pilot([clock.Bare(launch(device, 0.01))], [0.01], precision=1e-9, budget=10.0)
 
-    assert plan.warmup_s == pytest.approx(1.0, abs=0.02)
+    assert plan.warmup_s == pytest.approx(0.5, abs=0.02)
     assert sum(plan.pilot_s) == pytest.approx(0.5, abs=0.02)  # 50 rounds at most
     assert plan.spent_s == pytest.approx(plan.warmup_s + sum(plan.pilot_s))
     assert (plan.rounds, plan.stop_reason) == (sampling.SOME, "precision")  # no noise at all

@@ -78,7 +78,7 @@ def test_findings_keep_the_contract(path):
 
 def test_encoding_table(path):
     """Cost from the middle of the grid, signals from the checks, - for what the run does not hold."""
-    table = {row["encoding"]: row for row in encodings(Cells([load(path)])).texts()}
+    table = {row["encoding"]: row for row in encodings(Cells([load(path)]))[0].texts()}
 
     assert list(table) == ["none", "sinusoidal"]
     assert table["none"]["train step"].startswith("1.02e+03 s")
@@ -92,7 +92,7 @@ def test_encoding_table(path):
 
 def test_findings_table(path):
     """A row a claim, each with its stack, its interval and its band."""
-    rows = findings(Cells([load(path)])).texts()
+    rows = findings(Cells([load(path)]))[0].texts()
     claims = {(row["stack"], row["claim"]) for row in rows}
 
     assert ("rate T=16 L=8 learned D=64 K=16", "positional") in claims
@@ -110,7 +110,7 @@ def test_markdown_has_a_line_a_row():
 
 def test_tables_hold_values(path):
     """A table's rows are numbers; only its texts are text."""
-    (row, _) = encodings(Cells([load(path)])).rows
+    (row, _) = encodings(Cells([load(path)]))[0].rows
 
     assert row["train step"].value == row["train step"].value + 0.0
     assert isinstance(row["peak"], int)
