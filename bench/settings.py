@@ -10,12 +10,12 @@ from typing import Any
 from attnlib.commands.options import fields_of
 from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
+from attnlib.model.classifier import POOLING
 from attnlib.model.config import choose
 from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
 ONCE = tuple(name for name in POSITIONAL if name != "rotary_interleaved")  # each encoding in one convention
-DEFAULTS = Case()
 UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -127,12 +127,13 @@ def reference(flag: str, text: str) -> dict[str, Any] | None:
         return None
     found = fields_of(text)
     allowed = [field.name for field in fields(Case) if field.name not in ("phase", "device", "denormals")]
+    choices = NAMES | {"pe": POSITIONAL, "pooling": POOLING}
     for name, value in found.items():
         choose(f"field of {flag}", name, dict.fromkeys(allowed))
-        if name in NAMES or name == "pe":
-            choose(name, str(value), POSITIONAL if name == "pe" else NAMES[name])
-        elif not isinstance(value, type(getattr(DEFAULTS, name))) and getattr(DEFAULTS, name) is not None:
-            raise ValueError(f"{flag} takes {name}={getattr(DEFAULTS, name)} or the like, not {name}={value}")
+        if name in choices:
+            choose(name, str(value), choices[name])
+        elif name in ("batch_size", "seed") and (type(value) is not int or value < (name == "batch_size")):
+            raise ValueError(f"{flag} takes a number for {name}, not {value}")
     return found
 
 
@@ -207,7 +208,9 @@ class Settings:
         chosen: dict[str, Any] = {name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")} | read
         depth, length = preset.fixed or (middle(chosen["depths"]), middle(chosen["seq_lens"]))
         chosen = {"fixed_depth": depth, "fixed_seq_len": length} | chosen
-        return cls(name, Case(**dict(preset.case) | {"device": str(device.torch_device)} | own), **chosen)
+        base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | own)
+        replace(base, **chosen.get("reference") or {})  # refuses sizes that make no stack
+        return cls(name, base, **chosen)
 
 
 def middle(axis: tuple[int, ...]) -> int:

@@ -2,7 +2,7 @@
 
 ``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
 ``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
-that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how often a case is
+or an encoding that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how often a case is
 called different from itself, in saved runs or in new ones, and how far its ratio changes from run to run.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 
 from attnlib.compare.ab import Contender, Match
 from attnlib.compare.comparison import Comparison
-from attnlib.compare.pairs import floor
+from attnlib.compare.pairs import fields_in_words, floor
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.worker import Worker
 from attnlib.runs.load import Cell, Run, load, load_all
@@ -90,8 +90,9 @@ def trust_noise(options: argparse.Namespace) -> None:
     for busy in (False, True):
         counts = []
         for _ in range(options.tries):
+            start = float(rng.uniform()) * SMOKE * 2 / 3
             with tempfile.TemporaryDirectory() as folder:
-                run = smoke_run(Path(folder, "run.json"), rng.uniform() if busy else None)
+                run = smoke_run(Path(folder, "run.json"), (start, SMOKE / 3) if busy else None)
             counts.append(sum(cell.disturbed for cell in run.cells))
         name, flagged = "beside a busy loop" if busy else "left alone", sum(map(bool, counts))
         print(f"{name}: {flagged} of {options.tries} runs flagged; disturbed cases a run {counts}", flush=True)
@@ -107,7 +108,8 @@ def trust_contrasts(options: argparse.Namespace) -> None:
             for pe in options.pe:
                 chosen = ["--pe", pe, "--reference", f"pe={pe}", f"--order-seed={number + 1}"]
                 path = Path(folder, f"{number}-{pe}.json")
-                runs.append(smoke_run(path, None, "--preset", options.preset, *chosen, tests=TIMING[:3]))
+                preset = ["--preset", options.preset]
+                runs.append(smoke_run(path, options.busy, *preset, *chosen, tests=TIMING[:3]))
     cells = [cell for run in runs for cell in run.cells if cell.over]
     for phase in dict.fromkeys(cell.case["phase"] for cell in cells):
         own = [cell for cell in cells if cell.case["phase"] == phase]
@@ -119,8 +121,8 @@ def trust_contrasts(options: argparse.Namespace) -> None:
         print(f"{phase}, {len(runs)} runs: {floor(own) or 'nothing over itself'}{spread}", flush=True)
 
 
-def smoke_run(path: Path, place: float | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
-    """One run; where ``place`` is a share, a busy loop takes a third of its time, from so far into the rest on."""
+def smoke_run(path: Path, busy: tuple[float, float] | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
+    """One run; where ``busy`` is given, a busy loop begins so long after the first case, and lasts so long (seconds)."""
     options = options or ("--preset", "smoke")
     command = [sys.executable, "-m", "pytest", "-q", *tests, *options, f"--benchmark-json={path}"]
     process = subprocess.Popen(
@@ -128,10 +130,10 @@ def smoke_run(path: Path, place: float | None, *options: str, tests: Sequence[st
     )
     while process.stdout is not None and b"] " not in (line := process.stdout.readline()) and line:
         pass  # until its first case is through
-    if place is not None:
-        time.sleep(place * SMOKE * 2 / 3)
+    if busy is not None:
+        time.sleep(busy[0])
         loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        time.sleep(SMOKE / 3)
+        time.sleep(busy[1])
         loop.kill()
         loop.wait()
     process.communicate()
@@ -161,7 +163,9 @@ def trust_compare(options: argparse.Namespace) -> None:
         if rows:
             same = sum(row.verdict.word == "same" for row in rows)
             print(f"  same in {same / len(rows):.0%} of the ratios of cases")
-        for slower in dict.fromkeys(cell.case[key] for key in ("phase", "pe") for cell in runs[0].cells if cell.timed):
+        references = {fields_in_words(cell.over["reference"]) for cell in runs[0].cells if cell.over}
+        names = dict.fromkeys(cell.case[key] for key in ("phase", "pe") for cell in runs[0].cells if cell.timed)
+        for slower in [name for name in names if name not in references]:
             slow = [slows(halves(runs, draw, slower), slower) for draw in drawn]
             print(f"  {slower} {SLOWER - 1:+.0%}: found in {sum(slow)} of {len(slow)}")
 
@@ -180,23 +184,27 @@ def halves(runs: Sequence[Run], draw: np.ndarray, slower: str | None = None) -> 
 
 
 def delayed(run: Run, name: str | None) -> Run:
-    """A run in which a phase, or an encoding, takes ``SLOWER`` times as long; what references take stays."""
-    cells = tuple(slowed(cell) if name in (cell.case["phase"], cell.case["pe"]) else cell for cell in run.cells)
+    """A run in which a phase, references and all, or an encoding takes ``SLOWER`` times as long."""
+    cells = tuple(slowed(cell, name) if name in (cell.case["phase"], cell.case["pe"]) else cell for cell in run.cells)
     return replace(run, cells=cells)
 
 
-def slowed(cell: Cell) -> Cell:
-    """A cell that took ``SLOWER`` times as long."""
+def slowed(cell: Cell, name: str | None) -> Cell:
+    """A cell that took ``SLOWER`` times as long: with its reference where a phase did, else without."""
     info = cell.info
     if info is not None and cell.over is not None:
-        ends = {end: SLOWER * cell.over[end] for end in ("value", "low", "high")}
-        info = info | {"time": info["time"] | {"over_reference": cell.over | ends}}
+        if name == cell.case["phase"]:
+            changed = {"reference_s": [SLOWER * seconds for seconds in info["time"]["reference_s"]]}
+        else:
+            changed = {"over_reference": cell.over | {end: SLOWER * cell.over[end] for end in ("value", "low", "high")}}
+        info = info | {"time": info["time"] | changed}
     return replace(cell, samples=tuple(SLOWER * s for s in cell.samples), info=info)
 
 
 def words(comparison: Comparison) -> list[str]:
     """Every verdict of a comparison."""
-    verdicts = [*comparison.phases.values(), *(row.verdict for row in comparison.rows)]
+    rows = (*comparison.rows, *comparison.references)
+    verdicts = [*comparison.phases.values(), *(row.verdict for row in rows)]
     return [verdict.word for verdict in verdicts]
 
 
@@ -220,6 +228,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
     command.add_argument("--preset", default="smoke")
     command.add_argument("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
+    text = "seconds after the first case that a busy loop begins, and that it lasts"
+    command.add_argument("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
     command.set_defaults(run=trust_contrasts)
     command = commands.add_parser("noise")
     command.add_argument("--tries", type=int, default=20)

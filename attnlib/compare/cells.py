@@ -104,8 +104,11 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
 def differing_fields(runs: Sequence[Run]) -> str:
     """In which fields but the axes the train steps of one test differ from run to run; nothing where in none.
 
-    A batch may differ where the tokens in it are the same.
+    A batch may differ where the tokens in it are the same. References may not differ at all.
     """
+    references = {pairs.fields_in_words(cell.over["reference"]) for run in runs for cell in run.cells if cell.over}
+    if len(references) > 1:
+        return f"reference {' | '.join(sorted(references))}"
     first: dict[str, dict[str, set[Any]]] = {}
     for run in runs:
         own: dict[str, dict[str, set[Any]]] = {}

@@ -8,6 +8,7 @@ from attnlib.compare.verdicts import Verdict
 # what became of a case, the worst first; that it was interrupted says nothing of the code
 WORST = ("error", "crashed", "unsupported", "oom", "timeout", "interrupted", "ok")
 LOST = WORST[:5]
+OVER = " over its reference"  # how the name of a group of ratios ends
 LIMITED = ("oom", "timeout")  # what other limits can bring about
 
 
@@ -38,6 +39,11 @@ class Compared:
     other_limits: bool  # whether the sides were given other limits of time or memory
 
     @property
+    def over_reference(self) -> bool:
+        """Whether the verdict is on its ratio over a reference, and not on its seconds."""
+        return bool(self.base and self.base.over)
+
+    @property
     def peaks(self) -> tuple[int, int] | None:
         """Peak bytes of base and new; None unless both are known."""
         if self.base is None or self.new is None or self.base.bytes is None or self.new.bytes is None:
@@ -61,6 +67,7 @@ class Comparison:
 
     phases: dict[str, Verdict]
     rows: tuple[Compared, ...]
+    references: tuple[Compared, ...]  # the references' own times
     machine: tuple[str, ...]
     notes: tuple[str, ...]
     selected: bool  # whether the two sides were told to measure other cases
@@ -74,18 +81,27 @@ class Comparison:
         return [row for row in self.rows if row.new is None]
 
     def exit_code(self, *, allow_undecided: bool = False, allow_missing: bool = False) -> int:
-        """0 no regression, 1 a regression, 2 no time could be decided; also 2 where the sides share no case.
+        """0 no regression, 1 a regression, 2 not decided; also 2 where the sides share no case.
 
         A case that vanished is a regression, unless the new side's command chose other cases, **or** ``allow_missing``.
+        Decided are a ratio and a time, as far as there are any: what slows a case and its reference alike shows in no
+        ratio.
         """
-        verdicts = [*self.phases.values(), *(row.verdict for row in self.rows)]
+        sorts = [
+            [row.verdict for row in self.rows if row.over_reference],
+            [row.verdict for row in (*self.rows, *self.references) if not row.over_reference],
+        ]
+        verdicts = [*self.phases.values(), *(verdict for sort in sorts for verdict in sort)]
         if not any(row.base and row.new for row in self.rows):
             return 2
         if self.vanished and not (allow_missing or self.selected):
             return 1
         if any(row.regressed for row in self.rows) or any(v.word == "slower" for v in verdicts):
             return 1
-        return 0 if allow_undecided or any(v.word != "undecided" for v in verdicts) else 2
+        sorts[1] += [verdict for name, verdict in self.phases.items() if not name.endswith(OVER)]
+        sorts[0] += [verdict for name, verdict in self.phases.items() if name.endswith(OVER)]
+        decided = all(any(v.word != "undecided" for v in sort) for sort in sorts if sort)
+        return 0 if allow_undecided or decided else 2
 
     def as_json(self) -> dict[str, Any]:
         """Everything."""
@@ -97,4 +113,5 @@ class Comparison:
             "canary": None if self.canary is None else asdict(self.canary),
             "phases": {name: asdict(verdict) for name, verdict in self.phases.items()},
             "cases": [asdict(row) | {"regressed": row.regressed} for row in self.rows],
+            "references": [asdict(row) for row in self.references],
         }

@@ -64,7 +64,7 @@ def times(cells: Iterable[Cell]) -> dict[str, Estimate]:
     for cell in cells:
         ratio, key = over_reference(cell), reference_of(cell)
         if ratio is not None and key is not None:
-            found[cell.case_id] = product(references[key], ratio)
+            found[cell.case_id] = references[key] if is_itself(cell) else product(references[key], ratio)
         elif cell.median is not None:
             low, high = (cell.info or {})["time"]["interval"] or (cell.median, cell.median)
             found[cell.case_id] = Estimate(cell.median, low, high)

@@ -1,11 +1,13 @@
 """What a comparison of saved runs judges: ratios over a reference, the references' times, and times measured alone."""
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from attnlib.compare import pairs
+from attnlib.compare.comparison import OVER
 from attnlib.compare.verdicts import Replicate
 from attnlib.runs.load import Cell, Run
 
@@ -17,7 +19,8 @@ class Quantity(NamedTuple):
 
     group: str  # as "train_step over its reference"
     kind: str  # RATIO, REFERENCE or TIME
-    key: str  # case id of a case, label of a reference
+    key: str  # id of a case, or the fields of a reference
+    label: str
     device: str  # its kind
 
 
@@ -29,9 +32,10 @@ def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
 
     A case counts by its ratio where every run measured it beside the same reference, else by the median of its rounds.
     """
-    references: dict[str, set[pairs.Key | None]] = {}
+    references: dict[str, set[str | None]] = {}
     for cell in (cell for run in runs for cell in run.cells if cell.timed):
-        references.setdefault(cell.case_id, set()).add(pairs.reference_of(cell))
+        fields = json.dumps(cell.over["reference"], sort_keys=True) if cell.over else None
+        references.setdefault(cell.case_id, set()).add(fields)
     paired = {case_id for case_id, own in references.items() if len(own) == 1 and None not in own}
     return [
         _of_run([cell for cell in run.cells if cell.timed and (disturbed or not cell.disturbed)], paired)
@@ -41,22 +45,22 @@ def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
 
 def _of_run(usable: Sequence[Cell], paired: set[str]) -> Readings:
     found: Readings = {}
-    canaries: dict[pairs.Key, list[float | None]] = {}
-    labels: dict[pairs.Key, tuple[str, str, str]] = {}
+    visits: dict[pairs.Key, list[Cell]] = {}
     for cell in usable:
-        phase, device = cell.case["phase"], kind_of(cell)
-        ratio, key = pairs.over_reference(cell), pairs.reference_of(cell)
+        phase, ratio, key = cell.case["phase"], pairs.over_reference(cell), pairs.reference_of(cell)
+        name = cell.case_id, cell.label, kind_of(cell)
         if ratio is None or key is None or cell.case_id not in paired:
-            found[Quantity(phase, TIME, cell.case_id, device)] = (cell.median or 0.0, cell.canary)
-            continue
-        found[Quantity(f"{phase} over its reference", RATIO, cell.case_id, device)] = (ratio.value, None)
-        canaries.setdefault(key, []).append(cell.canary)
-        labels[key] = phase, cell.label_of(dict(key)), device
-    for key, (phase, label, device) in labels.items():
-        heard = [canary for canary in canaries[key] if canary is not None]
-        canary = float(np.mean(heard)) if len(heard) == len(canaries[key]) else None
-        seconds = pairs.pooled(usable)[key].value
-        found[Quantity(f"{phase}, the references", REFERENCE, label, device)] = (seconds, canary)
+            found[Quantity(phase, TIME, *name)] = (cell.median or 0.0, cell.canary)
+        else:
+            found[Quantity(phase + OVER, RATIO, *name)] = (ratio.value, None)
+            visits.setdefault(key, []).append(cell)
+    times = pairs.pooled(cell for own in visits.values() for cell in own)
+    for key, own in visits.items():
+        heard = [cell.canary for cell in own if cell.canary is not None]
+        canary = float(np.mean(heard)) if len(heard) == len(own) else None
+        case, device = dict(key), kind_of(own[0])
+        name = json.dumps(case | {"device": device}), f"reference: {own[0].label_of(case)}", device
+        found[Quantity(f"{case['phase']}, the references", REFERENCE, *name)] = (times[key].value, canary)
     return found
 
 

@@ -18,6 +18,7 @@ THRESHOLD = 0.02  # of any other device
 DRIFT = 0.03  # of the canary from side to side, or the threshold where that is smaller
 # options that choose cases
 SELECTING = ("--preset", "--pe", "--seq-lens", "--depths", "--fixed-depth", "--fixed-seq-len", "-k")
+DRIFTED = "the machine drifted"
 LIMITS = ("--memory-limit", "--case-timeout")  # options that end them
 EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
@@ -73,25 +74,27 @@ def compare(
     machine = machine_differences(base, new)
     drift = None if same else canary(base, new, min(DRIFT, shown))
     reason = None if same else why_not(len(base), len(new), () if force else machine)
-    drifted = "the machine drifted" if not reason and drift is not None and has_drifted(drift) else None
+    drifted = DRIFTED if not reason and drift is not None and has_drifted(drift) else None
     runs, n = readings([*base, *new], disturbed=same), len(base)
     before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
     shared = sorted(before & after)
     groups = {name: [q for q in shared if q.group == name] for name in dict.fromkeys(q.group for q in shared)}
     judge = Judge(threshold, same, reason, drifted, spread_of_ratios(shared, runs, n))
-    phases = {name: judge(*of_group(own, runs, n), set(own), len(groups)) for name, own in groups.items()}
+    phases = {name: judge(*of_group(of, runs, n), set(of), len(groups)) for name, of in groups.items()}
     verdicts = {q: judge(*replicates(q, runs, n), {q}, len(shared)) for q in shared}
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
     cells = by_case(base), by_case(new)
     of_case = {q.key: (q, verdict) for q, verdict in verdicts.items() if q.kind != REFERENCE}
     rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
     rows = with_twins(rows, cells)
-    rows += [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
+    own = [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
     notes = tuple(note for note in (reason, drifted) if note)
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
     selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
-    return Comparison(phases, tuple(rows), machine, notes, selected, drift, shown, (len(groups), len(shared)))
+    return Comparison(
+        phases, tuple(rows), tuple(own), machine, notes, selected, drift, shown, (len(groups), len(shared))
+    )
 
 
 def said(runs: Sequence[Run], options: Sequence[str], *, paths: bool = False) -> set[str]:
@@ -167,7 +170,7 @@ def row_of(
 def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], verdict: Verdict) -> Compared:
     """The row of a reference's own time, which changes from run to run with the machine."""
     base, new = (Summary("ok", float(np.median([seconds for seconds, _ in side]))) for side in sides)
-    return Compared(quantity.key, f"reference: {quantity.key}", base, new, verdict, (), other_limits=False)
+    return Compared(quantity.key, quantity.label, base, new, verdict, (), other_limits=False)
 
 
 def spread_of_ratios(quantities: Sequence[Quantity], runs: Sequence[Readings], base: int) -> Prior | None:

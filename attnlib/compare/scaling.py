@@ -168,7 +168,7 @@ def nonnegative(sizes: Sequence[float], times: np.ndarray, powers: Sequence[int]
 
 def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[list[float], np.ndarray]:
     """Sizes, and times ``[runs, sizes]``, of the runs that have a time at every size where any run has one."""
-    timed = [(size, {cell.case_id: cell for cell in group}) for size, group in points if any(c.median for c in group)]
+    timed = [(size, {cell.case_id for cell in group}) for size, group in points if any(c.median for c in group)]
     rows = []
     for own in cells.times:
         row = [next((own[i].value for i in ids if i in own), None) for _, ids in timed]

@@ -16,7 +16,7 @@ Replicate = tuple[float, float | None]  # seconds of a case in one run, and of t
 
 @dataclass(frozen=True)
 class Verdict:
-    """A ratio new / base of seconds, with its simultaneous interval, and what may be said about it.
+    """A ratio new / base of seconds, or of ratios over a reference, with its simultaneous interval, and what may be said about it.
 
     Args:
         word: ``faster``, ``slower``, ``same`` or ``undecided``.
@@ -107,7 +107,7 @@ def between_runs(
     which hold when one side is noisier than the other, also far out where many tests share an error.
 
     Args:
-        base: seconds of the case and of its canary, one pair a run.
+        base: seconds of the case, or its ratio over a reference, and seconds of its canary, one pair a run.
         new: the same, after.
         confidence: of the interval, corrected for the number of tests by the caller.
         threshold: see ``word_for``.

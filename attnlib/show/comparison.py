@@ -36,7 +36,7 @@ SAVED = {
     **VERDICT,
     "peak": Column(peak, number=True),
 }
-BLUNT = "a reference's own time changes from run to run with the machine: attnlib ab decides on it"
+BLUNT = "what slows a case and its reference alike shows in the reference's time only, which is blunt: use attnlib ab"
 LIVE = {"case": Column(), "pairs": Column(number=True), **VERDICT}
 
 
@@ -51,7 +51,7 @@ def verdict_cells(verdict: Verdict, note: str | None = None) -> dict[str, Any]:
 
 
 def compared(comparison: Comparison) -> Table:
-    """One row a phase, then one a case."""
+    """One row a phase, then one a case, then one a reference."""
     note = comparison.notes[0] if comparison.notes else None
     rows = [
         {"case": f"{phase}, all cases", **verdict_cells(verdict, note)} for phase, verdict in comparison.phases.items()
@@ -64,14 +64,15 @@ def compared(comparison: Comparison) -> Table:
             **verdict_cells(row.verdict, note),
             "peak": row.peaks,
         }
-        for row in comparison.rows
+        for row in (*comparison.rows, *comparison.references)
     ]
     return Table(SAVED, rows, _before(comparison), _after(comparison))
 
 
 def _before(comparison: Comparison) -> list[str]:
     return [f"different machine or settings: {line}" for line in comparison.machine] + [
-        f"undecided: {note}" if not note.startswith("forced") else note for note in comparison.notes
+        f"{'times ' if note == saved.DRIFTED else ''}undecided: {note}" if not note.startswith("forced") else note
+        for note in comparison.notes
     ]
 
 
@@ -86,7 +87,7 @@ def _after(comparison: Comparison) -> list[str]:
     return [
         f"{phases} tests of phases and {cases} of cases; intervals hold together with {1 - saved.ERROR:.0%}; threshold "
         f"{comparison.threshold:.0%}; could see: the ratio that would have been called slower",
-        *([BLUNT] if any(row.label.startswith("reference: ") for row in comparison.rows) else []),
+        *([BLUNT] if comparison.references else []),
         *([] if heard is None else [f"canary: new / base {' '.join(canary.texts()[0].values())}"]),
         f"exact: {len(comparison.rows)} cases, changed in {len(changed)}{gone}",
         *(f"  {row.label}: {'; '.join(row.changes)}" for row in changed),

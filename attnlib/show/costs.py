@@ -5,7 +5,7 @@ from typing import Any
 
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.pairs import fields_in_words, floor, is_itself
+from attnlib.compare.pairs import Key, fields_in_words, floor, is_itself, reference_of
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import seconds, size
@@ -14,7 +14,7 @@ from attnlib.show.units import seconds, size
 def cost(estimate: Estimate) -> str:
     """A ratio, and its interval's larger half where that excludes 1."""
     value, low, high = estimate
-    return f"{value:.2f}" if low <= 1 <= high else f"{value:.2f} ±{max(value - low, high - value):.2f}"
+    return f"{value:.2f}" if holds_one(estimate) else f"{value:.2f} ±{max(value - low, high - value):.2f}"
 
 
 def holds_one(estimate: Estimate) -> bool:
@@ -42,15 +42,21 @@ def of_phase(cells: Cells, phase: str) -> Table:
     name = reference_name(groups)
     time = f"time of {name}"
     rows: dict[tuple[int, int], dict[str, Any]] = {}
+    beside: dict[tuple[int, int], set[Key]] = {}
     for group in sorted(groups, key=lambda group: (group[0].case["depth"], group[0].case["seq_len"])):
         case = group[0].case
         row = rows.setdefault((case["depth"], case["seq_len"]), {"L": case["depth"], "T": case["seq_len"]})
         row[case["pe"]] = cells.over_reference(group)
+        own = {key for cell in group if (key := reference_of(cell))}
+        beside.setdefault((case["depth"], case["seq_len"]), set()).update(own)
         row.setdefault(time, cells.reference_time(group))
         if any(is_itself(cell) for cell in group):
             row["its peak"] = group[0].peak
     heads = {"L": Column(number=True), "T": Column(number=True)}
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
+    for place, keys in beside.items():
+        if len(keys) > 1:  # each encoding has its own reference
+            del rows[place][time]
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]

@@ -115,7 +115,10 @@ def test_a_reference_needs_room_beside_its_case():
         ("attention=fast", "unknown attention 'fast'; choose from"),
         ("phase=forward", "unknown field of --reference 'phase'; choose from vocab_size"),
         ("denormals=keep", "unknown field of --reference 'denormals'"),
-        ("depth=two", "--reference takes depth=2 or the like, not depth=two"),
+        ("depth=two", "depth must be an integer of at least 0, not 'two'"),
+        ("d_model=7", "n_heads=4 does not divide d_model=7"),
+        ("batch_size=0", "--reference takes a number for batch_size, not 0"),
+        ("pooling=max2", "unknown pooling 'max2'"),
         ("none", "'none' is no list of fields such as"),
     ],
 )

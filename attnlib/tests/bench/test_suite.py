@@ -162,7 +162,7 @@ def test_a_wrong_case_is_an_error_and_has_no_time(sessions, tmp_path):
     assert problems(run) == []
     assert run["benchmarks"] == []
     assert {(row["status"], row["reason"]) for row in run["attnlib"]["cases"]} == {
-        ("error", "AssertionError: logits are not finite")
+        ("error", "AssertionError: its reference: logits are not finite")
     }
 
 

@@ -28,13 +28,16 @@ def run(monkeypatch, *arguments):
 
 
 def test_a_slower_encoding_has_a_larger_ratio(tmp_path):
-    """Its ratio over the reference grows as its samples do; the others' do not."""
+    """Its ratio over the reference grows as its samples do, the others' do not; a slower phase has a slower reference."""
     path = tmp_path / "run.json"
     path.write_text(json.dumps(saved(ratio=1.5)))
     cells = trust.delayed(load(path), "sinusoidal").cells
     ratios = {cell.case["pe"]: cell.over["value"] for cell in cells}
 
     assert ratios == {"none": 1.0, "sinusoidal": pytest.approx(1.2 * 1.5)}
+    slow, known = trust.delayed(load(path), "train_step").cells[1], load(path).cells[1]
+    assert slow.over == known.over
+    assert slow.reference_median == pytest.approx(1.2 * known.reference_median)
 
 
 def test_only_the_named_phase_is_delayed(paths):
