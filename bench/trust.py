@@ -2,8 +2,9 @@
 
 ``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
 ``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
-or an encoding that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how often a case is
-called different from itself, in saved runs or in new ones, and how far its ratio changes from run to run.
+or an encoding that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how
+often a case is called different from itself, in saved runs or in new ones, and how far its ratio changes from run to
+run.
 """
 
 import argparse
@@ -122,7 +123,7 @@ def trust_contrasts(options: argparse.Namespace) -> None:
 
 
 def smoke_run(path: Path, busy: tuple[float, float] | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
-    """One run; where ``busy`` is given, a busy loop begins so long after the first case, and lasts so long (seconds)."""
+    """One run; ``busy`` are the seconds after its first case that a busy loop begins, and that it lasts, if any."""
     options = options or ("--preset", "smoke")
     command = [sys.executable, "-m", "pytest", "-q", *tests, *options, f"--benchmark-json={path}"]
     process = subprocess.Popen(
@@ -194,7 +195,7 @@ def slowed(cell: Cell, name: str | None) -> Cell:
     info = cell.info
     if info is not None and cell.over is not None:
         if name == cell.case["phase"]:
-            changed = {"reference_s": [SLOWER * seconds for seconds in info["time"]["reference_s"]]}
+            changed: dict[str, Any] = {"reference_s": [SLOWER * seconds for seconds in info["time"]["reference_s"]]}
         else:
             changed = {"over_reference": cell.over | {end: SLOWER * cell.over[end] for end in ("value", "low", "high")}}
         info = info | {"time": info["time"] | changed}

@@ -16,7 +16,7 @@ Replicate = tuple[float, float | None]  # seconds of a case in one run, and of t
 
 @dataclass(frozen=True)
 class Verdict:
-    """A ratio new / base of seconds, or of ratios over a reference, with its simultaneous interval, and what may be said about it.
+    """New / base, of seconds or of ratios over a reference, with its simultaneous interval, and what it says.
 
     Args:
         word: ``faster``, ``slower``, ``same`` or ``undecided``.

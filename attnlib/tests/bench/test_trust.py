@@ -28,7 +28,7 @@ def run(monkeypatch, *arguments):
 
 
 def test_a_slower_encoding_has_a_larger_ratio(tmp_path):
-    """Its ratio over the reference grows as its samples do, the others' do not; a slower phase has a slower reference."""
+    """Its ratio over the reference grows with its samples, the others' do not; a slower phase slows its references."""
     path = tmp_path / "run.json"
     path.write_text(json.dumps(saved(ratio=1.5)))
     cells = trust.delayed(load(path), "sinusoidal").cells
