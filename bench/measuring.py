@@ -127,7 +127,7 @@ def measure_case(
     Everything is saved in ``benchmark.extra_info``.
 
     Returns:
-        the seconds that went into rounds of either side.
+        the seconds that went into rounds of either side, pilot and set-ups included.
 
     Raises:
         AssertionError: the correctness gate failed; nothing was timed.
@@ -141,7 +141,7 @@ def measure_case(
     pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=settings.budget)
     info["time"] |= pilot.as_json()
     # the counters of a child process are not ours, and those of no time at all say nothing
-    quiet = watch.read() if local and pilot.spent_s else None
+    quiet = watch.read() if local and pilot.warmup_calls else None
     watch = Disturbance(device, canary)
     between = pair.between(pilot)
     if between is not None:
@@ -156,7 +156,6 @@ def measure_case(
     if between is not None:
         samples.insert(0, between.samples)
     seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
-    spent = sum(n * sum(own) for n, own in zip(pilot.iterations, samples, strict=True))
     beside, between = pair.forget_reference(), None
     alone, attention = local and work.prepare is None, work.attention()
     events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
@@ -174,7 +173,7 @@ def measure_case(
         "memory": work.weigh(device),
         "cost": cost_of(case, attention),
     }
-    return spent
+    return pilot.spent_s + float(seen["wall_s"])
 
 
 def over_reference(

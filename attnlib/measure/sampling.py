@@ -29,7 +29,7 @@ class Pilot:
     iterations: tuple[int, ...]  # steps a round, of each side
     rounds: int  # of each side
     stop_reason: str
-    spent_s: float  # by all sides so far
+    spent_s: float  # in pilot rounds, by all sides
 
     def as_json(self) -> dict[str, Any]:
         """What is saved of it."""
@@ -120,7 +120,7 @@ def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, bu
     spent, (warm, steady) = sum(sum(warm) for warm, _ in warmed), warmed[-1]
     known = len(warm), sum(warm), steady
     if MIN_ROUNDS * sum(min(warm) for warm, _ in warmed) > budget:  # so slow that a pilot could decide nothing
-        return Pilot(*known, (), (1,) * len(sides), MIN_ROUNDS, "min_rounds", spent)
+        return Pilot(*known, (), (1,) * len(sides), MIN_ROUNDS, "min_rounds", 0.0)
     repeats = [
         1 if side.prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / float(np.median(warm))))
         for side, (warm, _) in zip(sides, warmed, strict=True)
@@ -135,7 +135,7 @@ def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, bu
     left = budget - spent - seconds
     count, reason = rounds_for(logs.tolist(), each=each, precision=precision, seconds=left)
     count += count % 2 if len(sides) > 1 else 0  # whole blocks
-    return Pilot(*known, tuple(found[:, -1].tolist()), tuple(repeats), count, reason, spent + seconds)
+    return Pilot(*known, tuple(found[:, -1].tolist()), tuple(repeats), count, reason, seconds)
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:

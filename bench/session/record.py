@@ -55,7 +55,7 @@ class Entry:
     case: Case | None
     row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
     benchmark: dict[str, Any] | None = None  # as it is saved
-    timed_s: float = 0.0  # in rounds, of the case and of its reference
+    timed_s: float = 0.0  # in rounds of the case and of its reference, set-ups included
     spent_s: float = 0.0  # in all, of a case that was timed
     disturbed: list[str] = field(default_factory=list)
 
