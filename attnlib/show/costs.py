@@ -5,7 +5,7 @@ from typing import Any
 
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.pairs import Key, fields_in_words, floor, is_itself, reference_of
+from attnlib.compare.pairs import fields_in_words, floor, is_itself, reference_of
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import seconds, size
@@ -37,30 +37,27 @@ def costs(cells: Cells) -> list[Table]:
 def of_phase(cells: Cells, phase: str) -> Table:
     """The table of one phase; without rows where nothing was measured beside a reference."""
     groups = [group for group in cells.where(phase=phase) if any(cell.over for cell in group)]
-    order = cells.names("pe").index
-    columns = sorted({group[0].case["pe"] for group in groups}, key=order)
+    columns = sorted({group[0].case["pe"] for group in groups}, key=cells.names("pe").index)
     name = reference_name(groups)
-    time = f"time of {name}"
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
-    beside: dict[tuple[int, int], set[Key]] = {}
-    for group in sorted(groups, key=lambda group: (group[0].case["depth"], group[0].case["seq_len"])):
-        case = group[0].case
-        row = rows.setdefault((case["depth"], case["seq_len"]), {"L": case["depth"], "T": case["seq_len"]})
-        row[case["pe"]] = cells.over_reference(group)
-        own = {key for cell in group if (key := reference_of(cell))}
-        beside.setdefault((case["depth"], case["seq_len"]), set()).update(own)
-        row.setdefault(time, cells.reference_time(group))
-        if any(is_itself(cell) for cell in group):
-            row["its peak"] = group[0].peak
+    time, rows = f"time of {name}", []
+    for L, T in sorted({place_of(group) for group in groups}):
+        own = [group for group in groups if place_of(group) == (L, T)]
+        row: dict[str, Any] = {"L": L, "T": T} | {group[0].case["pe"]: cells.over_reference(group) for group in own}
+        if len({reference_of(cell) for group in own for cell in group if cell.over}) == 1:  # not one an encoding
+            row[time] = cells.reference_time(own[0])
+        row["its peak"] = next((group[0].peak for group in own if any(map(is_itself, group))), None)
+        rows.append(row)
     heads = {"L": Column(number=True), "T": Column(number=True)}
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
-    for place, keys in beside.items():
-        if len(keys) > 1:  # each encoding has its own reference
-            del rows[place][time]
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
-    return Table(heads | dict.fromkeys(columns, COST), list(rows.values()), before=[before], after=[*after, ""])
+    return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""])
+
+
+def place_of(group: list[Cell]) -> tuple[int, int]:
+    """Depth and length of a case."""
+    return group[0].case["depth"], group[0].case["seq_len"]
 
 
 def reference_name(groups: list[list[Cell]]) -> str:
