@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from attnlib.compare import pairs
-from attnlib.compare.intervals import Estimate, mean_over_runs
+from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
 
 TOKENS = "tokens a batch"
@@ -134,8 +136,10 @@ def values(found: set[Any]) -> str:
 
 
 def over_runs(found: Sequence[Estimate]) -> Estimate | None:
-    """One run's estimate as it is; of several runs the mean of the values with its 95 % t interval; None of none."""
-    return found[0] if len(found) == 1 else mean_over_runs([estimate.value for estimate in found])
+    """One run's estimate as it is; of several runs the geometric mean with its 95 % t interval; None of none."""
+    if len(found) < 2:
+        return found[0] if found else None
+    return Estimate(*np.exp(t_interval([float(np.log(estimate.value)) for estimate in found])).tolist())
 
 
 def interval_note(cells: Cells) -> str:

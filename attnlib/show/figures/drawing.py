@@ -41,7 +41,7 @@ def bar_note(cells: Cells) -> str:
     n = len(cells.runs)
     held_up = any(cell.disturbed for run in cells.runs for cell in run.cells)
     bars = f"bars: {interval_note(cells)}" + (" (hollow)" if held_up else "")
-    return bars if n == 1 else f"mean of the runs, {bars}"
+    return bars if n == 1 else f"geometric mean of the runs, {bars}"
 
 
 def draw(
