@@ -1,7 +1,8 @@
 """Saved runs to figures: ``python plots.py [RUN.json ...] [--out FOLDER]``, the newest run by default.
 
-Reads JSON only; imports no torch. With one run a point is the median of its rounds and a bar the median's 95 % interval
-within that run; with several runs of one machine it is the mean of the runs' medians and its 95 % t interval.
+Reads JSON only; imports no torch. With one run a bar is the 95 % interval within that run; with several runs of one
+machine a point is the geometric mean over the runs, and a bar its 95 % t interval. Where cases were measured beside a
+reference, times come from these pairs.
 """
 
 import argparse
