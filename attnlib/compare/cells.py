@@ -146,7 +146,9 @@ def interval_note(cells: Cells) -> str:
     """What the intervals of times are, where times come from, and whether something held a run up."""
     n = len(cells.runs)
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, {n} runs"
-    note += "; a time is the reference's mean over its visits times a ratio" if any(cells.references) else ""
+    note += (
+        "; over a reference, a time is that one's mean over its visits times the ratio" if any(cells.references) else ""
+    )
     held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
     return note + (f"; {held_up} times were disturbed" if held_up else "")
 

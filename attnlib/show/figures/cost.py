@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import Cells, interval_note, middle, points_along
+from attnlib.compare.cells import Cells, middle, points_along
 from attnlib.show.figures.drawing import COLOURS, OUTLINE, bar_note, draw, finish, panels, style
 
 MAIN = {"phase": "train_step", "denormals": "flush"}
@@ -109,6 +109,5 @@ def encoding_cost(cells: Cells) -> Figure | None:
             x, y, low, high = np.array(points).T
             panel.errorbar(x, y, yerr=[y - low, high - y], capsize=3, **style(cells, pe))
     finish(panel, x="sequence length T [tokens]", y="train step / that of none", title=f"depth = {depth}")
-    panel.set_yscale("linear")
-    figure.suptitle(f"Bars: {interval_note(cells)}", fontsize=8)
+    figure.suptitle(bar_note(cells), fontsize=8)
     return figure

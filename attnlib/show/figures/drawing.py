@@ -37,10 +37,10 @@ def style(cells: Cells, pe: str) -> Style:
 
 
 def bar_note(cells: Cells) -> str:
-    """What the bars are."""
+    """What the bars are, a line a statement: a figure may be narrow."""
     n = len(cells.runs)
     held_up = any(cell.disturbed for run in cells.runs for cell in run.cells)
-    bars = f"bars: {interval_note(cells)}" + (" (hollow)" if held_up else "")
+    bars = f"bars: {interval_note(cells)}".replace("; ", ";\n") + (" (hollow)" if held_up else "")
     return bars if n == 1 else f"geometric mean of the runs, {bars}"
 
 
