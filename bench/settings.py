@@ -39,7 +39,7 @@ def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[s
 QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "embedding_scale": 2.0}
 LONG = (512, 1024, 2048, 4096, 8192, 16384)
 PRESETS = {
-    "smoke": Preset((16, 32), (1, 2), 0.15, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
+    "smoke": Preset((16, 32), (1, 2), 0.4, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
     "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.7, ONCE, widths(64, 4, 2)),
     "gpu": Preset(LONG, (2, 8, 32), 2.0, ONCE, widths(512, 8, 1, dtype="bfloat16")),
     "seed": Preset(

@@ -12,6 +12,7 @@ from attnlib.compare.verdicts import Prior, Replicate, Verdict, between_runs, pr
 from attnlib.runs.load import Cell, Run
 
 MIN_RUNS = 6  # a side, undisturbed: with fewer the spread between runs is hardly known
+FEW = 3  # undisturbed ones, where sides are of MIN_RUNS, for a ratio
 ERROR = 0.05  # chance of any false verdict: half of it is shared by the phases, half by the cases
 THRESHOLDS = {"cpu": 0.05}
 THRESHOLD = 0.02  # of any other device
@@ -35,18 +36,20 @@ class Judge:
     same: bool
     reason: str | None
     drifted: str | None
-    spread: Prior | None  # of ratios
+    spread: dict[str, Prior]  # of ratios, by case id
 
     def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], of: set[Quantity], tests: int) -> Verdict:
         """The verdict on one of ``tests`` tests of a sort, ``of`` these quantities."""
         if self.same:
             return Verdict("same", 1.0, 1.0, 1.0, runs=(len(base), len(new)))
-        short = None if min(len(base), len(new)) >= MIN_RUNS else f"{a_side(len(base), len(new))} undisturbed"
-        drifted = None if all(q.kind == RATIO for q in of) else self.drifted
+        ratios = all(q.kind == RATIO for q in of)
+        enough = min(len(base), len(new)) >= (FEW if ratios else MIN_RUNS)
+        short = None if enough else f"{a_side(len(base), len(new))} undisturbed"
+        drifted = None if ratios else self.drifted
         confidence = 1 - ERROR / 2 / max(1, tests)
         threshold = self.threshold or max(THRESHOLDS.get(q.device, THRESHOLD) for q in of)
         reason = self.reason or drifted or short
-        others = self.spread if all(q.kind == RATIO for q in of) and len(of) == 1 else None
+        others = self.spread.get(next(iter(of)).key) if ratios and len(of) == 1 else None
         return between_runs(base, new, confidence=confidence, threshold=threshold, reason=reason, others=others)
 
 
@@ -79,7 +82,7 @@ def compare(
     before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
     shared = sorted(before & after)
     groups = {name: [q for q in shared if q.group == name] for name in dict.fromkeys(q.group for q in shared)}
-    judge = Judge(threshold, same, reason, drifted, spread_of_ratios(shared, runs, n))
+    judge = Judge(threshold, same, reason, drifted, spread_of_ratios(shared, runs, n, widths_of([*base, *new])))
     phases = {name: judge(*of_group(of, runs, n), set(of), len(groups)) for name, of in groups.items()}
     verdicts = {q: judge(*replicates(q, runs, n), {q}, len(shared)) for q in shared}
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
@@ -173,11 +176,33 @@ def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], v
     return Compared(quantity.key, quantity.label, base, new, verdict, (), other_limits=False)
 
 
-def spread_of_ratios(quantities: Sequence[Quantity], runs: Sequence[Readings], base: int) -> Prior | None:
-    """How ratios spread from run to run, over all cases and either side."""
-    sides = [side for q in quantities if q.kind == RATIO for side in replicates(q, runs, base) if len(side) > 1]
-    logs = [np.log([ratio for ratio, _ in side]) for side in sides]
-    return prior([float(y.var(ddof=1)) for y in logs], [len(y) - 1 for y in logs])
+def spread_of_ratios(
+    quantities: Sequence[Quantity], runs: Sequence[Readings], base: int, widths: dict[str, float]
+) -> dict[str, Prior]:
+    """How each ratio should spread from run to run, by what all of them do in proportion to their own intervals.
+
+    Args:
+        quantities: that both sides have.
+        runs: what each says.
+        base: how many are the base's.
+        widths: of a case's interval within a run, see ``widths_of``.
+    """
+    found = []
+    for q in quantities:
+        for side in replicates(q, runs, base) if widths.get(q.key) else ():
+            if len(side) > 1:
+                found.append((float(np.var(np.log([ratio for ratio, _ in side]), ddof=1)) / widths[q.key] ** 2, side))
+    shared = prior([variance for variance, _ in found], [len(side) - 1 for _, side in found])
+    return {} if shared is None else {key: Prior(shared.variance * w**2, shared.freedoms) for key, w in widths.items()}
+
+
+def widths_of(runs: Sequence[Run]) -> dict[str, float]:
+    """Mean half-width of the logarithm of each case's ratio within a run, by case id."""
+    found: dict[str, list[float]] = {}
+    for cell in (cell for run in runs for cell in run.cells if cell.over):
+        over = cell.over or {}
+        found.setdefault(cell.case_id, []).append(float(np.log(over["high"] / over["low"])) / 2)
+    return {case_id: float(np.mean(own)) for case_id, own in found.items()}
 
 
 def replicates(quantity: Quantity, runs: Sequence[Readings], base: int) -> tuple[list[Replicate], list[Replicate]]:
