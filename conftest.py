@@ -167,7 +167,7 @@ def measure_case(
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
-        pair = paired(case, settings, device) if build is None else Pair(build(case), alone="it runs in a process of its own")
+        pair = paired(case, settings, device) if build is None else Pair(build(case), alone="it has its own process")
         timed = measure_case(benchmark, pair, case, settings, device, canary)
         if benchmark.stats is not None:
             record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
