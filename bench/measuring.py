@@ -122,9 +122,7 @@ def cost_of(case: Case, attention: dict[str, Any]) -> dict[str, Any]:
 def measure_case(
     benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, device: Device, canary: Canary
 ) -> float:
-    """Time a case, beside its reference where it has one, between two readings of the canary, and weigh it.
-
-    Everything is saved in ``benchmark.extra_info``.
+    """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.
 
     Returns:
         the seconds that went into rounds of either side, pilot and set-ups included.
@@ -133,9 +131,8 @@ def measure_case(
         AssertionError: the correctness gate failed; nothing was timed.
     """
     info, work = benchmark.extra_info, pair.work
-    first = work.check()
+    first, local = work.check(), work.clock is device_clock
     info["time"] = {"first_call_s": first}  # what there is, should the case end early
-    local = work.clock is device_clock
     watch = Disturbance(device)
     firsts = [pair.first_s, first][-len(pair.sides) :]
     pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=settings.budget)
@@ -143,22 +140,15 @@ def measure_case(
     # the counters of a child process are not ours, and those of no time at all say nothing
     quiet = watch.read() if local and pilot.warmup_calls else None
     watch = Disturbance(device, canary)
-    between = pair.between(pilot)
-    if between is not None:
-        between()
-    benchmark.pedantic(
-        work.step, setup=work.prepare, teardown=between, rounds=pilot.rounds, iterations=pilot.iterations[-1]
-    )
+    samples = rounds_of(benchmark, pair, pilot)
     seen = watch.read()
-    if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
+    if not samples:
         return 0.0
-    samples: list[list[float]] = [benchmark.stats.stats.data]
-    if between is not None:
-        samples.insert(0, between.samples)
     seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
-    beside, between = pair.forget_reference(), None
-    alone, attention = local and work.prepare is None, work.attention()
-    events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
+    beside, attention = pair.forget_reference(), work.attention()
+    events = reading(None, "device events", "not timed in this phase")
+    if local and work.prepare is None:
+        events = device.event_seconds(work.step)
     info |= identity(case) | {
         "time": info["time"]
         | sampling.summary(samples[-1])
@@ -174,6 +164,20 @@ def measure_case(
         "cost": cost_of(case, attention),
     }
     return pilot.spent_s + float(seen["wall_s"])
+
+
+def rounds_of(benchmark: BenchmarkFixture, pair: Pair, pilot: sampling.Pilot) -> list[list[float]]:
+    """Seconds of each side's rounds, the case's being pytest-benchmark's own; none where it is disabled."""
+    work, between = pair.work, pair.between(pilot)
+    if between is not None:
+        between()
+    benchmark.pedantic(
+        work.step, setup=work.prepare, teardown=between, rounds=pilot.rounds, iterations=pilot.iterations[-1]
+    )
+    if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
+        return []
+    samples: list[float] = benchmark.stats.stats.data
+    return [samples] if between is None else [between.samples, samples]
 
 
 def over_reference(
