@@ -1,28 +1,27 @@
 """What a case will need, found without allocating it: its steps on tensors that have shapes and no storage."""
 
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from attnlib.measure.device import Device, reading
+from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
 from attnlib.show.units import size
+from attnlib.theory.kernels import CALIBRATED, attend, attention_kernel, is_calibrated, workspace
+from attnlib.theory.probes import layers_of
 from bench.cases import PAIRED, Case, unsupported
 from bench.settings import Settings
-from bench.workload import build
+from bench.workload import Workload, build
 
-METHOD = "steps on tensors without storage; what kernels allocate inside is not seen"
-MARGIN = 1.25  # over phases, encodings, blocks, backends and dtypes a prediction was 0.82 to 1.10 of the peak
-STRAIGHT = 4  # layers: below, a peak may lie elsewhere in the step than in deeper stacks
+METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
+MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
+STRAIGHT = 3  # layers: from here on each region's peak is a straight line in depth
 
 
 @dataclass(frozen=True)
@@ -39,35 +38,6 @@ class Unfit:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-class Peak(TorchDispatchMode):
-    """Sums the storages that operators make and lets go of; ``peak`` is the most at once, in bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live: dict[int, int] = {}
-        self.total = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self.add(tensor.untyped_storage())
-        return made
-
-    def add(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage, once, until it is freed."""
-        key = storage._cdata
-        if key not in self.live:
-            self.live[key] = storage.nbytes()
-            self.total += self.live[key]
-            self.peak = max(self.peak, self.total)
-            weakref.finalize(storage, self.free, key)
-
-    def free(self, key: int) -> None:
-        """Count it no more."""
-        self.total -= self.live.pop(key)
-
-
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """What new tensors are made of."""
@@ -79,33 +49,110 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-class Need(NamedTuple):
-    """Bytes of a case: the most at once, and what it holds between its steps."""
+@dataclass(frozen=True)
+class Need:
+    """What a case needs, in bytes.
 
-    peak: int
+    Args:
+        regions: of each stretch of its steps, what is alive at its highest moment, by kind: ``parameters``,
+            ``gradients``, ``optimiser``, ``tables`` (of encodings, and the batch), ``activations``, ``workspace``.
+        held: alive between its steps.
+        moved: read and written by the operators of one step, each tensor once an operator.
+    """
+
+    regions: Mapping[str, Mapping[str, int]]
     held: int
+    moved: int
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """What is alive at the highest moment of all, by kind."""
+        return max(self.regions.values(), key=lambda kinds: sum(kinds.values()))
+
+    @property
+    def peak(self) -> int:
+        """The most at once."""
+        return sum(self.parts.values())
+
+    def deeper(self, other: "Need", layers: int) -> "Need":
+        """This need, and ``layers`` times what ``other``, a layer deeper, adds to it."""
+
+        def along(a: int, b: int) -> int:
+            return a + layers * (b - a)
+
+        regions = {
+            region: {kind: along(kinds.get(kind, 0), other.regions[region].get(kind, 0)) for kind in {**kinds, **more}}
+            for region, kinds in self.regions.items()
+            if (more := other.regions[region])
+        }
+        return Need(regions, along(self.held, other.held), along(self.moved, other.moved))
 
 
-@cache
 def need(case: Case) -> Need:
-    """Predict a case from its model's first tensor to its last step: operators are run for shapes alone.
+    """Predict a case: its operators are run for shapes alone, with what the CPU's allocate inside.
 
-    What kernels allocate inside is not seen. An epoch is as its train steps. Past ``STRAIGHT`` layers each one adds the
-    same, so that deep stacks cost no more to predict.
+    An epoch is as its train steps. Past ``STRAIGHT`` layers each one adds the same to every region of the step, so that
+    deep stacks cost no more to predict.
     """
     if case.depth > STRAIGHT + 1:
         one, two = (need(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
-        return Need(*(a + (case.depth - STRAIGHT) * (b - a) for a, b in zip(one, two, strict=True)))
-    if case.phase == "epoch":
-        return need(replace(case, phase="train_step"))
-    seen = Peak()
-    with FakeTensorMode(), torch.device(case.device), default_dtype(getattr(torch, case.dtype)), seen:
-        work = build(case)
-        for _ in range(2 if case.phase == "train_step" else 1):  # the first one makes the optimiser's state
+        return one.deeper(two, case.depth - STRAIGHT)
+    return _run_for_shapes(
+        replace(case, phase={"epoch": "train_step"}.get(case.phase, case.phase)), torch.get_num_threads()
+    )
+
+
+@cache
+def _run_for_shapes(case: Case, threads: int) -> Need:
+    on_cpu = case.device.startswith("cpu")
+    seen = Ledger(partial(workspace, threads=threads) if on_cpu else lambda func, args: 0)
+    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), seen:
+        work = build(replace(case, device="meta"))
+        seen.name("parameters", work.model.parameters())
+        seen.name("tables", work.held())
+        if case.attention == "sdpa":
+            choose_kernel(work, case.device)
+        tell_regions(work, seen)
+        for step in range(2 if case.phase == "train_step" else 1):  # the first one makes the optimiser's state
+            seen.region = f"{step} start"
             if work.prepare is not None:
                 work.prepare()
+            seen.moved = 0
             work.step()
-        return Need(seen.peak, seen.total)
+            seen.name("gradients", [p.grad for p in work.model.parameters()])
+            seen.name("optimiser", work.held())
+        peaks = {region: kinds for region, kinds in seen.peaks().items() if region}
+        return Need(peaks, seen.held, seen.moved)
+
+
+def choose_kernel(work: Workload, device: str) -> None:
+    """Let attention run by the kernel that ``device`` would choose, on tensors that are on none."""
+
+    def chosen(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+        learned = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+        kernel = attention_kernel(device, q.dtype, biased=bias is not None, learned=learned)
+        return attend(kernel, q, k, v, bias, causal and bias is None)
+
+    for layer in layers_of(work.model):
+        layer.attention.attend = chosen
+
+
+def tell_regions(work: Workload, seen: Ledger) -> None:
+    """Let the ledger know where a step is: before, in and behind the layers, on its way forward and back."""
+    layers = layers_of(work.model)
+
+    def pass_by(x: Tensor, ahead: str, back: str) -> None:
+        step, _, region = seen.region.partition(" ")
+        if region.endswith("backward"):  # a layer that is recomputed
+            return
+        seen.region = f"{step} {ahead}"
+        if x.requires_grad:
+            x.register_hook(lambda _: setattr(seen, "region", f"{step} {back} backward"))
+
+    if layers:
+        layers[0].register_forward_pre_hook(lambda _, inputs: pass_by(inputs[0], "layers", "embedding"))
+        layers[-1].register_forward_pre_hook(lambda _, inputs: pass_by(inputs[0], "last layer", "layers"))
+        layers[-1].register_forward_hook(lambda _, __, x: pass_by(x, "head", "last layer"))
 
 
 def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
@@ -117,10 +164,10 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     """
     try:
         own = need(case)
-        other = Need(0, 0) if reference is None else need(reference)
+        other = None if reference is None else need(reference)
     except RuntimeError as error:
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
-    return reading(max(own.peak + other.held, own.held + other.peak), METHOD)
+    return reading(own.peak if other is None else max(own.peak + other.held, own.held + other.peak), METHOD)
 
 
 def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case | None, str | None]:

@@ -44,6 +44,7 @@ class AttentionStack(nn.Module):
         self.encoding = encoding
         self.norm = norm
         self.causal, self.recompute = causal, recompute
+        self.draws = any(isinstance(module, nn.Dropout) for module in self.layers.modules())  # whether again, the same
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D]`` to ``[B, T, D]``."""
@@ -54,7 +55,7 @@ class AttentionStack(nn.Module):
             bias = bias.to(x.dtype)[None]  # torch's fused kernel on a CPU refuses three dimensions
         for layer in self.layers:
             if self.recompute and self.training:
-                x = checkpoint(layer, x, self.encoding, bias, use_reentrant=False)
+                x = checkpoint(layer, x, self.encoding, bias, use_reentrant=False, preserve_rng_state=self.draws)
             else:
                 x = layer(x, self.encoding, bias)
         y: Tensor = self.norm(x)

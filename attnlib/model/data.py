@@ -22,7 +22,7 @@ def random_texts(
     Returns:
         tokens, int64 ``[N, T]``, and labels, int64 ``[N]``.
     """
-    generator = torch.Generator(device=device).manual_seed(seed)
-    tokens = torch.randint(vocab_size, (n_texts, seq_len), generator=generator, device=device)
-    labels = torch.randint(max(2, n_classes), (n_texts,), generator=generator, device=device)
-    return tokens, labels
+    generator = torch.Generator("cpu").manual_seed(seed)  # the same texts on every device
+    tokens = torch.randint(vocab_size, (n_texts, seq_len), generator=generator, device="cpu")
+    labels = torch.randint(max(2, n_classes), (n_texts,), generator=generator, device="cpu")
+    return tokens.to(device), labels.to(device)

@@ -1,4 +1,7 @@
-"""What a stack should cost, counted from its configuration: parameters and FLOPs."""
+"""What a stack should cost, counted from its configuration: parameters, and FLOPs by component and direction."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -6,6 +9,17 @@ from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_encoding, build_model
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import PositionalEncoding
+from attnlib.theory.kernels import MATH, scored_pairs
+
+
+class Flops(NamedTuple):
+    """FLOPs of matrix products, a multiply and an add counting as two; elementwise work is not counted."""
+
+    forward: int
+    backward: int
+
+
+Components = dict[str, Flops]
 
 
 def parameters(config: StackConfig) -> int:
@@ -20,47 +34,68 @@ def encoding(config: StackConfig) -> PositionalEncoding:
         return build_encoding(config)
 
 
-def layer_flops(config: StackConfig, batch_size: int) -> int:
-    """FLOPs of one layer's matrix products in a forward pass.
+def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str, int]:
+    """FLOPs of one forward pass by component, attention computing the scores of ``pairs`` pairs a head.
 
-    A token costs 8 D HK in projections, 4 T HK in attention and 4 f D^2 in a feed-forward of width f D.
+    In each layer a token costs 8 D HK in projections and 4 f D^2 in a feed-forward of width f D, and a pair 4 HK in
+    scores and weighted sum; a sequence costs 2 D C in the head; the encoding says its own. A lookup of an embedding
+    has no product.
     """
-    D, T, inner = config.d_model, config.seq_len, config.inner
-    return batch_size * T * (8 * D * inner + 4 * T * inner + 4 * config.ffn_mult * D**2)
+    D, inner, tokens = config.d_model, config.inner, batch_size * config.seq_len
+    return {
+        "projections": 8 * config.depth * tokens * D * inner,
+        "scores": 4 * config.depth * batch_size * pairs * inner,
+        "feed_forward": 4 * config.depth * tokens * config.ffn_mult * D**2,
+        "encoding": encoding(config).flops(seq_len=config.seq_len, batch_size=batch_size, depth=config.depth),
+        "embedding": 0,
+        "head": 2 * batch_size * D * config.n_classes,
+    }
 
 
-def forward_flops(config: StackConfig, batch_size: int) -> int:
-    """FLOPs of the matrix products of one forward pass (a multiply and an add are two).
+def algorithmic_flops(config: StackConfig, batch_size: int) -> Components:
+    """What the mathematics needs: nothing twice, and under a causal mask the T (T + 1) / 2 pairs that it leaves.
 
-    ``layer_flops`` in each layer, 2 D C a sequence in the head, and what the encoding's ``flops`` says. A causal mask
-    is counted as if it saved nothing, as the math backend does.
+    A product needs two in the backward pass. What an encoding computes without layers goes into no gradient.
     """
-    own = encoding(config).flops(seq_len=config.seq_len, batch_size=batch_size, depth=config.depth)
-    head = 2 * batch_size * config.d_model * config.n_classes
-    return config.depth * layer_flops(config, batch_size) + head + own
+    T = config.seq_len
+    forward = forward_flops(config, batch_size, T * (T + 1) // 2 if config.causal else T**2)
+    return {name: Flops(flops, _needed_back(config, name) * flops) for name, flops in forward.items()}
 
 
-def train_flops(config: StackConfig, batch_size: int, *, fused: bool) -> int:
-    """FLOPs of one forward and backward pass: a product needs two in the backward pass.
+def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Components:
+    """What the kernels do, as a counter in torch's dispatcher sees it.
 
-    A fused attention kernel recomputes the scores, one product more: five products of the size of QK^T backward to two
-    forward. With ``checkpoint`` each layer runs forward once more, up to the last thing that its backward pass needs:
-    that is its last product only where the block goes on with the product's output.
+    A fused kernel computes the scores once more in the backward pass: five products of the size of Q K^T to the forward
+    pass's two. With ``checkpoint`` each layer runs forward once more, up to the last thing that its backward pass
+    needs: that is its last product only where the block goes on with the product's output.
 
     Args:
         config: the stack.
         batch_size: B.
-        fused: whether a fused kernel runs, which depends on the device.
+        kernel: of attention, as ``attnlib.theory.kernels.attention_kernel`` names it; ``math`` is the written-out one.
     """
-    flops = 3 * forward_flops(config, batch_size)
-    tokens = batch_size * config.seq_len
+    fused = kernel not in (MATH, "math")
+    forward = forward_flops(config, batch_size, scored_pairs(config.seq_len, kernel, causal=config.causal))
+    backward = {name: _needed_back(config, name) * flops for name, flops in forward.items()}
     if fused:
-        flops += 2 * config.seq_len * config.inner * config.depth * tokens
+        backward["scores"] += forward["scores"] // 2
     if config.checkpoint:
-        flops += config.depth * layer_flops(config, batch_size)
-        if encoding(config).overrides("query_bias"):
-            flops += encoding(config).flops(seq_len=config.seq_len, batch_size=batch_size, depth=config.depth)
+        again = ["projections", "scores", "feed_forward"]
+        again += ["encoding"] if encoding(config).overrides("query_bias") else []
+        for name in again:
+            backward[name] += forward[name]
         if not choose("block", config.block, BLOCKS).needs_output:
-            last = config.ffn_mult * config.d_model if config.ffn_mult else config.inner
-            flops -= 2 * config.depth * tokens * config.d_model * last
-    return flops
+            last, width = ("feed_forward", config.ffn_mult * config.d_model) if config.ffn_mult else ("projections", 0)
+            backward[last] -= 2 * config.depth * batch_size * config.seq_len * config.d_model * (width or config.inner)
+    return {name: Flops(forward[name], backward[name]) for name in forward}
+
+
+def _needed_back(config: StackConfig, name: str) -> int:
+    """Products of the backward pass to one of the forward pass."""
+    return 0 if name == "encoding" and config.depth == 0 else 2
+
+
+def total(components: Mapping[str, Flops], phase: str) -> int:
+    """FLOPs of one step of a phase: ``forward``, ``backward`` or ``train_step``, which is both."""
+    forward, backward = (sum(flops[i] for flops in components.values()) for i in (0, 1))
+    return {"forward": forward, "backward": backward, "train_step": forward + backward}[phase]

@@ -1,4 +1,4 @@
-"""Counted costs against torch's counters and against measured bytes."""
+"""Counted costs against torch's counter, which sees every operator that a step really calls."""
 
 import pytest
 import torch
@@ -7,47 +7,88 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
+from attnlib.model.positional import POSITIONAL
 from attnlib.theory import cost
+from attnlib.theory.kernels import FLASH, FLASH_CPU, FLOPS, MATH, attention_kernel, scored_pairs
 
+SMALL = StackConfig(depth=3, seq_len=24)
 CONFIGS = [
-    StackConfig(depth=3, seq_len=32, attention="math"),
-    StackConfig(depth=2, seq_len=48, head_dim=40, attention="math", n_classes=1),
-    StackConfig(depth=2, seq_len=16, ffn_mult=4, block="pre_ln", pe="learned", attention="math"),
-    StackConfig(depth=3, seq_len=24, pe="shaw", attention="math"),
-    StackConfig(depth=2, seq_len=24, pe="fire", attention="math"),
-    StackConfig(depth=2, seq_len=24, pe="t5", attention="math"),
-    *(StackConfig(depth=3, seq_len=24, pe=pe, attention="math", checkpoint=True) for pe in ("none", "shaw", "fire")),
+    StackConfig(depth=2, seq_len=48, head_dim=40, n_classes=1, pooling="last", dropout=0.1),
+    StackConfig(depth=1, seq_len=1030, d_model=8, n_heads=2, causal=True),
+    StackConfig(depth=0, seq_len=8, pe="fire"),
+    *(StackConfig(depth=3, seq_len=24, pe=pe, causal=c, checkpoint=not c) for pe in POSITIONAL for c in (True, False)),
     *(
-        StackConfig(depth=3, seq_len=24, block=block, ffn_mult=mult, attention="math", checkpoint=True)
+        StackConfig(depth=3, seq_len=24, block=block, ffn_mult=mult, checkpoint=again)
         for block in BLOCKS
         for mult in (0, 2)
+        for again in (False, True)
     ),
 ]
 
 
+def counted(step):
+    """FLOPs that torch's counter sees in a step, the CPU's fused kernel counted by our formula."""
+    with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def kernel(config, dtype, *, training):
+    encoding = cost.encoding(config)
+    biased = encoding.overrides("bias", "query_bias")
+    return attention_kernel("cpu", dtype, biased=biased, learned=training and encoding.learns_bias)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("attention", ["sdpa", "math"])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_flops_are_those_of_torchs_counter(config):
-    """FLOPs of a forward pass, and of forward and backward together, equal torch.utils.flop_counter's."""
-    model = build_model(config)
+def test_executed_flops_are_those_of_torchs_counter(config, attention, dtype):
+    """To the last one, forward without gradients and both ways, for encodings, blocks, masks, kernels and dtypes."""
+    config = StackConfig(**config.__dict__ | {"attention": attention})
+    model = build_model(config).to(dtype)
     tokens = torch.zeros(2, config.seq_len, dtype=torch.int64)
-    with FlopCounterMode(display=False) as forward:
-        model(tokens)
-    with FlopCounterMode(display=False) as both:
-        model(tokens).sum().backward()
 
-    assert cost.forward_flops(config, 2) == forward.get_total_flops()
-    assert cost.train_flops(config, 2, fused=False) == both.get_total_flops()
+    def executed(training):
+        name = "math" if attention == "math" else kernel(config, dtype, training=training)
+        return cost.executed_flops(config, 2, name)
+
+    with torch.no_grad():
+        assert cost.total(executed(False), "forward") == counted(lambda: model(tokens))
+    assert cost.total(executed(True), "train_step") == counted(lambda: model(tokens).sum().backward())
 
 
-def test_fused_attention_costs_one_more_product_backward():
-    """The fused backward pass is counted as torch counts it: five products to the forward pass's two."""
-    config = StackConfig(depth=3, seq_len=32)
-    heads = (2, 4, 32, 16)  # [B, H, T, K]
-    forward, backward = sdpa_flop_count(heads, heads, heads), sdpa_backward_flop_count(heads, heads, heads, heads)
+def test_a_fused_kernel_counts_as_torch_counts_others():
+    """Without a mask the CPU's fused kernel has the products that torch's own formulas give those of CUDA."""
+    heads = (2, 4, 24, 16)  # [B, H, T, K]
+    scores = cost.executed_flops(SMALL, 2, FLASH_CPU)["scores"]
 
-    fused, written = (cost.train_flops(config, 2, fused=kind) for kind in (True, False))
+    assert scores.forward == 3 * sdpa_flop_count(heads, heads, heads)
+    assert scores.backward == 3 * sdpa_backward_flop_count(heads, heads, heads, heads)
 
-    assert fused - written == 3 * (backward - 2 * forward)
+
+def test_the_mathematics_needs_no_more_than_is_executed():
+    """Nothing twice: backward is twice forward, half the pairs under a mask, and the same whether recomputed or not."""
+    free, masked, again = (StackConfig(depth=3, seq_len=24, **f) for f in ({}, {"causal": True}, {"checkpoint": True}))
+    needed, half = cost.algorithmic_flops(free, 2), cost.algorithmic_flops(masked, 2)
+
+    assert cost.algorithmic_flops(again, 2) == needed
+    assert all(flops.backward == 2 * flops.forward for flops in needed.values())
+    assert half["scores"].forward * 2 * 24 == needed["scores"].forward * 25
+    assert {**half, "scores": None} == {**needed, "scores": None}
+    assert cost.total(needed, "train_step") < cost.total(cost.executed_flops(free, 2, FLASH_CPU), "train_step")
+    assert cost.total(cost.executed_flops(free, 2, "math"), "train_step") == cost.total(needed, "train_step")
+    assert needed["embedding"] == (0, 0)
+
+
+@pytest.mark.parametrize("seq_len", [1, 31, 32, 200, 512, 513, 1024, 3000])
+def test_blocks_behind_the_mask_are_left_out(seq_len):
+    """Every pair that a causal mask leaves is scored, and of the others less than a block of keys a query."""
+    pairs, needed = scored_pairs(seq_len, FLASH_CPU, causal=True), seq_len * (seq_len + 1) // 2
+
+    assert needed <= pairs < needed + 768 * seq_len
+    assert pairs <= seq_len**2
+    assert scored_pairs(seq_len, FLASH_CPU, causal=False) == scored_pairs(seq_len, FLASH, causal=True) == seq_len**2
+    assert scored_pairs(seq_len, MATH, causal=True) == seq_len**2
 
 
 @pytest.mark.parametrize("config", CONFIGS)
