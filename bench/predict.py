@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from attnlib.measure.device import Device, reading
 from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
 from attnlib.show.units import size
-from attnlib.theory.kernels import CALIBRATED, attend, attention_kernel, is_calibrated, workspace
+from attnlib.theory.kernels import CALIBRATED, attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.theory.probes import layers_of
 from bench.cases import PAIRED, Case, unsupported
 from bench.settings import Settings
@@ -21,6 +21,7 @@ from bench.workload import Workload, build
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
+Key = TypeVar("Key")
 STRAIGHT = 3  # layers: from here on each region's peak is a straight line in depth
 
 
@@ -57,17 +58,27 @@ class Need:
         regions: of each stretch of its steps, what is alive at its highest moment, by kind: ``parameters``,
             ``gradients``, ``optimiser``, ``tables`` (of encodings, and the batch), ``activations``, ``workspace``.
         held: alive between its steps.
-        moved: read and written by the operators of one step, each tensor once an operator.
+        operators: of one step, how many have so many FLOPs and move so many bytes, see ``Ledger``.
     """
 
     regions: Mapping[str, Mapping[str, int]]
     held: int
-    moved: int
+    operators: Mapping[tuple[int, int], int]
 
     @property
     def parts(self) -> Mapping[str, int]:
         """What is alive at the highest moment of all, by kind."""
         return max(self.regions.values(), key=lambda kinds: sum(kinds.values()))
+
+    @property
+    def flops(self) -> int:
+        """Of the matrix products of one step."""
+        return sum(times * flops for (flops, _), times in self.operators.items())
+
+    @property
+    def moved(self) -> int:
+        """Bytes that the operators of one step read and write."""
+        return sum(times * moved for (_, moved), times in self.operators.items())
 
     @property
     def peak(self) -> int:
@@ -76,16 +87,9 @@ class Need:
 
     def deeper(self, other: "Need", layers: int) -> "Need":
         """This need, and ``layers`` times what ``other``, a layer deeper, adds to it."""
-
-        def along(a: int, b: int) -> int:
-            return a + layers * (b - a)
-
-        regions = {
-            region: {kind: along(kinds.get(kind, 0), other.regions[region].get(kind, 0)) for kind in {**kinds, **more}}
-            for region, kinds in self.regions.items()
-            if (more := other.regions[region])
-        }
-        return Need(regions, along(self.held, other.held), along(self.moved, other.moved))
+        regions = {region: along(kinds, other.regions[region], layers) for region, kinds in self.regions.items()}
+        held = self.held + layers * (other.held - self.held)
+        return Need(regions, held, along(self.operators, other.operators, layers))
 
 
 def need(case: Case) -> Need:
@@ -102,10 +106,15 @@ def need(case: Case) -> Need:
     )
 
 
+def along(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> dict[Key, int]:
+    """On the straight lines through two points, ``steps`` beyond the first."""
+    return {key: one.get(key, 0) + steps * (two.get(key, 0) - one.get(key, 0)) for key in {**one, **two}}
+
+
 @cache
 def _run_for_shapes(case: Case, threads: int) -> Need:
     on_cpu = case.device.startswith("cpu")
-    seen = Ledger(partial(workspace, threads=threads) if on_cpu else lambda func, args: 0)
+    seen = Ledger(partial(workspace, threads=threads) if on_cpu else lambda func, args: 0, product_flops)
     with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), seen:
         work = build(replace(case, device="meta"))
         seen.name("parameters", work.model.parameters())
@@ -117,12 +126,12 @@ def _run_for_shapes(case: Case, threads: int) -> Need:
             seen.region = f"{step} start"
             if work.prepare is not None:
                 work.prepare()
-            seen.moved = 0
+            seen.operators.clear()
             work.step()
             seen.name("gradients", [p.grad for p in work.model.parameters()])
             seen.name("optimiser", work.held())
         peaks = {region: kinds for region, kinds in seen.peaks().items() if region}
-        return Need(peaks, seen.held, seen.moved)
+        return Need(peaks, seen.held, seen.operators)
 
 
 def choose_kernel(work: Workload, device: str) -> None:

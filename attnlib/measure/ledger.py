@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,17 +24,24 @@ IN_PLACE = {
 class Ledger(TorchDispatchMode):
     """Books every storage that operators make until it is freed, and the bytes that they read and write.
 
-    Between ``with`` and its end; ``peaks`` and ``moved`` are what it found. Set ``region`` to tell stretches apart.
+    Between ``with`` and its end; ``peaks`` and ``operators`` are what it found. Set ``region`` to tell stretches apart.
 
     Args:
         inside: bytes that an operator allocates for as long as it runs, from it and its positional arguments.
+        flops: FLOPs of an operator, from it, its arguments and what it made.
     """
 
-    def __init__(self, inside: Callable[[OpOverload, Sequence[Any]], int]) -> None:
+    def __init__(
+        self,
+        inside: Callable[[OpOverload, Sequence[Any]], int],
+        flops: Callable[[OpOverload, Sequence[Any], Mapping[str, Any], Any], int],
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.inside = inside
+        self.inside, self.flops = inside, flops
         self.region = ""
-        self.moved = 0  # bytes: each operator reads its inputs and writes its outputs once; a view moves nothing
+        # how often an operator had so many FLOPs and bytes: each reads its inputs and writes its outputs once, and one
+        # that only looks at its input in another way is none
+        self.operators: Counter[tuple[int, int]] = Counter()
         self.live: dict[int, int] = {}  # storages to their numbers
         self.made = 0  # storages so far
         self.kinds: dict[int, str] = {}  # of numbered storages
@@ -53,7 +60,8 @@ class Ledger(TorchDispatchMode):
             self.events += [(self.region, -1, inside), (self.region, -1, -inside)]
         if not _is_view(func):
             inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-            self.moved += sum(map(distinct_bytes, (*inputs, *outputs)))
+            moved = sum(map(distinct_bytes, (*inputs, *outputs)))
+            self.operators[self.flops(func, args, kwargs or {}, made), moved] += 1
         return made
 
     def book(self, storage: torch.UntypedStorage) -> None:

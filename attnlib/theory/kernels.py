@@ -3,12 +3,13 @@
 The CPU's blocks, and what its other operators copy, are read from torch ``CALIBRATED`` and held against its profiler.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.utils.flop_counter import flop_registry
 
 from attnlib.model.positional.base import at_least_float32
 
@@ -111,6 +112,14 @@ FLOPS: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _forward_flops,
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
 }
+
+
+def product_flops(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> int:
+    """FLOPs of an operator's matrix products, as torch's counter and ``FLOPS`` have them; 0 for all others."""
+    packet = func._overloadpacket
+    if packet in FLOPS:
+        return FLOPS[packet](*(x.shape if isinstance(x, Tensor) else x for x in args))
+    return int(flop_registry[packet](*args, **kwargs, out_val=made)) if packet in flop_registry else 0
 
 
 def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
