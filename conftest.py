@@ -161,14 +161,18 @@ def measure_case(
     record = request.config.stash[RECORD]
 
     def run(build: Callable[[Case], Any] | None = None) -> None:
-        device, canary = record.instruments(case)
-        if reason := unfit(case, settings, device):
+        instruments = record.instruments(case)
+        if reason := unfit(case, settings, instruments.device):
             raise Left(**reason.row())
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
-        pair = paired(case, settings, device) if build is None else Pair(build(case), alone="it has its own process")
-        timed = measure_case(benchmark, pair, case, settings, device, canary)
+        pair = (
+            paired(case, settings, instruments.device)
+            if build is None
+            else Pair(build(case), alone="it has its own process")
+        )
+        timed = measure_case(benchmark, pair, case, settings, instruments)
         if benchmark.stats is not None:
             record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
             announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))

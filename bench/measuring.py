@@ -3,12 +3,13 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
+from attnlib.measure.ceilings import Rates
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import Readings, is_out_of_memory
@@ -16,6 +17,7 @@ from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, abba, rounds, turn
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
+from attnlib.theory.kernels import MATH
 from bench import predict
 from bench.cases import PAIRED, Case
 from bench.predict import reference_of
@@ -23,6 +25,14 @@ from bench.settings import Settings
 from bench.workload import build
 
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
+
+
+class Instruments(NamedTuple):
+    """Of the device that a case runs on: itself, its canary, and the rates that it reached so far."""
+
+    device: Device
+    canary: Canary
+    rates: Rates
 
 
 class Timeable(Side, Protocol):
@@ -100,27 +110,28 @@ def identity(case: Case) -> dict[str, Any]:
     return {"schema": SCHEMA, "case": asdict(case), "case_id": case.id}
 
 
-def cost_of(case: Case, attention: dict[str, Any]) -> dict[str, Any]:
-    """The ``cost`` of a row: parameters, FLOPs where the phase has a formula, and the predicted peak.
+def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, Any]:
+    """The ``cost`` of a row: by formula, and by prediction.
 
     Args:
         case: what was measured.
         attention: which kernel ran, see ``Timeable.attention``.
+        rates: that the machine reached in this run.
     """
-    flops = None
-    if case.phase == "forward":
-        flops = cost.forward_flops(case, case.batch_size)
-    elif case.phase == "train_step":
-        flops = cost.train_flops(case, case.batch_size, fused=bool(attention["fused"]))
-    return {
-        "params": cost.parameters(case),
-        "flops": flops,
-        "predicted_peak": predict.prediction(case),
-    }
+    found = {"params": cost.parameters(case), "flops": None, "flops_algorithmic": None}
+    if case.phase in PAIRED:
+        executed = cost.executed_flops(case, case.batch_size, attention["kernel"] or MATH)
+        needed = cost.algorithmic_flops(case, case.batch_size)
+        found |= {"flops": cost.total(executed, case.phase), "flops_algorithmic": cost.total(needed, case.phase)}
+    return found | predict.outlook(case, rates)
 
 
 def measure_case(
-    benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, device: Device, canary: Canary
+    benchmark: BenchmarkFixture,
+    pair: Pair,
+    case: Case,
+    settings: Settings,
+    instruments: Instruments,
 ) -> float:
     """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.
 
@@ -131,6 +142,7 @@ def measure_case(
         AssertionError: the correctness gate failed; nothing was timed.
     """
     info, work = benchmark.extra_info, pair.work
+    device, canary, rates = instruments
     first, local = work.check(), work.clock is device_clock
     info["time"] = {"first_call_s": first}  # what there is, should the case end early
     watch = Disturbance(device)
@@ -161,7 +173,7 @@ def measure_case(
         },
         "attention": attention,
         "memory": work.weigh(device),
-        "cost": cost_of(case, attention),
+        "cost": cost_of(case, attention, rates),
     }
     return pilot.spent_s + float(seen["wall_s"])
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
@@ -21,6 +22,7 @@ from bench.workload import Workload, build
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
+SLOWER = (1.2, 10.0)  # times its floor at the machine's ceilings: what steps were seen to take
 Key = TypeVar("Key")
 STRAIGHT = 3  # layers: from here on each region's peak is a straight line in depth
 
@@ -113,8 +115,8 @@ def along(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> dict[Ke
 
 @cache
 def _run_for_shapes(case: Case, threads: int) -> Need:
-    on_cpu = case.device.startswith("cpu")
-    seen = Ledger(partial(workspace, threads=threads) if on_cpu else lambda func, args: 0, product_flops)
+    threads = threads if case.device.startswith("cpu") else 0  # what kernels of other devices allocate is not known
+    seen = Ledger(partial(workspace, threads=threads), product_flops)
     with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), seen:
         work = build(replace(case, device="meta"))
         seen.name("parameters", work.model.parameters())
@@ -177,6 +179,26 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     except RuntimeError as error:
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
     return reading(own.peak if other is None else max(own.peak + other.held, own.held + other.peak), METHOD)
+
+
+def outlook(case: Case, rates: Rates | None) -> dict[str, Any]:
+    """What is saved of a case's prediction: its peak and what is in it, its operators, and their floor in seconds.
+
+    Args:
+        case: what is predicted.
+        rates: that the machine reached; None leaves the floor out.
+    """
+    peak = prediction(case)
+    if peak["value"] is None:
+        return {"predicted_peak": peak}
+    found = need(case)
+    return {
+        "predicted_peak": peak,
+        "predicted_parts": dict(found.parts),
+        "bytes_moved": found.moved,
+        "operators": sum(found.operators.values()),
+        "floor_s": None if rates is None else rates.floor(found.operators),
+    }
 
 
 def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case | None, str | None]:

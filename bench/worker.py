@@ -3,7 +3,9 @@
 Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call_s": seconds, "repeatable": whether
 steps may be repeated within a round}``; ``{"step": n, "iterations": i, "untimed": u}`` runs n rounds of i steps, each
 after u untimed steps (1 and 0 by default), and answers ``{"seconds": [n numbers]}``, of one step each;
-``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite.
+``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite;
+``{"weigh": true}`` answers the peak bytes of a step as a reading. Without building anything, ``{"predict": {case fields}}``
+answers what such a step should cost, and ``{"frontier": {case fields}, ...}`` how far it goes, see ``bench.frontier``.
 A request that fails is answered ``{"error": "..."}``.
 """
 
@@ -26,6 +28,7 @@ from attnlib.measure.rounds import rounds, timed
 from attnlib.model.config import choose
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.checks.fits import recorded
+from bench.frontier import forecast, frontier
 from bench.workload import Workload, build
 
 ROOT = Path(__file__).parent.parent
@@ -85,8 +88,14 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 clock.bind(open_device(case.device))
                 workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
+            elif "predict" in request:
+                answer = forecast(accepted(Case(**request["predict"])))
+            elif "frontier" in request:
+                answer = frontier(accepted(Case(**request.pop("frontier"))), **request)
             elif workload is None:
                 answer = {"error": "step before build"}
+            elif "weigh" in request:
+                answer = workload.weigh(open_device(workload.case.device))["allocated_peak"]
             elif "count" in request:
                 answer = recorded(workload)["counts"]
             else:

@@ -42,9 +42,9 @@ class Rates:
         """Seconds of a copy that reads and writes so many bytes, beyond those of the smallest; by logarithms between."""
         sizes, seconds = zip(*self.copies, strict=True)
         if moved > sizes[-1]:
-            return seconds[-1] * moved / sizes[-1] - seconds[0]
+            return float(seconds[-1] * moved / sizes[-1] - seconds[0])
         found = np.interp(math.log(max(moved, 1)), np.log(sizes), np.log(seconds))
-        return max(0.0, math.exp(found) - seconds[0])
+        return float(max(0.0, math.exp(found) - seconds[0]))
 
     def floor(self, operators: Mapping[tuple[int, int], int]) -> dict[str, float]:
         """Seconds that operators would take at these rates, one after another: ``products``, ``memory``, ``operators``.

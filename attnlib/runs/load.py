@@ -91,6 +91,17 @@ class Cell:
         return None if self.info is None else self.info["cost"].get(name)
 
     @property
+    def predicted(self) -> int | None:
+        """Peak bytes as predicted, or None where they were not."""
+        found = None if self.info is None else self.info["cost"].get("predicted_peak")
+        return None if found is None else found["value"]
+
+    @property
+    def floor(self) -> dict[str, float]:
+        """Seconds of a step's products, memory and operators at the machine's ceilings; empty where not known."""
+        return (None if self.info is None else self.info["cost"].get("floor_s")) or {}
+
+    @property
     def label(self) -> str:
         """The case in words: phase and axes."""
         return self.label_of(self.case)

@@ -10,6 +10,7 @@ from attnlib.runs.findings import Count, Name, Object, Positive, Probe, Real, Si
 SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
+NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
 Scalars = dict[Name, Name | int | float | bool | None]  # all fields of a case
 
 
@@ -70,11 +71,34 @@ class Row(Struct):
     probe: Probe | UnsetType = UNSET
 
 
+class Floor(Struct):
+    """Seconds that a step's products, memory and operators would take at the machine's ceilings."""
+
+    products: NotNegative
+    memory: NotNegative
+    operators: NotNegative
+
+
 class Cost(Struct):
-    """What a case should cost, by formula."""
+    """What a case should cost: FLOPs executed and needed, peak bytes and what is in them, operators and their floor."""
 
     params: Count | None = None
     flops: Count | None = None
+    flops_algorithmic: Count | None = None
+    predicted_peak: Reading | None = None
+    predicted_parts: dict[str, int] = {}
+    bytes_moved: Count | None = None
+    operators: Count | None = None
+    floor_s: Floor | None = None
+
+
+class Rates(Struct):
+    """A reading of the ceilings."""
+
+    dtype: Name
+    flops_per_s: Annotated[float, Meta(gt=0, le=1e18)]
+    copies: list[tuple[Count, Positive]]
+    operator_s: Positive
 
 
 class Attention(Struct):
@@ -115,6 +139,7 @@ class Canary(Struct):
     """One reading of the canary."""
 
     seconds: Positive
+    rates: Rates | None = None
     at_s: float | None = None
     process: int | None = None
 

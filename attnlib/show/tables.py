@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from attnlib.compare.cells import Cells
+from attnlib.show.ceilings import ceilings
 from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
@@ -10,6 +11,7 @@ from attnlib.show.table import Table
 
 TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
     "costs": (costs, "time over the reference by phase, length and depth, a column an encoding"),
+    "ceilings": (ceilings, "how near a step comes to the machine's ceilings, and predicted memory to measured"),
     "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
     "findings": (findings, "every claim about gradients: fitted with its 95 % interval, theory, band"),
 }

@@ -20,6 +20,11 @@ def size(value: int) -> str:
     return f"{value / 2**20:.3g} MiB" if value < 2**30 else f"{value / 2**30:.3g} GiB"
 
 
+def percent(share: float) -> str:
+    """A share in percent, two digits below 1 %."""
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"
+
+
 def duration(value: float) -> str:
     """Minutes and seconds: ``3 min 05 s``."""
     minutes, rest = divmod(round(value), 60)

@@ -71,7 +71,8 @@ def _written_out(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     scores = q @ (k.transpose(-2, -1) * half)
     scores += bias
     scores = aten._safe_softmax(scores, -1)
-    return (scores @ v).to(dtype)
+    made: Tensor = (scores @ v).to(dtype)
+    return made
 
 
 def query_block(seq_len: int) -> int:
@@ -128,8 +129,10 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
     Args:
         func: the operator.
         args: its positional arguments.
-        threads: of torch, each of which has a buffer of the fused kernel of its own.
+        threads: of torch, each of which has a buffer of the fused kernel of its own; 0 where there is no CPU's kernel.
     """
+    if threads == 0:
+        return 0
     if func is aten._scaled_dot_product_flash_attention_for_cpu.default:
         return threads * _flash_buffer(args[0], backward=False) + _packed(args[0], threads)
     if func is aten._scaled_dot_product_flash_attention_for_cpu_backward.default:

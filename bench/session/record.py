@@ -16,6 +16,7 @@ import torch
 
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
+from attnlib.measure.ceilings import Ceilings, Rates, typical
 from attnlib.measure.device import Device, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
@@ -25,10 +26,11 @@ from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
 from attnlib.runs.schema import benchmark_problems
 from bench.cases import PROBES, Case
-from bench.measuring import identity
+from bench.measuring import Instruments, identity
 from bench.settings import Settings
 
 BENCH = Path(__file__).parents[1]
+OFTEN = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
 FIELDS = {field.name for field in fields(Case)}
 EQUALS = re.compile(r"([\w.]+)=([\w.:]+)")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
@@ -80,14 +82,28 @@ class Record:
         self.started = time.perf_counter()
         self.canaries: dict[str, Canary] = {}  # by device
         self.readings: list[dict[str, Any]] = []  # of all canaries, in order
+        self.ceilings: dict[tuple[str, str], tuple[Ceilings, list[Rates]]] = {}  # by device and dtype
+        self.looked = self.started  # when the last of them were read
 
-    def instruments(self, case: Case) -> tuple[Device, Canary]:
-        """The device that a case runs on, which need not be the session's, and the canary there."""
+    def instruments(self, case: Case) -> Instruments:
+        """The device that a case runs on, which need not be the session's, with the canary and the rates there."""
         device = self.device if case.device == str(self.device.torch_device) else open_device(case.device)
         name = str(device.torch_device)
         if name not in self.canaries:
             self.canaries[name] = Canary(device, self.readings)
-        return device, self.canaries[name]
+        return Instruments(device, self.canaries[name], self.rates(device, case.dtype))
+
+    def rates(self, device: Device, dtype: str) -> Rates:
+        """The median of what the device reached in this run, read once more every ``OFTEN`` seconds."""
+        key, now = (str(device.torch_device), dtype), time.perf_counter()
+        if key not in self.ceilings:
+            self.ceilings[key] = Ceilings(device, getattr(torch, dtype)), []
+        instrument, found = self.ceilings[key]
+        if not found or now - self.looked > OFTEN:
+            self.looked = now
+            found.append(instrument.listen())
+            self.readings[-1]["rates"] = {"dtype": dtype} | asdict(found[-1])  # beside the canary's own
+        return typical(found)
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""

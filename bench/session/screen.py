@@ -15,6 +15,7 @@ from attnlib.model.positional import POSITIONAL
 from attnlib.runs.journal import NOT_YET, differences
 from attnlib.runs.load import Run, machine_of
 from attnlib.runs.text import forgive, printable
+from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
 from attnlib.show.units import digits, duration, seconds, size, with_interval
 from bench.session.record import Record
@@ -97,6 +98,8 @@ class Screen:
         for table in costs(Cells([run])):
             print()
             table.print()
+        for line in summary(run.cells, self.record.readings):
+            terminalreporter.write_line(f"attnlib: {line}")
         statuses = [entry.status for entry in cases]
         counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         spent = sum(entry.spent_s for entry in cases)
@@ -123,7 +126,8 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     found = over(time.get("over_reference"))
     unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
-    return f"{name}  {seconds(median)}{found}" + (f"  {size(peak)}" if peak is not None else "") + unfused + noise
+    weight = f"  {size(peak)}" if peak is not None else ""
+    return f"{name}  {seconds(median)}{found}{weight}{near(info['cost'].get('floor_s'), median)}{unfused}{noise}"
 
 
 def over(found: dict[str, Any] | None) -> str:

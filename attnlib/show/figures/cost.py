@@ -86,8 +86,11 @@ def memory(cells: Cells) -> Figure | None:
             points = points_along(cells, name, pe=pe, **{other: middle(values)}, **MAIN)
             known = [(x, group[0].peak / MIB) for x, group in points if group[0].peak is not None]
             panel.plot(*np.array(known).T, **style(cells, pe)) if known else None
+            foretold = [(x, group[0].predicted / MIB) for x, group in points if group[0].predicted is not None]
+            ring = {"s": 90, "facecolor": "none", "edgecolor": style(cells, pe)["color"], "linewidth": 0.8}
+            panel.scatter(*np.array(foretold).T, **ring) if foretold else None
         finish(panel, x=label, y="peak allocated [MiB]", title=f"{other} = {middle(values)}")
-    figure.suptitle("Peak memory of a train step (exact, no interval)", fontsize=10)
+    figure.suptitle("Peak memory of a train step (exact, no interval); rings: as predicted", fontsize=10)
     return figure
 
 

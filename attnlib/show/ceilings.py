@@ -1,0 +1,94 @@
+"""How near steps come to the machine's ceilings, and predicted peaks to measured ones."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attnlib.compare.cells import Cells
+from attnlib.compare.intervals import t_interval
+from attnlib.runs.load import Cell
+from attnlib.show.table import Column, Table
+from attnlib.show.units import percent, seconds, with_interval
+
+ERROR = Column(lambda share: f"{share:+.2%}", number=True)
+COUNT = Column(number=True)
+ROUNDED = with_interval(lambda value: f"{value:.3g}")
+TEXT = Column()
+
+
+def near(floor: Mapping[str, float] | None, time: float) -> str:
+    """A case's floor as a share of its time, and which ceiling takes most of it; nothing where it is not known."""
+    return f"  {percent(sum(floor.values()) / time)} of ceiling ({binding(floor)})" if floor else ""
+
+
+def binding(floor: Mapping[str, float]) -> str:
+    """The ceiling that takes most of a floor."""
+    return max(floor, key=lambda name: floor[name])
+
+
+def ceilings(cells: Cells) -> list[Table]:
+    """One table, a row for each phase and encoding."""
+    rows = []
+    for phase in cells.axis("phase"):
+        for pe in cells.axis("pe", phase=phase):
+            own = [group[0] for group in cells.where(phase=phase, pe=pe)]
+            if row := of_cells(own):
+                rows.append({"phase": phase, "encoding": pe} | row)
+    shares = ("share of ceiling, median", "least", "most")
+    columns = {"phase": TEXT, "encoding": TEXT, "cases": COUNT} | dict.fromkeys(shares, Column(percent, number=True))
+    columns |= {"bound by": TEXT, "peak, worst error": ERROR, "median error": ERROR}
+    readings = [reading for run in cells.runs for reading in run.data["attnlib"].get("canary", ())]
+    lines = summary([cell for run in cells.runs for cell in run.cells], readings)
+    after = (
+        "share of ceiling: what products, memory and operators would take at their ceilings, over the time of a step"
+    )
+    return [Table(columns, rows, before=lines, after=[after])]
+
+
+def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:
+    """What is said of several cases; empty where nothing is known of any."""
+    row: dict[str, Any] = {}
+    known = [cell for cell in cells if cell.floor and cell.median]
+    if known:
+        found = [sum(cell.floor.values()) / (cell.median or 1) for cell in known]
+        names = [binding(cell.floor) for cell in known]
+        bound = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
+        row |= {"share of ceiling, median": float(np.median(found)), "least": min(found), "most": max(found)}
+        row |= {"bound by": bound}
+    if errors := errors_of(cells):
+        row |= {"peak, worst error": max(errors, key=abs), "median error": float(np.median(errors))}
+    return {"cases": len(cells)} | row if row else {}
+
+
+def errors_of(cells: Sequence[Cell]) -> list[float]:
+    """Of cases with both, predicted over measured peak, less 1."""
+    return [cell.predicted / cell.peak - 1 for cell in cells if cell.predicted is not None and cell.peak]
+
+
+def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The machine's ceilings, the share of them that cases reach, and how well peaks were predicted, a line each."""
+    lines = []
+    by_dtype: dict[str, list[Mapping[str, Any]]] = {}
+    for reading in readings:
+        if rates := reading.get("rates"):
+            by_dtype.setdefault(rates["dtype"], []).append(rates)
+    for dtype, rates in by_dtype.items():
+        products = t_interval([found["flops_per_s"] / 1e9 for found in rates])
+        copies = t_interval([max(moved / s for moved, s in found["copies"]) / 1e9 for found in rates])
+        large = t_interval([found["copies"][-1][0] / found["copies"][-1][1] / 1e9 for found in rates])
+        operator = t_interval([found["operator_s"] for found in rates])
+        lines.append(
+            f"ceilings, {dtype}: {ROUNDED(products)} GFLOP/s in products, {ROUNDED(copies)} GB/s in copies at best, "
+            f"{ROUNDED(large)} in large ones, {with_interval(seconds)(operator)} a small operator"
+        )
+    if found := of_cells(cells):
+        if "least" in found:
+            least, median, most = (percent(found[n]) for n in ("least", "share of ceiling, median", "most"))
+            lines.append(f"share of ceiling: median {median}, from {least} to {most}; bound by {found['bound by']}")
+        if "median error" in found:
+            errors = errors_of(cells)
+            lines.append(
+                f"peak predicted of {len(errors)} cases: worst {max(errors, key=abs):+.2%}, median {np.median(errors):+.2%}"
+            )
+    return lines
