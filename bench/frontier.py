@@ -7,10 +7,12 @@ import torch
 
 from attnlib.measure.ceilings import Ceilings
 from attnlib.measure.device import open_device
+from attnlib.measure.memory import available_bytes
 from attnlib.theory import cost
 from attnlib.theory.kernels import CALIBRATED, MATH, attention_kernel, is_calibrated
 from bench.cases import PAIRED, Case
-from bench.predict import SLOWER, need, outlook
+from bench.predict import MARGIN, SLOWER, need, outlook
+from bench.workload import build
 
 LONGEST, DEEPEST = 2**24, 2**20  # where the search ends
 
@@ -73,15 +75,11 @@ def frontier(
         ``beyond``, the peak one token or layer further; the size sought is 0 where not even 1 fits.
     """
 
-    def at(depth: int, seq_len: int) -> Case:
-        own = replace(case, depth=depth, seq_len=seq_len)
-        return own if tokens is None else replace(own, batch_size=max(1, tokens // seq_len))
-
     def peak(depth: int, seq_len: int) -> int:
-        return need(at(depth, seq_len)).peak if depth and seq_len else 0
+        return need(resized(case, depth, seq_len, tokens)).peak if depth and seq_len else 0
 
     def point(depth: int, seq_len: int, beyond: int) -> dict[str, int]:
-        batch = at(depth, max(1, seq_len)).batch_size
+        batch = resized(case, depth, max(1, seq_len), tokens).batch_size
         return {"depth": depth, "seq_len": seq_len, "batch_size": batch, "peak": peak(depth, seq_len), "beyond": beyond}
 
     longest, deepest = [], []
@@ -92,6 +90,46 @@ def frontier(
         L = largest(lambda L, T=T: peak(L, T), memory, DEEPEST)
         deepest.append(point(L, T, peak(L + 1, T)))
     return {"longest": longest, "deepest": deepest}
+
+
+def resized(case: Case, depth: int, seq_len: int, tokens: int | None) -> Case:
+    """The case at another size; with ``tokens`` a step the batch is max(1, tokens // T)."""
+    own = replace(case, depth=depth, seq_len=seq_len)
+    return own if tokens is None else replace(own, batch_size=max(1, tokens // seq_len))
+
+
+def verify(case: Case, memory: int, points: list[dict[str, Any]], tokens: int | None = None) -> dict[str, Any]:
+    """Run a step just inside the frontier, and weigh one just outside, which the suite refuses to measure.
+
+    Args:
+        case: its other fields.
+        memory: bytes, the limit.
+        points: ``longest`` of ``frontier``, each with its ``pe``; those where nothing fits are left out.
+        tokens: as for ``frontier``.
+
+    Returns:
+        ``points``: two of each, with ``predicted`` and ``measured`` bytes, ``what`` in words, and whether the
+        measured peak lies on the predicted side of the limit, ``as_predicted``; null is measured where both do not fit
+        into what this machine has.
+    """
+    found = []
+    for point in (point for point in points if point["seq_len"]):
+        for seq_len, inside in ((point["seq_len"], True), (point["seq_len"] + 1, False)):
+            own = resized(replace(case, pe=point["pe"]), point["depth"], seq_len, tokens)
+            device, predicted, measured = open_device(own.device), need(own).peak, None
+            what = "allowed" if predicted <= memory else "refused"
+            free = available_bytes(device)
+            if free is None or MARGIN * predicted < free:
+                work = build(own)
+                work.check()
+                measured = work.weigh(device)["allocated_peak"]["value"]
+                what += ", and ran" if inside else ", rightly: it would need more" if measured > memory else ", wrongly"
+            else:
+                what += "; not run: more than this machine has"
+            right = measured is None or (measured <= memory) == inside
+            place = {"pe": own.pe, "depth": own.depth, "seq_len": seq_len}
+            found.append(place | {"predicted": predicted, "measured": measured, "what": what, "as_predicted": right})
+    return {"points": found}
 
 
 def largest(peak: Any, memory: int, most: int) -> int:

@@ -1,13 +1,12 @@
 """One run's choices: a preset with the command line laid over it, read before anything is measured."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
-from attnlib.commands.options import fields_of
+from attnlib.commands.options import bytes_of, fields_of
 from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model.classifier import POOLING
@@ -16,7 +15,6 @@ from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
 ONCE = tuple(name for name in POSITIONAL if name != "rotary_interleaved")  # each encoding in one convention
-UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 @dataclass(frozen=True)
@@ -86,10 +84,10 @@ def number(flag: str, text: str) -> float:
 
 def byte_count(flag: str, text: str) -> int:
     """Read bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
-    if text != "none" and (found is None or not float(found[1])):
-        raise ValueError(f"{flag} takes bytes such as 800MiB or 6.5GiB, or none, not {text!r}")
-    return 0 if found is None else int(float(found[1]) * UNITS[found[2]])
+    try:
+        return 0 if text == "none" else bytes_of(text)
+    except ValueError as error:
+        raise ValueError(f"{flag} takes {error}, or none") from None
 
 
 def threads(flag: str, text: str) -> int:
@@ -132,8 +130,6 @@ def reference(flag: str, text: str) -> dict[str, Any] | None:
         choose(f"field of {flag}", name, dict.fromkeys(allowed))
         if name in choices:
             choose(name, str(value), choices[name])
-        elif name in ("batch_size", "seed") and (type(value) is not int or value < (name == "batch_size")):
-            raise ValueError(f"{flag} takes a number for {name}, not {value}")
     return found
 
 

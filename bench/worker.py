@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -28,7 +28,7 @@ from attnlib.measure.rounds import rounds, timed
 from attnlib.model.config import choose
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.checks.fits import recorded
-from bench.frontier import forecast, frontier
+from bench.frontier import forecast, frontier, verify
 from bench.workload import Workload, build
 
 ROOT = Path(__file__).parent.parent
@@ -84,14 +84,16 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             request = json.loads(line)
             if "build" in request:
                 workload = None  # released before the next one is made, and gone where that fails
-                case = accepted(Case(**request["build"]))
+                case = accepted(request["build"])
                 clock.bind(open_device(case.device))
                 workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
             elif "predict" in request:
-                answer = forecast(accepted(Case(**request["predict"])))
+                answer = forecast(accepted(request["predict"]))
             elif "frontier" in request:
-                answer = frontier(accepted(Case(**request.pop("frontier"))), **request)
+                answer = frontier(accepted(request.pop("frontier")), **request)
+            elif "verify" in request:
+                answer = verify(accepted(request.pop("verify")), **request)
             elif workload is None:
                 answer = {"error": "step before build"}
             elif "weigh" in request:
@@ -106,12 +108,15 @@ def serve(requests: TextIO, answers: TextIO) -> None:
         answers.flush()
 
 
-def accepted(case: Case) -> Case:
-    """The case, if it can be timed in this process.
+def accepted(given: dict[str, Any]) -> Case:
+    """The case of these fields, if it can be timed in this process.
 
     Raises:
-        ValueError: an unknown name, a case that cannot be measured, **or** another policy of subnormal numbers.
+        ValueError: an unknown field or name, a case that cannot be measured, **or** another policy of subnormal numbers.
     """
+    for name in given:
+        choose("field", name, dict.fromkeys(field.name for field in fields(Case)))
+    case = Case(**given)
     choose("phase", case.phase, dict.fromkeys(phase for phase in PHASES if phase not in PROBES))
     for name, registry in NAMES.items():
         choose(name, getattr(case, name), registry)

@@ -2,14 +2,18 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from attnlib.compare.cells import Cells, read_cells
+from attnlib.compare.worker import Worker, WorkerDied, WorkerError
+from attnlib.runs.load import RESULTS
 from attnlib.show.table import Table
 
+UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided or compared."
 
 
@@ -34,6 +38,44 @@ def count(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
+
+
+def bytes_of(text: str) -> int:
+    """Bytes from ``4096``, ``800MiB`` or ``6.5GiB``.
+
+    Raises:
+        ValueError: the text is no positive size with a binary unit.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
+    if found is None or not float(found[1]):
+        raise ValueError(f"bytes such as 800MiB or 6.5GiB, not {text!r}")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def counts(text: str) -> list[int]:
+    """Positive integers separated by commas, in order, for argparse."""
+    return [count(entry) for entry in text.split(",")]
+
+
+def memory(text: str) -> int:
+    """``bytes_of``, for argparse."""
+    try:
+        return bytes_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"takes {error}") from None
+
+
+def asked(threads: int | None, *requests: dict[str, Any]) -> list[dict[str, Any]]:
+    """The answers of a worker of this checkout to requests, one after another.
+
+    Raises:
+        ValueError: there is no checkout here, **or** the worker refused or died; the message says why.
+    """
+    with Worker(RESULTS.parent, *([] if threads is None else ["--threads", str(threads)])) as worker:
+        try:
+            return [worker.ask(**request) for request in requests]
+        except (WorkerError, WorkerDied) as error:
+            raise ValueError(str(error).removeprefix("the worker failed: ")) from None
 
 
 def fields_of(text: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Rates:
         return max(moved / seconds for moved, seconds in self.copies)
 
     def copy_s(self, moved: int) -> float:
-        """Seconds of a copy that reads and writes so many bytes, beyond those of the smallest; by logarithms between."""
+        """Seconds of a copy that reads and writes so many bytes, beyond those of the smallest."""
         sizes, seconds = zip(*self.copies, strict=True)
         if moved > sizes[-1]:
             return float(seconds[-1] * moved / sizes[-1] - seconds[0])
@@ -95,7 +95,7 @@ class Ceilings:
 
     def chain(self) -> None:
         """A chain of small operators, forward and back."""
-        x = y = torch.ones(1, device=self.like["device"], requires_grad=True)
+        y = torch.ones(1, device=self.like["device"], requires_grad=True)
         for _ in range(CHAIN):
             y = y.sin()
         y.backward()

@@ -46,10 +46,10 @@ class StackConfig:
     checkpoint: bool = False  # recompute each block in the backward pass: time for memory
 
     def __post_init__(self) -> None:
-        for field in fields(StackConfig):
+        for field in fields(self):
             value = getattr(self, field.name)
             if field.type in (int, int | None) and value is not None:
-                least = 0 if field.name in ("depth", "ffn_mult") else 1
+                least = 0 if field.name in ("depth", "ffn_mult", "seed") else 1
                 if not isinstance(value, int) or isinstance(value, bool) or value < least:
                     raise ValueError(f"{field.name} must be an integer of at least {least}, not {value!r}")
             if field.type is bool and not isinstance(value, bool):

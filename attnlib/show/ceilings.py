@@ -88,7 +88,6 @@ def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> lis
             lines.append(f"share of ceiling: median {median}, from {least} to {most}; bound by {found['bound by']}")
         if "median error" in found:
             errors = errors_of(cells)
-            lines.append(
-                f"peak predicted of {len(errors)} cases: worst {max(errors, key=abs):+.2%}, median {np.median(errors):+.2%}"
-            )
+            worst = f"worst {max(errors, key=abs):+.2%}, median {np.median(errors):+.2%}"
+            lines.append(f"predicted over measured peak, {len(errors)} cases: {worst}")
     return lines

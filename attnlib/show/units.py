@@ -20,6 +20,14 @@ def size(value: int) -> str:
     return f"{value / 2**20:.3g} MiB" if value < 2**30 else f"{value / 2**30:.3g} GiB"
 
 
+def many(value: float) -> str:
+    """Three digits with an SI prefix: ``1.23 G``."""
+    for scale, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {prefix}"
+    return f"{value:g} "
+
+
 def percent(share: float) -> str:
     """A share in percent, two digits below 1 %."""
     return f"{share:.0%}" if share >= 0.01 else f"{share:.2%}"

@@ -96,16 +96,20 @@ def scored_pairs(seq_len: int, kernel: str, *, causal: bool) -> int:
     return pairs
 
 
-def _forward_flops(q: Sequence[int], k: Any, v: Any, p: float = 0.0, causal: bool = False, **_: Any) -> int:
+def _products(count: int, q: Sequence[int], rest: Sequence[Any]) -> int:
+    """FLOPs of so many products of the size of Q K^T; ``rest`` is the kernel's dropout and whether it is causal."""
     B, H, T, K = q
-    return 4 * B * H * K * scored_pairs(T, FLASH_CPU, causal=causal)
+    return 2 * count * B * H * K * scored_pairs(T, FLASH_CPU, causal=bool(rest[1:2] and rest[1]))
+
+
+def _forward_flops(q: Sequence[int], _k: Any, _v: Any, *rest: Any, **_kwargs: Any) -> int:
+    return _products(2, q, rest)
 
 
 def _backward_flops(
-    grad: Any, q: Sequence[int], k: Any, v: Any, out: Any, lse: Any, p: float = 0.0, causal: bool = False, **_: Any
+    _grad: Any, q: Sequence[int], _k: Any, _v: Any, _out: Any, _lse: Any, *rest: Any, **_kw: Any
 ) -> int:
-    B, H, T, K = q
-    return 10 * B * H * K * scored_pairs(T, FLASH_CPU, causal=causal)
+    return _products(5, q, rest)
 
 
 # for torch.utils.flop_counter.FlopCounterMode(custom_mapping=...), which counts these as nothing (pytorch #195460)

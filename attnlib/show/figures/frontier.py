@@ -1,0 +1,38 @@
+"""The frontier: how long and how deep a stack may be within some memory."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+from attnlib.show.figures.drawing import finish, look, panels
+from attnlib.show.units import size
+
+
+def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]], memory: int, folder: Path) -> Path:
+    """Draw the frontier of each encoding over length and depth; returns the PNG's path.
+
+    Args:
+        found: by encoding, see ``bench.frontier.frontier``.
+        memory: bytes.
+        folder: for PNG and SVG.
+    """
+    mpl.use("Agg")
+    figure, (panel,) = panels(1)
+    for place, (pe, sides) in enumerate(found.items()):
+        points = {(p["seq_len"], p["depth"]) for side in sides.values() for p in side if p["seq_len"] and p["depth"]}
+        if points:
+            lengths, depths = zip(*sorted(points, key=lambda point: (point[0], -point[1])), strict=True)
+            panel.plot(lengths, depths, linewidth=1.2, **look(place, pe))
+    finish(
+        panel, x="sequence length T [tokens]", y="depth L [layers]", title=f"fits into {size(memory)}: below the line"
+    )
+    panel.xaxis.set_major_locator(mpl.ticker.LogLocator())
+    panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for ending in ("svg", "png"):
+        path = folder / f"frontier.{ending}"
+        figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
