@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the options and open the device, before anything is collected or written."""
     from attnlib.measure.device import open_device
+    from bench.session.preview import Preview
     from bench.session.record import Record
     from bench.session.saving import Saving
     from bench.session.screen import Screen
@@ -59,7 +60,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     options.check_targets(config)
     config.stash[RECORD] = record = Record(settings, open_device(settings.base.device))
     config.stash[SCREEN] = screen = Screen(record, config.stash.get(COMPARED, []))
-    for plugin in (record, screen, Saving(config, record)):
+    for plugin in (record, Preview(record)) if config.option.attnlib_plan else (record, screen, Saving(config, record)):
         config.pluginmanager.register(plugin, f"attnlib-{type(plugin).__name__.lower()}")
 
 

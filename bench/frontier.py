@@ -31,9 +31,8 @@ def forecast(case: Case) -> dict[str, Any]:
     """What one step of a case should cost on this machine.
 
     Returns:
-        ``case``; ``kernel`` of attention; ``params``; ``flops``, by kind (``algorithmic``, ``executed``) and component,
-        forward and backward; what ``bench.predict.outlook`` has; ``seconds``, from and to, null for a device that is not
-        here; ``torch``, ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
+        ``case``; ``kernel`` of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``) and component,
+        both ways; what ``bench.predict.outlook`` has; ``seconds``, from and to, null for a device that is not here; ``torch``, ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
     """
     kernel = kernel_of(case)
     try:
@@ -41,7 +40,6 @@ def forecast(case: Case) -> dict[str, Any]:
     except ValueError:  # what would it need there?
         rates = None
     found = outlook(case, rates)
-    floor = found.get("floor_s")
     flops = {
         "algorithmic": cost.algorithmic_flops(case, case.batch_size),
         "executed": cost.executed_flops(case, case.batch_size, kernel),
@@ -51,11 +49,17 @@ def forecast(case: Case) -> dict[str, Any]:
         "kernel": kernel,
         "params": cost.parameters(case),
         "flops": flops if case.phase in PAIRED else None,
-        "seconds": [share * sum(floor.values()) for share in SLOWER] if floor else None,
+        "seconds": seconds_of(found),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "calibrated": None if is_calibrated() else CALIBRATED,
     }
+
+
+def seconds_of(found: dict[str, Any]) -> list[float] | None:
+    """From and to which time a step should take, of what ``outlook`` found; None without a floor."""
+    floor = found.get("floor_s")
+    return [times * sum(floor.values()) for times in SLOWER] if floor else None
 
 
 def frontier(

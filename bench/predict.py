@@ -14,7 +14,7 @@ from attnlib.measure.device import Device, reading
 from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
 from attnlib.show.units import size
-from attnlib.theory.kernels import CALIBRATED, attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.theory.kernels import attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.theory.probes import layers_of
 from bench.cases import PAIRED, Case, unsupported
 from bench.settings import Settings

@@ -4,8 +4,8 @@ Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call
 steps may be repeated within a round}``; ``{"step": n, "iterations": i, "untimed": u}`` runs n rounds of i steps, each
 after u untimed steps (1 and 0 by default), and answers ``{"seconds": [n numbers]}``, of one step each;
 ``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite;
-``{"weigh": true}`` answers the peak bytes of a step as a reading. Without building anything, ``{"predict": {case fields}}``
-answers what such a step should cost, and ``{"frontier": {case fields}, ...}`` how far it goes, see ``bench.frontier``.
+``{"weigh": true}`` answers the peak bytes of a step as a reading. ``predict``, ``frontier`` and ``verify`` with case
+fields answer what such steps should cost and how far they go, see ``bench.frontier``; they build nothing that stays.
 A request that fails is answered ``{"error": "..."}``.
 """
 
@@ -112,7 +112,7 @@ def accepted(given: dict[str, Any]) -> Case:
     """The case of these fields, if it can be timed in this process.
 
     Raises:
-        ValueError: an unknown field or name, a case that cannot be measured, **or** another policy of subnormal numbers.
+        ValueError: an unknown field or name, a case that cannot be measured, **or** another policy of denormals.
     """
     for name in given:
         choose("field", name, dict.fromkeys(field.name for field in fields(Case)))

@@ -13,8 +13,8 @@ def declare(commands: Any) -> None:
     command = commands.add_parser(
         "predict",
         help="what a step should cost: parameters, FLOPs, peak memory, time",
-        description="Nothing is allocated but what reads this machine's ceilings. A device that is not here is predicted "
-        "without a time: attnlib predict device=cuda,dtype=bfloat16,seq_len=4096.",
+        description="Nothing is allocated but what reads this machine's ceilings. A device that is not here is "
+        "predicted without a time: attnlib predict device=cuda,dtype=bfloat16,seq_len=4096.",
     )
     text = "a case, as phase=train_step,seq_len=512,depth=8,pe=rotary; what is left out is the default"
     command.add_argument("fields", nargs="?", metavar="FIELDS", help=text)

@@ -162,7 +162,7 @@ def _flash_buffer(q: Tensor, *, backward: bool) -> int:
 
 
 def _packed(q: Tensor, threads: int) -> int:
-    """Bytes of the keys and values that the fused kernel lays out anew in bfloat16, where the CPU has products of it."""
+    """Bytes of keys and values that the fused kernel lays out anew in bfloat16, where the CPU has products of it."""
     if q.dtype != torch.bfloat16:
         return 0
     T, K = q.shape[-2:]

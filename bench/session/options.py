@@ -60,6 +60,12 @@ def declare(parser: pytest.Parser) -> None:
         flags = [f"--{name.replace('_', '-')}", *([ALIASES[name]] if name in ALIASES else [])]
         group.addoption(*flags, dest=f"attnlib_{name}", metavar=name.upper(), help=text)
     group.addoption("--pe-learnable", dest="attnlib_pe", action="store_const", const="learned", help="as --pe learned")
+    group.addoption(
+        "--plan",
+        dest="attnlib_plan",
+        action="store_true",
+        help="list the cases with predicted time and memory, and end",
+    )
     group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
     group.addoption(
         "--resume", dest="attnlib_resume", action="store_true", help="go on with the newest unfinished run of this plan"

@@ -160,8 +160,11 @@ class Record:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Set what must precede the first torch operation."""
-        if not self.entries or session.config.getoption("collectonly"):
-            return
+        if self.entries and not session.config.getoption("collectonly"):
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Set what must precede the first torch operation, once."""
         torch.set_flush_denormal(self.settings.base.denormals == "flush")
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
