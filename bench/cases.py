@@ -43,6 +43,7 @@ class Case(StackConfig):
     device: str = "cpu"
     denormals: str = "flush"  # what arithmetic does with subnormal numbers: flush (to zero) or keep
     seed: int = 0  # of weights and texts
+    compile: bool = False  # by torch.compile's inductor; its first call compiles
 
     @property
     def id(self) -> str:

@@ -32,7 +32,8 @@ def forecast(case: Case) -> dict[str, Any]:
 
     Returns:
         ``case``; ``kernel`` of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``) and component,
-        both ways; what ``bench.predict.outlook`` has; ``seconds``, from and to, null for a device that is not here; ``torch``, ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
+        both ways; what ``bench.predict.outlook`` has; ``seconds``, from and to, null for a device that is not here;
+        ``torch``, ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
     """
     kernel = kernel_of(case)
     try:
@@ -78,6 +79,8 @@ def frontier(
         ``longest`` and ``deepest``, a point each in order: ``depth``, ``seq_len``, ``batch_size``, ``peak`` there and
         ``beyond``, the peak one token or layer further; the size sought is 0 where not even 1 fits.
     """
+    if case.compile:
+        raise ValueError("what a compiler fuses is not predicted: leave compile out")
 
     def peak(depth: int, seq_len: int) -> int:
         return need(resized(case, depth, seq_len, tokens)).peak if depth and seq_len else 0

@@ -4,14 +4,15 @@ Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call
 steps may be repeated within a round}``; ``{"step": n, "iterations": i, "untimed": u}`` runs n rounds of i steps, each
 after u untimed steps (1 and 0 by default), and answers ``{"seconds": [n numbers]}``, of one step each;
 ``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite;
-``{"weigh": true}`` answers the peak bytes of a step as a reading. ``predict``, ``frontier`` and ``verify`` with case
-fields answer what such steps should cost and how far they go, see ``bench.frontier``; they build nothing that stays.
+``{"weigh": true}`` answers the peak bytes of a step, and by how many the process grew. ``predict``, ``frontier`` and
+``verify`` with case fields answer what steps should cost and how far they go, see ``bench.frontier``; nothing stays.
 A request that fails is answered ``{"error": "..."}``.
 """
 
 import argparse
 import contextlib
 import json
+import resource
 import sys
 from dataclasses import asdict, fields
 from functools import partial
@@ -78,7 +79,7 @@ class Remote:
 
 def serve(requests: TextIO, answers: TextIO) -> None:
     """Answer requests until there are no more."""
-    workload = None
+    workload, began = None, process_peak()
     for line in requests:
         try:
             request = json.loads(line)
@@ -97,7 +98,9 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             elif workload is None:
                 answer = {"error": "step before build"}
             elif "weigh" in request:
+                grown = process_peak() - began
                 answer = workload.weigh(open_device(workload.case.device))["allocated_peak"]
+                answer |= {"process": grown, "compiled": workload.compiled()}
             elif "count" in request:
                 answer = recorded(workload)["counts"]
             else:
@@ -106,6 +109,12 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def process_peak() -> int:
+    """The most bytes that this process has had in memory."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def accepted(given: dict[str, Any]) -> Case:

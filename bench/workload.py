@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from attnlib.measure import memory
 from attnlib.measure.clock import device_clock
@@ -47,6 +48,7 @@ class Workload:
         torch.manual_seed(case.seed)
         self.case = case
         self.model = placed(build_model(case), torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype)))
+        self.network = torch.compile(self.model) if case.compile else self.model
         self.tokens, self.labels = self.texts(case.batch_size)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         self.loss: Tensor | None = None
@@ -78,12 +80,12 @@ class Workload:
     def forward(self) -> None:
         """One forward pass without gradients."""
         with torch.no_grad():
-            self.model(self.tokens)
+            self.network(self.tokens)
 
     def build_graph(self) -> None:
         """A fresh graph to go back through, with every gradient None: not part of ``backward``."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss = loss_of(self.model(self.tokens), self.labels)
+        self.loss = loss_of(self.network(self.tokens), self.labels)
 
     def backward(self) -> None:
         """One backward pass; the graph is used up."""
@@ -109,7 +111,7 @@ class Workload:
         """
         seconds = timed(self.step, self.prepare, self.clock)
         with torch.no_grad():
-            logits = self.model(self.tokens)
+            logits = self.network(self.tokens)
         expected = (self.case.batch_size, self.case.n_classes)
         if logits.shape != expected:
             raise AssertionError(f"logits have shape {tuple(logits.shape)}, not {expected}")
@@ -141,6 +143,14 @@ class Workload:
         learned = self.model.stack.encoding.learns_bias and self.case.phase != "forward"
         why = f"the bias of {self.case.pe} needs a gradient" if learned else "torch's choice"
         return {"kernel": "+".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
+
+    def compiled(self) -> dict[str, int] | None:
+        """What torch.compile made of it in this process: graphs, breaks between them, and recompiled ones; or None."""
+        if not self.case.compile:
+            return None
+        graphs, broken = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
+        # without gradients, and with: more graphs than that were compiled again, for other shapes or values
+        return {"graphs": graphs, "graph_breaks": broken, "recompiles": max(0, graphs - 2 * (1 + broken))}
 
     def held(self) -> Iterator[Tensor]:
         """Tensors that live throughout: parameters, buffers, optimiser state, batch."""

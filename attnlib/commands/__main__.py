@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from attnlib.commands import ab, compare, frontier, predict, repeat, scaling, tables
+from attnlib.commands import ab, compare, frontier, predict, repeat, scaling, switches, tables
 from attnlib.commands.options import complain
 from attnlib.runs.text import forgive
 
-COMMANDS = (predict, frontier, ab, compare, repeat, scaling, tables)
+COMMANDS = (predict, frontier, switches, ab, compare, repeat, scaling, tables)
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:

@@ -36,11 +36,13 @@ SUITE: tuple[Fields, ...] = tuple(
 
 @dataclass(frozen=True)
 class Contender:
-    """Where one side's workers run, and which fields of every case are its own."""
+    """Where and how one side's workers run, and which fields of every case are its own."""
 
     checkout: Path
     python: str
     fields: Fields = field(default_factory=dict)
+    threads: int | None = None  # of its own, instead of the match's
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, denormals: str, threads: int | None) -> Worker:
         """A fresh worker; what the user says of how threads wait wins, and so do the side's own ``denormals``.
@@ -50,8 +52,10 @@ class Contender:
         """
         chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
         options = ["--denormals", self.fields.get("denormals", denormals)]
+        threads = self.threads or threads
         options += [] if threads is None else ["--threads", str(threads)]
-        return Worker(self.checkout, *options, python=self.python, environment={} if chosen else SPIN)
+        waiting = {} if chosen else SPIN
+        return Worker(self.checkout, *options, python=self.python, environment={**waiting, **self.environment})
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """A number with its interval, and the t interval of a mean over runs or seeds."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+    def exp(self) -> "Estimate":
+        """Of the number that this is the logarithm of."""
+        return Estimate(*map(math.exp, self))
 
 
 def t_interval(values: Sequence[float]) -> Estimate:

@@ -1,0 +1,36 @@
+"""``attnlib switches``: what backend, checkpointing, dtype, threads, compiler and allocator are worth here."""
+
+import argparse
+import sys
+from typing import Any
+
+from attnlib.commands.options import add_markdown, count, fields_of, output
+from attnlib.compare.switches import switches
+from attnlib.runs.load import RESULTS
+from attnlib.show.switches import worths
+
+
+def declare(commands: Any) -> None:
+    """Its options."""
+    command = commands.add_parser(
+        "switches",
+        help="what each switch is worth in time and memory, taking turns with a base",
+        description="About half a minute a switch, more where steps are slow.",
+    )
+    command.add_argument("fields", nargs="?", default="phase=train_step", metavar="FIELDS", help="the base, a case")
+    command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads of the base")
+    add_markdown(command)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, then show; 2 where the base itself cannot be measured."""
+
+    def say(text: str) -> None:
+        print(f"attnlib: {text}", file=sys.stderr, flush=True)
+
+    base, *rest = switches(RESULTS.parent, sys.executable, fields_of(options.fields), options.threads, say)
+    if base.status != "ok":
+        raise ValueError(base.status)
+    output(worths([base, *rest], options.fields), as_markdown=options.markdown)
+    return 0
