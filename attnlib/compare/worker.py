@@ -52,7 +52,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={"KINETO_LOG_LEVEL": "5"} | os.environ | environment,
+                env={"KINETO_LOG_LEVEL": "5", **os.environ, **environment},
             )
         except OSError as error:
             raise ValueError(f"cannot start {python}: {error.strerror}") from None

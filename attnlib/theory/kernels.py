@@ -144,7 +144,11 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
     if func is aten._safe_softmax.default:  # which scores are -inf, and in which rows all are
         rows = args[0].numel() // max(1, args[0].shape[-1])
         return int(args[0].numel() + rows + 4)
-    if func is aten.index_select.default and not args[0].is_contiguous():
+    if (
+        func is aten.index_select.default
+        and args[1] % args[0].dim() == args[0].dim() - 1
+        and not args[0].is_contiguous()
+    ):
         return int(args[0].numel() * args[0].itemsize)
     if torch.Tag.pointwise in func.tags:
         return converted_bytes([x for x in args if isinstance(x, Tensor) and x.dtype != torch.bool])

@@ -185,3 +185,15 @@ def test_two_limits_of_time_are_one_too_many(sessions, tmp_path):
 
     assert done.code == 4
     assert "--case-timeout alone does it" in done.out
+
+
+def test_a_plan_is_listed_and_nothing_is_measured(sessions, tmp_path):
+    """Every case with predicted time and memory, what would not fit as such, the total; no file, no journal."""
+    done = sessions("--plan", "--memory-limit=90KiB", "--seq-lens=8,64", folder=tmp_path, tests=FORWARD)
+
+    assert done.code in (0, 5), done.out
+    assert re.search(r"forward T=8 L=1 none +\S+ us to \S+ [um]s +\S+ MiB", done.out)
+    assert re.search(r"forward T=64 L=1 learned +- +- +oom: predicted to need", done.out)
+    assert "4 cases in about " in done.out
+    assert not list(tmp_path.rglob("*.json*"))
+    assert not list(tmp_path.rglob("*.journal*"))

@@ -1,0 +1,198 @@
+"""How far a stack goes within some memory, and what it should cost: searched, run on both sides, shown."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnlib.commands.__main__ import main
+from attnlib.show.frontier import far, proof
+from attnlib.show.prediction import predicted
+from attnlib.theory import cost
+from bench.cases import Case
+from bench.frontier import forecast, frontier, kernel_of, largest, verify
+from bench.predict import need
+from bench.settings import Settings
+from bench.workload import build
+
+ORIGINAL = Settings.from_options({"preset": "seed", "device": "cpu", "attention": "math"}).case(phase="train_step")
+SMALL = Case(d_model=32, n_heads=2, batch_size=1, pe="rotary")
+MIB = 2**20
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 10**4),
+    st.integers(0, 100),
+    st.integers(1, 10**9),
+    st.sampled_from([1, 7, 64]),
+)
+def test_the_search_ends_at_the_boundary(constant, slope, square, memory, block):
+    """Whatever grows: the size found fits, and one more does not; in blocks, too, and in few steps."""
+    asked = []
+
+    def peak(n):
+        asked.append(n)
+        n = -(-n // block) * block
+        return constant + slope * n + square * n * n
+
+    size = largest(peak, memory, 2**40)
+
+    assert size == 0 or peak(size) <= memory
+    assert peak(size + 1) > memory
+    assert len(asked) < 90
+
+
+def test_the_search_has_an_end():
+    """What never ends is said to reach the last size that is tried."""
+    assert largest(lambda n: 1, 10, 2**10) == 2**10
+
+
+@pytest.mark.parametrize("memory", [24 * 10**9, 24 * 2**30])
+def test_the_originals_wall(memory):
+    """From its configuration alone, 8 x 512 and 64 x 64 lie inside of 24 GB, 8 x 1024 and 128 x 64 outside."""
+    found = frontier(ORIGINAL, memory, [8], [64])
+
+    assert 512 <= found["longest"][0]["seq_len"] < 1024
+    assert 64 <= found["deepest"][0]["depth"] < 128
+
+
+def test_the_originals_seconds():
+    """FLOPs and a constant give its 5, 9, 18 and 42 s to their rounding: one slope, one offset, four numbers."""
+    flops = [
+        cost.total(cost.algorithmic_flops(Case(**ORIGINAL.__dict__ | {"seq_len": T, "depth": 8}), 32), "train_step")
+        for T in (64, 128, 256, 512)
+    ]
+    seconds = (5, 9, 18, 42)
+    offsets = torch.linspace(0, 3, 301, dtype=torch.float64)[:, None]
+    slopes = torch.linspace(38, 44, 601, dtype=torch.float64) / flops[-1]
+    left = [(offsets + slopes * f - s).abs() <= 0.5 for f, s in zip(flops, seconds, strict=True)]
+
+    assert bool(torch.stack(left).all(0).any())
+
+
+def test_doubling_the_length():
+    """From T = 1024 to 2048 the fused kernel's peak doubles, and the written-out one's quadruples."""
+    peaks = {
+        attention: [need(Case(seq_len=T, depth=8, attention=attention)).peak for T in (1024, 2048)]
+        for attention in ("sdpa", "math")
+    }
+
+    assert peaks["sdpa"][1] <= 2.1 * peaks["sdpa"][0]
+    assert peaks["math"][1] >= 3.5 * peaks["math"][0]
+
+
+def test_frontiers_bend_the_right_way():
+    """Deeper stacks are shorter, longer ones shallower; where not even one fits it is 0."""
+    found = frontier(SMALL, 4 * MIB, [1, 4, 16, 4000], [16, 64, 256])
+    longest, deepest = ([p[n] for p in found[side]] for side, n in (("longest", "seq_len"), ("deepest", "depth")))
+
+    assert longest == sorted(longest, reverse=True)
+    assert deepest == sorted(deepest, reverse=True)
+    assert longest[-1] == 0 < longest[-2]
+    assert all(p["peak"] <= 4 * MIB < p["beyond"] for side in found.values() for p in side)
+
+
+def test_equal_tokens_a_step():
+    """The batch shrinks as sequences grow, and is never less than one."""
+    found = frontier(SMALL, 8 * MIB, [2], [32, 128, 512], tokens=128)["deepest"]
+
+    assert [point["batch_size"] for point in found] == [4, 1, 1]
+
+
+@pytest.mark.parametrize("fields", [{}, {"checkpoint": True, "block": "pre_ln"}, {"attention": "math"}, {"pe": "t5"}])
+def test_both_sides_of_the_frontier_are_as_predicted(fields):
+    """Just inside a step's exact peak is within the memory, just outside it would not be."""
+    case = Case(**SMALL.__dict__ | fields)
+    points = frontier(case, 3 * MIB, [1, 3, 6], [])["longest"]
+    found = verify(case, 3 * MIB, [{"pe": case.pe, **point} for point in points])["points"]
+
+    assert len(found) == 6
+    assert all(point["as_predicted"] and point["measured"] is not None for point in found)
+    assert [point["what"] for point in found[:2]] == ["allowed, and ran", "refused, rightly: it would need more"]
+
+
+def test_what_the_machine_cannot_hold_is_not_run():
+    """Nor is it called wrong."""
+    case = Case(attention="math", batch_size=1)
+    found = verify(case, 2**45, [{"pe": "none", "depth": 1, "seq_len": 2**20}])["points"]
+
+    assert all(point["measured"] is None and point["as_predicted"] for point in found)
+
+
+@pytest.mark.parametrize("phase", ["forward", "train_step"])
+@pytest.mark.parametrize("fields", [{}, {"pe": "t5"}, {"pe": "alibi"}, {"attention": "math"}])
+def test_the_kernel_is_the_one_that_runs(phase, fields):
+    """As torch's profiler sees it."""
+    case = Case(phase=phase, **fields)
+
+    assert build(case).attention()["kernel"] in (kernel_of(case), "math")
+
+
+def test_a_forecast_adds_up():
+    """Kinds of memory sum to the peak, components to the FLOPs of the operators, and the time has two ends."""
+    found = forecast(Case(pe="shaw", seq_len=32))
+
+    assert sum(found["predicted_parts"].values()) == found["predicted_peak"]["value"]
+    executed = sum(sum(flops) for flops in found["flops"]["executed"].values())
+    assert executed == need(Case(pe="shaw", seq_len=32)).flops
+    assert 0 < found["seconds"][0] < found["seconds"][1]
+    json.dumps(found)
+
+
+def test_a_device_that_is_not_here_has_no_time():
+    """Its memory is predicted all the same, and its tables say so."""
+    found = (
+        forecast(Case(device="cuda", dtype="bfloat16", seq_len=32, pe="alibi")) if not torch.cuda.is_available() else {}
+    )
+    if not found:
+        pytest.skip("it is here")
+
+    assert found["seconds"] is None
+    assert found["predicted_peak"]["value"] > 0
+    assert "no time: the device is not here" in predicted(found)[-1].after[-1]
+
+
+def test_another_torch_is_said(monkeypatch):
+    """Peaks were held against one release."""
+    monkeypatch.setattr("bench.frontier.is_calibrated", lambda: False)
+
+    assert any("peaks were held against torch 2.13" in line for line in predicted(forecast(SMALL))[-1].after)
+
+
+def test_what_a_compiler_fuses_is_not_predicted():
+    """Its peak is null with the reason, and it has no frontier."""
+    found = forecast(Case(compile=True))
+
+    assert predicted(found)[-1].after == ["peak: not predicted: what a compiler fuses is not predicted"]
+    with pytest.raises(ValueError, match="leave compile out"):
+        frontier(Case(compile=True), MIB, [1], [])
+
+
+def test_tables_of_several_encodings():
+    """A column an encoding; of a single one the peaks too."""
+    found = {pe: frontier(Case(**SMALL.__dict__ | {"pe": pe}), 2 * MIB, [1, 2], [16]) for pe in ("none", "t5")}
+    both, one = far(found, 2 * MIB), far({"none": found["none"]}, 2 * MIB)
+
+    assert list(both[0].columns) == ["L", "none", "t5"]
+    assert list(one[1].columns) == ["T", "none", "B", "peak", "one further"]
+    assert proof([], MIB).rows == []
+
+
+def test_the_commands(tmp_path, capsys):
+    """``predict`` prints a line to quote; ``frontier`` prints integers, draws, and runs both sides."""
+    assert main(["predict", "phase=train_step,seq_len=32,pe=rotary"]) == 0
+    assert "train_step T=32 L=2 rotary D=64 H=4 B=2 float32: " in capsys.readouterr().out
+    fields = "d_model=32,n_heads=2,batch_size=1"
+    sizes = ["--memory", "2MiB", "--depths", "1,2", "--seq-lens", "64", "--pe", "none,alibi"]
+    assert main(["frontier", fields, *sizes, "--verify", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("refused, rightly: it would need more") == 4
+    assert (tmp_path / "frontier.png").stat().st_size > 5000
+    assert main(["predict", "sequ=3"]) == 2
+    assert "unknown field 'sequ'; choose from vocab_size" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["frontier", "--memory", "lots"])
+    assert "takes bytes such as 800MiB or 6.5GiB, not 'lots'" in capsys.readouterr().err

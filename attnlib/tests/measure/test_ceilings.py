@@ -1,0 +1,52 @@
+"""What a step would take at the machine's ceilings, from rates that are made up, and that rates can be read."""
+
+import pytest
+import torch
+
+from attnlib.measure import ceilings
+from attnlib.measure.ceilings import Ceilings, Rates, typical
+from attnlib.measure.clock import bind
+from attnlib.measure.device import Device
+
+RATES = Rates(1e9, ((1000, 1e-6), (10_000, 2e-6), (1_000_000, 1e-3)), 5e-6)
+
+
+def test_a_floor_is_the_sum_of_its_operators():
+    """Products by their FLOPs, copies by their bytes beyond the smallest one, and every operator its share."""
+    floor = RATES.floor({(2_000_000, 1000): 3, (0, 10_000): 2})
+
+    assert floor == pytest.approx({"products": 6e-3, "memory": 2e-6, "operators": 25e-6})
+    assert RATES.floor({}) == {"products": 0, "memory": 0, "operators": 0}
+
+
+def test_copies_between_and_beyond_the_sizes_that_were_read():
+    """They grow with the bytes, in proportion beyond the largest; the smallest costs no more than an operator."""
+    found = [RATES.copy_s(moved) for moved in (1, 1000, 5000, 10_000, 100_000, 1_000_000, 2_000_000)]
+
+    assert found[:2] == pytest.approx([0, 0])
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(2e-3 - 1e-6)
+    assert RATES.bytes_per_s == 5e9
+
+
+def test_typical_rates_are_medians():
+    """One reading in a slow spell changes nothing."""
+    slow = Rates(1e8, tuple((size, 10 * seconds) for size, seconds in RATES.copies), 5e-5)
+
+    assert typical([RATES, slow, RATES]) == RATES
+    assert typical([RATES]) == RATES
+
+
+def test_a_machine_has_ceilings(monkeypatch):
+    """All are positive, in the dtype that was asked for, and the product is the largest that was tried or faster."""
+    monkeypatch.setattr(ceilings, "ENOUGH", 0.0)
+    monkeypatch.setattr(ceilings, "COPIES", (2**10, 2**12))
+    bind(Device())
+    instrument = Ceilings(Device(), torch.float64)
+    rates = instrument.listen()
+
+    assert instrument.size == 256
+    assert instrument.product(8).args[0].dtype == torch.float64
+    assert rates.flops_per_s > 0 < rates.operator_s
+    assert [moved for moved, _ in rates.copies] == [2**11, 2**13]
+    assert all(seconds > 0 for _, seconds in rates.copies)
