@@ -5,26 +5,17 @@ from typing import Any
 
 import torch
 
+from attnlib.measure import clock
 from attnlib.measure.ceilings import Ceilings
 from attnlib.measure.device import open_device
 from attnlib.measure.memory import available_bytes
 from attnlib.theory import cost
-from attnlib.theory.kernels import CALIBRATED, MATH, attention_kernel, is_calibrated
+from attnlib.theory.kernels import CALIBRATED, is_calibrated
 from bench.cases import PAIRED, Case
-from bench.predict import MARGIN, SLOWER, need, outlook
+from bench.predict import MARGIN, SLOWER, kernel_of, need, outlook
 from bench.workload import build
 
 LONGEST, DEEPEST = 2**24, 2**20  # where the search ends
-
-
-def kernel_of(case: Case) -> str:
-    """The attention kernel that a case should run."""
-    if case.attention != "sdpa":
-        return MATH
-    encoding = cost.encoding(case)
-    learned = encoding.learns_bias and case.phase != "forward"
-    biased = encoding.overrides("bias", "query_bias")
-    return attention_kernel(case.device, getattr(torch, case.dtype), biased=biased, learned=learned)
 
 
 def forecast(case: Case) -> dict[str, Any]:
@@ -37,7 +28,9 @@ def forecast(case: Case) -> dict[str, Any]:
     """
     kernel = kernel_of(case)
     try:
-        rates = Ceilings(open_device(case.device), getattr(torch, case.dtype)).listen()
+        device = open_device(case.device)
+        clock.bind(device)
+        rates = Ceilings(device, getattr(torch, case.dtype)).listen()
     except ValueError:  # what would it need there?
         rates = None
     found = outlook(case, rates)
@@ -83,9 +76,11 @@ def frontier(
         raise ValueError("what a compiler fuses is not predicted: leave compile out")
 
     def peak(depth: int, seq_len: int) -> int:
+        """Bytes predicted; 0 of nothing."""
         return need(resized(case, depth, seq_len, tokens)).peak if depth and seq_len else 0
 
     def point(depth: int, seq_len: int, beyond: int) -> dict[str, int]:
+        """What is said of a point."""
         batch = resized(case, depth, max(1, seq_len), tokens).batch_size
         return {"depth": depth, "seq_len": seq_len, "batch_size": batch, "peak": peak(depth, seq_len), "beyond": beyond}
 
@@ -116,27 +111,34 @@ def verify(case: Case, memory: int, points: list[dict[str, Any]], tokens: int | 
 
     Returns:
         ``points``: two of each, with ``predicted`` and ``measured`` bytes, ``what`` in words, and whether the
-        measured peak lies on the predicted side of the limit, ``as_predicted``; null is measured where both do not fit
-        into what this machine has.
+        measured peak lies on the predicted side of the limit, ``as_predicted``; null is measured where a
+        step is more than this machine has.
     """
     found = []
     for point in (point for point in points if point["seq_len"]):
         for seq_len, inside in ((point["seq_len"], True), (point["seq_len"] + 1, False)):
             own = resized(replace(case, pe=point["pe"]), point["depth"], seq_len, tokens)
-            device, predicted, measured = open_device(own.device), need(own).peak, None
-            what = "allowed" if predicted <= memory else "refused"
-            free = available_bytes(device)
-            if free is None or MARGIN * predicted < free:
-                work = build(own)
-                work.check()
-                measured = work.weigh(device)["allocated_peak"]["value"]
-                what += ", and ran" if inside else ", rightly: it would need more" if measured > memory else ", wrongly"
-            else:
-                what += "; not run: more than this machine has"
+            predicted = need(own).peak
+            measured, why_not = weighed(own)
             right = measured is None or (measured <= memory) == inside
+            then = f"not weighed: {why_not}" if measured is None else "ran" if inside else "it would need more"
+            what = f"{'allowed' if predicted <= memory else 'refused'}, {then if right else 'wrongly'}"
             place = {"pe": own.pe, "depth": own.depth, "seq_len": seq_len}
             found.append(place | {"predicted": predicted, "measured": measured, "what": what, "as_predicted": right})
     return {"points": found}
+
+
+def weighed(case: Case) -> tuple[int | None, str | None]:
+    """The exact peak of a step that is run here, or None and why it is not."""
+    device = open_device(case.device)
+    free = available_bytes(device)
+    if free is not None and MARGIN * need(case).peak > free:
+        return None, "more than this machine has"
+    clock.bind(device)
+    work = build(case)
+    work.check()
+    peak = work.weigh(device)["allocated_peak"]
+    return peak["value"], peak["reason"]
 
 
 def largest(peak: Any, memory: int, most: int) -> int:

@@ -17,7 +17,6 @@ from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, abba, rounds, turn
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
-from attnlib.theory.kernels import MATH
 from bench import predict
 from bench.cases import PAIRED, Case
 from bench.predict import reference_of
@@ -115,23 +114,19 @@ def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, An
 
     Args:
         case: what was measured.
-        attention: which kernel ran, see ``Timeable.attention``.
+        attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
         rates: that the machine reached in this run.
     """
     found = {"params": cost.parameters(case), "flops": None, "flops_algorithmic": None}
     if case.phase in PAIRED:
-        executed = cost.executed_flops(case, case.batch_size, attention["kernel"] or MATH)
+        executed = cost.executed_flops(case, case.batch_size, attention["kernel"] or predict.kernel_of(case))
         needed = cost.algorithmic_flops(case, case.batch_size)
         found |= {"flops": cost.total(executed, case.phase), "flops_algorithmic": cost.total(needed, case.phase)}
     return found | predict.outlook(case, rates)
 
 
 def measure_case(
-    benchmark: BenchmarkFixture,
-    pair: Pair,
-    case: Case,
-    settings: Settings,
-    instruments: Instruments,
+    benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, instruments: Instruments
 ) -> float:
     """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.
 
@@ -158,9 +153,8 @@ def measure_case(
         return 0.0
     seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
     beside, attention = pair.forget_reference(), work.attention()
-    events = reading(None, "device events", "not timed in this phase")
-    if local and work.prepare is None:
-        events = device.event_seconds(work.step)
+    alone = local and work.prepare is None
+    events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
     info |= identity(case) | {
         "time": info["time"]
         | sampling.summary(samples[-1])

@@ -14,7 +14,8 @@ from attnlib.measure.device import Device, reading
 from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
 from attnlib.show.units import size
-from attnlib.theory.kernels import attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.theory import cost
+from attnlib.theory.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.theory.probes import layers_of
 from bench.cases import PAIRED, Case, unsupported
 from bench.settings import Settings
@@ -23,8 +24,8 @@ from bench.workload import Workload, build
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
 SLOWER = (1.2, 12.0)  # times its floor at the machine's ceilings: what steps were seen to take
-Key = TypeVar("Key")
 STRAIGHT = 3  # layers: from here on each region's peak is a straight line in depth
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,16 @@ def choose_kernel(work: Workload, device: str) -> None:
 
     for layer in layers_of(work.model):
         layer.attention.attend = chosen
+
+
+def kernel_of(case: Case) -> str:
+    """The attention kernel that a case should run."""
+    if case.attention != "sdpa":
+        return MATH
+    encoding = cost.encoding(case)
+    learned = encoding.learns_bias and case.phase != "forward"
+    biased = encoding.overrides("bias", "query_bias")
+    return attention_kernel(case.device, getattr(torch, case.dtype), biased=biased, learned=learned)
 
 
 def tell_regions(work: Workload, seen: Ledger) -> None:

@@ -12,7 +12,6 @@ A request that fails is answered ``{"error": "..."}``.
 import argparse
 import contextlib
 import json
-import resource
 import sys
 from dataclasses import asdict, fields
 from functools import partial
@@ -24,7 +23,7 @@ import torch
 from attnlib.compare.worker import Worker
 from attnlib.measure import clock, environment
 from attnlib.measure.device import Device, open_device, reading
-from attnlib.measure.memory import Readings
+from attnlib.measure.memory import Readings, process_peak
 from attnlib.measure.rounds import rounds, timed
 from attnlib.model.config import choose
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
@@ -109,12 +108,6 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             answer = {"error": str(error) or type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-
-def process_peak() -> int:
-    """The most bytes that this process has had in memory."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 def accepted(given: dict[str, Any]) -> Case:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._dynamo.utils import counters
 
 from attnlib.measure import memory
 from attnlib.measure.clock import device_clock
@@ -148,6 +147,8 @@ class Workload:
         """What torch.compile made of it in this process: graphs, breaks between them, and recompiled ones; or None."""
         if not self.case.compile:
             return None
+        from torch._dynamo.utils import counters  # takes most of a second, which others need not pay
+
         graphs, broken = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
         # without gradients, and with: more graphs than that were compiled again, for other shapes or values
         return {"graphs": graphs, "graph_breaks": broken, "recompiles": max(0, graphs - 2 * (1 + broken))}

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import CODES, add_verdict_options, count, fields_of, output, positive
+from attnlib.commands.options import CODES, add_verdict_options, count, fields_of, output, positive, say
 from attnlib.compare.ab import SUITE, Contender, Match
 from attnlib.show.comparison import contested
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         options.threshold,
         denormals=options.denormals,
         threads=options.threads,
-        say=lambda text: print(f"attnlib: {text}", file=sys.stderr, flush=True),
+        say=say,
     )
     match.play(options.budget)
     if options.json:

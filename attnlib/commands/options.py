@@ -130,7 +130,12 @@ def output(table: Table, *, as_markdown: bool) -> None:
         table.print()
 
 
+def say(text: str) -> None:
+    """Tell progress, where it cannot be taken for a result."""
+    print(f"attnlib: {text}", file=sys.stderr, flush=True)
+
+
 def complain(lines: Sequence[str]) -> None:
     """Say what is wrong, a line each."""
     for line in lines:
-        print(f"attnlib: {line}", file=sys.stderr)
+        say(line)

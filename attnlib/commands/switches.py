@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from attnlib.commands.options import add_markdown, count, fields_of, output
+from attnlib.commands.options import add_markdown, count, fields_of, output, say
 from attnlib.compare.switches import switches
 from attnlib.runs.load import RESULTS
 from attnlib.show.switches import worths
@@ -25,10 +25,6 @@ def declare(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, then show; 2 where the base itself cannot be measured."""
-
-    def say(text: str) -> None:
-        print(f"attnlib: {text}", file=sys.stderr, flush=True)
-
     base, *rest = switches(RESULTS.parent, sys.executable, fields_of(options.fields), options.threads, say)
     if base.status != "ok":
         raise ValueError(base.status)

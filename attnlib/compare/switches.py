@@ -23,15 +23,17 @@ class Switch:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-SWITCHES = (
-    Switch("attention=math", {"attention": "math"}),
-    Switch("checkpoint=true", {"checkpoint": True}),
-    Switch("dtype=bfloat16", {"dtype": "bfloat16"}),
-    Switch("heads as wide as the model", {"head_dim": None}),  # the width is the case's own
-    Switch("one thread", threads=1),
-    Switch("torch.compile", {"compile": True}),
-    Switch("allocator: MALLOC_MMAP_THRESHOLD_=131072", environment={"MALLOC_MMAP_THRESHOLD_": "131072"}),
-)
+def offered(d_model: int) -> tuple[Switch, ...]:
+    """The switches of a base that is D wide."""
+    return (
+        Switch("attention=math", {"attention": "math"}),
+        Switch("checkpoint=true", {"checkpoint": True}),
+        Switch("dtype=bfloat16", {"dtype": "bfloat16"}),
+        Switch("heads as wide as the model", {"head_dim": d_model}),
+        Switch("one thread", threads=1),
+        Switch("torch.compile", {"compile": True}),
+        Switch("allocator: MALLOC_MMAP_THRESHOLD_=131072", environment={"MALLOC_MMAP_THRESHOLD_": "131072"}),
+    )
 
 
 @dataclass
@@ -69,12 +71,10 @@ def switches(
     """
     base = Contender(checkout, python, threads=threads)
     yield weighed(Worth("base"), base, case)
-    for switch in SWITCHES:
+    for switch in offered(case.get("d_model", 64)):
         say(switch.name)
-        own = dict(switch.fields)
-        if "head_dim" in own:
-            own["head_dim"] = case.get("d_model", 64)
-        side = Contender(checkout, python, own, threads=switch.threads or threads, environment=switch.environment)
+        own = switch.threads or threads
+        side = Contender(checkout, python, switch.fields, threads=own, environment=switch.environment)
         worth = weighed(Worth(switch.name), side, case)
         if worth.status == "ok":
             match = Match((base, side), [case], 0.05, say=say)

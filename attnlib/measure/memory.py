@@ -1,6 +1,7 @@
 """Peak memory of one step, each reading with its method. A pass of its own: nothing here runs while a clock does."""
 
 import gc
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import accumulate
@@ -38,6 +39,16 @@ def available_bytes(device: Device) -> int | None:
     if device.kind != "cpu":
         return None
     return min([int(psutil.virtual_memory().available), *cgroups.memory_left()])
+
+
+def process_peak() -> int:
+    """The most bytes that this process has had in memory."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def live_bytes(tensors: Iterable[Tensor]) -> int:

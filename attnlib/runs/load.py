@@ -86,20 +86,14 @@ class Cell:
         """Whether something else held the machine up while it was measured, twice."""
         return self.info is not None and bool(self.info["time"].get("disturbed"))
 
-    def cost(self, name: str) -> int | None:
-        """``flops`` or ``params`` by formula, or None where there is none."""
+    def cost(self, name: str) -> Any:
+        """What it should cost, by its name in the row's ``cost``; None where that is not known."""
         return None if self.info is None else self.info["cost"].get(name)
 
     @property
     def predicted(self) -> int | None:
         """Peak bytes as predicted, or None where they were not."""
-        found = None if self.info is None else self.info["cost"].get("predicted_peak")
-        return None if found is None else found["value"]
-
-    @property
-    def floor(self) -> dict[str, float]:
-        """Seconds of a step's products, memory and operators at the machine's ceilings; empty where not known."""
-        return (None if self.info is None else self.info["cost"].get("floor_s")) or {}
+        return (self.cost("predicted_peak") or {}).get("value")
 
     @property
     def label(self) -> str:

@@ -49,10 +49,10 @@ def ceilings(cells: Cells) -> list[Table]:
 def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:
     """What is said of several cases; empty where nothing is known of any."""
     row: dict[str, Any] = {}
-    known = [cell for cell in cells if cell.floor and cell.median]
+    known = [(floor, cell.median) for cell in cells if (floor := cell.cost("floor_s")) and cell.median]
     if known:
-        found = [sum(cell.floor.values()) / (cell.median or 1) for cell in known]
-        names = [binding(cell.floor) for cell in known]
+        found = [sum(floor.values()) / median for floor, median in known]
+        names = [binding(floor) for floor, _ in known]
         bound = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
         row |= {"share of ceiling, median": float(np.median(found)), "least": min(found), "most": max(found)}
         row |= {"bound by": bound}
@@ -87,7 +87,7 @@ def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> lis
             least, median, most = (percent(found[n]) for n in ("least", "share of ceiling, median", "most"))
             lines.append(f"share of ceiling: median {median}, from {least} to {most}; bound by {found['bound by']}")
         if "median error" in found:
-            errors = errors_of(cells)
-            worst = f"worst {max(errors, key=abs):+.2%}, median {np.median(errors):+.2%}"
-            lines.append(f"predicted over measured peak, {len(errors)} cases: {worst}")
+            worst, median = (ERROR.form(found[name]) for name in ("peak, worst error", "median error"))
+            count = len(errors_of(cells))
+            lines.append(f"predicted over measured peak, {count} cases: worst {worst}, median {median}")
     return lines

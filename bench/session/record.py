@@ -91,9 +91,9 @@ class Record:
         name = str(device.torch_device)
         if name not in self.canaries:
             self.canaries[name] = Canary(device, self.readings)
-        return Instruments(device, self.canaries[name], self.rates(device, case.dtype))
+        return Instruments(device, self.canaries[name], self.rates(device, case.dtype, self.canaries[name]))
 
-    def rates(self, device: Device, dtype: str) -> Rates:
+    def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
         """The median of what the device reached in this run, read once more every ``OFTEN`` seconds."""
         key, now = (str(device.torch_device), dtype), time.perf_counter()
         if key not in self.ceilings:
@@ -102,7 +102,8 @@ class Record:
         if not found or now - self.looked > OFTEN:
             self.looked = now
             found.append(instrument.listen())
-            self.readings[-1]["rates"] = {"dtype": dtype} | asdict(found[-1])  # beside the canary's own
+            canary.listen()  # a new reading: earlier ones are written down already
+            self.readings[-1]["rates"] = {"dtype": dtype} | asdict(found[-1])
         return typical(found)
 
     def case_of(self, item: pytest.Item) -> Case | None:
