@@ -1,64 +1,116 @@
-"""Saved runs to figures: ``python plots.py [RUN.json ...] [--out FOLDER]``, the newest run by default.
+"""Saved runs to figures and a page: ``python plots.py [RUN ...] [--out FOLDER] [--report]``, the newest by default.
 
-Reads JSON only; imports no torch. With one run a bar is the 95 % interval within that run; with several runs of one
-machine a point is the geometric mean over the runs, and a bar its 95 % t interval. Where cases were measured beside a
+Reads JSON only; imports no torch. With one run a band is the 95 % interval within that run; with several runs of one
+machine a point is the geometric mean over the runs, and a band its 95 % t interval. Where cases were measured beside a
 reference, times come from these pairs.
 """
 
 import argparse
+import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells, read_cells
-from attnlib.runs.load import RESULTS
+from attnlib.compare.comparison import Comparison
+from attnlib.compare.saved import compare
+from attnlib.runs.load import RESULTS, load_all
 from attnlib.runs.text import forgive, printable
 from attnlib.show.figures import FIGURES
+
+# The same run gives the same file; text in SVG is text, in a font of these widths.
+DRAWN = {"svg.hashsalt": "attnlib", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans", "Verdana"]}
+FINE = re.compile(r"\d+\.\d{5,}")  # coordinates; hundredths of a point are enough
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line."""
-    parser = argparse.ArgumentParser(description="Draw saved runs.")
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN.json", help="saved runs of one machine")
+    parser = argparse.ArgumentParser(
+        description="Draw saved runs.",
+        epilog="example: python plots.py results/reference/*.json --out /tmp/figures --report /tmp/report.html",
+    )
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs of one machine; the newest")
     parser.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
     parser.add_argument("--out", type=Path, default=RESULTS / "figures", help="folder for PNG and SVG (%(default)s)")
-    return parser.parse_args(argv)
+    text = "also write everything as one HTML page (%(const)s)"
+    parser.add_argument("--report", nargs="?", type=Path, const=RESULTS / "report.html", metavar="FILE", help=text)
+    text = "runs before and after: the page compares them, and shows the new ones if no others are named"
+    parser.add_argument("--base", nargs="+", type=Path, default=[], metavar="RUN", help=text)
+    parser.add_argument("--new", nargs="+", type=Path, default=[], metavar="RUN", help="see --base")
+    options = parser.parse_args(argv)
+    if bool(options.base) != bool(options.new) or (options.base and not options.report):
+        parser.error("--base and --new go together, with --report")
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw every figure that the runs have data for; exit code 2 where a file is bad or there is none."""
     forgive()
     options = parsed(argv)
-    cells, left_out = read_cells(options.runs)
+    cells, left_out = read_cells(options.runs or options.new)
+    comparison = None
+    if options.base:
+        comparison, bad = compared(options.base, options.new)
+        left_out += bad
     for line in left_out:
         print(f"plots: {printable(line)}", file=sys.stderr)
-    if cells is None:
+    if cells is None or (options.base and comparison is None):
         return 2
     mpl.use("Agg")
-    mpl.rcParams["svg.hashsalt"] = "attnlib"  # the same run gives the same file
+    mpl.rcParams |= DRAWN
+    folder = options.out
     try:
-        save(cells, options.out, options.only or list(FIGURES))
+        drawn = save(cells, folder, options.only or list(FIGURES))
+        if options.report:
+            from attnlib.show.report.page import write  # its template engine is not needed to draw
+
+            folder = options.report.parent
+            write(options.report, cells, {name: (says, folder_of) for name, says, folder_of in drawn}, comparison)
+            print(options.report)
     except OSError as error:
-        print(f"plots: cannot write figures in {options.out}: {error.strerror}", file=sys.stderr)
+        print(f"plots: cannot write in {folder}: {error.strerror}", file=sys.stderr)
         return 2
     return 2 if left_out else 0
 
 
-def save(cells: Cells, folder: Path, names: Sequence[str]) -> None:
-    """Write each figure as PNG and SVG and say so."""
+def compared(base: Sequence[Path], new: Sequence[Path]) -> tuple[Comparison | None, list[str]]:
+    """The comparison of two sets of runs, or None; and what is wrong, a line each."""
+    (before, bad), (after, worse) = load_all(base), load_all(new)
+    try:
+        return (compare(before, after) if before and after else None), bad + worse
+    except ValueError as error:
+        return None, [*bad, *worse, str(error)]
+
+
+def save(cells: Cells, folder: Path, names: Sequence[str]) -> list[tuple[str, str, Path]]:
+    """Write each figure as PNG and SVG and say so; returns their names, what they show and the SVG files."""
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
     for name in names:
         figure = FIGURES[name](cells)
         if figure is None:
             print(f"plots: no data for {name}")
             continue
-        for ending in ("png", "svg"):
-            figure.savefig(folder / f"{name}.{ending}", dpi=110, metadata={"Date": None} if ending == "svg" else None)
+        path = folder / f"{name}.svg"
+        figure.savefig(path.with_suffix(".png"), dpi=110)
+        figure.set_layout_engine("none")  # found once, kept
+        path.write_text(as_svg(figure), encoding="utf-8")
         plt.close(figure)
-        print(folder / f"{name}.png")
+        print(path.with_suffix(".png"))
+        drawn.append((name, (FIGURES[name].__doc__ or "").partition("\n")[0], path))
+    return drawn
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as SVG, without a date and indents, with coordinates as fine as needed."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return re.sub(r"\n +", "\n", FINE.sub(lambda number: f"{float(number[0]):.2f}", text.getvalue()))
 
 
 if __name__ == "__main__":

@@ -142,15 +142,19 @@ def over_runs(found: Sequence[Estimate]) -> Estimate | None:
     return Estimate(*np.exp(t_interval([float(np.log(estimate.value)) for estimate in found])).tolist())
 
 
-def interval_note(cells: Cells) -> str:
-    """What the intervals of times are, where times come from, and whether something held a run up."""
+def time_note(cells: Cells) -> str:
+    """What the intervals of times are, and where times come from."""
     n = len(cells.runs)
-    note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, {n} runs"
-    note += (
-        "; over a reference, a time is that one's mean over its visits times the ratio" if any(cells.references) else ""
-    )
+    note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
+    if any(cells.references):
+        note += "; over a reference, a time is that one's mean over its visits times the ratio"
+    return note
+
+
+def interval_note(cells: Cells) -> str:
+    """``time_note``, and whether something held a run up."""
     held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
-    return note + (f"; {held_up} times were disturbed" if held_up else "")
+    return time_note(cells) + (f"; {held_up} times were disturbed" if held_up else "")
 
 
 def claims(group: Sequence[Cell]) -> dict[str, dict[str, Any]]:

@@ -49,12 +49,12 @@ class Fit:
 
         Wide enough to hold ``value``, which no coefficient below 0 has pushed up.
         """
-        from scipy import stats
+        from scipy import special
 
         if self.runs < 2:
             return Estimate(value, value, value)
         error = samples.std() * np.sqrt(self.runs / (self.runs - 1))  # resamples of n runs spread by (n - 1) / n
-        half = stats.t.ppf(0.975, self.runs - 1) * error
+        half = special.stdtrit(self.runs - 1, 0.975) * error
         low, high = np.clip([samples.mean() - half, samples.mean() + half], 0.0, most)
         return Estimate(value, min(value, float(low)), max(value, float(high)))
 
@@ -64,11 +64,11 @@ class Fit:
         Percentiles of few runs are too narrow; they are taken further out by as much as Student's t is wider than the
         normal distribution (the expanded percentile interval of arXiv 1411.5279).
         """
-        from scipy import stats
+        from scipy import special
 
         if self.runs < 2:
             return Estimate(value, value, value)
-        tail = stats.norm.cdf(np.sqrt(self.runs / (self.runs - 1)) * stats.t.ppf(0.025, self.runs - 1))
+        tail = special.ndtr(np.sqrt(self.runs / (self.runs - 1)) * special.stdtrit(self.runs - 1, 0.025))
         low, high = np.quantile(samples, [tail, 1 - tail], method="closest_observation")
         return Estimate(value, float(low), float(high))
 

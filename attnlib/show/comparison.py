@@ -66,7 +66,10 @@ def compared(comparison: Comparison) -> Table:
         }
         for row in (*comparison.rows, *comparison.references)
     ]
-    return Table(SAVED, rows, _before(comparison), _after(comparison))
+    links = [{}] * len(comparison.phases) + [
+        {"case": row.case_id} for row in (*comparison.rows, *comparison.references)
+    ]
+    return Table(SAVED, rows, _before(comparison), _after(comparison), links)
 
 
 def _before(comparison: Comparison) -> list[str]:

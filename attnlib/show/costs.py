@@ -39,7 +39,7 @@ def of_phase(cells: Cells, phase: str) -> Table:
     groups = [group for group in cells.where(phase=phase) if any(cell.over for cell in group)]
     columns = sorted({group[0].case["pe"] for group in groups}, key=cells.names("pe").index)
     name = reference_name(groups)
-    time, rows = f"time of {name}", []
+    time, rows, links = f"time of {name}", [], []
     for L, T in sorted({place_of(group) for group in groups}):
         own = [group for group in groups if place_of(group) == (L, T)]
         row: dict[str, Any] = {"L": L, "T": T} | {group[0].case["pe"]: cells.over_reference(group) for group in own}
@@ -47,12 +47,13 @@ def of_phase(cells: Cells, phase: str) -> Table:
             row[time] = cells.reference_time(own[0])
         row["its peak"] = next((group[0].peak for group in own if any(map(is_itself, group))), None)
         rows.append(row)
+        links.append({group[0].case["pe"]: group[0].case_id for group in own})
     heads = {"L": Column(number=True), "T": Column(number=True)}
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
-    return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""])
+    return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""], links=links)
 
 
 def place_of(group: list[Cell]) -> tuple[int, int]:

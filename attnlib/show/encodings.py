@@ -1,6 +1,6 @@
 """The table of encodings: what each costs, and how it lets gradients and tokens die."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attnlib.compare.cells import Cells, claims, interval_note, middle
@@ -47,12 +47,13 @@ def encodings(cells: Cells) -> list[Table]:
     axes = [cells.axis(name, **STEP) for name in ("seq_len", "depth")]
     at = {"seq_len": middle(axes[0]), "depth": middle(axes[1])} if all(axes) else {"seq_len": None, "depth": None}
     base = cells.first(pe="none", **at, **STEP)
-    rows = [
-        {"encoding": pe, **cost(cells, cells.first(pe=pe, **at, **STEP), base), **signals(cells, pe)}
-        for pe in cells.axis("pe")
-        if cells.where(pe=pe, **at, **STEP) or cells.where(pe=pe, phase="collapse")
-    ]
-    return [Table(COLUMNS, rows, after=[f"brackets of times: {interval_note(cells)}"])]
+    rows, links = [], []
+    for pe in cells.axis("pe"):
+        found = {"train step": cells.first(pe=pe, **at, **STEP), **checks(cells, pe)}
+        if found["train step"] or cells.where(pe=pe, phase="collapse"):
+            rows.append({"encoding": pe, **cost(cells, found["train step"], base), **signals(found)})
+            links.append({heading: group[0].case_id for heading, group in found.items() if group})
+    return [Table(COLUMNS, rows, after=[f"brackets of times: {interval_note(cells)}"], links=links)]
 
 
 def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> dict[str, Any]:
@@ -73,10 +74,18 @@ def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> dict[str,
     }
 
 
-def signals(cells: Cells, pe: str) -> dict[str, Any]:
-    """How gradients and tokens die in a plain stack with this encoding."""
-    rate = claims(cells.first(phase="rate", pe=pe, init="torch_mha", d_model=64, head_dim=16)).get("first_layer")
-    law = claims(cells.first(phase="collapse", pe=pe, block="plain", causal=False))
+def checks(cells: Cells, pe: str) -> dict[str, list[Cell]]:
+    """The checks of plain stacks with this encoding, by the heading of what they say."""
+    return {
+        "decades a layer": cells.first(phase="rate", pe=pe, init="torch_mha", d_model=64, head_dim=16),
+        "tokens become alike": cells.first(phase="collapse", pe=pe, block="plain", causal=False),
+    }
+
+
+def signals(found: Mapping[str, Sequence[Cell]]) -> dict[str, Any]:
+    """How gradients and tokens die in a plain stack, from its ``checks``."""
+    rate = claims(found["decades a layer"]).get("first_layer")
+    law = claims(found["tokens become alike"])
     exponent, factor = law.get("exponent"), law.get("decades a layer")
     return {
         "decades a layer": None if rate is None else Estimate(rate["mean"], rate["low"], rate["high"]),

@@ -26,15 +26,19 @@ COLUMNS = {
 
 def findings(cells: Cells) -> list[Table]:
     """One row a claim: what was checked, on which stack, what was fitted, what theory says and the band that it had."""
+    found = [
+        (group[0], claim)
+        for group in sorted(cells.by_id.values(), key=lambda group: group[0].label)
+        for claim in claims(group).values()
+    ]
     rows = [
         {
-            "stack": group[0].label,
+            "stack": cell.label,
             "claim": claim["name"],
             "fitted": Estimate(claim["mean"], claim["low"], claim["high"]),
             "theory": claim["theory"],
             "band": (claim["least"], claim["most"]),
         }
-        for group in sorted(cells.by_id.values(), key=lambda group: group[0].label)
-        for claim in claims(group).values()
+        for cell, claim in found
     ]
-    return [Table(COLUMNS, rows)]
+    return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found])]

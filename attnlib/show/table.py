@@ -33,12 +33,14 @@ class Table:
         rows: heading to value; what is None or left out is absent and written ``-``.
         before: what must be known before it is read.
         after: how it is to be read.
+        links: for each row, heading to the id of the case that its value comes from; for pages that can lead there.
     """
 
     columns: Mapping[str, Column]
     rows: Sequence[Mapping[str, Any]]
     before: Sequence[str] = ()
     after: Sequence[str] = ()
+    links: Sequence[Mapping[str, str]] = ()
 
     def texts(self) -> list[dict[str, str]]:
         """Every row as text."""

@@ -10,11 +10,11 @@ from attnlib.show.figures import cost, gradients, scaling
 FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
     f.__name__: f
     for f in (
+        cost.encoding_cost,
         cost.time_against_seq_len,
         cost.time_against_depth,
         cost.heat_map,
         cost.memory,
-        cost.encoding_cost,
         scaling.scaling,
         scaling.time_per_token,
         gradients.gradients,

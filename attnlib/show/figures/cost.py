@@ -1,49 +1,70 @@
 """What stacks cost: time, throughput and memory over sequence length, depth and encoding."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells, middle, points_along
-from attnlib.show.figures.drawing import COLOURS, OUTLINE, bar_note, draw, finish, panels, style
+from attnlib.show.figures.drawing import COLOURS, PLAIN, Plain, Sheet, band, finish, name_ends, style
 
 MAIN = {"phase": "train_step", "denormals": "flush"}
 MIB = 2**20
+LENGTH, DEPTH = "sequence length T [tokens]", "depth L [layers]"
 
 
-def against(cells: Cells, name: str, label: str, other: str) -> Figure | None:
-    """Time of a train step, and tokens a second, against ``name`` at each value of ``other``."""
-    others = cells.axis(other, **MAIN)
-    if not others:
+def encoding_cost(cells: Cells) -> Figure | None:
+    """Each encoding's train step over that of ``none`` in the same run against sequence length, a panel a depth."""
+    others = [pe for pe in cells.axis("pe", **MAIN) if pe != "none"]
+    depths = cells.axis("depth", **MAIN)
+    if not others or "none" not in cells.axis("pe", **MAIN):
         return None
-    figure, axes = panels(len(others) + 1)
-    for panel, value in zip(axes, others, strict=False):
-        absent = []
-        for pe in cells.axis("pe", **MAIN):
-            absent += draw(
-                panel, cells, points_along(cells, name, pe=pe, **{other: value}, **MAIN), style(cells, pe), 1e3
-            )
-        finish(panel, x=label, y="train step [ms]", title=f"{other} = {value}", absent=absent)
-    at = middle(others)
-    for pe in cells.axis("pe", **MAIN):
-        rates = [
-            (x, group[0].case["batch_size"] * group[0].case["seq_len"] / value[0])
-            for x, group in points_along(cells, name, pe=pe, **{other: at}, **MAIN)
-            if (value := cells.time(group))
-        ]
-        axes[-1].plot(*np.array(rates).T, **style(cells, pe)) if rates else None
-    finish(axes[-1], x=label, y="tokens / s", title=f"throughput, {other} = {at}")
-    figure.suptitle(f"Train step: {bar_note(cells)}", fontsize=10)
-    return figure
+    sheet = Sheet(len(depths), share=len(depths))
+    for panel, depth in zip(sheet.panels, depths, strict=True):
+        base = dict(points_along(cells, "seq_len", pe="none", depth=depth, **MAIN))
+        for pe in others:
+            along = points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN)
+            ratios = [(x, cells.ratio(group, base.get(x, []))) for x, group in along]
+            band(panel, [(x, *ratio) for x, ratio in ratios if ratio], style(cells, pe))
+        finish(panel, x=LENGTH, y="time over none", title=f"L = {depth}")
+        panel.axhline(1, color=COLOURS[0], linewidth=0.8)
+    name_ends(*sheet.panels)
+    return sheet.finish("What an encoding costs: a train step over the same step without positions", cells)
+
+
+def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figure | None:
+    """Time of a train step against ``name`` at each value of ``other``, and tokens a second at the middle one."""
+    values = cells.axis(other, **MAIN)
+    if not values:
+        return None
+    sheet = Sheet(len(values) + 1, share=len(values))
+    pes, rates = cells.axis("pe", **MAIN), sheet.panels[-1]
+    for panel, value in zip(sheet.panels, values, strict=False):
+        for pe in pes:
+            points = points_along(cells, name, pe=pe, **{other: value}, **MAIN)
+            sheet.draw(panel, cells, points, style(cells, pe), 1e3)
+        finish(panel, x=label, y="train step [ms]", title=f"{unit} = {value}")
+    at = middle(values)
+    for pe in pes:
+        points = points_along(cells, name, pe=pe, **{other: at}, **MAIN)
+        known = [(x, group[0].case, value) for x, group in points if (value := cells.time(group))]
+        sizes = [(x, case["batch_size"] * case["seq_len"], value) for x, case, value in known]
+        found = [(x, size / value.value, size / value.high, size / value.low) for x, size, value in sizes]
+        band(rates, found, style(cells, pe))
+    finish(rates, x=label, y="tokens / s", title=f"throughput, {unit} = {at}")
+    name_ends(*sheet.panels)
+    return sheet.finish(f"Time of a train step against {label.partition(' [')[0]}", cells)
 
 
 def time_against_seq_len(cells: Cells) -> Figure | None:
     """Time and throughput against sequence length."""
-    return against(cells, "seq_len", "sequence length T [tokens]", "depth")
+    return against(cells, "seq_len", LENGTH, "depth", "L")
 
 
 def time_against_depth(cells: Cells) -> Figure | None:
     """Time and throughput against depth."""
-    return against(cells, "depth", "depth L [layers]", "seq_len")
+    return against(cells, "depth", DEPTH, "seq_len", "T")
 
 
 def heat_map(cells: Cells) -> Figure | None:
@@ -52,23 +73,33 @@ def heat_map(cells: Cells) -> Figure | None:
     if not pes:
         return None
     lengths, depths = cells.axis("seq_len", **MAIN), cells.axis("depth", **MAIN)
-    figure, axes = panels(len(pes))
-    for panel, pe in zip(axes, pes, strict=True):
-        grid = np.full((len(depths), len(lengths)), np.nan)
+    grids = np.full((len(pes), len(depths), len(lengths)), np.nan)
+    status: dict[tuple[int, int, int], str] = {}
+    for index, pe in enumerate(pes):
         for group in cells.where(pe=pe, **MAIN):
-            row, column = depths.index(group[0].case["depth"]), lengths.index(group[0].case["seq_len"])
+            place = index, depths.index(group[0].case["depth"]), lengths.index(group[0].case["seq_len"])
             value = cells.time(group)
-            grid[row, column] = np.nan if value is None else value[0] * 1e3
-            text = group[0].status if value is None else f"{float(f'{value[0] * 1e3:.3g}'):g}"
-            panel.text(column, row, text, ha="center", va="center", fontsize=8, color="white", path_effects=OUTLINE)
-        timed = bool(np.isfinite(grid).any())
-        image = panel.imshow(grid, norm="log" if timed else None, origin="lower", aspect="auto", cmap="cividis")
-        panel.set(title=pe, xlabel="sequence length T [tokens]", ylabel="depth L [layers]")
+            grids[place] = np.nan if value is None else value.value * 1e3
+            status[place] = group[0].status if value is None else ""
+    timed = bool(np.isfinite(grids).any())
+    scale = LogNorm(np.nanmin(grids), np.nanmax(grids) * 1.001) if timed else None
+    sheet = Sheet(len(pes), size=(0.75 * len(lengths) + 0.8, 0.5 * len(depths) + 0.8))
+    for index, (panel, pe) in enumerate(zip(sheet.panels, pes, strict=True)):
+        image = panel.imshow(grids[index], norm=scale, origin="lower", aspect="auto", cmap="cividis")
+        for (own, row, column), word in status.items():
+            if own == index:
+                dark = word == "" and scale is not None and scale(grids[own, row, column]) < 0.5
+                text = word or f"{float(f'{grids[own, row, column]:.3g}'):g}"
+                panel.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+        left, bottom = index % sheet.columns == 0, index + sheet.columns >= len(pes)
+        panel.set(title=pe, xlabel="T [tokens]" if bottom else "", ylabel="L [layers]" if left else "")
+        panel.tick_params(labelleft=left, labelbottom=bottom)
         panel.set_xticks(range(len(lengths)), lengths)
         panel.set_yticks(range(len(depths)), depths)
-        if timed:
-            figure.colorbar(image, ax=panel, label="train step [ms]")
-    return figure
+    if timed:
+        ticks: dict[str, Any] = {"ticks": Plain(), "format": PLAIN}
+        sheet.figure.colorbar(image, ax=sheet.panels, label="train step [ms]", shrink=0.6, **ticks).minorticks_off()
+    return sheet.finish("Time of a train step [ms]")
 
 
 def memory(cells: Cells) -> Figure | None:
@@ -76,41 +107,20 @@ def memory(cells: Cells) -> Figure | None:
     lengths, depths = cells.axis("seq_len", **MAIN), cells.axis("depth", **MAIN)
     if not lengths:
         return None
-    figure, axes = panels(2)
-    slices = (
-        ("seq_len", "sequence length T [tokens]", "depth", depths),
-        ("depth", "depth L [layers]", "seq_len", lengths),
+    sheet = Sheet(2, share=2)
+    slices: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+        ("seq_len", LENGTH, {"depth": middle(depths)}, f"L = {middle(depths)}"),
+        ("depth", DEPTH, {"seq_len": middle(lengths)}, f"T = {middle(lengths)}"),
     )
-    for panel, (name, label, other, values) in zip(axes, slices, strict=True):
+    for panel, (name, label, at, title) in zip(sheet.panels, slices, strict=True):
         for pe in cells.axis("pe", **MAIN):
-            points = points_along(cells, name, pe=pe, **{other: middle(values)}, **MAIN)
+            line = style(cells, pe)
+            points = points_along(cells, name, pe=pe, **at, **MAIN)
             known = [(x, group[0].peak / MIB) for x, group in points if group[0].peak is not None]
-            panel.plot(*np.array(known).T, **style(cells, pe)) if known else None
+            panel.plot(*np.array(known).T, **line) if known else None
             foretold = [(x, group[0].predicted / MIB) for x, group in points if group[0].predicted is not None]
-            ring = {"s": 90, "facecolor": "none", "edgecolor": style(cells, pe)["color"], "linewidth": 0.8}
+            ring = {"s": 110, "facecolor": "none", "edgecolor": line["color"], "linewidth": 0.8}
             panel.scatter(*np.array(foretold).T, **ring) if foretold else None
-        finish(panel, x=label, y="peak allocated [MiB]", title=f"{other} = {middle(values)}")
-    figure.suptitle("Peak memory of a train step (exact, no interval); rings: as predicted", fontsize=10)
-    return figure
-
-
-def encoding_cost(cells: Cells) -> Figure | None:
-    """Each encoding's train step over that of ``none`` in the same run, against sequence length at the middle depth."""
-    others = [pe for pe in cells.axis("pe", **MAIN) if pe != "none"]
-    if not others or "none" not in cells.axis("pe", **MAIN):
-        return None
-    depth = middle(cells.axis("depth", **MAIN))
-    figure, (panel,) = panels(1)
-    panel.axhline(1, color=COLOURS[0], linewidth=0.8)
-    base = dict(points_along(cells, "seq_len", pe="none", depth=depth, **MAIN))
-    for pe in others:
-        points = []
-        for x, group in points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN):
-            ratio = cells.ratio(group, base.get(x, []))
-            points += [(x, *ratio)] if ratio else []
-        if points:
-            x, y, low, high = np.array(points).T
-            panel.errorbar(x, y, yerr=[y - low, high - y], capsize=3, **style(cells, pe))
-    finish(panel, x="sequence length T [tokens]", y="train step / that of none", title=f"depth = {depth}")
-    figure.suptitle(bar_note(cells), fontsize=8)
-    return figure
+        finish(panel, x=label, y="peak allocated [MiB]", title=title)
+    name_ends(*sheet.panels)
+    return sheet.finish("Peak memory of a train step (exact, without interval); rings: as predicted")

@@ -1,109 +1,194 @@
-"""What figures share: colours, panels, axes and how an absent point is said."""
+"""What figures share: a sheet of panels with one legend, lines that are told apart, axes, and what is said below."""
 
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.patheffects
 import matplotlib.ticker
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from attnlib.compare.cells import Cells, interval_note
+from attnlib.compare.cells import Cells, time_note
 from attnlib.runs.load import Cell
 
-# Okabe and Ito's colours and a brown, told apart by colour-blind readers, each with a marker of its own
+# Okabe and Ito's colours (yellow darkened to be read on white) and a brown: colour-blind readers tell them apart
 COLOURS = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999", "#F0E442", "#7B3F00",
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999", "#9A8700", "#7B3F00",
 )  # fmt: skip
 MARKERS = "osD^vPX*<>"
-MOST = 3  # absent points that are named in a panel; the heat map shows every one
-OUTLINE = [mpl.patheffects.withStroke(linewidth=2, foreground="black")]
+MOST = 3  # absent points that are named; the heat map shows every one
+GAP = 0.055  # of a panel's height: between the names of two lines
+SAME = 0.012  # of a panel's height: lines that end so near to each other share a name
 Style = dict[str, Any]
 
 
 def look(place: int, label: str) -> Style:
-    """Colour and marker of a line by its place in a registry."""
+    """Colour and marker of a line by its place in a registry; narrower than the one before, so that both are seen."""
     place %= len(COLOURS)
-    return {"color": COLOURS[place], "marker": MARKERS[place], "label": label, "markersize": 5}
+    width, size = 3.6 - 0.26 * place, 8.5 - 0.5 * place
+    return {"color": COLOURS[place], "marker": MARKERS[place], "label": label, "markersize": size, "linewidth": width}
 
 
 def style(cells: Cells, pe: str) -> Style:
-    """Colour and marker of an encoding, by its place in the registry."""
+    """``look`` of an encoding, by its place in the registry."""
     return look(cells.names("pe").index(pe), pe)
 
 
-def bar_note(cells: Cells) -> str:
-    """What the bars are, a line a statement: a figure may be narrow."""
-    n = len(cells.runs)
-    held_up = any(cell.disturbed for run in cells.runs for cell in run.cells)
-    bars = f"bars: {interval_note(cells)}".replace("; ", ";\n") + (" (hollow)" if held_up else "")
-    return bars if n == 1 else f"geometric mean of the runs, {bars}"
+class Sheet:
+    """A figure that fills up: panels in rows of three (four in a square), and below them what all of them share.
+
+    Args:
+        count: panels.
+        share: how many of them, from the first on, have the same vertical scale, because they are compared.
+        size: inches of a panel.
+    """
+
+    def __init__(self, count: int, *, share: int = 0, size: tuple[float, float] = (4.6, 3.5)) -> None:
+        self.columns = columns = 2 if count == 4 else min(3, count)
+        rows = -(-count // columns)
+        extent = (size[0] * columns, size[1] * rows + 0.6)
+        self.figure, grid = plt.subplots(rows, columns, figsize=extent, layout="constrained", squeeze=False)
+        self.panels: list[Axes] = list(grid.flat)[:count]
+        for unused in list(grid.flat)[count:]:
+            unused.set_axis_off()
+        for place, panel in enumerate(self.panels[:share]):
+            panel.sharey(self.panels[0]) if place else None
+            panel.tick_params(labelleft=place % columns == 0)  # the others' are the same
+        self.absent: list[str] = []
+        self.hollow = 0
+
+    def draw(
+        self,
+        axes: Axes,
+        cells: Cells,
+        points: Iterable[tuple[float, list[Cell]]],
+        line: Style,
+        scale: float | Callable[[Cell], float] = 1.0,
+    ) -> None:
+        """Draw times against a field with their intervals as a band, hollow where a run was disturbed."""
+        drawn, hollow = [], []
+        for x, group in points:
+            value = cells.time(group)
+            if value is None:
+                self.absent.append(f"{line['label']} at {x:g}: {group[0].status}")
+            else:
+                factor = scale(group[0]) if callable(scale) else scale
+                drawn.append((x, *(v * factor for v in value)))
+                hollow += [drawn[-1]] if any(cell.disturbed for cell in group) else []
+        band(axes, drawn, line)
+        if hollow:
+            x, y, *_ = np.array(hollow).T
+            marker = {"marker": line["marker"], "s": line["markersize"] ** 2 / 2}
+            axes.scatter(x, y, facecolor="white", edgecolor=line["color"], zorder=3, **marker)
+        self.hollow += len(hollow)
+
+    def finish(self, title: str, cells: Cells | None = None) -> Figure:
+        """Title, one legend, and below it how times are to be read, if there are any, and which points lack one."""
+        lines = [] if cells is None else [f"bands: {time_note(cells)}"]
+        lines += [f"hollow: {self.hollow} points with a disturbed run"] if self.hollow else []
+        more = [f"and {len(self.absent) - MOST} more"] if len(self.absent) > MOST else []
+        lines += [f"absent: {'; '.join([*self.absent[:MOST], *more])}"] if self.absent else []
+        inches = self.figure.get_figwidth()
+        self.figure.suptitle(fill(title, int(inches * 12)), fontsize=11)
+        note = "\n".join(fill(line, int(inches * 16)) for line in lines)
+        known = {}
+        for panel in self.panels:
+            known |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+        if known:
+            most = max(2, int(inches / 1.15))
+            columns = -(-len(known) // -(-len(known) // most))  # rows as even as can be
+            legend = self.figure.legend(
+                known.values(), known.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+            )
+            legend.set_title(note or None, {"size": 8})
+        return self.figure
 
 
-def draw(
-    axes: Axes,
-    cells: Cells,
-    points: Iterable[tuple[float, list[Cell]]],
-    line: Style,
-    scale: float | Callable[[Cell], float] = 1.0,
-) -> list[str]:
-    """Draw times against a field, hollow where a run was disturbed; returns a note for every point without a time."""
-    drawn, absent, hollow = [], [], []
-    for x, group in points:
-        value = cells.time(group)
-        if value is None:
-            absent.append(f"{line['label']} at {x:g}: {group[0].status}")
-        else:
-            factor = scale(group[0]) if callable(scale) else scale
-            drawn.append((x, *(v * factor for v in value)))
-            hollow += [drawn[-1]] if any(cell.disturbed for cell in group) else []
-    if drawn:
-        x, y, low, high = np.array(drawn).T
-        axes.errorbar(x, y, yerr=np.clip([y - low, high - y], 0, None), linewidth=1.2, capsize=3, **line)
-    if hollow:
-        x, y, *_ = np.array(hollow).T
-        marker = {"marker": line["marker"], "s": 4 * line["markersize"] ** 2 / np.pi}
-        axes.scatter(x, y, facecolor="white", edgecolor=line["color"], zorder=3, **marker)
-    return absent
+def band(axes: Axes, points: Sequence[Sequence[float]], line: Style) -> None:
+    """Draw points (x, y, low, high) as a line in its interval; a single one with a bar."""
+    if len(points) == 1:
+        ((x, y, low, high),) = points
+        axes.errorbar([x], [y], yerr=[[max(0, y - low)], [max(0, high - y)]], capsize=3, **line)
+    elif points:
+        xs, ys, lows, highs = np.array(points).T
+        axes.plot(xs, ys, **line)
+        axes.fill_between(xs, lows, highs, color=line["color"], alpha=0.2, linewidth=0)
 
 
-def finish(axes: Axes, *, x: str, y: str, title: str, absent: Sequence[str] = ()) -> None:
-    """Logarithmic axes with units, a legend and what is absent."""
+def finish(axes: Axes, *, x: str, y: str, title: str) -> None:
+    """Logarithmic axes with units, a tick at each point, lines named where they end."""
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=title)
-    marked = [line for line in axes.get_lines() if line.get_marker() != "None"]
+    marked = [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]
     ticks = sorted({float(x) for line in marked for x in np.asarray(line.get_xdata())})
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.yaxis.set_major_locator(Plain())
+    axes.yaxis.set_major_formatter(PLAIN)
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
-    if absent:
-        shown = "; ".join([*absent[:MOST], *([f"and {len(absent) - MOST} more"] if len(absent) > MOST else [])])
-        note = fill(f"absent: {shown}", 48)
-        axes.text(0.02, 0.98, note, transform=axes.transAxes, va="top", fontsize=7).set_in_layout(False)
 
 
-def finish_decades(axes: Axes, *, x: str, y: str, title: str, **legend: Any) -> None:
-    """A linear axis of layers, a logarithmic one of many decades, a legend with matplotlib's own options."""
+class Plain(mpl.ticker.LogLocator):
+    """Ticks of a logarithmic scale at 1, 2, 5, 10, ..., or evenly where it is so short that few would be on it."""
+
+    def __init__(self) -> None:
+        super().__init__(subs=(1, 2, 5))
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Where ticks are."""
+        if vmax < 12 * vmin:
+            return mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
+        return super().tick_values(vmin, vmax)
+
+
+PLAIN = mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}")
+
+
+def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
+    """A linear axis of layers, a logarithmic one of many decades, lines named where they end."""
     axes.set(yscale="log", xlabel=x, ylabel=y, title=title)
+    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"1e{round(np.log10(value))}"))
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"fontsize": 7} | legend)
 
 
-def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Axes in rows of three, four in a square."""
-    columns = 2 if count == 4 else min(3, count)
-    rows = -(-count // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.7 * rows), layout="constrained", squeeze=False)
-    axes = list(grid.flat)
-    for unused in axes[count:]:
-        unused.set_axis_off()
-    return figure, axes[:count]
+def name_ends(*panels: Axes) -> None:
+    """Write each line's name where it ends; lines that end together share one. When all panels are drawn."""
+    for axes in panels:
+        axes.get_xlim(), axes.get_ylim()  # makes the limits final
+        ends = []
+        for place, line in enumerate(axes.get_lines()):
+            points = np.array(line.get_xydata(), dtype=float)
+            points = points[np.isfinite(points).all(axis=1)]
+            if len(points) and not str(line.get_label()).startswith("_"):
+                x, y = axes.transLimits.transform(axes.transScale.transform(points[-1]))
+                ends.append((float(y), float(x), place, str(line.get_label()), str(line.get_color())))
+        groups: list[list[tuple[float, float, int, str, str]]] = []
+        for end in sorted(ends):
+            if groups and end[0] - groups[-1][0][0] < SAME and abs(end[1] - groups[-1][0][1]) < SAME:
+                groups[-1].append(end)
+            else:
+                groups.append([end])
+        texts = [fill(", ".join(end[3] for end in sorted(group, key=lambda end: end[2])), 22) for group in groups]
+        for group, text, level in zip(groups, texts, apart([g[0][0] for g in groups], texts), strict=True):
+            y, x, *_, colour = group[0]
+            lead = Line2D([x, 1.02], [y, level], color=colour, linewidth=0.7, clip_on=False, transform=axes.transAxes)
+            axes.add_line(lead)
+            axes.text(1.03, level, text, va="center", fontsize=8, transform=axes.transAxes)
+
+
+def apart(places: Sequence[float], texts: Sequence[str]) -> list[float]:
+    """Where to write texts so that none lies on another: each at its place or above, the whole pushed into [0, 1]."""
+    found: list[float] = []
+    half = [GAP * (text.count("\n") + 1) / 2 for text in texts]
+    for i, place in enumerate(places):
+        found.append(place if i == 0 else max(place, found[-1] + half[i - 1] + half[i]))
+    limit = 1.0
+    for i in reversed(range(len(found))):
+        found[i] = min(found[i], limit - half[i])
+        limit = found[i] - half[i]
+    return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-from attnlib.show.figures.drawing import finish, look, panels
+from attnlib.show.figures.drawing import Sheet, finish, look, name_ends
 from attnlib.show.units import size
 
 
@@ -19,17 +19,18 @@ def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
         folder: for PNG and SVG.
     """
     mpl.use("Agg")
-    figure, (panel,) = panels(1)
+    sheet = Sheet(1, size=(5.6, 4.0))
+    (panel,) = sheet.panels
     for place, (pe, sides) in enumerate(found.items()):
         points = {(p["seq_len"], p["depth"]) for side in sides.values() for p in side if p["seq_len"] and p["depth"]}
         if points:
             lengths, depths = zip(*sorted(points, key=lambda point: (point[0], -point[1])), strict=True)
-            panel.plot(lengths, depths, linewidth=1.2, **look(place, pe))
-    finish(
-        panel, x="sequence length T [tokens]", y="depth L [layers]", title=f"fits into {size(memory)}: below the line"
-    )
+            panel.plot(lengths, depths, **look(place, pe))
+    finish(panel, x="sequence length T [tokens]", y="depth L [layers]", title="below its line a stack fits")
     panel.xaxis.set_major_locator(mpl.ticker.LogLocator())
     panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    name_ends(panel)
+    figure = sheet.finish(f"How far {size(memory)} reach, by predicted peak")
     folder.mkdir(parents=True, exist_ok=True)
     for ending in ("svg", "png"):
         path = folder / f"frontier.{ending}"

@@ -8,15 +8,7 @@ from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells, points_along
 from attnlib.runs.load import Cell
-from attnlib.show.figures.drawing import (
-    bar_note,
-    draw,
-    finish,
-    finish_decades,
-    look,
-    panels,
-    style,
-)
+from attnlib.show.figures.drawing import Sheet, finish, finish_decades, look, name_ends, style
 
 ROLES = ("activation", "v", "out", "q", "k")
 PROFILES = (
@@ -43,8 +35,9 @@ def power(logs: np.ndarray) -> np.ndarray:
 
 
 def curve(axes: Axes, x: Any, logs: Any, line: dict[str, Any]) -> None:
-    """Draw a mean of logarithms."""
-    axes.plot(x, power(np.array(logs, dtype=float)), linewidth=1.2, **line | {"markersize": 3})
+    """Draw a mean of logarithms; markers are smaller, and fewer than many points."""
+    own = {"markersize": line["markersize"] / 2, "markevery": max(1, len(x) // 12)}
+    axes.plot(x, power(np.array(logs, dtype=float)), **line | own)
 
 
 def gradients(cells: Cells) -> Figure | None:
@@ -53,30 +46,31 @@ def gradients(cells: Cells) -> Figure | None:
     inits = cells.axis("init", **reference)
     if not inits:
         return None
-    figure, axes = panels(len(inits) + 1)
-    for panel, init in zip(axes, inits, strict=False):
+    embeddings = probed(cells, init="torch_mha", pe="learned", **reference)
+    sheet = Sheet(len(inits) + bool(embeddings), share=len(inits) + 1)
+    for panel, init in zip(sheet.panels, inits, strict=False):
         found = probed(cells, init=init, **reference)
         for cell, curves in found:
             curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case["pe"]))
-        legend: dict[str, Any] = {"fontsize": 6, "ncols": 2, "loc": "upper right" if init == "unit" else "lower left"}
-        if found:
-            theory_line(panel, *found[0])
-        finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}", **legend)
-    for cell, curves in probed(cells, init="torch_mha", pe="learned", **reference):
+        rate = theory_line(panel, *found[0]) if found else ""
+        finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}{rate}")
+    for cell, curves in embeddings:
+        panel = sheet.panels[-1]
         for index, place in enumerate(("token_embedding", "positional"), 1):
-            curve(axes[-1], curves["depth"], curves[place], look(index, place.replace("_", " ")))
-        theory_line(axes[-1], cell, curves | {"first_layer": curves["token_embedding"]})
-        finish_decades(axes[-1], x="depth L [layers]", y="gradient norm", title="embeddings, learned, torch_mha")
-    figure.suptitle("Plain stacks at initialisation, float64, D = 64, HK = 64, mean of the seeds", fontsize=10)
-    return figure
+            curve(panel, curves["depth"], curves[place], look(index, place.replace("_", " ")))
+        rate = theory_line(panel, cell, curves | {"first_layer": curves["token_embedding"]})
+        finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"embeddings, torch_mha{rate}")
+    return sheet.finish("Gradients of plain stacks at initialisation: float64, D = 64, HK = 64, mean of the seeds")
 
 
-def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> None:
-    """The closed-form rate through the first point of the first layer's curve."""
+def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> str:
+    """Draw the closed-form rate through the first point of the first layer's curve; returns it in words."""
     rate = cell.probe["claims"][0]["theory"]
     depth, first = np.array(curves["depth"]), curves["first_layer"][0]
     line = power(first + rate * (depth - depth[0]))
-    axes.plot(depth, line, "--", color="black", label=f"theory, {rate:.3f} decades a layer", zorder=5)
+    axes.plot(depth, line, color="white", linewidth=1, label="_white below", zorder=5)
+    axes.plot(depth, line, color="black", linestyle=(0, (3, 3)), linewidth=1, label="theory", zorder=6)
+    return f"\ntheory: {rate:.3f} decades a layer"
 
 
 def profiles(cells: Cells) -> Figure | None:
@@ -85,40 +79,36 @@ def profiles(cells: Cells) -> Figure | None:
     shown = [(init, pe, found[0][1]) for init, pe, found in wanted if found]
     if not shown:
         return None
-    figure, axes = panels(len(shown))
-    for panel, (init, pe, curves) in zip(axes, shown, strict=True):
+    sheet = Sheet(len(shown), share=len(shown))
+    for panel, (init, pe, curves) in zip(sheet.panels, shown, strict=True):
         for index, role in enumerate(ROLES):
             curve(panel, curves["layer"], curves[role], look(index, role))
         finish_decades(panel, x="layer (0 is next to the input)", y="gradient norm", title=f"{init}, {pe}")
-    figure.suptitle(
-        "Gradients inside one plain network, float64, mean of the seeds; q and k end in rounding", fontsize=10
-    )
-    return figure
+    name_ends(*sheet.panels)
+    return sheet.finish("Gradients inside one plain network: float64, mean of the seeds; q and k end in rounding")
 
 
 def collapse(cells: Cells) -> Figure | None:
     """How fast tokens become alike: the relative rank-1 residual over the layers."""
-    kinds: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("no mask", {"block": "plain", "causal": False}),
-        ("causal mask", {"block": "plain", "causal": True}),
-        ("with a skip, no encoding", {"causal": False}),
-    )
-    figure, axes = panels(len(kinds))
-    for panel, (title, fields) in zip(axes, kinds, strict=True):
-        for cell, curves in probed(cells, phase="collapse", **fields):
-            if title.startswith("with"):
-                if cell.case["block"] == "plain":
-                    continue
-                line = look(cells.names("block").index(cell.case["block"]), cell.case["block"])
-            else:
-                line = style(cells, cell.case["pe"])
+    skipping = [block for block in cells.names("block") if block != "plain"]
+    kinds: list[tuple[str, list[tuple[Cell, dict[str, Any]]]]] = [
+        ("plain, no mask", probed(cells, phase="collapse", block="plain", causal=False)),
+        ("plain, causal mask", probed(cells, phase="collapse", block="plain", causal=True)),
+        ("with a skip, no encoding", [p for b in skipping for p in probed(cells, phase="collapse", block=b)]),
+    ]
+    kinds = [(title, found) for title, found in kinds if found]
+    if not kinds:
+        return None
+    sheet = Sheet(len(kinds), share=len(kinds))
+    for panel, (title, found) in zip(sheet.panels, kinds, strict=True):
+        for cell, curves in found:
+            block = cell.case["block"]
+            plain = block == "plain"
+            line = style(cells, cell.case["pe"]) if plain else look(cells.names("block").index(block), block)
             curve(panel, curves["layer"], curves["residual"], line)
-        if panel.get_lines():
-            finish_decades(panel, x="layer boundary", y="relative rank-1 residual", title=title)
-        else:
-            panel.set_axis_off()
-    figure.suptitle("Tokens become alike: cubic where only the input knows positions, geometric otherwise", fontsize=10)
-    return figure if any(panel.get_lines() for panel in axes) else None
+        finish_decades(panel, x="layer boundary", y="relative rank-1 residual", title=title)
+    name_ends(*sheet.panels)
+    return sheet.finish("Tokens become alike: cubic where only the input knows positions, geometric otherwise")
 
 
 def denormals(cells: Cells) -> Figure | None:
@@ -126,10 +116,11 @@ def denormals(cells: Cells) -> Figure | None:
     fields = {"phase": "backward", "init": "linear"}
     if "keep" not in cells.axis("denormals", **fields):
         return None
-    figure, (left, right) = panels(2)
+    sheet = Sheet(2)
+    left, right = sheet.panels
     for index, policy in enumerate(("flush", "keep"), 1):
         points = points_along(cells, "depth", denormals=policy, **fields)
-        draw(left, cells, points, look(index, policy), 1e3)
+        sheet.draw(left, cells, points, look(index, policy), 1e3)
         read = [(x, group[0].probe.get("counts")) for x, group in points]
         counts = [(x, found["parameters"]) for x, found in read if found]
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):
@@ -139,7 +130,5 @@ def denormals(cells: Cells) -> Figure | None:
     finish(left, x="depth L [layers]", y="backward [ms]", title="time")
     right.set(xlabel="depth L [layers]", ylabel="share of parameter gradients", title="subnormal and zero gradients")
     right.grid(alpha=0.3)
-    if right.get_lines():
-        right.legend(fontsize=8)
-    figure.suptitle(f"Subnormal numbers flushed to zero and kept: {bar_note(cells)}", fontsize=10)
-    return figure
+    name_ends(left, right)
+    return sheet.finish("Subnormal numbers flushed to zero and kept", cells)

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from attnlib.compare.cells import Cells, middle, points_along
 from attnlib.compare.scaling import lines, slopes
 from attnlib.runs.load import Cell
-from attnlib.show.figures.cost import MAIN
-from attnlib.show.figures.drawing import bar_note, draw, finish, panels, style
+from attnlib.show.figures.cost import LENGTH, MAIN
+from attnlib.show.figures.drawing import Sheet, band, finish, name_ends, style
 
 
 def scaling(cells: Cells) -> Figure | None:
@@ -16,26 +16,27 @@ def scaling(cells: Cells) -> Figure | None:
     found = lines(cells, "seq_len", depth=middle(depths), **MAIN) if depths else []
     if not found:
         return None
-    figure, (left, right) = panels(2)
+    sheet = Sheet(2)
+    left, right = sheet.panels
     for cell, fitted, times in found:
         line = style(cells, cell.case["pe"])
-        fine = np.geomspace(fitted.sizes[0], 2 * fitted.sizes[-1], 100)
-        left.plot(fine, [fitted.at(n) * 1e3 for n in fine], color=line["color"], linewidth=1)
-        draw(left, cells, along(cells, cell.case["pe"], middle(depths)), line | {"linestyle": "none"}, 1e3)
-        local = np.array(slopes(fitted.sizes, times))
+        sheet.draw(left, cells, along(cells, cell.case["pe"], middle(depths)), line | {"linestyle": "none"}, 1e3)
+        first, last = fitted.sizes[0], fitted.sizes[-1]
+        for start, end, dashes in ((first, last, "-"), (last, 2 * last, ":")):
+            fine = np.geomspace(start, end, 60)
+            left.plot(fine, [fitted.at(n) * 1e3 for n in fine], dashes, color=line["color"], linewidth=1)
         between = np.sqrt(np.array(fitted.sizes[1:]) * np.array(fitted.sizes[:-1]))
-        bars = np.clip([local[:, 0] - local[:, 1], local[:, 2] - local[:, 0]], 0, None)
-        right.errorbar(between, local[:, 0], yerr=bars, capsize=3, linewidth=1.2, **line)
-    title = f"depth = {middle(depths)}"
-    finish(left, x="sequence length T [tokens]", y="train step [ms]", title=f"{title}, lines: a + b T + c T^2")
-    finish(right, x="between lengths [tokens]", y="d log t / d log T", title=f"{title}, local slope")
+        band(right, [(x, *slope) for x, slope in zip(between, slopes(fitted.sizes, times), strict=True)], line)
+    depth = f"L = {middle(depths)}"
+    finish(left, x=LENGTH, y="train step [ms]", title=f"{depth}: a + b T + c T^2, dotted beyond the data")
+    finish(right, x="between lengths [tokens]", y="d log t / d log T", title=f"{depth}: local slope")
     ticks = sorted({x for line in right.get_lines() for x in np.asarray(line.get_xdata())})
     right.set_xticks(ticks, [f"{t:.0f}" for t in ticks])
-    right.set_yscale("linear")
+    right.set(yscale="linear")
+    name_ends(right)
     for value in (1, 2):
         right.axhline(value, color="black", linewidth=0.8, linestyle=":")
-    figure.suptitle(bar_note(cells), fontsize=10)
-    return figure
+    return sheet.finish("How the time of a train step grows with sequence length", cells)
 
 
 def time_per_token(cells: Cells) -> Figure | None:
@@ -45,19 +46,16 @@ def time_per_token(cells: Cells) -> Figure | None:
     if not found:
         return None
     depths = sorted({depth for _, depth, _ in found})
-    figure, axes = panels(len(depths))
-    for panel, depth in zip(axes, depths, strict=True):
-        absent = []
+    sheet = Sheet(len(depths))
+    for panel, depth in zip(sheet.panels, depths, strict=True):
         for pe, own, points in found:
-            absent += (
-                draw(panel, cells, points, style(cells, pe), lambda cell: 1e6 / tokens(cell)) if own == depth else []
-            )
-        label = "train step [us / token]"
-        finish(panel, x="sequence length T [tokens]", y=label, title=f"depth = {depth}", absent=absent)
+            if own == depth:
+                sheet.draw(panel, cells, points, style(cells, pe), lambda cell: 1e6 / tokens(cell))
+        finish(panel, x=LENGTH, y="train step [us / token]", title=f"L = {depth}")
         panel.set(xscale="linear", yscale="linear")
+    name_ends(*sheet.panels)
     sizes = sorted({tokens(group[0]) for _, _, points in found for _, group in points})
-    figure.suptitle(f"{' or '.join(map(str, sizes))} tokens a batch\n{bar_note(cells)}", fontsize=8)
-    return figure
+    return sheet.finish(f"Time a token, {' or '.join(map(str, sizes))} tokens a batch", cells)
 
 
 def along(cells: Cells, pe: str, depth: int) -> list[tuple[float, list[Cell]]]:

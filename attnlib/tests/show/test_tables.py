@@ -142,4 +142,4 @@ def test_figures_of_gradients(path, tmp_path):
     assert plots.main([str(path), "--out", str(tmp_path)]) == 0
     for name in ("gradients", "profiles", "collapse", "denormals"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-    assert "theory, -0.396 decades a layer" in (tmp_path / "gradients.svg").read_text()
+    assert "theory: -0.396 decades a layer" in (tmp_path / "gradients.svg").read_text()

@@ -1,0 +1,103 @@
+"""What saved runs answer, a sentence each, with the case that it rests on."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from attnlib.compare.cells import Cells, claims, middle
+from attnlib.compare.intervals import Estimate
+from attnlib.compare.pairs import floor
+from attnlib.compare.scaling import lines, slopes
+from attnlib.runs.load import Cell
+from attnlib.show.ceilings import errors_of
+from attnlib.show.encodings import STEP, Law, checks
+from attnlib.show.units import digits, seconds, with_interval
+
+TWO, THREE = with_interval(digits(2)), with_interval(digits(3))
+
+
+Part = tuple[str, str | None]  # of a sentence, with the id of the case that it rests on
+
+
+class Answer(NamedTuple):
+    """A question in a few words, and a sentence in parts."""
+
+    question: str
+    parts: Sequence[Part]
+
+
+def answers(cells: Cells) -> list[Answer]:
+    """What these runs answer of what the suite asks; nothing is said of what they do not hold."""
+    return [*costs(cells), *noise(cells), *memory(cells), *gradients(cells)]
+
+
+def costs(cells: Cells) -> Iterator[Answer]:
+    """What an encoding costs at the middle depth and the greatest length, and how time grows."""
+    depths, lengths = cells.axis("depth", **STEP), cells.axis("seq_len", **STEP)
+    if not depths:
+        return
+    at = {"depth": middle(depths), "seq_len": lengths[-1]}
+    base = cells.first(pe="none", **at, **STEP)
+    others = [cells.first(pe=pe, **at, **STEP) for pe in cells.axis("pe", **STEP) if pe != "none"]
+    ratios = [(ratio, group[0]) for group in others if (ratio := cells.ratio(group, base))]
+    place = f"train step of {at['depth']} layers over {at['seq_len']} tokens"
+    if time := cells.time(base):
+        parts = (f"A {place} takes ", None), (seconds(time.value), base[0].case_id), (" without positions.", None)
+        yield Answer("How long is a step?", parts)
+    if ratios:
+        by_ratio = sorted(ratios, key=lambda found: found[0].value)
+        words: list[Part] = [(f"{cell.case['pe']} {TWO(ratio)}", cell.case_id) for ratio, cell in by_ratio]
+        commas = [part for word in words for part in ((", ", None), word)][1:]
+        yield Answer("What does an encoding cost?", [(f"A {place}, over the same without: ", None), *commas])
+    for cell, fitted, times in lines(cells, "seq_len", pe="none", depth=middle(depths), **STEP):
+        first, last = fitted.sizes[-2:]
+        power = TWO(slopes(fitted.sizes, times)[-1]), cell.case_id
+        yield Answer("How does time grow?", [(f"From {first:g} to {last:g} tokens as T to the power ", None), power])
+
+
+def noise(cells: Cells) -> Iterator[Answer]:
+    """The noise floor, and how often the machine was disturbed."""
+    timed = [cell for run in cells.runs for cell in run.cells if cell.timed]
+    if found := floor(timed):
+        yield Answer("What is noise?", [(f"The reference {found}.", None)])
+    if timed:
+        held_up = sum(cell.disturbed for cell in timed)
+        text = f"{held_up} of {len(timed)} timings were disturbed twice, and are marked."
+        yield Answer("Was the machine quiet?", [(text, None)])
+
+
+def memory(cells: Cells) -> Iterator[Answer]:
+    """How well peaks were predicted."""
+    if errors := errors_of([cell for run in cells.runs for cell in run.cells]):
+        worst = max(errors, key=abs)
+        text = (
+            f"Of {len(errors)} predicted peaks the worst is {worst:+.2%} off, the middle one {np.median(errors):+.2%}."
+        )
+        yield Answer("Is memory as predicted?", [(text, None)])
+
+
+def gradients(cells: Cells) -> Iterator[Answer]:
+    """By what law gradients and tokens die in a plain stack without an encoding, and how many claims are held."""
+    found = checks(cells, "none") if cells.first(phase="rate", pe="none") else checks(cells, "learned")
+    (rate, alike) = found.values()
+    if claim := claims(rate).get("first_layer"):
+        fitted = THREE(Estimate(claim["mean"], claim["low"], claim["high"]))
+        parts = (f"{fitted} decades", rate[0].case_id), (f"; theory says {claim['theory']:.3f}.", None)
+        before = "With every layer more the first layer's gradient changes by "
+        yield Answer("Do gradients survive a plain stack?", [(before, None), *parts])
+    if exponent := claims(alike).get("exponent"):
+        law = str(Law(exponent["mean"], exponent["theory"], None)), alike[0].case_id
+        yield Answer("Do tokens stay different?", [("From layer to layer they become alike: ", None), law])
+    checked = [group for group in cells.by_id.values() if claims(group)]
+    if checked:
+        failed = sum(bad(group) for group in checked)
+        text = (
+            f"{sum(len(claims(group)) for group in checked)} claims in {len(checked)} checks, {failed} checks failed."
+        )
+        yield Answer("Does theory hold?", [(text, None)])
+
+
+def bad(group: list[Cell]) -> bool:
+    """Whether a check failed in any run."""
+    return any(cell.status == "error" for cell in group)

@@ -1,0 +1,76 @@
+"""Fill the templates: cells, figures and a comparison as one page."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from attnlib.compare.cells import Cells, interval_note
+from attnlib.compare.comparison import Comparison
+from attnlib.show.ceilings import ceilings
+from attnlib.show.comparison import compared
+from attnlib.show.costs import costs
+from attnlib.show.encodings import encodings
+from attnlib.show.findings import findings
+from attnlib.show.report import answers, cases, machine
+
+
+def write(
+    path: Path,
+    cells: Cells,
+    figures: Mapping[str, tuple[str, Path]],
+    comparison: Comparison | None = None,
+) -> None:
+    """Write the report of these runs.
+
+    Args:
+        path: of the page.
+        cells: of the runs.
+        figures: name to what it shows and its SVG file.
+        comparison: with its verdicts, if there is one.
+
+    Raises:
+        OSError: it cannot be written, **or** a figure cannot be read.
+    """
+    pictures = [{"name": name, "says": says, "source": source(svg)} for name, (says, svg) in figures.items()]
+    text = page(cells, pictures, comparison)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def source(svg: Path) -> str:
+    """A picture as the address that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
+
+
+def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | None) -> str:
+    """The page as HTML."""
+    templates = Environment(
+        loader=PackageLoader("attnlib.show.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content: dict[str, Any] = {
+        "names": [run.name for run in cells.runs],
+        "paths": [run.path.name for run in cells.runs],
+        "answers": answers.answers(cells),
+        "machine": machine.machine(cells),
+        "runs": machine.runs(cells),
+        "columns": cases.COLUMNS,
+        "rows": cases.rows(cells),
+        "choices": {name: cells.axis(field) for name, field in (("phase", "phase"), ("encoding", "pe"))}
+        | {"status": sorted({cell.status for run in cells.runs for cell in run.cells})},
+        "known": cells.by_id.keys(),
+        "note": interval_note(cells),
+        "costs": costs(cells),
+        "ceilings": [table for table in ceilings(cells) if table.rows],
+        "encodings": [table for table in encodings(cells) if table.rows],
+        "findings": [table for table in findings(cells) if table.rows],
+        "pictures": pictures,
+        "compared": None if comparison is None else compared(comparison),
+    }
+    return templates.get_template("report.html").render(content)
