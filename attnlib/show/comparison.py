@@ -66,9 +66,8 @@ def compared(comparison: Comparison) -> Table:
         }
         for row in (*comparison.rows, *comparison.references)
     ]
-    links = [{}] * len(comparison.phases) + [
-        {"case": row.case_id} for row in (*comparison.rows, *comparison.references)
-    ]
+    leading = [{"case": row.case_id} for row in (*comparison.rows, *comparison.references)]
+    links: list[dict[str, str]] = [{} for _ in comparison.phases] + leading
     return Table(SAVED, rows, _before(comparison), _after(comparison), links)
 
 

@@ -95,16 +95,15 @@ class Sheet:
         inches = self.figure.get_figwidth()
         self.figure.suptitle(fill(title, int(inches * 12)), fontsize=11)
         note = "\n".join(fill(line, int(inches * 16)) for line in lines)
-        known = {}
+        known: dict[str, Any] = {}
         for panel in self.panels:
             known |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
         if known:
             most = max(2, int(inches / 1.15))
             columns = -(-len(known) // -(-len(known) // most))  # rows as even as can be
-            legend = self.figure.legend(
-                known.values(), known.keys(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-            )
-            legend.set_title(note or None, {"size": 8})
+            look: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 8}
+            handles = list(known.values()), list(known)
+            self.figure.legend(*handles, loc="outside lower center", title=note or None, **look)
         return self.figure
 
 

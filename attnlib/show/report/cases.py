@@ -13,8 +13,8 @@ from attnlib.show.units import digits, many, percent, seconds, size, with_interv
 TIME, RATIO = with_interval(seconds), with_interval(digits(2))
 COLUMNS = ("case", "L", "T", "status", "time", "over reference", "tokens / s", "peak", "predicted", "of ceiling", "how")
 # options that say in which order and where a run is saved, not how its cases are measured
-ELSEWHERE = ("-k", "--order-seed", "--run-name", "--resume", "--resume-from", "--benchmark-json", "--benchmark-save")
-ELSEWHERE += ("--benchmark-autosave", "--benchmark-storage")
+ELSEWHERE = {"-k", "--order-seed", "--run-name", "--resume", "--resume-from", "--benchmark-json", "--benchmark-save"}
+ELSEWHERE |= {"--benchmark-autosave", "--benchmark-storage"}
 
 
 class Entry(NamedTuple):

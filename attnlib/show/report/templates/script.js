@@ -33,6 +33,8 @@
     more.hidden = part.length === found.length;
   }
 
+  const again = () => { shown = FIRST; show(); };
+
   function sort(column) {
     const down = heads[column].ariaSort === "ascending";
     const keys = new Map(rows.map(row => [row, key(row, column)]));
@@ -48,8 +50,8 @@
     if (!row) return;
     if (!row.isConnected) {
       at("controls").reset();
-      shown = Math.max(shown, order.indexOf(row) + 1);
-      show();
+      order = [row, ...order.filter(own => own !== row)];
+      again();
     }
     row.classList.add("found");
     row.scrollIntoView({ block: "center" });
@@ -62,7 +64,6 @@
     button.onclick = () => sort(column);
     head.replaceChildren(button);
   });
-  const again = () => { shown = FIRST; show(); };
   at("controls").addEventListener("input", again);
   at("controls").addEventListener("submit", event => event.preventDefault());
   more.onclick = () => { shown = Infinity; show(); };
