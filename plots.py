@@ -6,26 +6,18 @@ reference, times come from these pairs.
 """
 
 import argparse
-import io
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-
-from attnlib.compare.cells import Cells, read_cells
+from attnlib.compare.cells import read_cells
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.saved import compare
 from attnlib.runs.load import RESULTS, load_all
 from attnlib.runs.text import forgive, printable
 from attnlib.show.figures import FIGURES
-
-# The same run gives the same file; text in SVG is text, in a font of these widths.
-DRAWN = {"svg.hashsalt": "attnlib", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans", "Verdana"]}
-FINE = re.compile(r"\d+\.\d{5,}")  # coordinates; hundredths of a point are enough
+from attnlib.show.figures.files import draw
+from attnlib.show.report.page import write
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,16 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"plots: {printable(line)}", file=sys.stderr)
     if cells is None or (options.base and comparison is None):
         return 2
-    mpl.use("Agg")
-    mpl.rcParams |= DRAWN
     folder = options.out
     try:
-        drawn = save(cells, folder, options.only or list(FIGURES))
+        drawn = draw(cells, folder, options.only or list(FIGURES))
+        for name, png in drawn.items():
+            print(png or f"plots: no data for {name}")
         if options.report:
-            from attnlib.show.report.page import write  # its template engine is not needed to draw
-
             folder = options.report.parent
-            write(options.report, cells, {name: (says, folder_of) for name, says, folder_of in drawn}, comparison)
+            write(options.report, cells, [png for png in drawn.values() if png], comparison)
             print(options.report)
     except OSError as error:
         print(f"plots: cannot write in {folder}: {error.strerror}", file=sys.stderr)
@@ -85,32 +75,6 @@ def compared(base: Sequence[Path], new: Sequence[Path]) -> tuple[Comparison | No
         return (compare(before, after) if before and after else None), bad + worse
     except ValueError as error:
         return None, [*bad, *worse, str(error)]
-
-
-def save(cells: Cells, folder: Path, names: Sequence[str]) -> list[tuple[str, str, Path]]:
-    """Write each figure as PNG and SVG and say so; returns their names, what they show and the SVG files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name in names:
-        figure = FIGURES[name](cells)
-        if figure is None:
-            print(f"plots: no data for {name}")
-            continue
-        path = folder / f"{name}.svg"
-        figure.savefig(path.with_suffix(".png"), dpi=110)
-        figure.set_layout_engine("none")  # found once, kept
-        path.write_text(as_svg(figure), encoding="utf-8")
-        plt.close(figure)
-        print(path.with_suffix(".png"))
-        drawn.append((name, (FIGURES[name].__doc__ or "").partition("\n")[0], path))
-    return drawn
-
-
-def as_svg(figure: Figure) -> str:
-    """A figure as SVG, without a date and indents, with coordinates as fine as needed."""
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return re.sub(r"\n +", "\n", FINE.sub(lambda number: f"{float(number[0]):.2f}", text.getvalue()))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from attnlib.model.config import choose
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.checks.fits import recorded
 from bench.frontier import forecast, frontier, verify
+from bench.listing import listing
 from bench.workload import Workload, build
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +89,8 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 clock.bind(open_device(case.device))
                 workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
+            elif "list" in request:
+                answer = dict(listing())
             elif "predict" in request:
                 answer = forecast(accepted(request["predict"]))
             elif "frontier" in request:

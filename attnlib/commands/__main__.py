@@ -2,28 +2,46 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from attnlib.commands import ab, compare, frontier, predict, repeat, scaling, switches, tables
+from attnlib.commands import (
+    ab,
+    compare,
+    completion,
+    export,
+    frontier,
+    names,
+    predict,
+    publish,
+    repeat,
+    scaling,
+    switches,
+    tables,
+)
 from attnlib.commands.options import complain
 from attnlib.runs.text import forgive
 
-COMMANDS = (predict, frontier, switches, ab, compare, repeat, scaling, tables)
+COMMANDS = (names, predict, frontier, switches, ab, compare, repeat, tables, scaling, export, publish, completion)
 
 
-def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line; what ``repeat`` hands on to pytest is its ``rest``."""
-    parser = argparse.ArgumentParser(prog="attnlib", description="What stacks of self-attention cost, compared.")
+    parser = argparse.ArgumentParser(
+        prog="attnlib",
+        description="What stacks of self-attention cost, compared.",
+        epilog="example: attnlib costs results/reference/*.json; attnlib COMMAND --help shows one of each",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for module in COMMANDS:
         module.declare(commands)
     options, rest = parser.parse_known_args(argv)
     if rest and options.command != repeat.NAME:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest = rest
+    options.rest, options.parser = rest, parser
     return options
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns its exit code, 2 where nothing could be read, compared or decided."""
     forgive()
     options = parsed(argv)

@@ -15,6 +15,7 @@ def declare(commands: Any) -> None:
     """Its options."""
     command = commands.add_parser(
         "ab",
+        epilog="example: attnlib ab attention=math attention=sdpa --case seq_len=256 --budget 60",
         help="decide whether a change made it slower: two live workers take turns",
         description="Two checkouts (--base, --new), two interpreters, or two sets of fields: "
         f"attnlib ab attention=math attention=sdpa. {CODES}",

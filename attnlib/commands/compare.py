@@ -13,7 +13,12 @@ from attnlib.show.comparison import compared
 
 def declare(commands: Any) -> None:
     """Its options."""
-    command = commands.add_parser("compare", help="set two groups of saved runs side by side", description=CODES)
+    command = commands.add_parser(
+        "compare",
+        help="set two groups of saved runs side by side",
+        description=CODES,
+        epilog="example: attnlib compare --base before --new after",
+    )
     text = "saved runs: files, run names or numbers"
     command.add_argument("--base", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, before")
     command.add_argument("--new", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, after")

@@ -15,6 +15,7 @@ def declare(commands: Any) -> None:
     """Its options."""
     command = commands.add_parser(
         "frontier",
+        epilog="example: attnlib frontier checkpoint=true,batch_size=1 --memory 24GiB --pe none,t5",
         help="the longest sequence at each depth, and the deepest stack at each length, within some memory",
         description="By predicted peak of torch's allocator; the process itself comes on top.",
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.compare.worker import Worker, WorkerDied, WorkerError
-from attnlib.runs.load import RESULTS
+from attnlib.runs.load import MAKE, RESULTS, Run, load_all, newest
 from attnlib.show.table import Table
 
 UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -94,6 +94,23 @@ def fields_of(text: str) -> dict[str, Any]:
         except ValueError:  # a word
             fields[name] = value
     return fields
+
+
+RUNS = "saved runs: files, run names or numbers; the newest without any"
+
+
+def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:
+    """The named runs, or the newest; and whether a file was left out, which is said.
+
+    Raises:
+        ValueError: there is none.
+    """
+    latest = newest()
+    runs, left_out = load_all(paths or ([latest] if latest else []))
+    complain(left_out)
+    if not runs:
+        raise ValueError("no saved run" if paths else f"no saved run in {RESULTS}/; make one with: {MAKE}")
+    return runs, bool(left_out)
 
 
 def add_runs(command: argparse.ArgumentParser) -> None:

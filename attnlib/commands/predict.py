@@ -12,6 +12,7 @@ def declare(commands: Any) -> None:
     """Its options."""
     command = commands.add_parser(
         "predict",
+        epilog="example: attnlib predict seq_len=512,depth=8,pe=rotary",
         help="what a step should cost: parameters, FLOPs, peak memory, time",
         description="Nothing is allocated but what reads this machine's ceilings. A device that is not here is "
         "predicted without a time: attnlib predict device=cuda,dtype=bfloat16,seq_len=4096.",

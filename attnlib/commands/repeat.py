@@ -14,6 +14,7 @@ def declare(commands: Any) -> None:
     command = commands.add_parser(
         NAME,
         allow_abbrev=False,
+        epilog="example: attnlib repeat 6 --preset smoke --run-name before",
         help="save several runs from fresh processes, one after another",
         description="Other arguments go to pytest, as attnlib repeat 6 --preset smoke --run-name before",
     )

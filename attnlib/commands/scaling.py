@@ -11,6 +11,7 @@ def declare(commands: Any) -> None:
     """Its options."""
     command = commands.add_parser(
         "scaling",
+        epilog="example: attnlib scaling results/reference/*.json --phase forward",
         help="how time grows: t = a + b T + c T^2 and t = a + b L, with intervals over the runs",
         description="Brackets are 95 %% intervals over the runs; a, b and c are not negative.",
     )

@@ -14,6 +14,7 @@ def declare(commands: Any) -> None:
     """Its options."""
     command = commands.add_parser(
         "switches",
+        epilog="example: attnlib switches seq_len=512,depth=8",
         help="what each switch is worth in time and memory, taking turns with a base",
         description="About half a minute a switch, more where steps are slow.",
     )

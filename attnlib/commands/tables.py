@@ -10,7 +10,7 @@ from attnlib.show.tables import TABLES
 def declare(commands: Any) -> None:
     """A subcommand a table."""
     for name, (_, text) in TABLES.items():
-        command = commands.add_parser(name, help=text.replace("%", "%%"))
+        command = commands.add_parser(name, help=text.replace("%", "%%"), epilog=f"example: attnlib {name} 0003")
         add_runs(command)
         command.set_defaults(run=run, table=name)
 

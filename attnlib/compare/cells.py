@@ -9,7 +9,7 @@ import numpy as np
 
 from attnlib.compare import pairs
 from attnlib.compare.intervals import Estimate, t_interval
-from attnlib.runs.load import RESULTS, Cell, Run, load_all, newest
+from attnlib.runs.load import MAKE, RESULTS, Cell, Run, load_all, newest
 
 TOKENS = "tokens a batch"
 AXES = {"seq_len", "depth", "pe"}  # by which tables and figures tell train steps apart
@@ -90,7 +90,7 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     latest = newest()
     paths = paths or ([latest] if latest else [])
     if not paths:
-        return None, [f"no saved run in {RESULTS}/; make one with: pytest bench/ --benchmark-autosave"]
+        return None, [f"no saved run in {RESULTS}/; make one with: {MAKE}"]
     runs, left_out = load_all(paths)
     ours = [run for run in runs if run.machines == runs[0].machines]
     left_out += [

@@ -7,6 +7,9 @@ from typing import TypeVar
 Entry = TypeVar("Entry")
 
 
+LISTED = ("pe", "block", "attention", "init", "preset")  # kinds of names that ``attnlib list`` describes
+
+
 def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:
     """Return ``registry[name]``.
 
@@ -14,7 +17,8 @@ def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:
         ValueError: **name** is not registered; the message names it and the choices.
     """
     if name not in registry:
-        raise ValueError(f"unknown {kind} {name!r}; choose from {', '.join(registry)}")
+        more = "; attnlib list says what they are" if kind in LISTED else ""
+        raise ValueError(f"unknown {kind} {name!r}; choose from {', '.join(registry)}{more}")
     return registry[name]
 
 

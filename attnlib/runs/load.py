@@ -18,6 +18,7 @@ from attnlib.runs.text import printable
 CHECKOUT = Path(__file__).parents[2]
 # where the suite saves: in its checkout, whatever the current folder; in this one where attnlib is installed without it
 RESULTS = CHECKOUT / "results" if (CHECKOUT / "bench").is_dir() else Path("results")
+MAKE = "pytest bench/ --benchmark-autosave"  # the command that saves one
 LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DEEPEST = 64  # objects and lists within each other; ours have 8

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PositionalEncoding(nn.Module):
-    """The interface of every encoding, and by itself the encoding ``none``: all answers are "nothing".
+    """No positions at all: the encoding ``none``, and the interface that every other one overrides in part.
 
     An encoding belongs to the whole stack, so tables and biases are shared by its layers. Subclasses override what
     they need and set nothing outside ``__init__``: time and memory must not depend on what ran before. What they add or

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib import pyplot as plt
 
 from attnlib.show.figures.drawing import Sheet, finish, look, name_ends
+from attnlib.show.figures.files import write
 from attnlib.show.units import size
 
 
@@ -31,9 +31,4 @@ def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
     panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
     name_ends(panel)
     figure = sheet.finish(f"How far {size(memory)} reach, by predicted peak")
-    folder.mkdir(parents=True, exist_ok=True)
-    for ending in ("svg", "png"):
-        path = folder / f"frontier.{ending}"
-        figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return write(figure, folder / "frontier")

@@ -126,7 +126,7 @@ def denormals(cells: Cells) -> Figure | None:
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):
             share = [(x, count[kind] / count["numbers"]) for x, count in counts]
             if share:
-                right.plot(*np.array(share).T, dashes, **look(index, f"{kind}, {policy}"))
+                right.plot(*np.array(share).T, dashes, **look(index, f"{kind} ({policy})"))
     finish(left, x="depth L [layers]", y="backward [ms]", title="time")
     right.set(xlabel="depth L [layers]", ylabel="share of parameter gradients", title="subnormal and zero gradients")
     right.grid(alpha=0.3)

@@ -1,7 +1,7 @@
 """Fill the templates: cells, figures and a comparison as one page."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,32 @@ from attnlib.show.ceilings import ceilings
 from attnlib.show.comparison import compared
 from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
+from attnlib.show.figures.files import caption
 from attnlib.show.findings import findings
 from attnlib.show.report import answers, cases, machine
 
 
-def write(
-    path: Path,
-    cells: Cells,
-    figures: Mapping[str, tuple[str, Path]],
-    comparison: Comparison | None = None,
-) -> None:
+def write(path: Path, cells: Cells, figures: Sequence[Path], comparison: Comparison | None = None) -> None:
     """Write the report of these runs.
 
     Args:
         path: of the page.
         cells: of the runs.
-        figures: name to what it shows and its SVG file.
+        figures: files that ``figures.files.draw`` wrote.
         comparison: with its verdicts, if there is one.
 
     Raises:
         OSError: it cannot be written, **or** a figure cannot be read.
     """
-    pictures = [{"name": name, "says": says, "source": source(svg)} for name, (says, svg) in figures.items()]
+    pictures = [{"name": png.stem, "says": caption(png.stem), "source": source(png)} for png in figures]
     text = page(cells, pictures, comparison)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
-def source(svg: Path) -> str:
-    """A picture as the address that holds it."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg.read_bytes()).decode()}"
+def source(png: Path) -> str:
+    """The SVG beside a PNG, as an address that holds all of it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(png.with_suffix('.svg').read_bytes()).decode()}"
 
 
 def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | None) -> str:

@@ -52,7 +52,7 @@ def _many(figures):
         replace(timed[i % len(timed)], case=timed[i % len(timed)].case | {"seed": i // len(timed)}, case_id=f"{i:012x}")
         for i in range(MANY - len(checks))
     ]
-    pictures = {svg.stem: (svg.stem, svg) for svg in sorted(figures.glob("*.svg"))}
+    pictures = sorted(figures.glob("*.png"))
     path = figures / "many.html"
     write(path, Cells([replace(run, cells=tuple(cells))]), pictures)
     return path

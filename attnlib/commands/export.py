@@ -1,0 +1,81 @@
+"""``attnlib export``: saved runs as one tidy row a case, for pandas, spreadsheets and databases."""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attnlib.commands.options import RUNS, runs_of
+from attnlib.show.table import Column, Table
+from attnlib.show.tidy import tidy
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def declare(commands: Any) -> None:
+    """Its options."""
+    command = commands.add_parser(
+        "export",
+        help="one tidy row a case, as CSV, Markdown or Parquet",
+        description="Seconds and bytes; what was not measured is empty. pandas.read_csv(FILE) reads it.",
+        epilog="example: attnlib export results/reference/*.json --csv --out cases.csv",
+    )
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=RUNS)
+    form = command.add_mutually_exclusive_group(required=True)
+    for name, text in (("csv", "comma-separated"), ("markdown", "a table"), ("parquet", "needs pyarrow and --out")):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
+    command.add_argument("--out", type=Path, metavar="FILE", help="write it there and not to the terminal")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the rows; 2 where a file was left out."""
+    if options.form == "parquet" and options.out is None:
+        raise ValueError("--parquet is no text: name a file with --out")
+    runs, left_out = runs_of(options.runs)
+    content = FORMS[options.form](tidy(runs))
+    if options.out is None:
+        sys.stdout.write(content.decode())
+    else:
+        try:
+            options.out.write_bytes(content)
+        except OSError as error:
+            raise ValueError(f"cannot write {options.out}: {error.strerror}") from None
+    return 2 if left_out else 0
+
+
+def as_csv(rows: Rows) -> bytes:
+    """Comma-separated values under a line of names."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def as_markdown(rows: Rows) -> bytes:
+    """A table."""
+    columns = {name: Column() for name in (rows[0] if rows else ())}
+    return (Table(columns, rows).markdown() + "\n").encode()
+
+
+def as_parquet(rows: Rows) -> bytes:
+    """A Parquet file.
+
+    Raises:
+        ValueError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ValueError("--parquet needs pyarrow: pip install pyarrow") from None
+    content = io.BytesIO()
+    parquet.write_table(arrow.Table.from_pylist(list(rows)), content)
+    return content.getvalue()
+
+
+FORMS: dict[str, Callable[[Rows], bytes]] = {"csv": as_csv, "markdown": as_markdown, "parquet": as_parquet}

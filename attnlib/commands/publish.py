@@ -1,0 +1,60 @@
+"""``attnlib publish``: saved runs into a tracker of experiments."""
+
+import argparse
+import os
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from attnlib.commands.options import RUNS, runs_of
+from attnlib.compare.cells import Cells
+from attnlib.runs.load import Run
+from attnlib.show.tidy import tidy
+
+
+def declare(commands: Any) -> None:
+    """Its options."""
+    command = commands.add_parser(
+        "publish",
+        help="log runs to Weights & Biases: configuration, a table of cases, figures",
+        description="The key comes from WANDB_API_KEY; WANDB_MODE=offline writes to the folder wandb/ and needs none.",
+        epilog="example: WANDB_MODE=offline attnlib publish results/reference/laptop-cpu-1.json --wandb",
+    )
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=RUNS)
+    command.add_argument(
+        "--wandb", action="store_true", required=True, help="to Weights & Biases; needs the extra wandb"
+    )
+    command.add_argument("--project", default="attnlib", metavar="NAME", help="project to log to (%(default)s)")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Log each run as one of the tracker's; 2 where a file was left out."""
+    runs, left_out = runs_of(options.runs)
+    try:
+        import wandb
+    except ImportError:
+        raise ValueError("wandb is not installed: pip install 'attnlib[wandb]'") from None
+    online = os.environ.get("WANDB_MODE", "online") not in ("offline", "disabled", "dryrun")
+    if online and not os.environ.get("WANDB_API_KEY"):
+        raise ValueError("WANDB_API_KEY is not set; WANDB_MODE=offline needs none")
+    for own in runs:
+        log(wandb, own, options.project)
+    return 2 if left_out else 0
+
+
+def log(wandb: Any, run: Run, project: str) -> None:
+    """Log one run: what it was asked and where, a row a case, how many cases have which status, every figure."""
+    from attnlib.show.figures.files import draw  # matplotlib takes a second
+
+    rows = tidy([run])
+    ours = run.data["attnlib"]
+    config = {name: ours.get(name) for name in ("preset", "command", "order_seed", "schema", "axes")}
+    config["machine"] = run.machines[0]
+    columns = list(rows[0]) if rows else []
+    table = wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)
+    with tempfile.TemporaryDirectory() as folder, wandb.init(project=project, name=run.name, config=config) as logged:
+        figures = {name: png for name, png in draw(Cells([run]), Path(folder)).items() if png is not None}
+        logged.log({"cases": table} | {name: wandb.Image(str(png)) for name, png in figures.items()})
+        logged.summary.update({f"cases/{status}": n for status, n in Counter(row["status"] for row in rows).items()})

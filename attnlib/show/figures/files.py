@@ -1,0 +1,62 @@
+"""Figures as files: PNG and SVG that are the same for the same runs."""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from attnlib.compare.cells import Cells
+from attnlib.show.figures import FIGURES
+
+# The same run gives the same file; text in SVG is text, in a font of these widths.
+DRAWN: dict[Any, Any] = {
+    "svg.hashsalt": "attnlib",
+    "svg.fonttype": "none",
+    "font.sans-serif": ["DejaVu Sans", "Verdana"],
+}
+FINE = re.compile(r"\d+\.\d{5,}")  # coordinates; hundredths of a point are enough
+
+
+def draw(cells: Cells, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Path | None]:
+    """Draw figures into a folder, as PNG and SVG.
+
+    Returns:
+        name to the PNG, or to None where the runs have no data for it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    mpl.use("Agg")
+    found: dict[str, Path | None] = {}
+    with mpl.rc_context(DRAWN):
+        for name in names:
+            figure = FIGURES[name](cells)
+            found[name] = None if figure is None else write(figure, folder / name)
+    return found
+
+
+def write(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG and SVG and close it; returns the PNG's path.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".png"), dpi=110)
+    figure.set_layout_engine("none")  # found once, kept
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    fine = FINE.sub(lambda number: f"{float(number[0]):.2f}", text.getvalue())
+    path.with_suffix(".svg").write_text(re.sub(r"\n +", "\n", fine), encoding="utf-8")
+    plt.close(figure)
+    return path.with_suffix(".png")
+
+
+def caption(name: str) -> str:
+    """What a figure shows, in a sentence."""
+    return (FIGURES[name].__doc__ or "").partition("\n")[0]

@@ -1,0 +1,155 @@
+"""The report as HTML: whole, linked, escaped, the same for the same runs. In a browser: attnlib/tests/browser."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+import plots
+from attnlib.compare.cells import Cells
+from attnlib.compare.saved import compare
+from attnlib.runs.load import load
+from attnlib.show.report import cases
+from attnlib.show.report.answers import answers
+from attnlib.show.report.page import page, write
+from attnlib.tests import ROOT
+from attnlib.tests.runs.examples import saved
+
+REFERENCE = sorted((ROOT / "results" / "reference").glob("*.json"))
+
+
+class Seen(HTMLParser):
+    """What a page has: ids, addresses, tags, text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.addresses, self.tags, self.texts = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "src", "action", "data", "srcset"):
+                self.addresses.append(value)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.fixture(name="runs", scope="module")
+def _runs():
+    return [load(path) for path in REFERENCE]
+
+
+@pytest.fixture(name="seen", scope="module")
+def _seen(runs):
+    return Seen(page(Cells(runs), [], None))
+
+
+def of(run, tmp_path, name="run"):
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(run))
+    return load(path)
+
+
+def test_nothing_outside_the_page(seen):
+    """Every address is a place in the page that is there; ids are there once."""
+    assert len(seen.ids) == len(set(seen.ids))
+    assert {address[0] for address in seen.addresses} == {"#"}
+    assert {address[1:] for address in seen.addresses} <= set(seen.ids)
+
+
+def test_every_case_has_a_row(runs, seen):
+    """All of them, and the numbers of costs, encodings and findings lead there."""
+    ids = {f"c{cell.case_id}" for cell in runs[0].cells}
+
+    assert ids <= set(seen.ids)
+    led = {address[1:] for address in seen.addresses if address[1:] in ids}
+    assert len(led) > 200
+
+
+def test_answers_are_those_of_the_tables(runs):
+    """The sentences hold the numbers that the tables hold, in the order of cost."""
+    found = {answer.question: "".join(text for text, _ in answer.parts) for answer in answers(Cells(runs))}
+
+    assert found["What does an encoding cost?"].startswith("A train step of 8 layers over 1024 tokens")
+    assert "alibi 1.20 [1.19, 1.22]" in found["What does an encoding cost?"]
+    assert "139 of 145 intervals hold 1" in found["What is noise?"]
+    assert "-0.396 [-0.401, -0.390] decades; theory says -0.396" in found["Do gradients survive a plain stack?"]
+    assert "cubic, exponent 2.99" in found["Do tokens stay different?"]
+    assert found["Does theory hold?"] == "283 claims in 113 checks, 0 checks failed."
+
+
+def test_commands_remake_a_case(runs):
+    """A test of the suite with the options that its run had, less those that only say where it goes."""
+    row = next(row for row in cases.rows(Cells(runs)) if row.entries[0].text == "train_step rotary")
+
+    assert row.command.startswith("pytest 'bench/test_train_step.py::test_train_step[seq_len=")
+    assert row.command.endswith("' --preset=laptop")
+    assert [line.partition(":")[0] for line in row.runs] == [run.name for run in runs]
+
+
+def test_little_is_known_of_a_small_run(tmp_path):
+    """A run without pairs, checks or figures makes a page all the same, and says no more than it holds."""
+    run = of(saved(status="oom"), tmp_path)
+    seen = Seen(page(Cells([run]), [], None))
+
+    assert "oom" in seen.texts
+    assert any("too large" in text for text in seen.texts)
+    assert "img" not in seen.tags
+
+
+def test_nothing_in_a_run_is_markup(tmp_path):
+    """A reason, a name or a command that looks like HTML is text."""
+    run = saved(status="error")
+    evil = "<img src=//x onerror=alert(1)>\"'&</script>"
+    run["attnlib"]["cases"][-1]["reason"] = evil
+    run["attnlib"]["command"] = ["pytest", f"--pe={evil}"]
+    seen = Seen(page(Cells([of(run, tmp_path)]), [], None))
+
+    assert "img" not in seen.tags
+    assert seen.tags.count("script") == 2
+    assert any(evil in text for text in seen.texts)
+
+
+def test_a_comparison_has_its_verdicts(tmp_path):
+    """Every verdict is in the page, and cases that both runs have are led to."""
+    base = [of(saved(ratio=1.5), tmp_path, f"base{i}") for i in range(6)]
+    new = [of(saved(ratio=3.0), tmp_path, f"new{i}") for i in range(6)]
+    text = page(Cells(new), [], compare(base, new))
+
+    assert 'id="comparison"' in text
+    assert text.count("slower") >= 4
+    assert set(Seen(text).addresses) <= {f"#{name}" for name in Seen(text).ids}
+
+
+def test_the_same_runs_make_the_same_page(runs, tmp_path):
+    """To the byte, from the figures' files on."""
+    svg = tmp_path / "memory.svg"
+    svg.write_text("<svg/>")
+    for name in ("a", "b"):
+        write(tmp_path / name, Cells(runs[:1]), [svg.with_suffix(".png")])
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert "data:image/svg+xml;base64,PHN2Zy8+" in (tmp_path / "a").read_text()
+
+
+def test_the_command(tmp_path, capsys):
+    """Figures, page and comparison in one; a page that cannot be written, or half a comparison, is a line."""
+    paths = [tmp_path / f"{name}.json" for name in ("base", "new")]
+    for path in paths:
+        path.write_text(json.dumps(saved(ratio=1.5)))
+    report, out = tmp_path / "deep" / "report.html", ["--out", str(tmp_path / "figures"), "--only", "memory"]
+    sides = ["--base", str(paths[0]), "--new", str(paths[1])]
+    assert plots.main([*out, "--report", str(report), *sides]) == 0
+    assert report.read_text().count("data:image/svg+xml") == 1
+    assert "Comparison" in report.read_text()
+
+    for words in (["--base", "x"], sides):
+        with pytest.raises(SystemExit, match="2"):
+            plots.main(words)
+        assert "--base and --new go together, with --report" in capsys.readouterr().err
+    assert plots.main([str(paths[0]), *out, "--report", str(paths[0] / "report.html")]) == 2
+    assert "cannot write in" in capsys.readouterr().err
