@@ -59,7 +59,10 @@ def test_what_it_wrote_is_read_back(path, tmp_path):
             run = record.run
             config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
         if kind == "history":
-            history |= {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            for item in record.history.item:
+                *names, last = item.nested_key or [item.key]
+                place = history.setdefault(names[0], {}) if names else history
+                place[last] = json.loads(item.value_json)
         if kind == "summary":
             for item in record.summary.update:
                 summary["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
