@@ -13,7 +13,7 @@ from pathlib import Path
 from attnlib.compare.cells import read_cells
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.saved import compare
-from attnlib.runs.load import RESULTS, load_all
+from attnlib.runs.find import RESULTS, load_all
 from attnlib.runs.text import forgive, printable
 from attnlib.show.figures import FIGURES
 from attnlib.show.figures.files import draw

@@ -29,7 +29,8 @@ from attnlib.compare.comparison import Comparison
 from attnlib.compare.pairs import fields_in_words, floor
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.worker import Worker
-from attnlib.runs.load import Cell, Run, load, load_all
+from attnlib.runs.find import load_all
+from attnlib.runs.load import Cell, Run, load
 
 ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab

@@ -7,7 +7,7 @@ from typing import Any
 
 from attnlib.commands.options import CODES, add_verdict_options, complain, output
 from attnlib.compare.saved import compare
-from attnlib.runs.load import load_all
+from attnlib.runs.find import load_all
 from attnlib.show.comparison import compared
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.compare.worker import Worker, WorkerDied, WorkerError
-from attnlib.runs.load import MAKE, RESULTS, Run, load_all, newest
+from attnlib.runs.find import MAKE, RESULTS, load_all, newest
+from attnlib.runs.load import Run
 from attnlib.show.table import Table
 
 UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}

@@ -6,7 +6,7 @@ from typing import Any
 
 from attnlib.commands.options import add_markdown, count, fields_of, output, say
 from attnlib.compare.switches import switches
-from attnlib.runs.load import RESULTS
+from attnlib.runs.find import RESULTS
 from attnlib.show.switches import worths
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from attnlib.compare import pairs
 from attnlib.compare.intervals import Estimate, t_interval
-from attnlib.runs.load import MAKE, RESULTS, Cell, Run, load_all, newest
+from attnlib.runs.find import MAKE, RESULTS, load_all, newest
+from attnlib.runs.load import Cell, Run
 
 TOKENS = "tokens a batch"
 AXES = {"seq_len", "depth", "pe"}  # by which tables and figures tell train steps apart

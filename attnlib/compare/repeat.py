@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.runs.load import CHECKOUT, RESULTS, load_all
+from attnlib.runs.find import CHECKOUT, RESULTS, load_all
 
 FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
 

@@ -1,9 +1,6 @@
-"""The one loader of saved runs."""
+"""The one loader of a saved run."""
 
 import codecs
-import glob
-import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +12,11 @@ from attnlib.runs import journal
 from attnlib.runs.schema import problems
 from attnlib.runs.text import printable
 
-CHECKOUT = Path(__file__).parents[2]
-# where the suite saves: in its checkout, whatever the current folder; in this one where attnlib is installed without it
-RESULTS = CHECKOUT / "results" if (CHECKOUT / "bench").is_dir() else Path("results")
-MAKE = "pytest bench/ --benchmark-autosave"  # the command that saves one
 LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DEEPEST = 64  # objects and lists within each other; ours have 8
 SETTINGS = ("python", "threads", "affinity", "cpu_quota", "float32_matmul_precision", "environment")  # of a machine
 PLACE = ("node", "uuid", "affinity")  # what each process of a run has of its own
-FURTHER = {"interrupted": 0, "ok": 2}  # how far a case came; with any other status it came to an end
 LATER = {"seed": 0}  # fields that cases have had since, with the defaults that earlier ones were measured with
 
 
@@ -182,12 +174,12 @@ def load(path: Path) -> Run:
         data = _printable(data)
         found = problems(data)
     except OSError as error:
-        raise BadRun(_line(f"{path}: {error.strerror or error}")) from None
+        raise BadRun(one_line(f"{path}: {error.strerror or error}")) from None
     except (ValueError, RecursionError) as error:
-        raise BadRun(_line(f"{path}: {error}")) from None
+        raise BadRun(one_line(f"{path}: {error}")) from None
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise BadRun(_line(f"{path}: {found[0]}{more}"))
+        raise BadRun(one_line(f"{path}: {found[0]}{more}"))
     measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
     cells = [cell_of(row, measured.get(row["test"])) for row in data["attnlib"]["cases"]]
     return Run(path, data, tuple(cells))
@@ -236,68 +228,7 @@ def _printable(node: Any, depth: int = 0) -> Any:
     return node
 
 
-def _line(text: str, longest: int = 300) -> str:
+def one_line(text: str, longest: int = 300) -> str:
+    """A message without characters that would act on a terminal, cut where it is too long."""
     text = printable(text)
     return text if len(text) <= longest else f"{text[:longest]}..."
-
-
-def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Read several runs, see ``find``: the good ones, and a line for each bad one.
-
-    Files of the same run are one run: parts of it, or what it was when it was interrupted.
-    """
-    files: dict[str, list[Run]] = {}
-    found: dict[str, Path] = {}
-    bad = []
-    for name in names:
-        try:
-            found |= {os.path.realpath(path): path for path in find(name)}  # the same file twice is one
-        except BadRun as error:
-            bad.append(str(error))
-    for path in found.values():
-        try:
-            run = load(path)
-        except BadRun as error:
-            bad.append(str(error))
-        else:
-            files.setdefault(run.token, []).append(run)
-    return [joined(own) for own in files.values()], bad
-
-
-def joined(files: Sequence[Run]) -> Run:
-    """One run of its files: of each case the row that came furthest, a time before a reason before an interruption."""
-    if len(files) == 1:
-        return files[0]
-    cells: dict[str, Cell] = {}
-    for cell in (cell for file in files for cell in file.cells):
-        known = cells.setdefault(cell.case_id, cell)
-        if FURTHER.get(cell.status, 1) > FURTHER.get(known.status, 1):
-            cells[cell.case_id] = cell
-    ours = files[0].data["attnlib"]
-    for name, key in (("canary", "at_s"), ("processes", "started")):  # by what tells one entry from another
-        entries = [entry for file in files for entry in file.data["attnlib"].get(name, ())]
-        ours = ours | {name: list({(entry.get(key), entry.get("process")): entry for entry in entries}.values())}
-    return Run(files[0].path, files[0].data | {"attnlib": ours}, tuple(cells.values()))
-
-
-def find(name: Path, folder: Path = RESULTS) -> list[Path]:
-    """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is.
-
-    Raises:
-        BadRun: it is the number of one run and the name of another.
-    """
-    if len(name.parts) != 1 or os.path.isfile(name):  # noqa: PTH113
-        return [name]
-    text = glob.escape(name.name)
-    numbered, named = (sorted(folder.glob(f"*/{p}.json")) for p in (f"{text}_*", f"[0-9][0-9][0-9][0-9]_{text}"))
-    if numbered and named:
-        raise BadRun(_line(f"{name} is the number of {numbered[0]} and the name of {named[0]}: say which file"))
-    if len(numbered) > 1 and name.name.isdigit():
-        raise BadRun(_line(f"{name} is the number of {numbered[0]} and of {numbered[1]}: say which file"))
-    return sorted({*numbered, *named, *folder.glob(f"*/{text}.json")}) or [name]
-
-
-def newest(folder: Path = RESULTS) -> Path | None:
-    """The saved run under ``folder`` that was written last, reference runs apart; None without any."""
-    saved = [path for path in folder.glob("*/[0-9][0-9][0-9][0-9]_*.json") if path.parent.name != "reference"]
-    return max(saved, key=lambda path: path.stat().st_mtime, default=None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import get_tag, parse_save
 
-from attnlib.runs.load import RESULTS
+from attnlib.runs.find import RESULTS
 from attnlib.runs.save import is_special
 
 OPTIONS = {  # dest without its prefix: what it says; values are checked by bench.settings.Settings

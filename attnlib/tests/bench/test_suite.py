@@ -129,7 +129,8 @@ def test_bad_options_end_the_session(sessions, tmp_path):
     done = sessions("--preset=huge", "--benchmark-autosave", folder=tmp_path / "runs")
 
     assert done.code == 4
-    assert done.out.strip() == "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"
+    said = "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed; attnlib list says what they are"
+    assert done.out.strip() == said
     assert not list(tmp_path.rglob("*.json"))
 
 

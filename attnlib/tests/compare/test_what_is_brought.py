@@ -13,7 +13,8 @@ import plots
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import read_cells
 from attnlib.compare.saved import compare
-from attnlib.runs.load import BadRun, find, load, load_all
+from attnlib.runs.find import find, load_all
+from attnlib.runs.load import BadRun, load
 from attnlib.tests import ROOT
 from attnlib.tests.runs.examples import saved
 
@@ -68,7 +69,7 @@ def test_a_number_that_is_also_a_name_is_refused(write, tmp_path):
 
 def test_an_ambiguous_name_loses_no_other(write, tmp_path, monkeypatch):
     """The others on the command line are loaded."""
-    monkeypatch.setattr("attnlib.runs.load.find.__defaults__", (tmp_path,))
+    monkeypatch.setattr("attnlib.runs.find.find.__defaults__", (tmp_path,))
     for name in ("x/0003_before.json", "x/0007_0003.json", "x/0008_after.json"):
         write(saved(), name)
     runs, bad = load_all(map(tmp_path.__class__, ("0003", "after")))
@@ -215,7 +216,7 @@ def test_a_console_without_umlauts_shows_the_rest(write, tmp_path):
 
 def test_runs_are_found_from_any_folder(tmp_path):
     """Commands and figures look where the suite saves, and say where that is."""
-    code = "from attnlib.runs.load import RESULTS; print(RESULTS)"
+    code = "from attnlib.runs.find import RESULTS; print(RESULTS)"
     done = elsewhere(tmp_path, "-c", code, PYTHONPATH=str(ROOT))
 
     assert done.stdout.strip() == str(ROOT / "results")

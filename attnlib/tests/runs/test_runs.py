@@ -13,7 +13,8 @@ from matplotlib.collections import PathCollection
 
 import plots
 from attnlib.compare.cells import Cells
-from attnlib.runs.load import BadRun, find, load, load_all, newest
+from attnlib.runs.find import find, load_all, newest
+from attnlib.runs.load import BadRun, load
 from attnlib.runs.schema import problems
 from attnlib.show.units import duration, seconds, size
 from attnlib.tests import ROOT
@@ -146,14 +147,15 @@ def test_runs_are_found_by_name_and_number(tmp_path):
 @pytest.mark.parametrize("figure", ["time_against_seq_len", "time_against_depth"])
 @pytest.mark.parametrize("disturbed", [True, False])
 def test_disturbed_points_are_hollow(write, figure, disturbed):
-    """A point of a run that something held up is drawn hollow, and the title says what that means."""
+    """A point of a run that something held up is drawn hollow, and the note says what that means."""
     run = load(write(saved(disturbed=["busy"] if disturbed else [])))
     drawn = plots.FIGURES[figure](Cells([run]))
     hollow = [c for axes in drawn.axes for c in axes.collections if isinstance(c, PathCollection)]
 
     assert bool(hollow) == disturbed
     assert all((c.get_facecolor() == 1).all() for c in hollow)
-    assert ("(hollow)" in drawn.get_suptitle()) == disturbed
+    (legend,) = drawn.legends
+    assert ("hollow: 8 points with a disturbed run" in legend.get_title().get_text()) == disturbed
     plt.close(drawn)
 
 
@@ -168,7 +170,7 @@ def test_newest_leaves_reference_runs_out(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.load", "attnlib.compare.ab", "attnlib.show.tables"],
+    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.find", "attnlib.compare.ab", "attnlib.show.tables"],
 )
 def test_readers_import_no_torch(module):
     """Comparing and plotting start without torch and pytest."""
