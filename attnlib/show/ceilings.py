@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import t_interval
+from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import percent, seconds, with_interval
@@ -66,6 +66,11 @@ def errors_of(cells: Sequence[Cell]) -> list[float]:
     return [cell.predicted / cell.peak - 1 for cell in cells if cell.predicted is not None and cell.peak]
 
 
+def geometric(values: Sequence[float]) -> Estimate:
+    """Mean of positive numbers with its 95 % t interval, in logarithms: no end of it is below 0."""
+    return t_interval(np.log(values).tolist()).exp()
+
+
 def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The machine's ceilings, the share of them that cases reach, and how well peaks were predicted, a line each."""
     lines = []
@@ -74,10 +79,10 @@ def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> lis
         if rates := reading.get("rates"):
             by_dtype.setdefault(rates["dtype"], []).append(rates)
     for dtype, rates in by_dtype.items():
-        products = t_interval([found["flops_per_s"] / 1e9 for found in rates])
-        copies = t_interval([max(moved / s for moved, s in found["copies"]) / 1e9 for found in rates])
-        large = t_interval([found["copies"][-1][0] / found["copies"][-1][1] / 1e9 for found in rates])
-        operator = t_interval([found["operator_s"] for found in rates])
+        products = geometric([found["flops_per_s"] / 1e9 for found in rates])
+        copies = geometric([max(moved / s for moved, s in found["copies"]) / 1e9 for found in rates])
+        large = geometric([found["copies"][-1][0] / found["copies"][-1][1] / 1e9 for found in rates])
+        operator = geometric([found["operator_s"] for found in rates])
         lines.append(
             f"ceilings, {dtype}: {ROUNDED(products)} GFLOP/s in products, {ROUNDED(copies)} GB/s in copies at best, "
             f"{ROUNDED(large)} in large ones, {with_interval(seconds)(operator)} a small operator"

@@ -20,7 +20,7 @@ def test_a_machine_in_a_line():
     faster = RATES | {"flops_per_s": 4.4e11}
     (line,) = summary([], [{"seconds": 1.0, "rates": RATES}, {"seconds": 1.0}, {"seconds": 1.0, "rates": faster}])
 
-    assert line.startswith("ceilings, float32: 420 [166, 674] GFLOP/s in products, 33.6 GB/s in copies at best, ")
+    assert line.startswith("ceilings, float32: 420 [229, 769] GFLOP/s in products, 33.6 GB/s in copies at best, ")
     assert summary([], [{"seconds": 1.0}]) == []
 
 
