@@ -25,7 +25,7 @@ def entry(name: str, made: Any) -> Entry:
     """A name, the first sentence of what it stands for, and the paper that its documentation names, or its module."""
     options = made.keywords if isinstance(made, partial) else {}
     made = made.func if isinstance(made, partial) else made
-    text = made.__doc__ or ""
+    text = (made.__doc__ or "").replace("``", "")
     papers = ARXIV.findall(text)
     what = text.partition("\n")[0].strip() + "".join(f" {key}={value}" for key, value in options.items())
     what = re.sub(r" \((?:RoPE, )?arXiv[^)]*\)", "", what)

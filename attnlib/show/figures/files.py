@@ -59,4 +59,4 @@ def write(figure: Figure, path: Path) -> Path:
 
 def caption(name: str) -> str:
     """What a figure shows, in a sentence."""
-    return (FIGURES[name].__doc__ or "").partition("\n")[0]
+    return (FIGURES[name].__doc__ or "").partition("\n")[0].replace("``", "")

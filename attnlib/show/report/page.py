@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.comparison import Comparison
+from attnlib.runs.find import CHECKOUT
 from attnlib.show.ceilings import ceilings
 from attnlib.show.comparison import compared
 from attnlib.show.costs import costs
@@ -41,6 +42,11 @@ def source(png: Path) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(png.with_suffix('.svg').read_bytes()).decode()}"
 
 
+def place(run: Path) -> str:
+    """Where a run lies, seen from the checkout; by its name alone where it lies elsewhere."""
+    return str(run.resolve().relative_to(CHECKOUT)) if run.resolve().is_relative_to(CHECKOUT) else run.name
+
+
 def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | None) -> str:
     """The page as HTML."""
     templates = Environment(
@@ -52,7 +58,7 @@ def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | 
     )
     content: dict[str, Any] = {
         "names": [run.name for run in cells.runs],
-        "paths": [run.path.name for run in cells.runs],
+        "paths": [place(run.path) for run in cells.runs],
         "answers": answers.answers(cells),
         "machine": machine.machine(cells),
         "runs": machine.runs(cells),
@@ -62,7 +68,7 @@ def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | 
         | {"status": sorted({cell.status for run in cells.runs for cell in run.cells})},
         "known": cells.by_id.keys(),
         "note": interval_note(cells),
-        "costs": costs(cells),
+        "costs": costs(cells)[::-1],  # the train step first
         "ceilings": [table for table in ceilings(cells) if table.rows],
         "encodings": [table for table in encodings(cells) if table.rows],
         "findings": [table for table in findings(cells) if table.rows],
