@@ -19,8 +19,10 @@ from attnlib.runs.load import BadRun, load
 from attnlib.runs.text import UNPRINTABLE
 from attnlib.show.comparison import compared
 from attnlib.show.figures import FIGURES
+from attnlib.show.report.page import page
 from attnlib.show.scaling import by_length
 from attnlib.show.tables import TABLES
+from attnlib.show.tidy import tidy
 from attnlib.tests.runs.fuzzing import GOOD, JOURNAL, contents
 
 EVIL = "\x1b]0;owned\x07<script>$\\evil_{</script>|[red]\u202e"
@@ -45,6 +47,7 @@ def read_everywhere(path, other, figures=False):
     comparison = compare([run] * 6, [other] * 6)
     tables = [*(table for make, _ in TABLES.values() for table in make(cells)), compared(comparison)]
     said = [[table.before, table.texts(), table.after] for table in tables] + [comparison.as_json()]
+    said += [tidy([other, run]), page(cells, [], comparison)]
     assert not UNPRINTABLE.search(json.dumps(said, ensure_ascii=False))
     if figures:
         by_length(cells, depth=2).texts()
