@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.base:
         comparison, bad = compared(options.base, options.new)
         left_out += bad
-    for line in left_out:
+    for line in dict.fromkeys(left_out):
         print(f"plots: {printable(line)}", file=sys.stderr)
     if cells is None or (options.base and comparison is None):
         return 2

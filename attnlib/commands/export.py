@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.commands.options import RUNS, runs_of
+from attnlib.runs.save import save_over
 from attnlib.show.table import Column, Table
 from attnlib.show.tidy import tidy
 
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(content.decode())
     else:
         try:
-            options.out.write_bytes(content)
+            save_over(options.out, content, options.out.name)
         except OSError as error:
             raise ValueError(f"cannot write {options.out}: {error.strerror}") from None
     return 2 if left_out else 0

@@ -39,8 +39,11 @@ def run(options: argparse.Namespace) -> int:
     online = os.environ.get("WANDB_MODE", "online") not in ("offline", "disabled", "dryrun")
     if online and not os.environ.get("WANDB_API_KEY"):
         raise ValueError("WANDB_API_KEY is not set; WANDB_MODE=offline needs none")
-    for own in runs:
-        log(wandb, own, options.project)
+    try:
+        for own in runs:
+            log(wandb, own, options.project)
+    except wandb.Error as error:
+        raise ValueError(f"wandb: {error}") from None
     return 2 if left_out else 0
 
 

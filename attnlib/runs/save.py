@@ -53,7 +53,7 @@ def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[P
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    temporary = _written(folder / f".{token}.tmp", data)
+    temporary = _written(folder / f".{token}.tmp", as_json(data))
     try:
         number = 1 + max(
             (int(found[1]) for p in folder.iterdir() if (found := re.match(r"(\d{4,})_", p.name))), default=0
@@ -72,8 +72,8 @@ def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[P
     return path
 
 
-def save_over(path: Path, data: Any, token: str) -> None:
-    """Save ``data`` in place of ``path``, or of what a link leads to: until this returns, what was there is intact.
+def save_over(path: Path, content: bytes, token: str) -> None:
+    """Save ``content`` in place of ``path``, or of what a link leads to: until this returns, what was there is intact.
 
     What is no file, as a pipe, is written through.
 
@@ -81,10 +81,10 @@ def save_over(path: Path, data: Any, token: str) -> None:
         OSError: it cannot be written; nothing is left behind.
     """
     if is_special(path):
-        path.write_bytes(_text(data))
+        path.write_bytes(content)
         return
     path = path.resolve()
-    temporary = _written(path.parent / f".{token}.tmp", data)
+    temporary = _written(path.parent / f".{token}.tmp", content)
     try:
         temporary.replace(path)
     finally:
@@ -97,14 +97,15 @@ def is_special(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def _text(data: Any) -> bytes:
+def as_json(data: Any) -> bytes:
+    """What ``plain`` returned, as it stands in a saved run."""
     return json.dumps(data, indent=4, allow_nan=False).encode()
 
 
-def _written(path: Path, data: Any) -> Path:
+def _written(path: Path, content: bytes) -> Path:
     try:
         with path.open("wb") as file:
-            file.write(_text(data))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:

@@ -23,7 +23,6 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
     """The row of a case."""
     time = times.get(cell.case_id) if cell.timed else None
     over = pairs.over_reference(cell)
-    case = {name: value for name, value in cell.case.items() if name != "status"}
     return {
         "run": run.name,
         "node": run.data["machine_info"].get("node"),
@@ -31,7 +30,7 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
         "test": cell.test,
         "status": cell.status,
         "reason": cell.reason,
-        **case,
+        **cell.case,
         "rounds": len(cell.samples) if cell.timed else None,
         "median_s": cell.median if cell.timed else None,
         "time_s": time.value if time else None,

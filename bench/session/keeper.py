@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from attnlib.runs import journal
-from attnlib.runs.save import plain, save_new, save_over
+from attnlib.runs.save import as_json, plain, save_new, save_over
 from bench.session.plan import agreement
 from bench.session.record import Entry
 
@@ -173,7 +173,7 @@ class Keeper:
         """Put the final file where it was asked for; a file of the same run, of when it was interrupted, gives way."""
         run, token, files = journal.assemble(found), self.plan.run, []
         if self.targets.named is not None:
-            save_over(self.targets.named, run, token)
+            save_over(self.targets.named, as_json(run), token)
             files.append(self.targets.named)
         if self.targets.numbered:
             folder = self.targets.folder
@@ -183,7 +183,7 @@ class Keeper:
             if path is None:
                 path = save_new(folder, self.plan.name, run, token, before=self._about_to_save)
             else:
-                save_over(path, run, token)
+                save_over(path, as_json(run), token)
             files.append(path)
         return files
 

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.comparison import Comparison
 from attnlib.runs.find import CHECKOUT
+from attnlib.runs.save import save_over
 from attnlib.show.ceilings import ceilings
 from attnlib.show.comparison import compared
 from attnlib.show.costs import costs
@@ -32,9 +33,9 @@ def write(path: Path, cells: Cells, figures: Sequence[Path], comparison: Compari
         OSError: it cannot be written, **or** a figure cannot be read.
     """
     pictures = [{"name": png.stem, "says": caption(png.stem), "source": source(png)} for png in figures]
-    text = page(cells, pictures, comparison)
+    content = page(cells, pictures, comparison).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    save_over(path, content, path.name)
 
 
 def source(png: Path) -> str:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +92,21 @@ def test_the_key_is_from_the_environment_alone(path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(["publish", str(path), "--wandb"]) == 2
     assert "wandb is not installed: pip install 'attnlib[wandb]'" in capsys.readouterr().err
+
+
+def test_what_the_tracker_refuses_is_a_line(path, capsys, monkeypatch):
+    """A wrong key, or no network."""
+
+    class Refused(Exception):
+        pass
+
+    def init(**_):
+        raise Refused("invalid API key")
+
+    monkeypatch.setenv("WANDB_API_KEY", "wrong")
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Error=Refused, Table=lambda **_: None, init=init))
+    assert main(["publish", str(path), "--wandb"]) == 2
+    assert "attnlib: wandb: invalid API key" in capsys.readouterr().err
 
 
 def test_records_are_found_across_blocks():

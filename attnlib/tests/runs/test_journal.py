@@ -27,7 +27,7 @@ from attnlib.runs.journal import (
     journals,
     processes,
 )
-from attnlib.runs.save import plain, save_new, save_over
+from attnlib.runs.save import as_json, plain, save_new, save_over
 
 PLAN = Plan(
     run="0123",
@@ -219,14 +219,14 @@ def test_numbers_go_on(tmp_path, monkeypatch, links):
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     """When the new content cannot be written the old one stays, and nothing is left beside it."""
     path = tmp_path / "run.json"
-    save_over(path, {"a": 1}, "t")
+    save_over(path, as_json({"a": 1}), "t")
 
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        save_over(path, {"a": 2}, "t")
+        save_over(path, as_json({"a": 2}), "t")
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 

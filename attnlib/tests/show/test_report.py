@@ -74,12 +74,23 @@ def test_answers_are_those_of_the_tables(runs):
     """The sentences hold the numbers that the tables hold, in the order of cost."""
     found = {answer.question: "".join(text for text, _ in answer.parts) for answer in answers(Cells(runs))}
 
-    assert found["What does an encoding cost?"].startswith("A train step of 8 layers over 1024 tokens")
+    assert found["What does an encoding cost?"].startswith("A train step at L = 8 and T = 1024")
     assert "alibi 1.20 [1.19, 1.22]" in found["What does an encoding cost?"]
     assert "139 of 145 intervals hold 1" in found["What is noise?"]
     assert "-0.396 [-0.401, -0.390] decades; theory says -0.396" in found["Do gradients survive a plain stack?"]
     assert "cubic, exponent 2.99" in found["Do tokens stay different?"]
-    assert found["Does theory hold?"] == "283 claims in 113 checks, 0 checks failed."
+    assert found["Does theory hold?"] == "283 claims hold, in 113 checks; 0 checks failed."
+
+
+def test_a_failed_check_is_named(tmp_path):
+    """Its claims do not count as held, and the sentence leads to its row."""
+    run = json.loads(REFERENCE[0].read_text())
+    row = next(row for row in run["attnlib"]["cases"] if row["case"]["phase"] == "rate")
+    row |= {"status": "error", "reason": "first_layer is outside its band", "probe": {}}
+    found = {answer.question: answer.parts for answer in answers(Cells([of(run, tmp_path)]))}
+
+    assert found["Does theory hold?"][0][0].endswith("in 112 checks; 1 checks failed")
+    assert row["case_id"] in [case_id for _, case_id in found["Does theory hold?"]]
 
 
 def test_commands_remake_a_case(runs):

@@ -6,7 +6,7 @@
   const body = at("table").tBodies[0], heads = [...at("table").tHead.rows[0].cells];
   const rows = [...body.rows], more = at("more"), selects = [...document.querySelectorAll("select")];
   const texts = new Map(rows.map(row => [row, row.textContent.toLowerCase()]));
-  const words = new Map(rows.map(row => [row, new Set([...row.cells[0].textContent.split(" "), row.cells[3].textContent])]));
+  const words = new Map(rows.map(row => [row, new Set([0, 3].flatMap(i => row.cells[i].textContent.split(/[ ,]+/)))]));
   let order = rows, shown = FIRST;
 
   const key = (row, column) => {
