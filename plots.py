@@ -35,6 +35,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", nargs="+", type=Path, default=[], metavar="RUN", help=text)
     parser.add_argument("--new", nargs="+", type=Path, default=[], metavar="RUN", help="see --base")
     options = parser.parse_args(argv)
+    if options.report and options.report.suffix not in (".html", ".htm"):
+        parser.error(f"--report writes a page: {options.report} does not end in .html; name runs before it")
     if bool(options.base) != bool(options.new) or (options.base and not options.report):
         parser.error("--base and --new go together, with --report")
     return options

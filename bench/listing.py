@@ -28,7 +28,7 @@ def entry(name: str, made: Any) -> Entry:
     text = (made.__doc__ or "").replace("``", "")
     papers = ARXIV.findall(text)
     what = text.partition("\n")[0].strip() + "".join(f" {key}={value}" for key, value in options.items())
-    what = re.sub(r" \((?:RoPE, )?arXiv[^)]*\)", "", what)
+    what = re.sub(r" \((?:[^()]*, )?arXiv[^()]*\)", "", what)
     return name, what, papers[0] if papers else f"{made.__module__.replace('.', '/')}.py"
 
 

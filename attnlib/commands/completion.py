@@ -1,7 +1,6 @@
 """``attnlib completion``: a script that completes ``attnlib`` in a shell; nothing is paid for it at any other time."""
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 
@@ -20,6 +19,5 @@ def run(options: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    make: Callable[..., str] = shtab.complete
-    print(make(options.parser, options.shell))
+    print(shtab.complete(options.parser, options.shell))
     return 0

@@ -21,7 +21,7 @@ def declare(commands: Any) -> None:
     command = commands.add_parser(
         "export",
         help="one tidy row a case, as CSV, Markdown or Parquet",
-        description="Seconds and bytes; what was not measured is empty. pandas.read_csv(FILE) reads it.",
+        description="Seconds, bytes; what was not measured is empty (- in Markdown). pandas.read_csv(FILE) reads it.",
         epilog="example: attnlib export results/reference/*.json --csv --out cases.csv",
     )
     command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=RUNS)
@@ -37,7 +37,12 @@ def run(options: argparse.Namespace) -> int:
     if options.form == "parquet" and options.out is None:
         raise ValueError("--parquet is no text: name a file with --out")
     runs, left_out = runs_of(options.runs)
-    content = FORMS[options.form](tidy(runs))
+    rows = tidy(runs)
+    if not rows:
+        raise ValueError("no cases in these runs")
+    if options.out and options.out.resolve() in [run.path.resolve() for run in runs]:
+        raise ValueError(f"--out {options.out} is one of the runs")
+    content = FORMS[options.form](rows)
     if options.out is None:
         sys.stdout.write(content.decode())
     else:
@@ -51,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 def as_csv(rows: Rows) -> bytes:
     """Comma-separated values under a line of names."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()
@@ -59,7 +64,7 @@ def as_csv(rows: Rows) -> bytes:
 
 def as_markdown(rows: Rows) -> bytes:
     """A table."""
-    columns = {name: Column() for name in (rows[0] if rows else ())}
+    columns = {name: Column() for name in rows[0]}
     return (Table(columns, rows).markdown() + "\n").encode()
 
 
@@ -74,8 +79,15 @@ def as_parquet(rows: Rows) -> bytes:
         from pyarrow import parquet
     except ImportError:
         raise ValueError("--parquet needs pyarrow: pip install pyarrow") from None
+    columns = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        try:
+            columns[name] = arrow.array(values)
+        except (arrow.ArrowException, OverflowError):  # of several types, or beyond 64 bits: as text
+            columns[name] = arrow.array([None if value is None else str(value) for value in values])
     content = io.BytesIO()
-    parquet.write_table(arrow.Table.from_pylist(list(rows)), content)
+    parquet.write_table(arrow.table(columns), content)
     return content.getvalue()
 
 

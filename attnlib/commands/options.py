@@ -10,7 +10,7 @@ from typing import Any
 
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.compare.worker import Worker, WorkerDied, WorkerError
-from attnlib.runs.find import MAKE, RESULTS, load_all, newest
+from attnlib.runs.find import RESULTS, chosen
 from attnlib.runs.load import Run
 from attnlib.show.table import Table
 
@@ -106,11 +106,10 @@ def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:
     Raises:
         ValueError: there is none.
     """
-    latest = newest()
-    runs, left_out = load_all(paths or ([latest] if latest else []))
-    complain(left_out)
+    runs, left_out = chosen(paths)
     if not runs:
-        raise ValueError("no saved run" if paths else f"no saved run in {RESULTS}/; make one with: {MAKE}")
+        raise ValueError("; ".join(left_out))
+    complain(left_out)
     return runs, bool(left_out)
 
 

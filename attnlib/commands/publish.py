@@ -57,7 +57,9 @@ def log(wandb: Any, run: Run, project: str) -> None:
     config["machine"] = run.machines[0]
     columns = list(rows[0]) if rows else []
     table = wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)
-    with tempfile.TemporaryDirectory() as folder, wandb.init(project=project, name=run.name, config=config) as logged:
+    with tempfile.TemporaryDirectory() as folder:
         figures = {name: png for name, png in draw(Cells([run]), Path(folder)).items() if png is not None}
-        logged.log({"cases": table} | {name: wandb.Image(str(png)) for name, png in figures.items()})
-        logged.summary.update({f"cases/{status}": n for status, n in Counter(row["status"] for row in rows).items()})
+        with wandb.init(project=project, name=run.name, config=config) as logged:
+            logged.log({"cases": table} | {name: wandb.Image(str(png)) for name, png in figures.items()})
+            statuses = Counter(row["status"] for row in rows)
+            logged.summary.update({f"cases/{status}": count for status, count in statuses.items()})

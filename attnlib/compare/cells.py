@@ -9,10 +9,11 @@ import numpy as np
 
 from attnlib.compare import pairs
 from attnlib.compare.intervals import Estimate, t_interval
-from attnlib.runs.find import MAKE, RESULTS, load_all, newest
+from attnlib.runs.find import chosen
 from attnlib.runs.load import Cell, Run
 
 TOKENS = "tokens a batch"
+STEP = {"phase": "train_step", "denormals": "flush"}  # what most tables and figures show
 AXES = {"seq_len", "depth", "pe"}  # by which tables and figures tell train steps apart
 
 
@@ -88,11 +89,7 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     Returns:
         their cells, or None without a good run; and a line for each file that was left out, or on how to make one.
     """
-    latest = newest()
-    paths = paths or ([latest] if latest else [])
-    if not paths:
-        return None, [f"no saved run in {RESULTS}/; make one with: {MAKE}"]
-    runs, left_out = load_all(paths)
+    runs, left_out = chosen(paths)
     ours = [run for run in runs if run.machines == runs[0].machines]
     left_out += [
         f"{run.path}: another machine or other settings than {runs[0].path}, left out"
@@ -156,6 +153,11 @@ def interval_note(cells: Cells) -> str:
     """``time_note``, and whether something held a run up."""
     held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
     return time_note(cells) + (f"; {held_up} times were disturbed" if held_up else "")
+
+
+def measured(group: Sequence[Cell]) -> Cell:
+    """The first of a case's cells that was measured, for what every run says alike; the first one where none was."""
+    return next((cell for cell in group if cell.info), group[0])
 
 
 def claims(group: Sequence[Cell]) -> dict[str, dict[str, Any]]:

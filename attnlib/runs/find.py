@@ -14,6 +14,14 @@ MAKE = "pytest bench/ --benchmark-autosave"  # the command that saves one
 FURTHER = {"interrupted": 0, "ok": 2}  # how far a case came; with any other status it came to an end
 
 
+def chosen(names: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """``load_all``, of the newest run where none is named; without any a line on how to make one."""
+    latest = newest()
+    if not names and latest is None:
+        return [], [f"no saved run in {RESULTS}/; make one with: {MAKE}"]
+    return load_all(names or [latest] if latest else names)
+
+
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read several runs, see ``find``: the good ones, and a line for each bad one.
 

@@ -89,6 +89,12 @@ class Cell:
         return (self.cost("predicted_peak") or {}).get("value")
 
     @property
+    def share_of_ceiling(self) -> float | None:
+        """What its step would take at the machine's ceilings over the time that it took; None where not known."""
+        floor = self.cost("floor_s")
+        return sum(floor.values()) / self.median if floor and self.median else None
+
+    @property
     def label(self) -> str:
         """The case in words: phase and axes."""
         return self.label_of(self.case)
@@ -118,7 +124,7 @@ class Run:
     @property
     def name(self) -> str:
         """The file's name without its ending."""
-        return self.path.stem
+        return printable(self.path.stem)
 
     @property
     def token(self) -> str:
@@ -133,9 +139,13 @@ class Run:
     @property
     def canary(self) -> float | None:
         """Median seconds of the canary throughout the run, or None where it was not timed."""
-        kind = self.device_kind  # cases of another device have a canary of their own
-        readings = [r["seconds"] for r in self.data["attnlib"].get("canary", ()) if r.get("device", kind) == kind]
-        return float(np.median(readings)) if readings else None
+        return float(np.median(self.canary_readings)) if self.canary_readings else None
+
+    @property
+    def canary_readings(self) -> list[float]:
+        """Seconds of the canary on the run's device, in order: cases of another device have a canary of their own."""
+        kind = self.device_kind
+        return [r["seconds"] for r in self.data["attnlib"].get("canary", ()) if r.get("device", kind) == kind]
 
     @property
     def machines(self) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ class Row(Struct):
     probe: Probe | UnsetType = UNSET
 
 
-class Floor(Struct):
+class Floor(Struct, forbid_unknown_fields=True):
     """Seconds that a step's products, memory and operators would take at the machine's ceilings."""
 
     products: NotNegative
@@ -169,6 +169,7 @@ class Ours(Struct):
     axes: Axes
     canary: list[Canary] = []
     processes: list[Process] = []
+    wall_s: NotNegative | None = None
 
 
 class Device(Struct):
@@ -182,12 +183,14 @@ class Machine(Struct):
 
     device: Device | None = None
     versions: dict[str, str | None] | None = None
+    memory_bytes: Count | None = None
 
 
 class MachineInfo(Struct):
     """``machine_info``."""
 
     attnlib: Machine
+    node: str | None = None
     cpu: Object | None = None
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlib.compare.cells import Cells
+from attnlib.compare.cells import Cells, measured
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
@@ -32,7 +32,7 @@ def ceilings(cells: Cells) -> list[Table]:
     rows = []
     for phase in cells.axis("phase"):
         for pe in cells.axis("pe", phase=phase):
-            own = [group[0] for group in cells.where(phase=phase, pe=pe)]
+            own = [measured(group) for group in cells.where(phase=phase, pe=pe)]
             if row := of_cells(own):
                 rows.append({"phase": phase, "encoding": pe} | row)
     shares = ("share of ceiling, median", "least", "most")
@@ -49,10 +49,10 @@ def ceilings(cells: Cells) -> list[Table]:
 def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:
     """What is said of several cases; empty where nothing is known of any."""
     row: dict[str, Any] = {}
-    known = [(floor, cell.median) for cell in cells if (floor := cell.cost("floor_s")) and cell.median]
+    known = [(share, cell.cost("floor_s")) for cell in cells if (share := cell.share_of_ceiling)]
     if known:
-        found = [sum(floor.values()) / median for floor, median in known]
-        names = [binding(floor) for floor, _ in known]
+        found = [share for share, _ in known]
+        names = [binding(floor) for _, floor in known]
         bound = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
         row |= {"share of ceiling, median": float(np.median(found)), "least": min(found), "most": max(found)}
         row |= {"bound by": bound}

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from attnlib.compare.cells import Cells, claims, interval_note, middle
+from attnlib.compare.cells import STEP, Cells, claims, interval_note, middle
 from attnlib.compare.intervals import Estimate
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, seconds, size, with_interval
-
-STEP = {"phase": "train_step", "denormals": "flush"}
 
 
 class Law(NamedTuple):

@@ -14,7 +14,10 @@ def tidy(runs: Sequence[Run]) -> list[dict[str, Any]]:
     (``median_s`` of its own rounds; ``time_s``, from its ratio where it has one, with ``low_s`` and ``high_s``),
     ``over_reference`` with its interval, bytes, FLOPs, parameters, and whether it was ``disturbed``.
     """
-    found = [row_of(run, cell, times) for run in runs for times in [pairs.times(run.cells)] for cell in run.cells]
+    found: list[dict[str, Any]] = []
+    for run in runs:
+        times = pairs.times(run.cells)
+        found += [row_of(run, cell, times) for cell in run.cells]
     columns = dict.fromkeys(name for row in found for name in row)
     return [{name: row.get(name) for name in columns} for row in found]
 
@@ -23,26 +26,32 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
     """The row of a case."""
     time = times.get(cell.case_id) if cell.timed else None
     over = pairs.over_reference(cell)
-    return {
+    head = {
         "run": run.name,
         "node": run.data["machine_info"].get("node"),
         "case_id": cell.case_id,
         "test": cell.test,
         "status": cell.status,
         "reason": cell.reason,
-        **cell.case,
-        "rounds": len(cell.samples) if cell.timed else None,
-        "median_s": cell.median if cell.timed else None,
-        "time_s": time.value if time else None,
-        "low_s": time.low if time else None,
-        "high_s": time.high if time else None,
-        "reference": pairs.fields_in_words(cell.over["reference"]) if cell.over else None,
-        "over_reference": over.value if over else None,
-        "over_low": over.low if over else None,
-        "over_high": over.high if over else None,
-        "peak_bytes": cell.peak,
-        "predicted_bytes": cell.predicted,
-        "flops": cell.cost("flops"),
-        "parameters": cell.cost("params"),
-        "disturbed": cell.disturbed if cell.timed else None,
     }
+    return (
+        head
+        | cell.case
+        | head
+        | {  # first in order, and no field of a case takes their place
+            "rounds": len(cell.samples) if cell.timed else None,
+            "median_s": cell.median if cell.timed else None,
+            "time_s": time.value if time else None,
+            "low_s": time.low if time else None,
+            "high_s": time.high if time else None,
+            "reference": pairs.fields_in_words(cell.over["reference"]) if cell.over else None,
+            "over_reference": over.value if over else None,
+            "over_low": over.low if over else None,
+            "over_high": over.high if over else None,
+            "peak_bytes": cell.peak,
+            "predicted_bytes": cell.predicted,
+            "flops": cell.cost("flops"),
+            "parameters": cell.cost("params"),
+            "disturbed": cell.disturbed if cell.timed else None,
+        }
+    )

@@ -6,27 +6,32 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import Cells, middle, points_along
+from attnlib.compare.cells import STEP, Cells, measured, middle, points_along
 from attnlib.show.figures.drawing import COLOURS, PLAIN, Plain, Sheet, band, finish, name_ends, style
 
-MAIN = {"phase": "train_step", "denormals": "flush"}
 MIB = 2**20
 LENGTH, DEPTH = "sequence length T [tokens]", "depth L [layers]"
 
 
 def encoding_cost(cells: Cells) -> Figure | None:
     """Each encoding's train step over that of ``none`` in the same run against sequence length, a panel a depth."""
-    others = [pe for pe in cells.axis("pe", **MAIN) if pe != "none"]
-    depths = cells.axis("depth", **MAIN)
-    if not others or "none" not in cells.axis("pe", **MAIN):
+    others = [pe for pe in cells.axis("pe", **STEP) if pe != "none"]
+    depths = cells.axis("depth", **STEP)
+    if not others or "none" not in cells.axis("pe", **STEP):
+        return None
+    found: dict[tuple[int, str], list[tuple[float, ...]]] = {}
+    for depth in depths:
+        base = dict(points_along(cells, "seq_len", pe="none", depth=depth, **STEP))
+        for pe in others:
+            along = points_along(cells, "seq_len", pe=pe, depth=depth, **STEP)
+            ratios = [(x, cells.ratio(group, base.get(x, []))) for x, group in along]
+            found[depth, pe] = [(x, *ratio) for x, ratio in ratios if ratio]
+    if not any(found.values()):
         return None
     sheet = Sheet(len(depths), share=len(depths))
     for panel, depth in zip(sheet.panels, depths, strict=True):
-        base = dict(points_along(cells, "seq_len", pe="none", depth=depth, **MAIN))
         for pe in others:
-            along = points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN)
-            ratios = [(x, cells.ratio(group, base.get(x, []))) for x, group in along]
-            band(panel, [(x, *ratio) for x, ratio in ratios if ratio], style(cells, pe))
+            band(panel, found[depth, pe], style(cells, pe))
         finish(panel, x=LENGTH, y="time over none", title=f"L = {depth}")
         panel.axhline(1, color=COLOURS[0], linewidth=0.8)
     name_ends(*sheet.panels)
@@ -35,19 +40,19 @@ def encoding_cost(cells: Cells) -> Figure | None:
 
 def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figure | None:
     """Time of a train step against ``name`` at each value of ``other``, and tokens a second at the middle one."""
-    values = cells.axis(other, **MAIN)
+    values = cells.axis(other, **STEP)
     if not values:
         return None
     sheet = Sheet(len(values) + 1, share=len(values))
-    pes, rates = cells.axis("pe", **MAIN), sheet.panels[-1]
+    pes, rates = cells.axis("pe", **STEP), sheet.panels[-1]
     for panel, value in zip(sheet.panels, values, strict=False):
         for pe in pes:
-            points = points_along(cells, name, pe=pe, **{other: value}, **MAIN)
+            points = points_along(cells, name, pe=pe, **{other: value}, **STEP)
             sheet.draw(panel, cells, points, style(cells, pe), 1e3)
         finish(panel, x=label, y="train step [ms]", title=f"{unit} = {value}")
     at = middle(values)
     for pe in pes:
-        points = points_along(cells, name, pe=pe, **{other: at}, **MAIN)
+        points = points_along(cells, name, pe=pe, **{other: at}, **STEP)
         known = [(x, group[0].case, value) for x, group in points if (value := cells.time(group))]
         sizes = [(x, case["batch_size"] * case["seq_len"], value) for x, case, value in known]
         found = [(x, size / value.value, size / value.high, size / value.low) for x, size, value in sizes]
@@ -69,14 +74,14 @@ def time_against_depth(cells: Cells) -> Figure | None:
 
 def heat_map(cells: Cells) -> Figure | None:
     """Train-step time over sequence length x depth, a panel an encoding; a cell without a time shows its status."""
-    pes = cells.axis("pe", **MAIN)
+    pes = cells.axis("pe", **STEP)
     if not pes:
         return None
-    lengths, depths = cells.axis("seq_len", **MAIN), cells.axis("depth", **MAIN)
+    lengths, depths = cells.axis("seq_len", **STEP), cells.axis("depth", **STEP)
     grids = np.full((len(pes), len(depths), len(lengths)), np.nan)
     status: dict[tuple[int, int, int], str] = {}
     for index, pe in enumerate(pes):
-        for group in cells.where(pe=pe, **MAIN):
+        for group in cells.where(pe=pe, **STEP):
             place = index, depths.index(group[0].case["depth"]), lengths.index(group[0].case["seq_len"])
             value = cells.time(group)
             grids[place] = np.nan if value is None else value.value * 1e3
@@ -104,7 +109,7 @@ def heat_map(cells: Cells) -> Figure | None:
 
 def memory(cells: Cells) -> Figure | None:
     """Peak allocated memory of a train step against sequence length and depth."""
-    lengths, depths = cells.axis("seq_len", **MAIN), cells.axis("depth", **MAIN)
+    lengths, depths = cells.axis("seq_len", **STEP), cells.axis("depth", **STEP)
     if not lengths:
         return None
     sheet = Sheet(2, share=2)
@@ -113,12 +118,13 @@ def memory(cells: Cells) -> Figure | None:
         ("depth", DEPTH, {"seq_len": middle(lengths)}, f"T = {middle(lengths)}"),
     )
     for panel, (name, label, at, title) in zip(sheet.panels, slices, strict=True):
-        for pe in cells.axis("pe", **MAIN):
+        for pe in cells.axis("pe", **STEP):
             line = style(cells, pe)
-            points = points_along(cells, name, pe=pe, **at, **MAIN)
-            known = [(x, group[0].peak / MIB) for x, group in points if group[0].peak is not None]
+            points = points_along(cells, name, pe=pe, **at, **STEP)
+            cases = [(x, measured(group)) for x, group in points]
+            known = [(x, cell.peak / MIB) for x, cell in cases if cell.peak is not None]
             panel.plot(*np.array(known).T, **line) if known else None
-            foretold = [(x, group[0].predicted / MIB) for x, group in points if group[0].predicted is not None]
+            foretold = [(x, cell.predicted / MIB) for x, cell in cases if cell.predicted is not None]
             ring = {"s": 110, "facecolor": "none", "edgecolor": line["color"], "linewidth": 0.8}
             panel.scatter(*np.array(foretold).T, **ring) if foretold else None
         finish(panel, x=label, y="peak allocated [MiB]", title=title)

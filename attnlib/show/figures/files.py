@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ DRAWN: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
+ATTRIBUTE = re.compile(r'="[^"]*"')
 FINE = re.compile(r"\d+\.\d{5,}")  # coordinates; hundredths of a point are enough
+
+
+@contextmanager
+def drawn() -> Iterator[None]:
+    """Between ``with`` and its end figures are made and written as files of this suite."""
+    mpl.use("Agg")
+    with mpl.rc_context(DRAWN):
+        yield
 
 
 def draw(cells: Cells, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Path | None]:
@@ -31,9 +41,8 @@ def draw(cells: Cells, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> d
     Raises:
         OSError: the folder cannot be written.
     """
-    mpl.use("Agg")
     found: dict[str, Path | None] = {}
-    with mpl.rc_context(DRAWN):
+    with drawn():
         for name in names:
             figure = FIGURES[name](cells)
             found[name] = None if figure is None else write(figure, folder / name)
@@ -51,7 +60,7 @@ def write(figure: Figure, path: Path) -> Path:
     figure.set_layout_engine("none")  # found once, kept
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    fine = FINE.sub(lambda number: f"{float(number[0]):.2f}", text.getvalue())
+    fine = ATTRIBUTE.sub(lambda own: FINE.sub(lambda number: f"{float(number[0]):.2f}", own[0]), text.getvalue())
     path.with_suffix(".svg").write_text(re.sub(r"\n +", "\n", fine), encoding="utf-8")
     plt.close(figure)
     return path.with_suffix(".png")

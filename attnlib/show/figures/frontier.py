@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from attnlib.show.figures.drawing import Sheet, finish, look, name_ends
-from attnlib.show.figures.files import write
+from attnlib.show.figures.files import drawn, write
 from attnlib.show.units import size
 
 
@@ -18,17 +18,19 @@ def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
         memory: bytes.
         folder: for PNG and SVG.
     """
-    mpl.use("Agg")
-    sheet = Sheet(1, size=(5.6, 4.0))
-    (panel,) = sheet.panels
-    for place, (pe, sides) in enumerate(found.items()):
-        points = {(p["seq_len"], p["depth"]) for side in sides.values() for p in side if p["seq_len"] and p["depth"]}
-        if points:
-            lengths, depths = zip(*sorted(points, key=lambda point: (point[0], -point[1])), strict=True)
-            panel.plot(lengths, depths, **look(place, pe))
-    finish(panel, x="sequence length T [tokens]", y="depth L [layers]", title="below its line a stack fits")
-    panel.xaxis.set_major_locator(mpl.ticker.LogLocator())
-    panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    name_ends(panel)
-    figure = sheet.finish(f"How far {size(memory)} reach, by predicted peak")
-    return write(figure, folder / "frontier")
+    with drawn():
+        sheet = Sheet(1, size=(5.6, 4.0))
+        (panel,) = sheet.panels
+        for place, (pe, sides) in enumerate(found.items()):
+            points = {
+                (p["seq_len"], p["depth"]) for side in sides.values() for p in side if p["seq_len"] and p["depth"]
+            }
+            if points:
+                lengths, depths = zip(*sorted(points, key=lambda point: (point[0], -point[1])), strict=True)
+                panel.plot(lengths, depths, **look(place, pe))
+        finish(panel, x="sequence length T [tokens]", y="depth L [layers]", title="below its line a stack fits")
+        panel.xaxis.set_major_locator(mpl.ticker.LogLocator())
+        panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        name_ends(panel)
+        figure = sheet.finish(f"How far {size(memory)} reach, by predicted peak")
+        return write(figure, folder / "frontier")

@@ -3,17 +3,17 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import Cells, middle, points_along
+from attnlib.compare.cells import STEP, Cells, middle, points_along
 from attnlib.compare.scaling import lines, slopes
 from attnlib.runs.load import Cell
-from attnlib.show.figures.cost import LENGTH, MAIN
+from attnlib.show.figures.cost import LENGTH
 from attnlib.show.figures.drawing import Sheet, band, finish, name_ends, style
 
 
 def scaling(cells: Cells) -> Figure | None:
     """A train step at the middle depth with its fit a + b T + c T^2, and its slope from each length to the next."""
-    depths = cells.axis("depth", **MAIN)
-    found = lines(cells, "seq_len", depth=middle(depths), **MAIN) if depths else []
+    depths = cells.axis("depth", **STEP)
+    found = lines(cells, "seq_len", depth=middle(depths), **STEP) if depths else []
     if not found:
         return None
     sheet = Sheet(2)
@@ -41,7 +41,7 @@ def scaling(cells: Cells) -> Figure | None:
 
 def time_per_token(cells: Cells) -> Figure | None:
     """Seconds a token against length where B T is the same at every length: what is quadratic in T is a slope here."""
-    lines_ = [(pe, L, along(cells, pe, L)) for pe in cells.axis("pe", **MAIN) for L in cells.axis("depth", **MAIN)]
+    lines_ = [(pe, L, along(cells, pe, L)) for pe in cells.axis("pe", **STEP) for L in cells.axis("depth", **STEP)]
     found = [line for line in lines_ if len({group[0].case["batch_size"] for _, group in line[2]}) > 2]
     if not found:
         return None
@@ -60,7 +60,7 @@ def time_per_token(cells: Cells) -> Figure | None:
 
 def along(cells: Cells, pe: str, depth: int) -> list[tuple[float, list[Cell]]]:
     """Train steps of an encoding and depth, by length."""
-    return points_along(cells, "seq_len", pe=pe, depth=depth, **MAIN)
+    return points_along(cells, "seq_len", pe=pe, depth=depth, **STEP)
 
 
 def tokens(cell: Cell) -> int:

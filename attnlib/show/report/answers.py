@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnlib.compare.cells import Cells, claims, middle
+from attnlib.compare.cells import STEP, Cells, claims, middle
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import floor
 from attnlib.compare.scaling import lines, slopes
 from attnlib.runs.load import Cell
 from attnlib.show.ceilings import errors_of
-from attnlib.show.encodings import STEP, Law, checks
+from attnlib.show.encodings import Law, checks
 from attnlib.show.units import digits, seconds, with_interval
 
 TWO, THREE = with_interval(digits(2)), with_interval(digits(3))
@@ -87,10 +87,11 @@ def gradients(cells: Cells) -> Iterator[Answer]:
     if exponent := claims(alike).get("exponent"):
         law = str(Law(exponent["mean"], exponent["theory"], None)), alike[0].case_id
         yield Answer("Do tokens stay different?", [("From layer to layer they become alike: ", None), law])
-    held = [len(own) for group in cells.by_id.values() if (own := claims(group))]
     failed = [group[0] for group in cells.by_id.values() if any(is_failed_check(cell) for cell in group)]
+    passed = [group for group in cells.by_id.values() if group[0] not in failed]
+    held = [len(own) for group in passed if (own := claims(group))]
     if held or failed:
-        said: list[Part] = [(f"{sum(held)} claims hold, in {len(held)} checks; {len(failed)} checks failed", None)]
+        said: list[Part] = [(f"{sum(held)} claims hold, in {len(held)} checks; {len(failed)} failed", None)]
         said += [part for cell in failed for part in ((", ", None), (cell.label, cell.case_id))]
         yield Answer("Does theory hold?", [*said, (".", None)])
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attnlib.compare.cells import Cells, claims
+from attnlib.compare.cells import Cells, claims, measured
 from attnlib.runs.load import Cell, Run
 from attnlib.show.units import digits, many, percent, seconds, size, with_interval
 
@@ -58,15 +58,15 @@ def rows(cells: Cells) -> list[Row]:
 
 def entries(cells: Cells, group: list[Cell]) -> list[Entry]:
     """The values of a case; an empty one where the runs do not say."""
-    cell, case = group[0], group[0].case
+    cell, case = measured(group), group[0].case
     name = cell.label.replace(f" T={case['seq_len']} L={case['depth']}", "", 1)
     statuses = Counter(own.status for own in group)
-    status = cell.status if len(statuses) == 1 else ", ".join(f"{count} {name}" for name, count in statuses.items())
+    status = group[0].status if len(statuses) == 1 else ", ".join(f"{n} {one}" for one, n in statuses.items())
     time, over = cells.time(group), cells.over_reference(group)
     if not any(own.timed for own in group):
         time = None
     tokens = case["batch_size"] * case["seq_len"] / time.value if time else None
-    shares = [sum(floor.values()) / own.median for own in group if (floor := own.cost("floor_s")) and own.median]
+    shares = [own.share_of_ceiling for own in group if own.share_of_ceiling]
     share = float(np.median(shares)) if shares else None
     return [
         Entry(name),

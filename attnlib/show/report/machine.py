@@ -65,7 +65,7 @@ def of_run(run: Run) -> dict[str, Any]:
     ours = run.data["attnlib"]
     first = (ours.get("processes") or [{}])[0]
     statuses = Counter(cell.status for cell in run.cells)
-    heard = [reading["seconds"] for reading in ours.get("canary", ())]
+    heard = run.canary_readings
     return {
         "run": run.name,
         "started": first.get("started") or run.data.get("datetime"),

@@ -1,6 +1,7 @@
 """Fill the templates: cells, figures and a comparison as one page."""
 
 import base64
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.comparison import Comparison
 from attnlib.runs.find import CHECKOUT
 from attnlib.runs.save import save_over
+from attnlib.runs.text import printable
 from attnlib.show.ceilings import ceilings
 from attnlib.show.comparison import compared
 from attnlib.show.costs import costs
@@ -44,8 +46,9 @@ def source(png: Path) -> str:
 
 
 def place(run: Path) -> str:
-    """Where a run lies, seen from the checkout; by its name alone where it lies elsewhere."""
-    return str(run.resolve().relative_to(CHECKOUT)) if run.resolve().is_relative_to(CHECKOUT) else run.name
+    """Where a run lies, seen from the checkout; by its name alone where it lies elsewhere; quoted for a shell."""
+    inside = run.resolve().is_relative_to(CHECKOUT)
+    return shlex.quote(printable(str(run.resolve().relative_to(CHECKOUT)) if inside else run.name))
 
 
 def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | None) -> str:

@@ -63,10 +63,10 @@ def _opened(chromium):
     """Open a page; afterwards nothing was asked of a network and no script failed."""
     pages, asked, failed = [], [], []
 
-    def opened(path, width=1280, **options):
+    def opened(path, width=1280, may_fail=False, **options):
         page = chromium.new_page(viewport={"width": width, "height": 900}, **options)
         page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("pageerror", lambda error: None if may_fail else failed.append(str(error)))
         page.on("console", lambda message: failed.append(message.text) if message.type == "error" else None)
         page.goto(path.as_uri())
         pages.append(page)
@@ -144,11 +144,16 @@ def test_filtered_by_words_and_choices(opened, reference):
 
 
 def test_used_by_keyboard_alone(opened, reference):
-    """Tab leads from the skip link to the filter, the filter takes what is typed, a summary opens."""
+    """A skip link and a few Tabs lead to the filter, the filter takes what is typed, a summary opens."""
     page = opened(reference)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
-    page.locator("#text").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    for _ in range(3):  # the link to the runs, then the filter
+        if page.evaluate("document.activeElement.id") != "text":
+            page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "text"
     page.keyboard.type("forward rotary")
     assert page.locator("#table tbody tr").count() < 20
     page.locator("#table tbody summary").first.focus()
@@ -166,6 +171,11 @@ def test_a_number_leads_to_its_row(opened, many, reference):
     row = page.locator(f"[id='{link.get_attribute('href')[1:]}']")
     assert row.is_visible()
     assert "found" in row.get_attribute("class")
+    page.fill("#text", "no such word")
+    assert page.locator("#table tbody tr").count() == 0
+    link.click()
+    assert row.is_visible()
+    assert page.evaluate("document.activeElement.id") == link.get_attribute("href")[1:]
 
     page = opened(many)
     page.evaluate(f"location.hash = 'c{9000:012x}'")
@@ -195,13 +205,24 @@ def test_accessible(opened, reference, scheme):
 
 
 def test_printed_whole(opened, many):
-    """On paper there are all rows and no controls."""
+    """On paper there are all rows that the filter leaves, and no controls; afterwards as many as before."""
     page = opened(many)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
 
     assert page.locator("#table tbody tr").count() == MANY
     assert not page.locator("#controls").is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#table tbody tr").count() == 200
+
+
+def test_a_script_that_fails_hides_nothing(opened, reference, tmp_path):
+    """The rows are there all the same."""
+    broken = tmp_path / "broken.html"
+    broken.write_text(reference.read_text().replace("const FIRST = 200;", "undefined_name();"))
+    page = opened(broken, may_fail=True)
+
+    assert page.locator("#table tbody tr:visible").count() == 429
 
 
 def test_ten_thousand_cases(opened, many, reference, capsys):

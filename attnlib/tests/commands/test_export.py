@@ -49,6 +49,20 @@ def test_parquet_keeps_types(path, tmp_path):
     assert frame.time_s.dropna().tolist() == pytest.approx(pandas.read_csv(text).time_s.dropna().tolist(), rel=1e-15)
 
 
+def test_a_column_of_several_types_is_text(path, tmp_path):
+    """What Parquet cannot hold as numbers is there all the same."""
+    run = json.loads(path.read_text())
+    for number, row in enumerate(run["attnlib"]["cases"]):
+        row["case"]["own"] = ["word", 3, 2**70, None, True, 0.5, "x", 1][number]
+    for benchmark, row in zip(run["benchmarks"], run["attnlib"]["cases"], strict=False):
+        benchmark["extra_info"]["case"]["own"] = row["case"]["own"]
+    path.write_text(json.dumps(run))
+    out = tmp_path / "cases.parquet"
+    assert main(["export", str(path), "--parquet", "--out", str(out)]) == 0
+
+    assert pandas.read_parquet(out).own.tolist()[:3] == ["word", "3", str(2**70)]
+
+
 def test_two_runs_are_twice_the_rows(path, tmp_path, capsys):
     """Each row names its run; columns are those of all runs, and Markdown has a line a row."""
     other = tmp_path / "other.json"
@@ -65,11 +79,16 @@ def test_refusals_are_a_line(path, tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         main(["export", str(path)])
     assert "one of the arguments --csv --markdown --parquet is required" in capsys.readouterr().err
-    out = tmp_path / "none" / "cases"
+    out, empty = tmp_path / "none" / "cases", tmp_path / "empty.json"
+    nothing = saved()
+    nothing["attnlib"]["cases"] = nothing["benchmarks"] = []
+    empty.write_text(json.dumps(nothing))
     refused = [
         ([str(path), "--parquet"], "--parquet is no text: name a file with --out"),
         ([str(path), "--csv", "--out", str(out)], f"cannot write {out}: No such file or directory"),
         ([str(tmp_path / "gone.json"), "--csv"], "No such file or directory"),
+        ([str(path), "--csv", "--out", str(path)], f"--out {path} is one of the runs"),
+        ([str(empty), "--csv"], "no cases in these runs"),
     ]
     for words, said in refused:
         assert main(["export", *words]) == 2

@@ -73,7 +73,7 @@ def test_completion_knows_every_command(capsys, shell):
 
 
 def test_colour_only_on_a_terminal(capsys):
-    """Nothing but text goes into a pipe; a terminal gets bold, unless NO_COLOR forbids colour."""
+    """Nothing but text goes into a pipe; a terminal gets bold."""
     Table({"a": Column()}, [{"a": 1}], before=["bold"]).print()
     assert "\x1b" not in capsys.readouterr().out
     if sys.platform == "win32":

@@ -9,9 +9,11 @@ import pytest
 import plots
 from attnlib.compare.cells import Cells
 from attnlib.compare.saved import compare
-from attnlib.runs.load import load
+from attnlib.runs.load import BadRun, load
 from attnlib.show.costs import costs
-from attnlib.show.report import cases
+from attnlib.show.encodings import encodings
+from attnlib.show.findings import findings
+from attnlib.show.report import cases, machine
 from attnlib.show.report.answers import answers
 from attnlib.show.report.page import page, write
 from attnlib.tests import ROOT
@@ -68,8 +70,11 @@ def test_every_case_has_a_row(runs, seen):
     ids = {f"c{cell.case_id}" for cell in runs[0].cells}
 
     assert ids <= set(seen.ids)
-    led = {address[1:] for address in seen.addresses if address[1:] in ids}
-    assert len(led) > 200
+    cells = Cells(runs)
+    for table in (*costs(cells), *encodings(cells), *findings(cells)):
+        links = {f"#c{case_id}" for row in table.links for case_id in row.values()}
+        assert links
+        assert links <= set(seen.addresses)
 
 
 def test_answers_are_those_of_the_tables(runs):
@@ -87,17 +92,17 @@ def test_answers_are_those_of_the_tables(runs):
     assert re.search(r"1\d\d of 145 intervals hold 1", found["What is noise?"])
     assert "-0.396 [-0.401, -0.390] decades; theory says -0.396" in found["Do gradients survive a plain stack?"]
     assert "cubic, exponent 2.99" in found["Do tokens stay different?"]
-    assert found["Does theory hold?"] == "283 claims hold, in 113 checks; 0 checks failed."
+    assert found["Does theory hold?"] == "283 claims hold, in 113 checks; 0 failed."
 
 
-def test_a_failed_check_is_named(tmp_path):
-    """Its claims do not count as held, and the sentence leads to its row."""
+def test_a_failed_check_is_named(runs, tmp_path):
+    """In one run of two: its claims do not count as held, and the sentence leads to its row."""
     run = json.loads(REFERENCE[0].read_text())
     row = next(row for row in run["attnlib"]["cases"] if row["case"]["phase"] == "rate")
     row |= {"status": "error", "reason": "first_layer is outside its band", "probe": {}}
-    found = {answer.question: answer.parts for answer in answers(Cells([of(run, tmp_path)]))}
+    found = {answer.question: answer.parts for answer in answers(Cells([runs[1], of(run, tmp_path)]))}
 
-    assert found["Does theory hold?"][0][0].endswith("in 112 checks; 1 checks failed")
+    assert found["Does theory hold?"][0][0] == "281 claims hold, in 112 checks; 1 failed"
     assert row["case_id"] in [case_id for _, case_id in found["Does theory hold?"]]
 
 
@@ -116,6 +121,7 @@ def test_little_is_known_of_a_small_run(tmp_path):
     seen = Seen(page(Cells([run]), [], None))
 
     assert "oom" in seen.texts
+    assert [answer.question for answer in answers(Cells([run]))] == ["How long is a step?", "Was the machine quiet?"]
     assert any("too large" in text for text in seen.texts)
     assert "img" not in seen.tags
 
@@ -129,8 +135,41 @@ def test_nothing_in_a_run_is_markup(tmp_path):
     seen = Seen(page(Cells([of(run, tmp_path)]), [], None))
 
     assert "img" not in seen.tags
-    assert seen.tags.count("script") == 2
+    assert seen.tags.count("script") == 3
     assert any(evil in text for text in seen.texts)
+
+
+def test_what_one_of_two_runs_says_is_said(tmp_path):
+    """A case that is oom in the first run has the second one's time and peak, and both statuses."""
+    both = [of(saved(status=status), tmp_path, status) for status in ("oom", "ok")]
+    (row,) = (row for row in cases.rows(Cells(both)) if "oom" in row.entries[3].text)
+
+    assert row.entries[3].text == "1 oom, 1 ok"
+    assert row.entries[4].key == 1024
+    assert row.entries[7].key == 1000
+    assert row.why == "too large"
+
+
+def test_canaries_of_another_device_are_not_mixed(tmp_path):
+    """The row of a run has the readings of its own device."""
+    run = saved()
+    run["machine_info"]["attnlib"]["device"] = {"kind": "cuda"}
+    kinds = (("cuda", 0.01), ("cpu", 1.0), ("cuda", 0.01))
+    run["attnlib"]["canary"] = [{"at_s": 0.0, "seconds": s, "device": kind} for kind, s in kinds]
+
+    assert machine.runs(Cells([of(run, tmp_path)])).rows[0]["canary"] == (0.01, 0.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value"), [("attnlib", "wall_s", "soon"), ("machine_info", "memory_bytes", "lots")]
+)
+def test_what_the_page_computes_with_is_checked(tmp_path, where, key, value):
+    """A run with words for numbers is refused in a line."""
+    run = saved()
+    (run[where] if where == "attnlib" else run[where]["attnlib"])[key] = value
+
+    with pytest.raises(BadRun, match=key):
+        of(run, tmp_path)
 
 
 def test_a_comparison_has_its_verdicts(tmp_path):
@@ -172,3 +211,8 @@ def test_the_command(tmp_path, capsys):
         assert "--base and --new go together, with --report" in capsys.readouterr().err
     assert plots.main([str(paths[0]), *out, "--report", str(paths[0] / "report.html")]) == 2
     assert "cannot write in" in capsys.readouterr().err
+    before = paths[0].read_bytes()
+    with pytest.raises(SystemExit, match="2"):
+        plots.main(["--report", str(paths[0])])
+    assert "does not end in .html; name runs before it" in capsys.readouterr().err
+    assert paths[0].read_bytes() == before

@@ -54,6 +54,8 @@
       again();
     }
     row.classList.add("found");
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
     row.scrollIntoView({ block: "center" });
   }
 
@@ -68,9 +70,12 @@
   at("controls").addEventListener("submit", event => event.preventDefault());
   more.onclick = () => { shown = Infinity; show(); };
   addEventListener("hashchange", reveal);
+  addEventListener("click", event => { // also where the address is the same as before
+    if (event.target.closest("a[href^='#c']")?.hash === location.hash) reveal();
+  });
   addEventListener("beforeprint", () => { shown = Infinity; show(); });
+  addEventListener("afterprint", again);
   at("controls").hidden = false;
   show();
-  body.classList.add("ready");
   reveal();
 })();
