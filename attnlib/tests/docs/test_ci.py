@@ -28,7 +28,7 @@ def test_both_sides_are_in_one_job(steps):
 
 def test_the_measuring_command_is_known(steps):
     """Its options exist, it measures base against head, and prints Markdown."""
-    lines = [line for step in steps for line in step.get("run", "").splitlines() if "attnlib ab" in line]
+    lines = [line for step in steps for line in step.get("run", "").splitlines() if "bin/attnlib ab" in line]
     (line,) = lines
     words = shlex.split(line.partition(">")[0])
     options = parsed(words[1:])
