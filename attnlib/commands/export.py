@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import RUNS, runs_of
+from attnlib.commands.options import add_names, runs_of
 from attnlib.runs.save import save_over
 from attnlib.show.table import Column, Table
 from attnlib.show.tidy import tidy
@@ -24,7 +24,7 @@ def declare(commands: Any) -> None:
         description="Seconds, bytes; what was not measured is empty (- in Markdown). pandas.read_csv(FILE) reads it.",
         epilog="example: attnlib export results/reference/*.json --csv --out cases.csv",
     )
-    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=RUNS)
+    add_names(command)
     form = command.add_mutually_exclusive_group(required=True)
     for name, text in (("csv", "comma-separated"), ("markdown", "a table"), ("parquet", "needs pyarrow and --out")):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)

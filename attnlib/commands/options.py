@@ -97,9 +97,6 @@ def fields_of(text: str) -> dict[str, Any]:
     return fields
 
 
-RUNS = "saved runs: files, run names or numbers; the newest without any"
-
-
 def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:
     """The named runs, or the newest; and whether a file was left out, which is said.
 
@@ -113,9 +110,16 @@ def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:
     return runs, bool(left_out)
 
 
+def add_names(
+    command: argparse.ArgumentParser, text: str = "saved runs: files, run names or numbers; the newest without any"
+) -> None:
+    """Saved runs as arguments; see ``runs_of`` and ``cells_of``."""
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
+
+
 def add_runs(command: argparse.ArgumentParser) -> None:
-    """Saved runs as arguments, and Markdown as an output; see ``cells_of`` and ``output``."""
-    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs of one machine; the newest")
+    """Saved runs of one machine as arguments, and Markdown as an output; see ``cells_of`` and ``output``."""
+    add_names(command, "saved runs of one machine; the newest")
     add_markdown(command)
 
 

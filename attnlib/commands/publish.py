@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import RUNS, runs_of
+from attnlib.commands.options import add_names, runs_of
 from attnlib.compare.cells import Cells
 from attnlib.runs.load import Run
 from attnlib.show.tidy import tidy
@@ -21,7 +21,7 @@ def declare(commands: Any) -> None:
         description="The key comes from WANDB_API_KEY; WANDB_MODE=offline writes to the folder wandb/ and needs none.",
         epilog="example: WANDB_MODE=offline attnlib publish results/reference/laptop-cpu-1.json --wandb",
     )
-    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=RUNS)
+    add_names(command)
     command.add_argument(
         "--wandb", action="store_true", required=True, help="to Weights & Biases; needs the extra wandb"
     )

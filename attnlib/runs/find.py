@@ -16,10 +16,12 @@ FURTHER = {"interrupted": 0, "ok": 2}  # how far a case came; with any other sta
 
 def chosen(names: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """``load_all``, of the newest run where none is named; without any a line on how to make one."""
-    latest = newest()
-    if not names and latest is None:
-        return [], [f"no saved run in {RESULTS}/; make one with: {MAKE}"]
-    return load_all(names or [latest] if latest else names)
+    if not names:
+        latest = newest()
+        if latest is None:
+            return [], [f"no saved run in {RESULTS}/; make one with: {MAKE}"]
+        names = [latest]
+    return load_all(names)
 
 
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:

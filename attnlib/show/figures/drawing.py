@@ -101,9 +101,9 @@ class Sheet:
         if known:
             most = max(2, int(inches / 1.15))
             columns = -(-len(known) // -(-len(known) // most))  # rows as even as can be
-            look: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 8}
+            form: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 8}
             handles = list(known.values()), list(known)
-            self.figure.legend(*handles, loc="outside lower center", title=note or None, **look)
+            self.figure.legend(*handles, loc="outside lower center", title=note or None, **form)
         return self.figure
 
 
@@ -119,7 +119,7 @@ def band(axes: Axes, points: Sequence[Sequence[float]], line: Style) -> None:
 
 
 def finish(axes: Axes, *, x: str, y: str, title: str) -> None:
-    """Logarithmic axes with units, a tick at each point, lines named where they end."""
+    """Logarithmic axes with units, and a tick at each point."""
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=title)
     marked = [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]
     ticks = sorted({float(x) for line in marked for x in np.asarray(line.get_xdata())})
@@ -148,7 +148,7 @@ PLAIN = mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
-    """A linear axis of layers, a logarithmic one of many decades, lines named where they end."""
+    """A linear axis of layers, and a logarithmic one of many decades."""
     axes.set(yscale="log", xlabel=x, ylabel=y, title=title)
     axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"1e{round(np.log10(value))}"))
     axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
