@@ -15,10 +15,11 @@ import pytest
 from bench.session import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from attnlib.measure.device import Device
     from bench.cases import Case
+    from bench.session.study import Study
     from bench.settings import Settings
 
 RECORD = pytest.StashKey["Record"]()
@@ -75,19 +76,23 @@ def pytest_benchmark_compare_machine_info(
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect the original experiment for ``--preset seed`` only, and then alone; peers when named."""
+    """Collect the original for ``--preset seed`` only, and then alone; peers and the study of learning when named."""
     if collection_path.parent.name != "bench" or not collection_path.name.startswith("test_"):
         return None
     if any(Path(arg.partition("::")[0]).name == collection_path.name for arg in config.args):
         return None
     seed = config.stash[RECORD].settings.preset == "seed"
-    return collection_path.name == "test_peers.py" or seed != (collection_path.name == "test_seed.py") or None
+    alone = ("test_peers.py", "test_learning.py")
+    return collection_path.name in alone or seed != (collection_path.name == "test_seed.py") or None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Spread a bench test over its points (``bench.grids.over``): scalars, ids such as seq_len=64-depth=2-pe=none."""
     if hasattr(metafunc.function, "points"):
-        points = metafunc.function.points(metafunc.config.stash[RECORD].settings)
+        try:
+            points = metafunc.function.points(metafunc.config.stash[RECORD].settings)
+        except ValueError as error:  # a data set whose package is missing
+            raise pytest.UsageError(str(error)) from None
         names = list(points[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
         ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
@@ -145,6 +150,30 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
         request.config.stash[RECORD].read(request.node.nodeid, finding.as_json())
         assert not finding.problems, "; ".join(finding.problems)
         announce(f"{name_of(request.node)}  holds: {finding}")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def study(request: pytest.FixtureRequest) -> Iterator[Study]:
+    """What trains cases, its processes ended when the session does."""
+    from bench.session.study import Study
+
+    own = Study(request.config.stash[RECORD])
+    yield own
+    own.trainers.close()
+
+
+@pytest.fixture
+def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Train this test's case, and save what came of it as its row's ``probe``."""
+    from bench.session.screen import name_of
+    from bench.session.study import in_words
+
+    def run() -> None:
+        training = study.training(case)
+        request.config.stash[RECORD].read(request.node.nodeid, {"training": training})
+        announce(f"{name_of(request.node)}  {in_words(training)}")
 
     return run
 

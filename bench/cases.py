@@ -13,7 +13,9 @@ from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_encoding
 from attnlib.model.config import StackConfig
 
-PROBES = ("rate", "profile", "collapse", "control", "flush")  # checks of bench.checks: read, not timed
+CHECKED = ("rate", "profile", "collapse", "control", "flush")  # checks of gradients, in bench.checks
+LEARNING = ("bag", "tune", "learn", "depth")  # trainings, in bench.learning
+PROBES = (*CHECKED, *LEARNING)  # read, not timed: after what is timed, and in this order
 PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
 PAIRED = ("forward", "backward", "train_step")  # phases whose rounds lie beside those of a reference
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -44,6 +46,10 @@ class Case(StackConfig):
     denormals: str = "flush"  # what arithmetic does with subnormal numbers: flush (to zero) or keep
     seed: int = 0  # of weights and texts
     compile: bool = False  # by torch.compile's inductor; its first call compiles
+    data: str | None = None  # what is learned, a name in attnlib.model.data.DATA; None: random texts
+    n_train: int | None = None  # examples to learn from; None: all that there are
+    steps: int | None = None  # of the optimiser
+    learning_rate: float | None = None  # at its greatest; None: the best on validation for this data and encoding
 
     @property
     def id(self) -> str:

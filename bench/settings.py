@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from attnlib.commands.options import bytes_of, fields_of
@@ -11,10 +12,12 @@ from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model.classifier import POOLING
 from attnlib.model.config import choose
+from attnlib.model.data import DATA, data_set, register
 from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
-ONCE = tuple(name for name in POSITIONAL if name != "rotary_interleaved")  # each encoding in one convention
+VARIANTS = ("rotary_interleaved", "learned_0.02", "learned_0.71")  # of an encoding, which cost what it costs
+ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,16 @@ def reference(flag: str, text: str) -> dict[str, Any] | None:
     return found
 
 
+def data_sets(_flag: str, text: str) -> tuple[str, ...]:
+    """Read names of data sets, and files ``.csv``, which are registered.
+
+    Raises:
+        ValueError: a name is not registered; the message names it and the choices; **or** see ``register``.
+    """
+    names = (entry.strip() for entry in text.split(","))
+    return tuple(dict.fromkeys(register(Path(n)) if n.endswith(".csv") else named(DATA, "data set", n) for n in names))
+
+
 def encodings(flag: str, text: str) -> tuple[str, ...]:
     """Read names of encodings, or ``all``; raises as ``named`` does."""
     names = POSITIONAL if text == "all" else text.split(",")
@@ -146,6 +159,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(("budget", "precision"), number),
     **{name: partial(named, registry) for name, registry in NAMES.items()},
     "pe": encodings,
+    "data": data_sets,
     "threads": threads,
     "reference": reference,
     "case_timeout": timeout,
@@ -172,6 +186,7 @@ class Settings:
     reference: Mapping[str, Any] | None = field(default_factory=lambda: {"pe": "none"})  # fields of it; None: alone
     order_seed: int = 1
     num_texts: int = 1000
+    data: tuple[str, ...] = ("digits", "stress")  # to learn
     tokens_per_batch: int | None = None
     threads: int | None = None
     case_timeout: float | None = None  # seconds
@@ -182,6 +197,10 @@ class Settings:
         case = replace(self.base, **fields)
         if self.tokens_per_batch is not None and "batch_size" not in fields:
             case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
+        if case.data is not None:
+            known = data_set(case.data)
+            own = {"seq_len": known.tokens.shape[1], "vocab_size": known.vocab_size, "n_classes": known.n_classes}
+            case = replace(case, **own)
         return case
 
     @classmethod

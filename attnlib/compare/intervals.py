@@ -19,8 +19,12 @@ class Estimate(NamedTuple):
         return Estimate(*map(math.exp, self))
 
 
-def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean with its 95 % t interval; one value alone, or equal ones, have none but themselves.
+def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean with its t interval; one value alone, or equal ones, have none but themselves.
+
+    Args:
+        values: one a run or seed.
+        confidence: of the interval.
 
     Raises:
         ValueError: there are no values.
@@ -32,7 +36,7 @@ def t_interval(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) == 1 or np.ptp(values) == 0:
         return Estimate(mean, mean, mean)
-    half = float(special.stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    half = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -1,4 +1,4 @@
-"""The part of the results contract on findings: what a check of gradients leaves in its row, for tables and figures."""
+"""The part of the results contract on findings: what a check of gradients, or a training, leaves in its row."""
 
 from typing import Annotated, Any
 
@@ -10,8 +10,10 @@ Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
 Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
+Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
 Object = dict[str, Any]
+LEARNED = {"bag": "test", "learn": "test", "depth": "test", "tune": "validation"}  # the part that a phase is judged on
 CURVES = {  # what figures draw of a check: against what, and what
     "rate": ("depth", "first_layer", "token_embedding"),
     "profile": ("layer", "q", "k", "v", "out", "activation"),
@@ -40,16 +42,40 @@ class Counted(Struct):
     subnormal: Count
 
 
+class Training(Struct):
+    """How well a training, or another classifier, did on what it learned from and on what it never saw.
+
+    Choices are made on the validation part and reported on the test part, so a row has numbers of one of them alone.
+    """
+
+    n_train: Size
+    n_held_out: Size
+    left_chance: bool  # on what it learned from
+    train_accuracy: Share | None
+    seconds: Positive
+    reason: str | None = None  # why there are no numbers
+    validation_accuracy: Share | None = None
+    test_accuracy: Share | None = None
+    train_loss: Real | None = None
+    validation_loss: Real | None = None
+    test_loss: Real | None = None
+    learning_rate: Positive | None = None
+    epochs: Positive | None = None
+    losses: list[Real] = []
+    weights: Name | None = None
+
+
 class Probe(Struct):
-    """What a check of gradients found, or how many were subnormal."""
+    """What a check of gradients found, how many were subnormal, or how a training went."""
 
     claims: list[Claim] = []
     curves: dict[str, list[Real | None]] = {}
     counts: dict[str, Counted] = {}
+    training: Training | None = None
 
 
 def probe_problems(case: Object, probe: Object) -> list[str]:
-    """What figures would miss in what a check of gradients found; nothing in no probe at all."""
+    """What tables and figures would miss in what was found; nothing in no probe at all."""
     if not probe:
         return []
     if found := problem(probe, Probe, "probe"):
@@ -57,6 +83,8 @@ def probe_problems(case: Object, probe: Object) -> list[str]:
     curves, counts, phase = probe.get("curves", {}), probe.get("counts", {}), case["phase"]
     if counts and "parameters" not in counts:
         return ["probe.counts has no parameters"]
+    if phase in LEARNED:
+        return training_problems(case, probe.get("training"))
     if phase not in CURVES:
         return []
     needed = CURVES[phase] + (("positional",) if phase == "rate" and case["pe"] == "learned" else ())
@@ -70,6 +98,20 @@ def probe_problems(case: Object, probe: Object) -> list[str]:
     if phase == "rate" and (not probe.get("claims") or probe["claims"][0].get("theory") is None):
         return ["probe has no claim with a theory"]
     return []
+
+
+def training_problems(case: Object, training: Object | None) -> list[str]:
+    """What is missing in a training, or there although the part that it stands for decided on something."""
+    if training is None:
+        return ["probe has no training"]
+    judged = LEARNED[case["phase"]]
+    other = {"test": "validation", "validation": "test"}[judged]
+    if training.get(f"{other}_accuracy") is not None:
+        return [f"probe.training of phase {case['phase']} has a {other} accuracy"]
+    numbers = [training.get(f"{part}_accuracy") for part in ("train", judged)]
+    if None in numbers and not training.get("reason"):
+        return ["probe.training has no accuracy and no reason"]
+    return [] if isinstance(case.get("data"), str) else ["probe.training without data"]
 
 
 def problem(node: Any, kind: type, name: str = "") -> list[str]:

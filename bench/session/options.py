@@ -30,6 +30,7 @@ OPTIONS = {  # dest without its prefix: what it says; values are checked by benc
     "device": "auto, cpu, cuda, cuda:1, mps, ...",
     "threads": "torch's intra-op threads",
     "num_texts": "texts in an epoch of the seed preset",
+    "data": "what bench/test_learning.py learns: digits, stress, FILE.csv with columns text and label",
     "budget": "seconds of warm-up, pilot and rounds a case; slow steps exceed it by six pairs of rounds",
     "precision": "wished half-width of the 95 %% interval of a case's ratio over its reference, as 0.02",
     "reference": "fields of the case whose rounds lie between each case's own, as pe=none or attention=math; off",

@@ -14,6 +14,7 @@ import pytest
 
 from attnlib.model.attention import ATTENTION, INITS
 from attnlib.model.blocks import BLOCKS
+from attnlib.model.data import data_set
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs import journal
 from attnlib.runs.save import plain
@@ -50,6 +51,7 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
     head = hook.pytest_benchmark_generate_json(
         config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
     )
+    learned = sorted({case.data for case in cases.values() if case is not None and case.data is not None})
     axes: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL, "block": BLOCKS, "attention": ATTENTION, "init": INITS}
     return journal.Plan(
         run=secrets.token_hex(6),
@@ -65,6 +67,7 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
                 "order_seed": settings.order_seed,
                 "axes": {name: list(registry) for name, registry in axes.items()},
                 "theory": {init: decay_rate(init, d_model=base.d_model, inner=base.inner) for init in INITS},
+                "data": {name: data_set(name).as_json() for name in learned},
             }
         ),
         tests=[

@@ -125,7 +125,8 @@ class Record:
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
         random.Random(self.settings.order_seed).shuffle(timed)
-        timed.sort(key=lambda item: cases[item].phase in PROBES)  # times first: no check between them
+        rank = {phase: place for place, phase in enumerate(PROBES, 1)}  # times first: no check between them
+        timed.sort(key=lambda item: rank.get(cases[item].phase, 0))
         items[:] = timed + [item for item in items if item not in cases]
         keyword = config.option.keyword
         config.option.keyword, wanted = spelled_out(keyword)

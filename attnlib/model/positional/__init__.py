@@ -25,4 +25,6 @@ POSITIONAL: dict[str, Callable[..., PositionalEncoding]] = {
     "shaw": Shaw,
     "kerple": Kerple,
     "fire": Fire,
+    "learned_0.02": partial(Learned, scale=0.02),  # as BERT and GPT-2 start
+    "learned_0.71": partial(Learned, scale=0.5**0.5),  # the root mean square of the sinusoidal table
 }

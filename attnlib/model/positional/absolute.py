@@ -31,17 +31,29 @@ class Sinusoidal(PositionalEncoding):
 
 
 class Learned(PositionalEncoding):
-    """A table of ``seq_len`` vectors learned by backpropagation (arXiv 1705.03122): T x D parameters, N(0, 1).
+    """A table of ``seq_len`` vectors learned by backpropagation (arXiv 1705.03122): T x D parameters, N(0, scale^2).
 
-    T D additions a sequence.
+    T D additions a sequence. How small it starts can decide what is learned (arXiv 2406.08272).
+
+    Args:
+        seq_len: T.
+        d_model: D.
+        n_heads: H; not used.
+        head_dim: K; not used.
+        causal: not used.
+        scale: standard deviation of the first values: 1, torch.nn.Embedding's own, unless said otherwise.
 
     Raises:
         ValueError: the input is longer than ``seq_len``.
     """
 
-    def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
+    def __init__(
+        self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool, scale: float = 1.0
+    ) -> None:
         super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
         self.table = nn.Embedding(seq_len, d_model)
+        with torch.no_grad():
+            self.table.weight *= scale
 
     def embed(self, x: Tensor) -> Tensor:
         """Add the first T rows of the table: ``[B, T, D]``."""

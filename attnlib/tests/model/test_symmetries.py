@@ -9,7 +9,16 @@ from attnlib.model.config import StackConfig
 from attnlib.model.positional import POSITIONAL
 
 FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
-RIDING = {"none", "sinusoidal", "learned", "rotary", "rotary_interleaved", "alibi"}  # no bias that is learned
+RIDING = {
+    "none",
+    "sinusoidal",
+    "learned",
+    "learned_0.02",
+    "learned_0.71",
+    "rotary",
+    "rotary_interleaved",
+    "alibi",
+}  # no bias that is learned
 MIRRORED = {"none", "alibi", "kerple", "fire"}  # depend on |i - j| only
 
 

@@ -1,0 +1,66 @@
+"""Whether one way of learning is as good as another: differences of a seed, and one of four words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnlib.compare.intervals import Estimate, t_interval
+
+MARGIN = 0.01  # of accuracy, fixed before anything was trained: less is no difference that one would act on
+MOST = 10_000  # seeds that anybody would train
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A mean difference, its interval, and what it says.
+
+    Args:
+        word: ``better`` or ``worse`` where the whole interval lies beyond the margin, ``equivalent`` where it lies
+            within, else ``undecided``.
+        difference: of accuracies.
+        seeds: pairs that it rests on.
+        needed: seeds after which these mean and spread would decide; None where they have, or where none would do.
+    """
+
+    word: str
+    difference: Estimate
+    seeds: int
+    needed: int | None = None
+
+
+def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int = 1) -> Verdict:
+    """Two one-sided tests at each end of the margin, read off one t interval (Schuirmann, doi 10.1007/BF01068419).
+
+    Args:
+        differences: new minus base, one a seed; two at least say something.
+        margin: the greatest difference that does not matter.
+        tests: verdicts that are to hold together: each interval has confidence 1 - 0.05 / tests (Bonferroni).
+
+    Raises:
+        ValueError: there are no differences.
+    """
+    confidence = 1 - 0.05 / tests
+    found = t_interval(differences, confidence)
+    seeds = len(differences)
+    if seeds < 2:
+        return Verdict("undecided", found, seeds)
+    if found.low > margin:
+        return Verdict("better", found, seeds)
+    if found.high < -margin:
+        return Verdict("worse", found, seeds)
+    if found.low >= -margin and found.high <= margin:
+        return Verdict("equivalent", found, seeds)
+    return Verdict("undecided", found, seeds, needed(differences, margin, confidence))
+
+
+def needed(differences: Sequence[float], margin: float, confidence: float) -> int | None:
+    """How many seeds would decide if mean and spread stayed as they are; None where more than ``MOST`` would be."""
+    from scipy import special
+
+    room = abs(abs(float(np.mean(differences))) - margin)
+    spread = float(np.std(differences, ddof=1))
+    for seeds in range(len(differences), MOST + 1):
+        if special.stdtrit(seeds - 1, (1 + confidence) / 2) * spread / np.sqrt(seeds) < room:
+            return seeds
+    return None

@@ -1,0 +1,190 @@
+"""What trainings say together: the rate that was best, encodings against a base by seed, depth at fixed data."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attnlib.compare.cells import Cells
+from attnlib.compare.equivalence import Verdict, verdict
+from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.runs.load import Cell
+
+BASE = "sinusoidal"  # the fixed encoding that others are held against
+Key = tuple[Any, ...]
+
+
+def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | None:
+    """The learning rate with the highest mean accuracy on validation, the smaller of two; None without trainings."""
+    found: dict[float, list[float]] = {}
+    for cell in cells:
+        if cell.case["phase"] == "tune" and (cell.case["data"], cell.case["pe"]) == (data, pe):
+            accuracy = cell.probe.get("training", {}).get("validation_accuracy")
+            if cell.status == "ok":
+                found.setdefault(cell.case["learning_rate"], []).append(0.0 if accuracy is None else accuracy)
+    return max(sorted(found), key=lambda rate: np.mean(found[rate]), default=None)
+
+
+def trainings(cells: Cells, phase: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Cases of a phase with what their trainings found; the same in every run, so the first run's."""
+    groups = (next((cell for cell in group if cell.probe.get("training")), None) for group in cells.where(phase=phase))
+    return [(cell.case, cell.probe["training"]) for cell in groups if cell is not None]
+
+
+class Trained(NamedTuple):
+    """One encoding on one data set: means over the seeds, and the verdict against the base, None for the base."""
+
+    case: Mapping[str, Any]
+    learning_rate: float
+    test: Estimate
+    train: Estimate
+    against: Verdict | None
+    failed: int  # seeds without an accuracy
+
+
+def encodings(cells: Cells) -> list[Trained]:
+    """Every encoding that was trained, by data set and in the registry's order.
+
+    Verdicts hold together for all encodings of a data set.
+    """
+    found: dict[Key, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for case, training in trainings(cells, "learn"):
+        found.setdefault((case["data"], case["pe"]), []).append((case, training))
+    order = cells.names("pe").index
+    by_seed = {
+        key: {case["seed"]: training["test_accuracy"] for case, training in rows if training["reason"] is None}
+        for key, rows in found.items()
+    }
+    result = []
+    for data, pe in sorted(found, key=lambda key: (key[0], order(key[1]))):
+        rows, own, base = found[data, pe], by_seed[data, pe], by_seed.get((data, BASE), {})
+        if not own:
+            continue
+        tests = sum(key[0] == data and key[1] != BASE for key in found)
+        pairs = [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
+        train = [training["train_accuracy"] for _, training in rows if training["reason"] is None]
+        result.append(
+            Trained(
+                case=rows[0][0],
+                learning_rate=rows[0][1]["learning_rate"],
+                test=t_interval(list(own.values())),
+                train=t_interval(train),
+                against=verdict(pairs, tests=tests) if pairs and pe != BASE else None,
+                failed=len(rows) - len(own),
+            )
+        )
+    return result
+
+
+def bags(cells: Cells) -> dict[str, float]:
+    """Test accuracy of a bag of tokens, by data set."""
+    return {case["data"]: training["test_accuracy"] for case, training in trainings(cells, "bag")}
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One block at one depth on so many examples, over its seeds; no numbers where no seed has any."""
+
+    data: str
+    block: str
+    n_train: int
+    depth: int
+    train: Mapping[int, float]  # by seed
+    test: Mapping[int, float]
+    left_chance: int  # seeds that learned something
+    seeds: int
+
+    @property
+    def gap(self) -> dict[int, float]:
+        """Train minus test accuracy, by seed."""
+        return {seed: self.train[seed] - self.test[seed] for seed in self.train}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any seed learned what it was shown: a stack that never does neither overfits nor underfits."""
+        return self.left_chance > 0
+
+
+def depths(cells: Cells) -> list[Depth]:
+    """Every block, training size and depth that was trained."""
+    found: dict[Key, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for case, training in trainings(cells, "depth"):
+        found.setdefault((case["data"], case["block"], training["n_train"], case["depth"]), []).append((case, training))
+    order = cells.names("block").index
+    result = []
+    for data, block, n_train, depth in sorted(found, key=lambda key: (key[0], order(key[1]), key[2], key[3])):
+        rows = found[data, block, n_train, depth]
+        ended = [(case["seed"], training) for case, training in rows if training["reason"] is None]
+        result.append(
+            Depth(
+                data=data,
+                block=block,
+                n_train=n_train,
+                depth=depth,
+                train={seed: training["train_accuracy"] for seed, training in ended},
+                test={seed: training["test_accuracy"] for seed, training in ended},
+                left_chance=sum(training["left_chance"] for _, training in rows),
+                seeds=len(rows),
+            )
+        )
+    return result
+
+
+class Answer(NamedTuple):
+    """What depth does to one block on so many examples.
+
+    Args:
+        block: of the stacks.
+        n_train: examples to learn from.
+        gap_growth: of train minus test accuracy with each doubling of depth, over trainable depths; None with one.
+        best: the depth with the highest mean test accuracy.
+        hurts_from: the smallest greater depth whose test accuracy is lower for certain; None where none is.
+        not_trainable: depths at which no seed left chance.
+    """
+
+    block: str
+    n_train: int
+    gap_growth: Estimate | None
+    best: int | None
+    hurts_from: int | None
+    not_trainable: tuple[int, ...]
+
+
+def answers(found: Sequence[Depth]) -> list[Answer]:
+    """An answer a block and training size; intervals are over seeds, paired."""
+    kinds = dict.fromkeys((one.block, one.n_train) for one in found)
+    return [answer([one for one in found if (one.block, one.n_train) == kind]) for kind in kinds]
+
+
+def answer(line: Sequence[Depth]) -> Answer:
+    """What depth does along one line of growing depth."""
+    learned = [one for one in line if one.trainable and one.test]
+    best = max(learned, key=lambda one: float(np.mean(list(one.test.values()))), default=None)
+    hurts = None
+    if best is not None:
+        deeper = [one for one in line if one.depth > best.depth]
+        hurts = next((one.depth for one in deeper if _is_worse(one, best)), None)
+    return Answer(
+        block=line[0].block,
+        n_train=line[0].n_train,
+        gap_growth=_growth(learned),
+        best=None if best is None else best.depth,
+        hurts_from=hurts,
+        not_trainable=tuple(one.depth for one in line if not one.trainable),
+    )
+
+
+def _is_worse(one: Depth, best: Depth) -> bool:
+    """Whether its test accuracy is below the best's for certain; one that does not train is."""
+    pairs = [one.test[seed] - best.test[seed] for seed in one.test.keys() & best.test.keys()]
+    return not one.trainable or (len(pairs) > 1 and t_interval(pairs).high < 0)
+
+
+def _growth(learned: Sequence[Depth]) -> Estimate | None:
+    """Slope of the gap against log2 of the depth, a seed each; None with fewer than two depths or seeds."""
+    seeds = set.intersection(*(set(one.gap) for one in learned)) if len(learned) > 1 else set()
+    if len(seeds) < 2:
+        return None
+    x = np.log2([one.depth for one in learned])
+    return t_interval([float(np.polyfit(x, [one.gap[seed] for one in learned], 1)[0]) for seed in sorted(seeds)])

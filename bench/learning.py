@@ -1,0 +1,172 @@
+"""Training: a small classifier on labelled data, the same to the bit for the same case; and a control without order."""
+
+import hashlib
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attnlib.model.classifier import SequenceClassifier, build_model
+from attnlib.model.data import Labelled
+from bench.cases import Case
+from bench.workload import placed
+
+WARM_UP = 0.1  # of the steps, in which the learning rate rises from 0; then it falls as a cosine
+WEIGHT_DECAY = 0.01
+POINTS = 20  # of the curve of losses
+CHUNK = 512  # examples judged at once
+Examples = tuple[Tensor, Tensor]  # tokens [N, T] and labels [N]
+
+
+def rate_at(step: int, steps: int) -> float:
+    """The share of the learning rate that a step has: linear warm-up, then half a cosine to 0 (arXiv 1608.03983)."""
+    warm = max(1, round(WARM_UP * steps))
+    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def examples(data: Labelled, part: str, device: str) -> Examples:
+    """One part of a data set as tensors."""
+    tokens, labels = (torch.from_numpy(array).to(device) for array in data.part(part))
+    return tokens, labels
+
+
+def seeded_model(case: Case) -> SequenceClassifier:
+    """The case's model, with what it shares with one without encoding drawn alike.
+
+    Else an encoding with parameters would shift what is drawn after it, and a pair of a seed would share nothing.
+    """
+    torch.manual_seed(case.seed)
+    shared = build_model(Case(**vars(case) | {"pe": "none"}))
+    torch.manual_seed(case.seed)
+    model = build_model(case)
+    model.load_state_dict(shared.state_dict(), strict=False)
+    return placed(model, torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype)))
+
+
+def subset(case: Case, count: int) -> tuple[Tensor, torch.Generator]:
+    """Which of ``count`` examples the case learns from, and what goes on to draw its batches: by its seed alone."""
+    generator = torch.Generator().manual_seed(case.seed)
+    return torch.randperm(count, generator=generator)[: case.n_train or count], generator
+
+
+@torch.no_grad()
+def judged(model: SequenceClassifier, found: Examples) -> tuple[float, float]:
+    """Accuracy and mean cross-entropy."""
+    tokens, labels = found
+    logits = torch.cat([model(chunk) for chunk in tokens.split(CHUNK)]).double()
+    return float((logits.argmax(1) == labels).double().mean()), float(F.cross_entropy(logits, labels))
+
+
+def left_chance(accuracy: float, labels: np.ndarray) -> bool:
+    """Whether so many right answers are more than the commonest label gives, at a level of 0.1 %."""
+    from scipy import special
+
+    right, count = round(accuracy * len(labels)), len(labels)
+    chance = float(np.bincount(labels).max()) / count
+    return right > chance * count and bool(special.bdtrc(right - 1, count, chance) < 1e-3)
+
+
+def train(case: Case, data: Labelled) -> dict[str, Any]:
+    """Train the case's model with AdamW (arXiv 1711.05101) and judge it.
+
+    A case of phase ``tune`` is judged on the validation part, any other on the test part: what a choice was made on is
+    never what is reported.
+
+    Args:
+        case: with ``steps`` and ``learning_rate``.
+        data: what is learned.
+
+    Returns:
+        what is saved as the row's ``training``.
+    """
+    if case.steps is None or case.learning_rate is None:
+        raise ValueError("a training needs steps and a learning rate")
+    begun = time.perf_counter()
+    model = seeded_model(case)
+    tokens, labels = examples(data, "train", case.device)
+    chosen, generator = subset(case, len(tokens))
+    tokens, labels = tokens[chosen], labels[chosen]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=case.learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, case.steps or 1))
+    order, losses, failed = chosen[:0], torch.full((case.steps,), math.nan), None
+    for step in range(case.steps):
+        while len(order) < case.batch_size:  # epoch after epoch, each in another order
+            order = torch.cat([order, torch.randperm(len(tokens), generator=generator)])
+        batch, order = order[: case.batch_size], order[case.batch_size :]
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(tokens[batch]), labels[batch])
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses[step] = loss.detach()
+        if not bool(loss.isfinite()):
+            failed = f"the loss was not finite at step {step + 1}"
+            break
+    kind = "validation" if case.phase == "tune" else "test"
+    held_out = examples(data, kind, case.device)
+    results: dict[str, float | None] = {
+        f"{name}_{what}": None for name in ("train", kind) for what in ("accuracy", "loss")
+    }
+    if failed is None:
+        for name, found in (("train", (tokens, labels)), (kind, held_out)):
+            results[f"{name}_accuracy"], results[f"{name}_loss"] = judged(model, found)
+    accuracy = results["train_accuracy"]
+    return {
+        **results,
+        "reason": failed,
+        "left_chance": accuracy is not None and left_chance(accuracy, labels.cpu().numpy()),
+        "learning_rate": case.learning_rate,
+        "n_train": len(tokens),
+        "n_held_out": len(held_out[0]),
+        "epochs": case.steps * case.batch_size / len(tokens),
+        "losses": [] if failed else [float(part.mean()) for part in losses.tensor_split(min(POINTS, case.steps))],
+        "weights": digest(model),
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def digest(model: SequenceClassifier) -> str:
+    """The beginning of a checksum of every parameter: trainings with the same one are the same to the bit."""
+    whole = hashlib.sha256()
+    for parameter in model.parameters():
+        whole.update(parameter.detach().cpu().double().numpy().tobytes())
+    return whole.hexdigest()[:16]
+
+
+def bag_of_tokens(data: Labelled) -> dict[str, Any]:
+    """What can be learned without any order: the best of two classifiers of token counts on validation, on the test.
+
+    Logistic regression and a random forest (scikit-learn): an encoding ``none`` that beats both knows positions.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    begun = time.perf_counter()
+
+    def counts(part: str) -> tuple[np.ndarray, np.ndarray]:
+        tokens, labels = data.part(part)
+        return np.array([np.bincount(row, minlength=data.vocab_size) for row in tokens]), labels
+
+    models = [
+        *(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000)) for C in (0.01, 0.1, 1.0)),
+        *(RandomForestClassifier(300, min_samples_leaf=n, random_state=0) for n in (1, 3, 10)),
+    ]
+    best = max((model.fit(*counts("train")) for model in models), key=lambda model: model.score(*counts("validation")))
+    accuracy = float(best.score(*counts("train")))
+    return {
+        "train_accuracy": accuracy,
+        "test_accuracy": float(best.score(*counts("test"))),
+        "left_chance": left_chance(accuracy, data.part("train")[1]),
+        "n_train": data.sizes[0],
+        "n_held_out": data.sizes[2],
+        "seconds": time.perf_counter() - begun,
+    }
