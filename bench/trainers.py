@@ -47,9 +47,12 @@ class Trainers:
         queue = [case for case in (wanted, *upcoming) if case not in self.done and case not in running]
         while wanted not in self.done:
             while queue and (trainer := self._trainer()) is not None:
-                case = queue.pop(0)
-                trainer.pipe.send((case, data_set(case.data or "")))
-                self.busy[trainer.pipe] = case, trainer
+                try:
+                    trainer.pipe.send((queue[0], data_set(queue[0].data or "")))
+                except ConnectionError:  # it died while it was idle
+                    self.free += 1
+                else:
+                    self.busy[trainer.pipe] = queue.pop(0), trainer
             for pipe in wait(list(self.busy)):
                 self._hear(pipe)  # type: ignore[arg-type]
         found = self.done.pop(wanted)

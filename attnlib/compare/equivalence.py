@@ -1,5 +1,6 @@
 """Whether one way of learning is as good as another: differences of a seed, and one of four words."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,9 @@ def needed(differences: Sequence[float], margin: float, confidence: float) -> in
 
     room = abs(abs(float(np.mean(differences))) - margin)
     spread = float(np.std(differences, ddof=1))
-    for seeds in range(len(differences), MOST + 1):
-        if special.stdtrit(seeds - 1, (1 + confidence) / 2) * spread / np.sqrt(seeds) < room:
-            return seeds
-    return None
+
+    def decides(seeds: int) -> bool:
+        return bool(special.stdtrit(seeds - 1, (1 + confidence) / 2) * spread / seeds**0.5 < room)
+
+    found = bisect_left(range(MOST + 1), True, lo=len(differences), key=decides)
+    return found if found <= MOST else None

@@ -40,6 +40,16 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
+def share_interval(share: float, count: int) -> Estimate:
+    """A share of independent examples with its 95 % interval (Clopper, Pearson; doi 10.1093/biomet/26.4.404)."""
+    from scipy import special
+
+    right = round(share * count)
+    low = special.betaincinv(right, count - right + 1, 0.025) if right else 0.0
+    high = special.betaincinv(right + 1, count - right, 0.975) if right < count else 1.0
+    return Estimate(share, float(low), float(high))
+
+
 def mean_over_runs(values: Sequence[float]) -> Estimate | None:
     """Mean of one value a run with its 95 % t interval, or None without any."""
     return t_interval(values) if values else None

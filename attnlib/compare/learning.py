@@ -8,7 +8,7 @@ import numpy as np
 
 from attnlib.compare.cells import Cells
 from attnlib.compare.equivalence import Verdict, verdict
-from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.compare.intervals import Estimate, share_interval, t_interval
 from attnlib.runs.load import Cell
 
 BASE = "sinusoidal"  # the fixed encoding that others are held against
@@ -77,9 +77,18 @@ def encodings(cells: Cells) -> list[Trained]:
     return result
 
 
-def bags(cells: Cells) -> dict[str, float]:
-    """Test accuracy of a bag of tokens, by data set."""
-    return {case["data"]: training["test_accuracy"] for case, training in trainings(cells, "bag")}
+def time_over_none(cells: Cells, case: Mapping[str, Any]) -> Estimate | None:
+    """A training step's time over the same without encoding, of the stack that is trained; None where not measured."""
+    same = {name: case[name] for name in ("data", "pe", "batch_size", "block", "depth", "d_model")}
+    return cells.over_reference(cells.first(phase="train_step", **same))
+
+
+def bags(cells: Cells) -> dict[str, Estimate]:
+    """Test accuracy of a bag of tokens by data set, its interval over other draws of test examples."""
+    return {
+        case["data"]: share_interval(training["test_accuracy"], training["n_held_out"])
+        for case, training in trainings(cells, "bag")
+    }
 
 
 @dataclass(frozen=True)
@@ -135,6 +144,7 @@ class Answer(NamedTuple):
     """What depth does to one block on so many examples.
 
     Args:
+        data: what is learned.
         block: of the stacks.
         n_train: examples to learn from.
         gap_growth: of train minus test accuracy with each doubling of depth, over trainable depths; None with one.
@@ -143,6 +153,7 @@ class Answer(NamedTuple):
         not_trainable: depths at which no seed left chance.
     """
 
+    data: str
     block: str
     n_train: int
     gap_growth: Estimate | None
@@ -153,8 +164,8 @@ class Answer(NamedTuple):
 
 def answers(found: Sequence[Depth]) -> list[Answer]:
     """An answer a block and training size; intervals are over seeds, paired."""
-    kinds = dict.fromkeys((one.block, one.n_train) for one in found)
-    return [answer([one for one in found if (one.block, one.n_train) == kind]) for kind in kinds]
+    kinds = dict.fromkeys((one.data, one.block, one.n_train) for one in found)
+    return [answer([one for one in found if (one.data, one.block, one.n_train) == kind]) for kind in kinds]
 
 
 def answer(line: Sequence[Depth]) -> Answer:
@@ -166,6 +177,7 @@ def answer(line: Sequence[Depth]) -> Answer:
         deeper = [one for one in line if one.depth > best.depth]
         hurts = next((one.depth for one in deeper if _is_worse(one, best)), None)
     return Answer(
+        data=line[0].data,
         block=line[0].block,
         n_train=line[0].n_train,
         gap_growth=_growth(learned),

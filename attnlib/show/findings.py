@@ -1,7 +1,8 @@
-"""The table of findings: every claim about gradients, fitted, beside its theory and the band that it had."""
+"""The tables of findings: every claim about gradients beside its theory, and what was learned."""
 
 from attnlib.compare.cells import Cells, claims
 from attnlib.compare.intervals import Estimate
+from attnlib.show.learning import learning
 from attnlib.show.table import Column, Table
 
 
@@ -25,7 +26,7 @@ COLUMNS = {
 
 
 def findings(cells: Cells) -> list[Table]:
-    """One row a claim: what was checked, on which stack, what was fitted, what theory says and the band that it had."""
+    """One row a claim: on which stack, what was fitted, what theory says, its band; then what was learned."""
     found = [
         (group[0], claim)
         for group in sorted(cells.by_id.values(), key=lambda group: group[0].label)
@@ -41,4 +42,7 @@ def findings(cells: Cells) -> list[Table]:
         }
         for cell, claim in found
     ]
-    return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found])]
+    learned = learning(cells)
+    if not found and learned:
+        return learned
+    return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found]), *learned]

@@ -13,5 +13,8 @@ TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
     "costs": (costs, "time over the reference by phase, length and depth, a column an encoding"),
     "ceilings": (ceilings, "how near a step comes to the machine's ceilings, and predicted memory to measured"),
     "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
-    "findings": (findings, "every claim about gradients: fitted with its 95 % interval, theory, band"),
+    "findings": (
+        findings,
+        "every claim about gradients: fitted with its 95 % interval, theory, band; and what was learned",
+    ),
 }

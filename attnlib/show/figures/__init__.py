@@ -5,7 +5,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells
-from attnlib.show.figures import cost, gradients, scaling
+from attnlib.show.figures import cost, gradients, learning, scaling
 
 FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
     f.__name__: f
@@ -21,5 +21,8 @@ FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
         gradients.profiles,
         gradients.collapse,
         gradients.denormals,
+        learning.learned_accuracy,
+        learning.depth_accuracy,
+        learning.accuracy_cost,
     )
 }

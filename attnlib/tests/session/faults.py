@@ -178,6 +178,7 @@ FAULTS = {
     "measured": partial(around_write, Finish, SECOND, before=lambda book: kill()),
     "cut short": partial(around_write, Finish, SECOND, before=cut_short),
     "journalled": partial(around_write, Finish, SECOND, after=lambda book: kill()),
+    "late": partial(around_write, Finish, 12, after=lambda book: kill()),
     "temporary file": partial(around_link, before=kill),
     "temporary written": killed_over,
     "linked": partial(around_link, after=kill),

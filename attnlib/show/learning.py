@@ -1,0 +1,122 @@
+"""The tables of what was learned: encodings against the fixed one, seed by seed, and depth at fixed data."""
+
+from attnlib.compare.cells import Cells
+from attnlib.compare.equivalence import MARGIN, MOST, Verdict
+from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.compare.learning import BASE, Answer, Depth, Trained, answers, bags, depths, encodings, time_over_none
+from attnlib.show.table import Column, Table
+from attnlib.show.units import digits, with_interval
+
+THREE = with_interval(digits(3))
+OVER = f"minus {BASE}"
+
+
+def signed(estimate: Estimate) -> str:
+    """A difference with its interval, signs written."""
+    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+
+
+ENCODINGS = {
+    "data": Column(),
+    "encoding": Column(),
+    "learning rate": Column("{:g}".format, number=True),
+    "test accuracy": Column(THREE),
+    "train accuracy": Column(THREE),
+    OVER: Column(signed),
+    "verdict": Column(),
+    "time / none": Column(with_interval(digits(2))),
+}
+DEPTHS = {
+    "data": Column(),
+    "block": Column(),
+    "examples": Column(number=True),
+    "L": Column(number=True),
+    "train accuracy": Column(THREE),
+    "test accuracy": Column(THREE),
+    "gap": Column(THREE),
+    "left chance": Column(),
+}
+
+
+def learning(cells: Cells) -> list[Table]:
+    """What was learned: a table of encodings and one of depths, those that the runs hold."""
+    return [table for table in (by_encoding(cells), by_depth(cells)) if table.rows]
+
+
+def by_encoding(cells: Cells) -> Table:
+    """Accuracy with each encoding, its difference to the fixed one, and what it costs."""
+    found = encodings(cells)
+    rows = [
+        {
+            "data": one.case["data"],
+            "encoding": one.case["pe"],
+            "learning rate": one.learning_rate,
+            "test accuracy": one.test,
+            "train accuracy": one.train,
+            OVER: None if one.against is None else one.against.difference,
+            "verdict": None if one.against is None else in_words(one.against),
+            "time / none": time_over_none(cells, one.case),
+        }
+        for one in found
+    ]
+    bag = bags(cells)
+    after = [
+        "intervals of accuracies: 95 % over the seeds; of differences: 95 % for all encodings of a data set together, "
+        f"paired by seed; margin {MARGIN:g}, fixed beforehand; all on these test examples, not on another draw of them"
+    ]
+    after += [
+        control(one, bag[one.case["data"]]) for one in found if one.case["pe"] == "none" and one.case["data"] in bag
+    ]
+    after += [f"{one.case['data']}, {one.case['pe']}: {one.failed} seeds diverged" for one in found if one.failed]
+    return Table(ENCODINGS, rows, after=after)
+
+
+def in_words(verdict: Verdict) -> str:
+    """A verdict, and of an undecided one how many seeds would decide."""
+    if verdict.word != "undecided":
+        return verdict.word
+    return f"undecided ({f'about {verdict.needed}' if verdict.needed else f'more than {MOST}'} seeds would decide)"
+
+
+def control(none: Trained, bag: Estimate) -> str:
+    """Whether what has no positions beats what cannot have any, by more than the latter's interval."""
+    beats = none.test.low > bag.high
+    said = "beats a bag of tokens: something tells it positions" if beats else "does not beat a bag of tokens"
+    return f"{none.case['data']}, control: none {said}, {THREE(none.test)} against {THREE(bag)}"
+
+
+def by_depth(cells: Cells) -> Table:
+    """Accuracy at each depth, block and number of examples."""
+    found = depths(cells)
+    return Table(DEPTHS, [row(one) for one in found], after=[sentence(one) for one in answers(found)])
+
+
+def row(one: Depth) -> dict[str, object]:
+    """One line of the table of depths; a stack that cannot be trained has no gap."""
+    return {
+        "data": one.data,
+        "block": one.block,
+        "examples": one.n_train,
+        "L": one.depth,
+        "train accuracy": t_interval(list(one.train.values())) if one.train else None,
+        "test accuracy": t_interval(list(one.test.values())) if one.test else None,
+        "gap": t_interval(list(one.gap.values())) if one.trainable and one.gap else None,
+        "left chance": f"{one.left_chance} of {one.seeds} seeds",
+    }
+
+
+def sentence(answer: Answer) -> str:
+    """What depth does to one block on so many examples."""
+    parts = []
+    if answer.gap_growth is not None:
+        low, high = answer.gap_growth.low, answer.gap_growth.high
+        grows = "grows" if low > 0 else "shrinks" if high < 0 else "neither grows nor shrinks for certain"
+        parts.append(f"train minus test accuracy {grows} with depth, {signed(answer.gap_growth)} a doubling")
+    if answer.best is not None:
+        hurts = (
+            "no greater depth is worse for certain" if answer.hurts_from is None else f"worse from {answer.hurts_from}"
+        )
+        parts.append(f"the test is best at L = {answer.best}, {hurts}")
+    if answer.not_trainable:
+        parts.append(f"not trainable at L = {', '.join(map(str, answer.not_trainable))}: no seed left chance")
+    return f"{answer.data}, {answer.block}, {answer.n_train} examples: {'; '.join(parts)}"

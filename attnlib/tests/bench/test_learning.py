@@ -1,0 +1,227 @@
+"""Trainings: paired, the same to the bit in any process, judged on what they never saw; and the study as a session."""
+
+from functools import partial
+from itertools import pairwise
+from multiprocessing import connection
+
+import numpy as np
+import pytest
+import torch
+
+from attnlib.commands.__main__ import main
+from attnlib.compare.cells import read_cells
+from attnlib.model.data.labelled import Labelled
+from attnlib.model.positional import POSITIONAL
+from attnlib.runs.findings import probe_problems
+from attnlib.show.figures import FIGURES
+from attnlib.tests.session.sessions import files, saved
+from bench.cases import Case
+from bench.learning import bag_of_tokens, judged, left_chance, rate_at, seeded_model, subset, train
+from bench.trainers import Trainers
+
+SIZES = {"d_model": 16, "n_heads": 2, "depth": 1, "seq_len": 6, "vocab_size": 4, "n_classes": 2, "batch_size": 8}
+CASE = Case(
+    **SIZES, phase="learn", data="first", block="pre_ln", ffn_mult=2, steps=60, learning_rate=0.01, pe="learned"
+)
+STUDY = {"tests": ["bench/test_learning.py"], "small": ["--preset", "smoke", "--budget", "0.02", "--data", "digits"]}
+
+
+def first_token(count=300, ordered=True):
+    """Is the first token above the second? Nothing but order says so."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, 4, (count, 6))
+    labels = (tokens[:, 0] > tokens[:, 1]).astype(np.int64) if ordered else ((tokens == 0).sum(1) > 1).astype(np.int64)
+    return Labelled("first", "drawn", "none", tokens, labels, 4, 2, (count - 100, 50, 50))
+
+
+DATA = first_token()
+
+
+def test_a_training_learns():
+    """What order decides is learned with positions, and hardly better than the commonest label without."""
+    with_positions, without = (train(Case(**vars(CASE) | {"pe": pe, "steps": 300}), DATA) for pe in ("learned", "none"))
+
+    assert with_positions["test_accuracy"] > 0.9
+    assert with_positions["left_chance"]
+    assert with_positions["losses"][-1] < with_positions["losses"][0]
+    assert without["test_accuracy"] < 0.8
+
+
+def in_a_process_of_its_own(*cases):
+    own = Trainers()
+    try:
+        return [own.train(case, cases) for case in cases]
+    finally:
+        own.close()
+
+
+def test_a_second_process_repeats_it_to_the_bit(monkeypatch):
+    """Weights, losses and accuracies; but not where the seed is another."""
+    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    other_seed = Case(**vars(CASE) | {"seed": 1})
+    (first, other), (second,) = in_a_process_of_its_own(CASE, other_seed), in_a_process_of_its_own(CASE)
+
+    assert first | {"seconds": None} == second | {"seconds": None}
+    assert other["weights"] != first["weights"]
+
+
+@pytest.mark.parametrize("pe", [pe for pe in POSITIONAL if pe != "none"])
+def test_encodings_of_a_seed_share_all_but_themselves(pe):
+    """Every parameter that a stack without encoding has is the same, and so are examples and batches."""
+    case, bare = (Case(**vars(CASE) | {"pe": name, "n_train": 20, "d_model": 16}) for name in (pe, "none"))
+    own, shared = seeded_model(case).state_dict(), seeded_model(bare).state_dict()
+
+    assert all(torch.equal(own[name], value) for name, value in shared.items())
+    (chosen, order), (others, other) = subset(case, 100), subset(bare, 100)
+    assert torch.equal(chosen, others)
+    assert torch.equal(torch.randperm(9, generator=order), torch.randperm(9, generator=other))
+    assert len(set(chosen.tolist())) == 20
+
+
+def test_smaller_training_sets_are_parts_of_larger_ones():
+    """So that sizes of one seed pair too."""
+    few, many = (subset(Case(**vars(CASE) | {"n_train": n}), 100)[0].tolist() for n in (10, 50))
+
+    assert few == many[:10]
+
+
+def test_what_a_choice_was_made_on_is_not_reported():
+    """A rate is chosen on the validation part; everything else is judged on the test part."""
+    tune = train(Case(**vars(CASE) | {"phase": "tune", "steps": 5}), DATA)
+    learn = train(Case(**vars(CASE) | {"steps": 5}), DATA)
+
+    assert "test_accuracy" not in tune
+    assert "validation_accuracy" not in learn
+    for phase, training in (("tune", learn), ("learn", tune)):
+        (problem,) = probe_problems({"phase": phase, "data": "first"}, {"training": training})
+        assert "accuracy" in problem
+    assert probe_problems({"phase": "learn", "data": "first"}, {"training": learn}) == []
+
+
+def test_accuracy_and_loss_are_torchs():
+    """In chunks or at once, over all examples."""
+    model = seeded_model(CASE)
+    tokens, labels = (torch.from_numpy(array) for array in first_token(800).part("train"))
+    logits = model(tokens)
+    accuracy, loss = judged(model, (tokens, labels))
+
+    assert accuracy == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+    assert loss == pytest.approx(torch.nn.CrossEntropyLoss()(logits, labels).item(), rel=1e-5)
+
+
+def test_the_rate_rises_and_falls():
+    """From a tenth of the steps' first to 1, then down to nearly 0."""
+    rates = [rate_at(step, 100) for step in range(100)]
+
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert max(rates) == 1.0
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
+    assert 0 < rates[-1] < 0.001
+
+
+def test_a_loss_that_is_not_finite_has_a_reason_and_no_numbers():
+    """Null, never NaN."""
+    found = train(Case(**vars(CASE) | {"learning_rate": 1e11}), DATA)
+
+    assert found["reason"].startswith("the loss was not finite at step")
+    assert found["train_accuracy"] is None
+    assert found["test_loss"] is None
+    assert not found["left_chance"]
+    assert probe_problems({"phase": "learn", "data": "first"}, {"training": found}) == []
+
+
+def test_chance_is_left_where_the_commonest_label_is_beaten_for_certain():
+    """At a level of 0.1 %: of 100 that are half 1, 66 are needed."""
+    labels = np.array([0, 1] * 50)
+
+    assert not left_chance(0.5, labels)
+    assert not left_chance(0.65, labels)
+    assert left_chance(0.66, labels)
+    assert not left_chance(0.9, np.array([0] * 90 + [1] * 10))
+
+
+def test_a_bag_learns_counts_and_no_order():
+    """How often a token comes is learned nearly whole, which of two is first hardly."""
+    counted, ordered = bag_of_tokens(first_token(400, ordered=False)), bag_of_tokens(DATA)
+
+    assert counted["test_accuracy"] > 0.9
+    assert ordered["test_accuracy"] < 0.85
+
+
+def killed_first(trainers, pipes):
+    """Waits for trainers that have been killed at their work."""
+    for _, trainer in trainers.busy.values():
+        trainer.process.kill()
+    return connection.wait(pipes)
+
+
+def test_a_trainer_that_fails_or_dies_is_said_so(monkeypatch):
+    """In one line, at work; one that died idle is replaced; the next case has a trainer again."""
+    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    own = Trainers()
+    try:
+        with pytest.raises(RuntimeError, match="ValueError: a training needs steps"):
+            own.train(Case(**vars(CASE) | {"steps": None}), [])
+        own.idle[0].process.kill()
+        own.idle[0].process.join()
+        assert own.train(CASE, [])["reason"] is None
+        monkeypatch.setattr("bench.trainers.wait", partial(killed_first, own))
+        with pytest.raises(RuntimeError, match="the process that trained it died, exit code -9"):
+            own.train(Case(**vars(CASE) | {"steps": 10**6}), [])
+        monkeypatch.setattr("bench.trainers.wait", connection.wait)
+        assert own.train(CASE, [])["reason"] is None
+    finally:
+        own.close()
+
+
+@pytest.fixture(name="study", scope="module")
+def _study(sessions, tmp_path_factory):
+    """The study at its smallest, killed in the middle and resumed."""
+    folder = tmp_path_factory.mktemp("study")
+    killed = sessions("--benchmark-autosave", folder=folder, fault="late", **STUDY)
+    done = sessions("--resume", folder=folder, **STUDY)
+    assert (killed.code, done.code) == (137, 0), done.out
+    assert "12 tests are done" in done.out
+    return saved(folder), files(folder, ".json")[0]
+
+
+def test_the_study_is_a_run(study):
+    """Every case is ok, says what it learned from, and the rates were chosen before they were used."""
+    run, _ = study
+    rows = run["attnlib"]["cases"]
+    phases = [row["case"]["phase"] for row in rows]
+
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {phase: phases.count(phase) for phase in phases} == {
+        "train_step": 3,
+        "bag": 1,
+        "tune": 6,
+        "learn": 6,
+        "depth": 6,
+    }
+    assert phases.index("learn") > max(i for i, phase in enumerate(phases) if phase == "tune")
+    assert run["attnlib"]["data"]["digits"]["checksum"].startswith("e84d2cca")
+    assert {row["case"]["pe"] for row in rows if row["case"]["phase"] == "learn"} == {"none", "sinusoidal", "learned"}
+
+
+def test_the_study_is_shown(study, capsys):
+    """As tables with verdicts, and in three figures."""
+    _, path = study
+    cells, _ = read_cells([path])
+
+    assert main(["findings", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "minus sinusoidal" in out
+    assert "0 of 1 seeds" in out or "1 of 1 seeds" in out
+    for name in ("learned_accuracy", "depth_accuracy", "accuracy_cost"):
+        assert FIGURES[name](cells) is not None
+
+
+def test_a_study_without_its_choice_says_so(sessions, tmp_path):
+    """Trainings alone have no rate."""
+    alone = STUDY | {"tests": ["bench/test_learning.py::test_learn"]}
+    done = sessions("--benchmark-autosave", folder=tmp_path, **alone)
+    run = saved(tmp_path)
+
+    assert {row["status"] for row in run["attnlib"]["cases"]} == {"unsupported"}
+    assert "run test_tune in the same session" in done.out

@@ -1,0 +1,147 @@
+"""What trainings say together, on trainings whose truth is known."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from attnlib.compare.cells import Cells
+from attnlib.compare.learning import answers, bags, chosen_rate, depths, encodings
+from attnlib.runs.load import Cell, Run
+from attnlib.show.learning import learning
+from attnlib.tests.runs.examples import row_of, saved
+from bench.cases import Case
+
+NAMES = {"pe": ["none", "sinusoidal", "learned", "rotary"], "block": ["plain", "residual", "pre_ln"]}
+
+
+def cell(test=0.9, train=1.0, reason=None, left_chance=True, n_train=1000, validation=None, **fields):
+    case = Case(**{"data": "digits", "steps": 5} | fields)
+    rate = case.learning_rate or 0.01
+    training = {"n_train": n_train, "n_held_out": 500, "left_chance": left_chance, "reason": reason, "seconds": 1.0}
+    training |= {"train_accuracy": None if reason else train, "learning_rate": rate}
+    training |= (
+        {"test_accuracy": None if reason else test} if validation is None else {"validation_accuracy": validation}
+    )
+    row = row_of(case)
+    return Cell(asdict(case), case.id, row["test"], "ok", None, probe={"training": training})
+
+
+def cells(*found):
+    run = saved()
+    run["attnlib"]["axes"] = NAMES
+    return Cells([Run(Path("run.json"), run, found)])
+
+
+def tuned(rate, *accuracies, **fields):
+    return [
+        cell(phase="tune", pe="learned", learning_rate=rate, seed=100 + i, validation=accuracy, **fields)
+        for i, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_the_rate_that_was_best_on_validation_is_chosen():
+    """By its mean; of two that are as good the smaller; another data set and encoding have no say."""
+    found = [*tuned(0.001, 0.5, 0.7), *tuned(0.01, 0.9, 0.2), *tuned(0.1, 0.6, 0.6), *tuned(1.0, 1.0, data="stress")]
+
+    assert chosen_rate(found, "digits", "learned") == 0.001
+    assert chosen_rate(found, "stress", "learned") == 1.0
+    assert chosen_rate(found, "digits", "rotary") is None
+
+
+def test_a_rate_that_diverges_is_not_chosen():
+    """It counts as nothing right."""
+    found = [*tuned(0.001, 0.2), *tuned(0.01, None)]
+
+    assert chosen_rate(found, "digits", "learned") == 0.001
+
+
+def learned(**accuracies):
+    return [
+        cell(phase="learn", pe=pe, seed=seed, test=accuracy)
+        for pe, values in accuracies.items()
+        for seed, accuracy in enumerate(values)
+    ]
+
+
+def test_seeds_pair():
+    """Seeds that differ by 0.3 do not hide a difference of 0.05 that each of them shows."""
+    base = [0.5, 0.6, 0.7, 0.8]
+    found = {
+        one.case["pe"]: one for one in encodings(cells(*learned(sinusoidal=base, learned=[b + 0.05 for b in base])))
+    }
+
+    assert found["learned"].against.word == "better"
+    assert found["learned"].against.difference.value == pytest.approx(0.05)
+    assert found["sinusoidal"].against is None
+
+
+def test_a_seed_that_diverged_is_counted_and_not_compared():
+    """Its partner has no pair."""
+    rows = [
+        *learned(sinusoidal=[0.5, 0.6, 0.7], learned=[0.5, 0.6]),
+        cell(phase="learn", pe="learned", seed=2, reason="x"),
+    ]
+    found = {one.case["pe"]: one for one in encodings(cells(*rows))}
+
+    assert found["learned"].against.seeds == 2
+    assert found["learned"].failed == 1
+
+
+def test_more_encodings_widen_the_intervals():
+    """They are to hold together."""
+    pair = {"sinusoidal": [0.5, 0.6, 0.7], "learned": [0.52, 0.6, 0.71]}
+    alone, among = (
+        next(one for one in encodings(cells(*learned(**rows))) if one.case["pe"] == "learned")
+        for rows in (pair, pair | {"rotary": [0.1, 0.2, 0.3]})
+    )
+
+    assert among.against.difference.high > alone.against.difference.high
+
+
+def deep(test, train=1.0, block="pre_ln", n_train=100, **fields):
+    return [
+        cell(
+            phase="depth",
+            block=block,
+            depth=depth,
+            seed=seed,
+            n_train=n_train,
+            test=accuracy + seed / 1000,
+            train=train,
+            **fields,
+        )
+        for depth, accuracy in test.items()
+        for seed in range(3)
+    ]
+
+
+def test_the_gap_grows_where_it_does():
+    """By 0.1 with each doubling, and the test is worse from the first depth that is so for certain."""
+    (found,) = answers(depths(cells(*deep({1: 0.9, 2: 0.8, 4: 0.7, 8: 0.6}))))
+
+    assert found.gap_growth.value == pytest.approx(0.1)
+    assert (found.best, found.hurts_from, found.not_trainable) == (1, 2, ())
+
+
+def test_a_stack_that_never_leaves_chance_is_not_trainable():
+    """It has no gap, neither overfits nor underfits, and is worse than one that learns."""
+    rows = [*deep({1: 0.9, 2: 0.91}), *deep({4: 0.1}, train=0.1, left_chance=False)]
+    (found,) = answers(depths(cells(*rows)))
+    text = "\n".join(line for table in learning(cells(*rows)) for line in table.after)
+    shallow, dead = (next(t for t in learning(cells(*rows))[0].rows if t["L"] == depth) for depth in (1, 4))
+
+    assert (found.best, found.hurts_from, found.not_trainable) == (2, 4, (4,))
+    assert (dead["gap"], dead["left chance"]) == (None, "0 of 3 seeds")
+    assert shallow["gap"] is not None
+    assert "not trainable at L = 4: no seed left chance" in text
+
+
+def test_without_order_means_without_order():
+    """``none`` above the interval of a bag of tokens is said to know positions; within it, it is not."""
+    for accuracy, said in ((0.31, "does not beat a bag of tokens"), (0.5, "something tells it positions")):
+        rows = [*learned(none=[accuracy] * 3), cell(phase="bag", test=0.294)]
+        (table,) = learning(cells(*rows))
+
+        assert bags(cells(*rows))["digits"].high == pytest.approx(0.336, abs=1e-3)
+        assert any(said in line for line in table.after)

