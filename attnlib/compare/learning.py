@@ -53,7 +53,7 @@ def encodings(cells: Cells) -> list[Trained]:
         found.setdefault((case["data"], case["pe"]), []).append((case, training))
     order = cells.names("pe").index
     by_seed = {
-        key: {case["seed"]: training["test_accuracy"] for case, training in rows if training["reason"] is None}
+        key: {case["seed"]: training["test_accuracy"] for case, training in rows if training.get("reason") is None}
         for key, rows in found.items()
     }
     result = []
@@ -63,7 +63,7 @@ def encodings(cells: Cells) -> list[Trained]:
             continue
         tests = sum(key[0] == data and key[1] != BASE for key in found)
         pairs = [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
-        train = [training["train_accuracy"] for _, training in rows if training["reason"] is None]
+        train = [training["train_accuracy"] for _, training in rows if training.get("reason") is None]
         result.append(
             Trained(
                 case=rows[0][0],
@@ -124,7 +124,7 @@ def depths(cells: Cells) -> list[Depth]:
     result = []
     for data, block, n_train, depth in sorted(found, key=lambda key: (key[0], order(key[1]), key[2], key[3])):
         rows = found[data, block, n_train, depth]
-        ended = [(case["seed"], training) for case, training in rows if training["reason"] is None]
+        ended = [(case["seed"], training) for case, training in rows if training.get("reason") is None]
         result.append(
             Depth(
                 data=data,

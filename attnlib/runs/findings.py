@@ -108,6 +108,10 @@ def training_problems(case: Object, training: Object | None) -> list[str]:
     other = {"test": "validation", "validation": "test"}[judged]
     if training.get(f"{other}_accuracy") is not None:
         return [f"probe.training of phase {case['phase']} has a {other} accuracy"]
+    if case["phase"] != "bag" and (training.get("learning_rate") is None or type(case.get("seed")) is not int):
+        return ["probe.training without a learning rate or a seed"]
+    if case["phase"] == "depth" and case["depth"] < 1:
+        return ["probe.training of no layers"]
     numbers = [training.get(f"{part}_accuracy") for part in ("train", judged)]
     if None in numbers and not training.get("reason"):
         return ["probe.training has no accuracy and no reason"]

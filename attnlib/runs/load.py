@@ -105,12 +105,13 @@ class Cell:
         label = f"{case['phase']} T={case['seq_len']} L={case['depth']} {case['pe']}"
         if case["phase"] == "rate":  # the only axis over widths
             label += f" D={case['d_model']} K={case['head_dim']}"
-        unusual = {key: case[key] for key, usual in USUAL.items() if case[key] != usual}
-        words = {key: f"{key}={value}" if type(value) is int else str(value) for key, value in unusual.items()}
+        unusual = {key: case[key] for key, usual in USUAL.items() if case.get(key, usual) != usual}
+        words = {key: f"{key}={value}" if type(value) in (int, float) else str(value) for key, value in unusual.items()}
         return label + "".join(f" {key if unusual[key] is True else word}" for key, word in words.items())
 
 
 USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "torch_mha", "causal": False, "seed": 0}
+USUAL |= {"data": None, "n_train": None, "learning_rate": None}
 
 
 @dataclass(frozen=True)

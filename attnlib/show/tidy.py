@@ -12,7 +12,8 @@ def tidy(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     Columns: ``run``, ``node``, ``case_id``, ``test``, ``status``, ``reason``, the fields of the case, seconds
     (``median_s`` of its own rounds; ``time_s``, from its ratio where it has one, with ``low_s`` and ``high_s``),
-    ``over_reference`` with its interval, bytes, FLOPs, parameters, and whether it was ``disturbed``.
+    ``over_reference`` with its interval, bytes, FLOPs, parameters, whether it was ``disturbed``, and of a training its
+    accuracies.
     """
     found: list[dict[str, Any]] = []
     for run in runs:
@@ -25,7 +26,7 @@ def tidy(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
     """The row of a case."""
     time = times.get(cell.case_id) if cell.timed else None
-    over = pairs.over_reference(cell)
+    over, training = pairs.over_reference(cell), cell.probe.get("training") or {}
     head = {
         "run": run.name,
         "node": run.data["machine_info"].get("node"),
@@ -53,5 +54,6 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
             "flops": cell.cost("flops"),
             "parameters": cell.cost("params"),
             "disturbed": cell.disturbed if cell.timed else None,
+            **{f"{part}_accuracy": training.get(f"{part}_accuracy") for part in ("train", "validation", "test")},
         }
     )

@@ -8,7 +8,7 @@ import pytest
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import duration, seconds, size
-from bench.cases import PAIRED, PROBES, Case
+from bench.cases import LEARNING, PAIRED, PROBES, Case
 from bench.frontier import seconds_of
 from bench.predict import outlook, unfit
 from bench.session.record import Record
@@ -41,7 +41,9 @@ class Preview:
         total = duration(sum(row["spent"] for row in rows))
         time = Column(lambda ends: f"{seconds(ends[0])} to {seconds(ends[1])}", number=True)
         columns = {"case": Column(), "a step": time, "peak": Column(size, number=True), "": Column()}
-        after = [f"{len(rows)} cases in about {total}, then {len(cases) - len(rows)} checks of gradients"]
+        learning = any(case.phase in LEARNING for case in cases)
+        untimed = "trainings, whose time is not predicted" if learning else "checks of gradients"
+        after = [f"{len(rows)} cases in about {total}, then {len(cases) - len(rows)} {untimed}"]
         Table(columns, rows, after=after).print()
         return True
 

@@ -7,11 +7,14 @@ import numpy as np
 
 from attnlib.compare.cells import STEP, Cells, claims, middle
 from attnlib.compare.intervals import Estimate
+from attnlib.compare.learning import BASE, depths, encodings
+from attnlib.compare.learning import answers as depth_answers
 from attnlib.compare.pairs import floor
 from attnlib.compare.scaling import lines, slopes
 from attnlib.runs.load import Cell
 from attnlib.show.ceilings import errors_of
 from attnlib.show.encodings import Law, checks
+from attnlib.show.learning import in_words, sentence, signed
 from attnlib.show.units import digits, seconds, with_interval
 
 TWO, THREE = with_interval(digits(2)), with_interval(digits(3))
@@ -27,7 +30,7 @@ class Answer(NamedTuple):
 
 def answers(cells: Cells) -> list[Answer]:
     """What these runs answer of what the suite asks; nothing is said of what they do not hold."""
-    return [*costs(cells), *noise(cells), *memory(cells), *gradients(cells)]
+    return [*costs(cells), *noise(cells), *memory(cells), *gradients(cells), *learning(cells)]
 
 
 def costs(cells: Cells) -> Iterator[Answer]:
@@ -94,6 +97,17 @@ def gradients(cells: Cells) -> Iterator[Answer]:
         said: list[Part] = [(f"{sum(held)} claims hold, in {len(held)} checks; {len(failed)} failed", None)]
         said += [part for cell in failed for part in ((", ", None), (cell.label, cell.case_id))]
         yield Answer("Does theory hold?", [*said, (".", None)])
+
+
+def learning(cells: Cells) -> Iterator[Answer]:
+    """Whether a learned encoding is as good as a fixed one, on each data set, and what depth does."""
+    verdicts = [(one.case["data"], one.against) for one in encodings(cells) if one.case["pe"] == "learned"]
+    words = [f"{data}: {in_words(found)}, {signed(found.difference)}" for data, found in verdicts if found]
+    if words:
+        said = f"Test accuracy with a learned table minus that with {BASE}, paired by seed: {'; '.join(words)}."
+        yield Answer("Is a learned encoding as good as a fixed one?", [(said, None)])
+    if deep := [sentence(one) for one in depth_answers(depths(cells))]:
+        yield Answer("Does depth overfit?", [(f"{'. '.join(deep)}.", None)])
 
 
 def is_failed_check(cell: Cell) -> bool:

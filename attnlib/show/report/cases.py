@@ -89,6 +89,10 @@ def why(group: list[Cell]) -> str:
     words = [*reasons, *([f"{held_up} of {len(group)} runs disturbed"] if held_up else [])]
     if found := claims(group):
         words.append("; ".join(f"{name} {claim['mean']:.4g}" for name, claim in found.items()))
+    training: dict[str, Any] = next((cell.probe["training"] for cell in group if cell.probe.get("training")), {})
+    accuracies = {part: training.get(f"{part}_accuracy") for part in ("train", "validation", "test")}
+    words += [f"{part} accuracy {accuracy:.3f}" for part, accuracy in accuracies.items() if accuracy is not None]
+    words += [training["reason"]] if training.get("reason") else []
     return "; ".join(words)
 
 

@@ -36,7 +36,7 @@ def test_a_good_run_has_no_problems():
     assert problems(saved()) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results" / "reference").glob("*.json")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "reference").rglob("*.json")), ids=lambda p: p.name)
 def test_committed_runs_keep_the_contract(path):
     """Every committed run is a good run."""
     assert problems(json.loads(path.read_text())) == []
