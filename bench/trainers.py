@@ -44,7 +44,7 @@ class Trainers:
             RuntimeError: the training failed, **or** its process died; the message says how.
         """
         running = {case for case, _ in self.busy.values()}
-        queue = [case for case in (wanted, *upcoming) if case not in self.done and case not in running]
+        queue = [case for case in dict.fromkeys((wanted, *upcoming)) if case not in self.done and case not in running]
         while wanted not in self.done:
             while queue and (trainer := self._trainer()) is not None:
                 try:

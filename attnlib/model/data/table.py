@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import re
 from pathlib import Path
 
@@ -27,14 +28,13 @@ def read_table(path: Path) -> Labelled:
     """
     try:
         content = path.read_bytes()
-        lines = content.decode("utf-8-sig").splitlines()
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text") from None
-    reader = csv.DictReader(lines, strict=True)
     try:
-        labels, twice = examples(reader)
+        labels, twice = examples(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     classes = sorted(set(labels.values()))

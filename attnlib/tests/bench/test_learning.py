@@ -148,6 +148,18 @@ def test_a_bag_learns_counts_and_no_order():
     assert ordered["test_accuracy"] < 0.85
 
 
+def test_nothing_is_trained_twice(monkeypatch):
+    """A case that is among the next ones too, as every case of a session is, leaves no second result behind."""
+    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    cases = [Case(**vars(CASE) | {"seed": seed, "steps": 3}) for seed in range(4)]
+    own = Trainers()
+    try:
+        assert [own.train(case, cases[place:])["reason"] for place, case in enumerate(cases)] == [None] * 4
+        assert (own.done, own.busy) == ({}, {})
+    finally:
+        own.close()
+
+
 def killed_first(trainers, pipes):
     """Waits for trainers that have been killed at their work."""
     for _, trainer in trainers.busy.values():

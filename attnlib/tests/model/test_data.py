@@ -120,6 +120,16 @@ def test_a_table_of_ones_own(tmp_path):
     assert Settings.from_options({"data": str(tmp_path / "my words.csv")}).data == (name,)
 
 
+def test_texts_may_hold_commas_and_line_ends(tmp_path):
+    """Where they are quoted, as spreadsheets do; each is a token as any other."""
+    path = tmp_path / "t.csv"
+    path.write_text("label,text\n" + "".join(f'{i % 2},"a,{i}\nb"\n' for i in range(60)))
+    data = data_set(register(path))
+
+    assert len(data.tokens) == 60
+    assert data.tokens.shape[1] == len("a,59\nb")
+
+
 MISTAKES = {
     "no column label; its columns are text, klass": (GOOD, "text,klass"),
     "no column text or label; its columns are a, b": (GOOD, "a,b"),
