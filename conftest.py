@@ -89,10 +89,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Spread a bench test over its points (``bench.grids.over``): scalars, ids such as seq_len=64-depth=2-pe=none."""
     if hasattr(metafunc.function, "points"):
+        settings = metafunc.config.stash[RECORD].settings
         try:
-            points = metafunc.function.points(metafunc.config.stash[RECORD].settings)
-        except ValueError as error:  # a data set whose package is missing
-            raise pytest.UsageError(str(error)) from None
+            points = metafunc.function.points(settings)
+            for point in points:  # so that one which cannot be made is said before anything runs
+                settings.case(**metafunc.function.fixed | point)
+        except ValueError as error:  # such as a data set whose package is missing
+            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)  # a UsageError would come with a traceback
         names = list(points[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
         ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]

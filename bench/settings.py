@@ -143,7 +143,9 @@ def data_sets(_flag: str, text: str) -> tuple[str, ...]:
         ValueError: a name is not registered; the message names it and the choices; **or** see ``register``.
     """
     names = (entry.strip() for entry in text.split(","))
-    return tuple(dict.fromkeys(register(Path(n)) if n.endswith(".csv") else named(DATA, "data set", n) for n in names))
+    return tuple(
+        dict.fromkeys(register(Path(n)) if n.lower().endswith(".csv") else named(DATA, "data set", n) for n in names)
+    )
 
 
 def encodings(flag: str, text: str) -> tuple[str, ...]:

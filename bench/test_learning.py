@@ -4,13 +4,16 @@ A point is one training, saved as its row's ``probe``; the verdicts are ``attnli
 same one, two encodings share their first weights, their examples and their batches.
 """
 
+from attnlib.model.data import data_set
 from bench.grids import over
+from bench.settings import PRESETS
 
 STACK = {"d_model": 32, "n_heads": 4, "head_dim": None, "ffn_mult": 2, "attention": "sdpa", "init": "torch_mha"}
 RUN = {"device": "cpu", "dtype": "float32", "dropout": 0.0, "denormals": "flush"}
 TWO = STACK | RUN | {"block": "pre_ln", "depth": 2}
 RATES = (3e-3, 1e-2, 3e-2)
 DEPTH_RATE = 3e-3  # one for all depths and blocks
+SCALES = ("learned_0.02", "learned_0.71")
 BLOCKS = ("plain", "residual", "pre_ln")
 RECIPES = {"digits": {"batch_size": 32, "steps": 400}}
 RECIPE = {"batch_size": 64, "steps": 1000}  # of other data
@@ -29,8 +32,8 @@ def recipe(settings, data):
 def encodings(settings):
     """Those of the run, and ``learned`` from three scales."""
     if is_smoke(settings):
-        return ("none", "sinusoidal", "learned")
-    return (*settings.pe, *(("learned_0.02", "learned_0.71") if "learned" in settings.pe else ()))
+        return settings.pe if settings.pe != PRESETS["smoke"].pe else ("none", "sinusoidal", "learned")
+    return tuple(dict.fromkeys((*settings.pe, *SCALES * ("learned" in settings.pe))))
 
 
 def cost_points(settings):
@@ -63,7 +66,8 @@ def learn_points(settings):
 def depth_points(settings):
     """Depths and training sizes for three blocks, on the first of the data sets."""
     data = settings.data[0]
-    depths, sizes, seeds = ((1, 2), (50,), 1) if is_smoke(settings) else ((1, 2, 4, 8, 16), (100, 300, None), 4)
+    depths, sizes, seeds = ((1, 2), (50,), 1) if is_smoke(settings) else ((1, 2, 4, 8, 16), (100, 300), 4)
+    sizes = [*(size for size in sizes if size < data_set(data).sizes[0]), *[None] * (not is_smoke(settings))]
     return [
         {"data": data, "block": block, "depth": depth, "n_train": size, "seed": seed} | recipe(settings, data)
         for seed in range(seeds)

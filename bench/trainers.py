@@ -1,5 +1,6 @@
-"""Trainings side by side: a process a CPU, of one thread each, so that a result depends on no number of threads."""
+"""Trainings side by side, in processes of one thread each, so that a result depends on no number of threads."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -12,11 +13,11 @@ import psutil
 from attnlib.model.data import Labelled, data_set
 from bench.cases import Case
 
-AHEAD = 4  # cases beyond the one that is asked for
+AHEAD = 4  # cases that are given out at once at most, the one that is asked for among them
 
 
 class Trainer(NamedTuple):
-    """A process that trains what it is sent; it ends when this process does."""
+    """A process that trains what it is sent; where this process is killed, it ends after the training that it is at."""
 
     process: Any
     pipe: Connection
@@ -29,12 +30,15 @@ class Trainers:
         self.idle: list[Trainer] = []
         self.busy: dict[Connection, tuple[Case, Trainer]] = {}
         self.done: dict[Case, dict[str, Any]] = {}
-        self.free = (
-            len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count() or 1
+        cpus = (
+            psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else range(os.cpu_count() or 1)
         )
+        self.most = min(len(cpus), AHEAD)
 
     def train(self, wanted: Case, upcoming: Iterable[Case]) -> dict[str, Any]:
         """What the training of a case found, see ``bench.learning.train``.
+
+        Whatever interrupts it, as the end of a case's time, ends what is being trained too.
 
         Args:
             wanted: the case.
@@ -43,30 +47,39 @@ class Trainers:
         Raises:
             RuntimeError: the training failed, **or** its process died; the message says how.
         """
-        running = {case for case, _ in self.busy.values()}
-        queue = [case for case in dict.fromkeys((wanted, *upcoming)) if case not in self.done and case not in running]
-        while wanted not in self.done:
-            while queue and (trainer := self._trainer()) is not None:
-                try:
-                    trainer.pipe.send((queue[0], data_set(queue[0].data or "")))
-                except ConnectionError:  # it died while it was idle
-                    self.free += 1
-                else:
-                    self.busy[trainer.pipe] = queue.pop(0), trainer
-            for pipe in wait(list(self.busy)):
-                self._hear(pipe)  # type: ignore[arg-type]
-        found = self.done.pop(wanted)
+        try:
+            found = self._trained(wanted, upcoming)
+        except BaseException:
+            self.close()
+            raise
         if "error" in found:
             raise RuntimeError(found["error"])
         return found
 
+    def _trained(self, wanted: Case, upcoming: Iterable[Case]) -> dict[str, Any]:
+        running = {case for case, _ in self.busy.values()}
+        queue = [case for case in dict.fromkeys((wanted, *upcoming)) if case not in self.done and case not in running]
+        while wanted not in self.done:
+            while queue and (trainer := self._trainer()) is not None:
+                case = queue.pop(0)
+                self.busy[trainer.pipe] = case, trainer
+                try:
+                    trainer.pipe.send((case, data_set(case.data or "")))
+                except ConnectionError:  # it died as soon as it was born
+                    self._hear(trainer.pipe)
+            for pipe in wait(list(self.busy)) if wanted not in self.done else ():
+                self._hear(pipe)  # type: ignore[arg-type]
+        return self.done.pop(wanted)
+
     def _trainer(self) -> Trainer | None:
-        """One that is idle, a new one where there is a CPU for it, or None."""
-        if self.idle:
-            return self.idle.pop()
-        if not self.free:
+        """One that is idle and alive, a new one where there is a CPU for it, or None."""
+        while self.idle:
+            trainer = self.idle.pop()
+            if trainer.process.is_alive():
+                return trainer
+            self._bury(trainer)
+        if len(self.busy) >= self.most:
             return None
-        self.free -= 1
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs,), daemon=True)
@@ -75,23 +88,25 @@ class Trainers:
         return Trainer(process, ours)
 
     def _hear(self, pipe: Connection) -> None:
-        """Take what a trainer has to say; one that has died leaves its CPU to another."""
+        """Take what a trainer has to say; one that has died gives way to another."""
         case, trainer = self.busy.pop(pipe)
         try:
             self.done[case] = pipe.recv()
             self.idle.append(trainer)
         except (EOFError, ConnectionError):
-            trainer.process.join()
+            self._bury(trainer)
             self.done[case] = {"error": f"the process that trained it died, exit code {trainer.process.exitcode}"}
-            self.free += 1
+
+    def _bury(self, trainer: Trainer) -> None:
+        trainer.process.kill()
+        trainer.process.join()
+        trainer.pipe.close()
 
     def close(self) -> None:
         """End every process; what was trained ahead is forgotten."""
         for trainer in [*self.idle, *(trainer for _, trainer in self.busy.values())]:
-            trainer.process.terminate()
-            trainer.process.join()
-            trainer.pipe.close()
-        self.idle, self.busy = [], {}
+            self._bury(trainer)
+        self.idle, self.busy, self.done = [], {}, {}
 
 
 def serve(pipe: Connection) -> None:
@@ -108,7 +123,8 @@ def serve(pipe: Connection) -> None:
         except EOFError:
             return
         torch.set_flush_denormal(case.denormals == "flush")
-        pipe.send(attempt(train, case, data))
+        with contextlib.suppress(ConnectionError):  # nobody is there to hear it
+            pipe.send(attempt(train, case, data))
 
 
 def attempt(train: Any, case: Case, data: Labelled) -> dict[str, Any]:

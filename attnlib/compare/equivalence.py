@@ -30,13 +30,15 @@ class Verdict:
     needed: int | None = None
 
 
-def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int = 1) -> Verdict:
+def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int = 1, step: float = 0.0) -> Verdict:
     """Two one-sided tests at each end of the margin, read off one t interval (Schuirmann, doi 10.1007/BF01068419).
 
     Args:
         differences: new minus base, one a seed; two at least say something.
         margin: the greatest difference that does not matter.
         tests: verdicts that are to hold together: each interval has confidence 1 - 0.05 / tests (Bonferroni).
+        step: the least by which accuracies can differ, one test example: the half-width where all differences are
+            equal, which is no proof that there is no spread.
 
     Raises:
         ValueError: there are no differences.
@@ -44,6 +46,8 @@ def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int 
     confidence = 1 - 0.05 / tests
     found = t_interval(differences, confidence)
     seeds = len(differences)
+    if found.low == found.high:
+        found = Estimate(found.value, found.value - step, found.value + step)
     if seeds < 2:
         return Verdict("undecided", found, seeds)
     if found.low > margin:

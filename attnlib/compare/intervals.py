@@ -44,7 +44,7 @@ def share_interval(share: float, count: int) -> Estimate:
     """A share of independent examples with its 95 % interval (Clopper, Pearson; doi 10.1093/biomet/26.4.404)."""
     from scipy import special
 
-    right = round(share * count)
+    right = min(count, round(share * count))
     low = special.betaincinv(right, count - right + 1, 0.025) if right else 0.0
     high = special.betaincinv(right + 1, count - right, 0.975) if right < count else 1.0
     return Estimate(share, float(low), float(high))

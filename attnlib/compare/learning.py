@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnlib.compare.cells import Cells
 from attnlib.compare.equivalence import Verdict, verdict
-from attnlib.compare.intervals import Estimate, share_interval, t_interval
+from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
 from attnlib.runs.load import Cell
 
 BASE = "sinusoidal"  # the fixed encoding that others are held against
@@ -27,7 +28,7 @@ def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | Non
 
 
 def trainings(cells: Cells, phase: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Cases of a phase with what their trainings found; the same in every run, so the first run's."""
+    """Cases of a phase with what their trainings found, in the first run that has them."""
     groups = (next((cell for cell in group if cell.probe.get("training")), None) for group in cells.where(phase=phase))
     return [(cell.case, cell.probe["training"]) for cell in groups if cell is not None]
 
@@ -36,51 +37,57 @@ class Trained(NamedTuple):
     """One encoding on one data set: means over the seeds, and the verdict against the base, None for the base."""
 
     case: Mapping[str, Any]
-    learning_rate: float
-    test: Estimate
-    train: Estimate
+    learning_rate: float | None  # None, as the accuracies, where no seed has a result
+    test: Estimate | None
+    train: Estimate | None
     against: Verdict | None
-    failed: int  # seeds without an accuracy
+    missing: int  # seeds without a result: they diverged, or did not end well
 
 
 def encodings(cells: Cells) -> list[Trained]:
-    """Every encoding that was trained, by data set and in the registry's order.
+    """Every encoding that was to be trained, by data set and in the registry's order.
 
     Verdicts hold together for all encodings of a data set.
     """
-    found: dict[Key, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    planned: dict[Key, list[dict[str, Any]]] = {}
+    for group in cells.where(phase="learn"):
+        planned.setdefault(kind(group[0].case), []).append(group[0].case)
+    ended: dict[Key, dict[Any, dict[str, Any]]] = {}  # by seed
     for case, training in trainings(cells, "learn"):
-        found.setdefault((case["data"], case["pe"]), []).append((case, training))
+        if training.get("reason") is None:
+            ended.setdefault(kind(case), {})[case["seed"]] = training
     order = cells.names("pe").index
-    by_seed = {
-        key: {case["seed"]: training["test_accuracy"] for case, training in rows if training.get("reason") is None}
-        for key, rows in found.items()
-    }
     result = []
-    for data, pe in sorted(found, key=lambda key: (key[0], order(key[1]))):
-        rows, own, base = found[data, pe], by_seed[data, pe], by_seed.get((data, BASE), {})
-        if not own:
-            continue
-        tests = sum(key[0] == data and key[1] != BASE for key in found)
-        pairs = [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
-        train = [training["train_accuracy"] for _, training in rows if training.get("reason") is None]
+    for key in sorted(planned, key=lambda key: (*map(str, key[:-1]), order(key[-1]))):
+        own, base = ended.get(key, {}), ended.get((*key[:-1], BASE), {})
+        tests = sum(other[:-1] == key[:-1] and other[-1] != BASE for other in planned)
+        shared = sorted(own.keys() & base.keys())
+        pairs = [own[seed]["test_accuracy"] - base[seed]["test_accuracy"] for seed in shared]
+        first = next(iter(own.values()), {"n_held_out": 1})
+        step = 1 / first["n_held_out"]
         result.append(
             Trained(
-                case=rows[0][0],
-                learning_rate=rows[0][1]["learning_rate"],
-                test=t_interval(list(own.values())),
-                train=t_interval(train),
-                against=verdict(pairs, tests=tests) if pairs and pe != BASE else None,
-                failed=len(rows) - len(own),
+                case=planned[key][0],
+                learning_rate=first.get("learning_rate"),
+                test=mean_over_runs([training["test_accuracy"] for training in own.values()]),
+                train=mean_over_runs([training["train_accuracy"] for training in own.values()]),
+                against=verdict(pairs, tests=tests, step=step) if pairs and key[-1] != BASE else None,
+                missing=len(planned[key]) - len(own),
             )
         )
     return result
 
 
+def kind(case: Mapping[str, Any]) -> Key:
+    """What must agree for two encodings to be compared, and the encoding."""
+    return (*(case.get(name) for name in ("data", "block", "depth", "d_model", "batch_size", "steps")), case["pe"])
+
+
 def time_over_none(cells: Cells, case: Mapping[str, Any]) -> Estimate | None:
     """A training step's time over the same without encoding, of the stack that is trained; None where not measured."""
-    same = {name: case[name] for name in ("data", "pe", "batch_size", "block", "depth", "d_model")}
-    return cells.over_reference(cells.first(phase="train_step", **same))
+    same = {name: case.get(name) for name in ("data", "batch_size", "block", "depth", "d_model")}
+    own, none = (cells.first(phase="train_step", pe=pe, **same) for pe in (case["pe"], "none"))
+    return cells.ratio(own, none)
 
 
 def bags(cells: Cells) -> dict[str, Estimate]:
@@ -93,48 +100,48 @@ def bags(cells: Cells) -> dict[str, Estimate]:
 
 @dataclass(frozen=True)
 class Depth:
-    """One block at one depth on so many examples, over its seeds; no numbers where no seed has any."""
+    """One block at one depth on so many examples, by seed; no numbers of a seed that diverged."""
 
     data: str
     block: str
     n_train: int
     depth: int
-    train: Mapping[int, float]  # by seed
+    train: Mapping[int, float]
     test: Mapping[int, float]
-    left_chance: int  # seeds that learned something
+    alive: frozenset[int]  # seeds that left chance
     seeds: int
 
     @property
     def gap(self) -> dict[int, float]:
-        """Train minus test accuracy, by seed."""
-        return {seed: self.train[seed] - self.test[seed] for seed in self.train}
+        """Train minus test accuracy of the seeds that left chance: the others have nothing that could be overfitted."""
+        return {seed: self.train[seed] - self.test[seed] for seed in sorted(self.alive)}
 
     @property
     def trainable(self) -> bool:
         """Whether any seed learned what it was shown: a stack that never does neither overfits nor underfits."""
-        return self.left_chance > 0
+        return bool(self.alive)
 
 
 def depths(cells: Cells) -> list[Depth]:
     """Every block, training size and depth that was trained."""
-    found: dict[Key, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    found: dict[Key, dict[int, dict[str, Any]]] = {}
     for case, training in trainings(cells, "depth"):
-        found.setdefault((case["data"], case["block"], training["n_train"], case["depth"]), []).append((case, training))
+        found.setdefault((case["data"], case["block"], training["n_train"], case["depth"]), {})[case["seed"]] = training
     order = cells.names("block").index
     result = []
     for data, block, n_train, depth in sorted(found, key=lambda key: (key[0], order(key[1]), key[2], key[3])):
-        rows = found[data, block, n_train, depth]
-        ended = [(case["seed"], training) for case, training in rows if training.get("reason") is None]
+        own = found[data, block, n_train, depth]
+        ended = {seed: training for seed, training in own.items() if training.get("reason") is None}
         result.append(
             Depth(
                 data=data,
                 block=block,
                 n_train=n_train,
                 depth=depth,
-                train={seed: training["train_accuracy"] for seed, training in ended},
-                test={seed: training["test_accuracy"] for seed, training in ended},
-                left_chance=sum(training["left_chance"] for _, training in rows),
-                seeds=len(rows),
+                train={seed: training["train_accuracy"] for seed, training in ended.items()},
+                test={seed: training["test_accuracy"] for seed, training in ended.items()},
+                alive=frozenset(seed for seed, training in ended.items() if training["left_chance"]),
+                seeds=len(own),
             )
         )
     return result
@@ -149,7 +156,8 @@ class Answer(NamedTuple):
         n_train: examples to learn from.
         gap_growth: of train minus test accuracy with each doubling of depth, over trainable depths; None with one.
         best: the depth with the highest mean test accuracy.
-        hurts_from: the smallest greater depth whose test accuracy is lower for certain; None where none is.
+        hurts_from: the smallest greater depth whose test accuracy is lower, in intervals that hold together for all
+            pairs of depths; None where none is.
         not_trainable: depths at which no seed left chance.
     """
 
@@ -170,12 +178,12 @@ def answers(found: Sequence[Depth]) -> list[Answer]:
 
 def answer(line: Sequence[Depth]) -> Answer:
     """What depth does along one line of growing depth."""
-    learned = [one for one in line if one.trainable and one.test]
+    learned = [one for one in line if one.trainable]
     best = max(learned, key=lambda one: float(np.mean(list(one.test.values()))), default=None)
     hurts = None
     if best is not None:
-        deeper = [one for one in line if one.depth > best.depth]
-        hurts = next((one.depth for one in deeper if _is_worse(one, best)), None)
+        deeper = (one for one in line if one.depth > best.depth)
+        hurts = next((one.depth for one in deeper if _is_worse(one, best, comb(len(line), 2))), None)
     return Answer(
         data=line[0].data,
         block=line[0].block,
@@ -187,10 +195,10 @@ def answer(line: Sequence[Depth]) -> Answer:
     )
 
 
-def _is_worse(one: Depth, best: Depth) -> bool:
-    """Whether its test accuracy is below the best's for certain; one that does not train is."""
-    pairs = [one.test[seed] - best.test[seed] for seed in one.test.keys() & best.test.keys()]
-    return not one.trainable or (len(pairs) > 1 and t_interval(pairs).high < 0)
+def _is_worse(one: Depth, best: Depth, pairs: int) -> bool:
+    """Whether its test accuracy is below the best's, which was chosen among so many pairs; not trainable is worse."""
+    paired = [one.test[seed] - best.test[seed] for seed in one.test.keys() & best.test.keys()]
+    return not one.trainable or (len(paired) > 1 and t_interval(paired, 1 - 0.05 / pairs).high < 0)
 
 
 def _growth(learned: Sequence[Depth]) -> Estimate | None:

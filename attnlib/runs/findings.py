@@ -113,7 +113,7 @@ def training_problems(case: Object, training: Object | None) -> list[str]:
     if case["phase"] == "depth" and case["depth"] < 1:
         return ["probe.training of no layers"]
     numbers = [training.get(f"{part}_accuracy") for part in ("train", judged)]
-    if None in numbers and not training.get("reason"):
+    if None in numbers and (case["phase"] == "bag" or not training.get("reason")):
         return ["probe.training has no accuracy and no reason"]
     return [] if isinstance(case.get("data"), str) else ["probe.training without data"]
 

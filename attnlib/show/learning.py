@@ -2,8 +2,8 @@
 
 from attnlib.compare.cells import Cells
 from attnlib.compare.equivalence import MARGIN, MOST, Verdict
-from attnlib.compare.intervals import Estimate, t_interval
-from attnlib.compare.learning import BASE, Answer, Depth, Trained, answers, bags, depths, encodings, time_over_none
+from attnlib.compare.intervals import Estimate, mean_over_runs
+from attnlib.compare.learning import BASE, Answer, Depth, answers, bags, depths, encodings, time_over_none
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, with_interval
 
@@ -65,9 +65,13 @@ def by_encoding(cells: Cells) -> Table:
         f"paired by seed; margin {MARGIN:g}, fixed beforehand; all on these test examples, not on another draw of them"
     ]
     after += [
-        control(one, bag[one.case["data"]]) for one in found if one.case["pe"] == "none" and one.case["data"] in bag
+        control(one.case["data"], one.test, bag[one.case["data"]])
+        for one in found
+        if one.case["pe"] == "none" and one.test and one.case["data"] in bag
     ]
-    after += [f"{one.case['data']}, {one.case['pe']}: {one.failed} seeds diverged" for one in found if one.failed]
+    after += [
+        f"{one.case['data']}, {one.case['pe']}: {one.missing} seeds have no result" for one in found if one.missing
+    ]
     return Table(ENCODINGS, rows, after=after)
 
 
@@ -75,14 +79,20 @@ def in_words(verdict: Verdict) -> str:
     """A verdict, and of an undecided one how many seeds would decide."""
     if verdict.word != "undecided":
         return verdict.word
+    if verdict.seeds < 2:
+        return "undecided: one seed"
     return f"undecided ({f'about {verdict.needed}' if verdict.needed else f'more than {MOST}'} seeds would decide)"
 
 
-def control(none: Trained, bag: Estimate) -> str:
+def control(data: str, none: Estimate, bag: Estimate) -> str:
     """Whether what has no positions beats what cannot have any, by more than the latter's interval."""
-    beats = none.test.low > bag.high
-    said = "beats a bag of tokens: something tells it positions" if beats else "does not beat a bag of tokens"
-    return f"{none.case['data']}, control: none {said}, {THREE(none.test)} against {THREE(bag)}"
+    beats = none.low > bag.high
+    said = (
+        "beats a bag of tokens: it knows positions, or makes more of the counts"
+        if beats
+        else "does not beat a bag of tokens"
+    )
+    return f"{data}, control: none {said}, {THREE(none)} against {THREE(bag)}"
 
 
 def by_depth(cells: Cells) -> Table:
@@ -93,15 +103,16 @@ def by_depth(cells: Cells) -> Table:
 
 def row(one: Depth) -> dict[str, object]:
     """One line of the table of depths; a stack that cannot be trained has no gap."""
+    dead = one.seeds - len(one.test)
     return {
         "data": one.data,
         "block": one.block,
         "examples": one.n_train,
         "L": one.depth,
-        "train accuracy": t_interval(list(one.train.values())) if one.train else None,
-        "test accuracy": t_interval(list(one.test.values())) if one.test else None,
-        "gap": t_interval(list(one.gap.values())) if one.trainable and one.gap else None,
-        "left chance": f"{one.left_chance} of {one.seeds} seeds",
+        "train accuracy": mean_over_runs(list(one.train.values())),
+        "test accuracy": mean_over_runs(list(one.test.values())),
+        "gap": mean_over_runs(list(one.gap.values())),
+        "left chance": f"{len(one.alive)} of {one.seeds} seeds" + (f", {dead} diverged" if dead else ""),
     }
 
 
@@ -110,7 +121,7 @@ def sentence(answer: Answer) -> str:
     parts = []
     if answer.gap_growth is not None:
         low, high = answer.gap_growth.low, answer.gap_growth.high
-        grows = "grows" if low > 0 else "shrinks" if high < 0 else "neither grows nor shrinks for certain"
+        grows = "grows" if low > 0 else "shrinks" if high < 0 else "may grow or shrink"
         parts.append(f"train minus test accuracy {grows} with depth, {signed(answer.gap_growth)} a doubling")
     if answer.best is not None:
         hurts = (

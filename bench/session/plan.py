@@ -90,9 +90,10 @@ def refuse_twins(cases: Mapping[str, Case | None]) -> None:
 
 
 def agreement(plan: journal.Plan) -> dict[str, Any]:
-    """What must agree for a run to be resumed: kind of machine, versions, code, settings and every planned case."""
+    """What must agree for a run to be resumed: kind of machine, versions, code, settings, data and every case."""
     tests = {test.test: (test.case or {}).get("case_id", "no case") for test in plan.tests}
-    return {"fingerprint": plan.fingerprint, "settings": plan.settings, "tests": tests}
+    data = plan.ours.get("data", {})
+    return {"fingerprint": plan.fingerprint, "settings": plan.settings, "data": data, "tests": tests}
 
 
 def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
@@ -129,6 +130,7 @@ def command(config: pytest.Config) -> list[str]:
     option = vars(config.option)
     names = [*(name for name in option if name.startswith("attnlib_")), "benchmark_save", "benchmark_json"]
     given = {f"--{name.removeprefix('attnlib_').replace('_', '-')}": option[name] for name in names}
+    given["--data"] = given["--data"] and ",".join(Path(name).name for name in given["--data"].split(","))
     given |= {"--benchmark-autosave": bool(option["benchmark_autosave"]), "-k": option["keyword"]}
     flags = [
         flag if value is True else f"{flag}={Path(str(value)).name if isinstance(value, Path) else value}"

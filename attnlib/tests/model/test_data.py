@@ -98,6 +98,7 @@ def table(path, rows, header="text,label"):
     return path
 
 
+LAST = int(shuffled(101)[-1])  # of as many texts this one is the last in the test
 GOOD = [(f"{'ab' * (i % 3 + 1)}{LETTERS[i % 26]}{LETTERS[i // 26]}", "yes" if i % 2 else "no") for i in range(100)]
 
 
@@ -131,14 +132,20 @@ def test_texts_may_hold_commas_and_line_ends(tmp_path):
 
 
 MISTAKES = {
-    "no column label; its columns are text, klass": (GOOD, "text,klass"),
-    "no column text or label; its columns are a, b": (GOOD, "a,b"),
+    "not one column label; its columns are 'text', 'klass'": (GOOD, "text,klass"),
+    "not one column text nor label; its columns are 'a', 'b'": (GOOD, "a,b"),
+    "not one column text; its columns are 'text', 'text', 'label'": ([], "text,text,label"),
     "every label is 'no'; at least two classes": ([(text, "no") for text, _ in GOOD], "text,label"),
     "4 different texts; at least 50 are needed": (GOOD[:4], "text,label"),
-    "line 5: no label": ([*GOOD[:3], ("abc", ""), *GOOD], "text,label"),
-    "line 5: no text": ([*GOOD[:3], ("", "no"), *GOOD], "text,label"),
-    "line 102: 'abaa' is 'yes' here and 'no' before": ([*GOOD, (GOOD[0][0], "yes")], "text,label"),
+    "row 5: no label": ([*GOOD[:3], ("abc", ""), *GOOD], "text,label"),
+    "row 5: no text": ([*GOOD[:3], ("", "no"), *GOOD], "text,label"),
+    "row 102: 'abaa' is 'yes' here and 'no' before": ([*GOOD, (GOOD[0][0], "yes")], "text,label"),
+    "row 3: 3 fields for 2 columns; quote texts that hold commas": ([GOOD[0], ("hello, world", "yes")], "text,label"),
     "100 labels for 100 texts; is label a column of classes": ([(t, t) for t, _ in GOOD], "text,label"),
+    "too few texts are 'maybe': the split leaves none to learn from": (
+        [*GOOD[:LAST], ("abcd", "maybe"), *GOOD[LAST:]],
+        "text,label",
+    ),
 }
 
 
@@ -154,7 +161,7 @@ def test_a_wrong_table_is_one_line(tmp_path, message):
     ("content", "message"),
     [
         (b"\xff\xfe\x00", "not UTF-8 text"),
-        (b"", "no column text or label; its columns are none"),
+        (b"", "not one column text nor label; its columns are none"),
         (None, "No such file"),
     ],
 )
@@ -165,6 +172,22 @@ def test_what_is_no_table_is_one_line(tmp_path, content, message):
         path.write_bytes(content)
     with pytest.raises(ValueError, match=f"^{path}: {message}"):
         register(path)
+
+
+def test_texts_that_are_cut_alike_are_one(tmp_path):
+    """What follows the 512th letter is not learned from, and cannot tell two texts apart."""
+    path = table(tmp_path / "t.csv", [*GOOD, ("z" * 512 + "a", "yes"), ("z" * 512 + "b", "yes")])
+    with pytest.raises(ValueError, match="is 'no' here and 'yes' before"):
+        register(table(tmp_path / "u.csv", [*GOOD, ("z" * 513, "yes"), ("z" * 514, "no")]))
+
+    assert len(data_set(register(path)).tokens) == 101
+
+
+def test_what_is_no_file_is_not_read(tmp_path):
+    """A folder has no end."""
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(ValueError, match=r"t\.csv: not a file"):
+        register(tmp_path / "t.csv")
 
 
 def test_an_unknown_data_set_is_refused_with_the_choices():
