@@ -95,7 +95,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for point in points:  # so that one which cannot be made is said before anything runs
                 settings.case(**metafunc.function.fixed | point)
         except ValueError as error:  # such as a data set whose package is missing
-            pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)  # a UsageError would come with a traceback
+            raise pytest.Collector.CollectError(str(error)) from None  # shown without a traceback
         names = list(points[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
         ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]

