@@ -124,10 +124,8 @@ def sentence(answer: Answer) -> str:
         grows = "grows" if low > 0 else "shrinks" if high < 0 else "may grow or shrink"
         parts.append(f"train minus test accuracy {grows} with depth, {signed(answer.gap_growth)} a doubling")
     if answer.best is not None:
-        hurts = (
-            "no greater depth is worse for certain" if answer.hurts_from is None else f"worse from {answer.hurts_from}"
-        )
-        parts.append(f"the test is best at L = {answer.best}, {hurts}")
+        hurts = "" if answer.hurts_from is None else f", and worse from L = {answer.hurts_from}"
+        parts.append(f"the test is best at L = {answer.best}{hurts}")
     if answer.not_trainable:
         parts.append(f"not trainable at L = {', '.join(map(str, answer.not_trainable))}: no seed left chance")
     return f"{answer.data}, {answer.block}, {answer.n_train} examples: {'; '.join(parts)}"

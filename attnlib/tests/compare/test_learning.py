@@ -133,7 +133,7 @@ def deep(test, train=1.0, block="pre_ln", n_train=100, **fields):
 
 
 def test_the_gap_grows_where_it_does():
-    """By 0.1 with each doubling, and the test is worse from the first depth that is so for certain."""
+    """By 0.1 with each doubling, and the test is worse from the first depth whose interval says so."""
     (found,) = answers(depths(cells(*deep({1: 0.9, 2: 0.8, 4: 0.7, 8: 0.6}))))
 
     assert found.gap_growth.value == pytest.approx(0.1)

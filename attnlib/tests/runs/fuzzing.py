@@ -24,7 +24,7 @@ NASTY = [
 
 
 def small_run():
-    """A real run of three lengths and depths, two encodings and every check, with three samples a case."""
+    """A real run: three lengths and depths, two encodings, every check, some trainings; three samples a case."""
     run = json.loads((ROOT / "results" / "reference" / "laptop-cpu-1.json").read_text())
     rows = run["attnlib"]["cases"]
     grid = [r for r in rows if r["case"]["phase"] == "train_step" and r["case"]["pe"] in ("none", "t5")]
@@ -43,8 +43,25 @@ def small_run():
     for row in kept.values():
         curves = row.get("probe", {}).get("curves", {})
         curves.update({name: points[:4] for name, points in curves.items()})
+    run["attnlib"]["cases"] += trainings()
     run["attnlib"] |= {"canary": run["attnlib"]["canary"][:2], "processes": [{"node": "n1"}, {"node": "n1"}]}
     return run
+
+
+def trainings():
+    """Two encodings, seeds, depths and rates of the committed study, and its bag of tokens."""
+    run = json.loads((ROOT / "results" / "reference" / "learning" / "study.json").read_text())
+    wanted = {"bag": {}, "tune": {"pe": "learned"}, "learn": {}, "depth": {"block": "pre_ln", "n_train": 100}}
+    return [
+        row
+        for row in run["attnlib"]["cases"]
+        if (case := row["case"])["phase"] in wanted
+        and case["data"] == "digits"
+        and case["pe"] in ("none", "sinusoidal", "learned")
+        and case["seed"] in (0, 1, 100)
+        and case["depth"] in (1, 2)
+        and all(case[name] == value for name, value in wanted[case["phase"]].items())
+    ]
 
 
 GOOD = small_run()
