@@ -174,7 +174,20 @@ def evil(node):
 
 
 # names that the contract spells out, or by which rows are found
-KEPT = ("case", "case_id", "test", "fullname", "status", "axes", "name", "kernel", "kind", "reference", "weights", "data")
+KEPT = {
+    "case",
+    "case_id",
+    "test",
+    "fullname",
+    "status",
+    "axes",
+    "name",
+    "kernel",
+    "kind",
+    "reference",
+    "weights",
+    "data",
+}
 
 
 def test_text_from_a_file_acts_on_nothing(tmp_path, good, capsys):
