@@ -1,28 +1,59 @@
 """The one clock: seconds once the device has finished. pytest-benchmark takes it as its timer."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from attnlib.measure.device import Device
 from attnlib.measure.rounds import Clock, Step
 
 _device = Device()
+_laps: list[tuple[Any, Any]] | None = None  # marks before and behind each wait, while they are collected
 
 
 def bind(device: Device) -> None:
-    """Make ``device`` the one that ``device_clock`` waits for."""
+    """Make ``device`` the one that ``device_clock`` waits for, and that new work goes to."""
     global _device
     _device = device
+    device.use()
 
 
 def device_clock() -> float:
     """Wait for the bound device, then return a monotonic time in seconds.
 
     pytest-benchmark calls it right before and right after every round, so nothing that a set-up left queued is
-    counted and nothing that the round queued is missed.
+    counted and nothing that the round queued is missed: two waits a round, no more.
     """
+    if _laps is None:
+        _device.synchronize()
+        return time.perf_counter()
+    behind = _device.mark()  # what was queued
     _device.synchronize()
+    _laps.append((behind, _device.mark()))  # and before what comes
     return time.perf_counter()
+
+
+@dataclass
+class DeviceTimes:
+    """What the device itself counted between the two readings of the clock around each round, in seconds."""
+
+    rounds: list[float] = field(default_factory=list)  # none where the device has no clock of its own
+
+
+@contextmanager
+def device_times() -> Iterator[DeviceTimes]:
+    """Collect the device's own seconds of every round that is timed in the block."""
+    global _laps
+    found, _laps = DeviceTimes(), []
+    try:
+        yield found
+    finally:
+        laps, _laps = _laps, None
+    _device.synchronize()  # the last mark lies behind the last wait
+    spans = [_device.between(start, end) for (_, start), (end, _) in zip(laps[::2], laps[1::2], strict=True)]
+    found.rounds = [span for span in spans if span is not None]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,25 @@
 """The device interface: the only place that names a backend."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux
+UNITS = {"K": 2**10, "M": 2**20}
+HELD = (0.002, 0.02, 0.2)  # seconds that a queue is held up, until a step's launches take less
+Step = Callable[[], None]
 
 
 def reading(value: int | float | None, method: str, reason: str | None = None) -> dict[str, Any]:
     """One reading as it is saved: a value with its method, or null with a reason, never 0 for "missing"."""
     return {"value": value, "method": method, "reason": reason}
+
+
+class CaptureFailed(RuntimeError):
+    """A step cannot be captured as a graph here; the message says why."""
 
 
 class Device:
@@ -26,12 +37,45 @@ class Device:
         """``cpu``, ``cuda``, ``mps``, ...: what a case is compared by."""
         return self.torch_device.type
 
+    def use(self) -> None:
+        """Make it the one that new work goes to."""
+
     def synchronize(self) -> None:
         """Wait until everything queued on the device has finished."""
 
-    def event_seconds(self, step: Callable[[], None]) -> dict[str, Any]:
-        """Seconds that the device itself counts for one ``step``, as a reading; null where it has no clock."""
-        return reading(None, "device events", f"{self.kind} has no event clock")
+    def mark(self) -> Any:
+        """A moment in the device's queue, behind what is queued so far; None where it has no clock of its own."""
+        return None
+
+    def between(self, start: Any, end: Any) -> float | None:
+        """Seconds that the device counts between two marks that it has passed; None where it has no clock."""
+        return None
+
+    def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
+        """Seconds that the device works on one ``step`` while no launch keeps it waiting, as a reading.
+
+        ``prepare`` is called before it, and is not counted.
+        """
+        return reading(None, "device events", f"{self.kind} has no queue that could be held up")
+
+    def capture(self, step: Step) -> Step:
+        """What replays the work of ``step`` with a single launch.
+
+        Raises:
+            CaptureFailed: it cannot be captured, or there are no graphs here.
+        """
+        raise CaptureFailed(f"{self.kind} has no graphs to capture a step in")
+
+    def cache_bytes(self) -> int | None:
+        """Bytes of the largest cache that a step may find warm; None where the system does not tell."""
+        sizes = [path.read_text().strip() for path in CACHES.glob("index*/size")]
+        return max((int(size[:-1]) * UNITS[size[-1]] for size in sizes if size[-1:] in UNITS), default=None)
+
+    def flush(self) -> int:
+        """Rewrite as many bytes as the largest cache has, so that what comes finds nothing of its own; how many."""
+        size = self.cache_bytes() or 0
+        torch.empty(size, dtype=torch.uint8, device=self.torch_device).fill_(1)
+        return size
 
     def release(self) -> None:
         """Give cached memory back, so that one case does not weigh on the next."""
@@ -48,23 +92,86 @@ class Accelerator(Device):
         """Wait for the device."""
         torch.accelerator.synchronize(self.torch_device)
 
+    def cache_bytes(self) -> None:
+        """Not told."""
+
 
 class Cuda(Device):
-    """An NVIDIA GPU, or whatever answers to ``torch.cuda``."""
+    """An NVIDIA GPU, or whatever answers to ``torch.cuda``. Its work is queued: a call returns before it is done."""
+
+    def use(self) -> None:
+        """Make it the current card: events and streams are made on that one."""
+        torch.cuda.set_device(self.torch_device)
 
     def synchronize(self) -> None:
         """Wait for the device."""
         torch.cuda.synchronize(self.torch_device)
 
-    def event_seconds(self, step: Callable[[], None]) -> dict[str, Any]:
-        """Seconds between two CUDA events around one ``step``; their resolution is about 0.5 us."""
-        with torch.cuda.device(self.torch_device):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
+    def mark(self) -> torch.cuda.Event:
+        """An event in the current stream; its clock resolves about 0.5 us."""
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.torch_device))
+        return event
+
+    def between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+        """Seconds between two events; what the device waited for launches is counted."""
+        return start.elapsed_time(end) / 1e3
+
+    def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
+        """Seconds between events around a step that is queued behind products which keep the card busy meanwhile.
+
+        The event before it must still lie ahead of the card when the last launch is queued, else the products are
+        made longer; where a card's queue holds fewer launches than the step has, that never comes true.
+        """
+        method = "CUDA events around a step that is queued behind other work"
+        for seconds in HELD:
+            if prepare is not None:
+                prepare()
+            self.synchronize()
+            self.hold(seconds)
+            start = self.mark()
             step()
-            end.record()
+            waited = start.query()
+            end = self.mark()
             end.synchronize()
-        return reading(start.elapsed_time(end) / 1e3, "torch.cuda.Event around one step")
+            if not waited:
+                return reading(self.between(start, end), method)
+        return reading(None, method, f"its launches took longer than {HELD[-1]} s, or than the queue is long")
+
+    def hold(self, seconds: float) -> None:
+        """Queue products that keep the card busy for about so long."""
+        a = torch.ones(2048, 2048, device=self.torch_device)
+        out = torch.empty_like(a)
+        torch.mm(a, a, out=out)
+        start = self.mark()
+        torch.mm(a, a, out=out)
+        end = self.mark()
+        end.synchronize()
+        for _ in range(math.ceil(seconds / max(self.between(start, end), 1e-5))):
+            torch.mm(a, a, out=out)
+
+    def capture(self, step: Step) -> Step:
+        """A CUDA graph of the step, which has run thrice on a side stream before, as torch's documentation asks.
+
+        Raises:
+            CaptureFailed: torch refused; the message is its first line.
+        """
+        side, graph = torch.cuda.Stream(self.torch_device), torch.cuda.CUDAGraph()
+        try:
+            side.wait_stream(torch.cuda.current_stream(self.torch_device))
+            with torch.cuda.stream(side):
+                for _ in range(3):
+                    step()
+            torch.cuda.current_stream(self.torch_device).wait_stream(side)
+            with torch.cuda.graph(graph):
+                step()
+        except RuntimeError as error:
+            raise CaptureFailed(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
+        return graph.replay
+
+    def cache_bytes(self) -> int:
+        """Of its L2 cache."""
+        return int(torch.cuda.get_device_properties(self.torch_device).L2_cache_size)
 
     def release(self) -> None:
         """Return the caching allocator's free blocks to the driver."""
@@ -75,7 +182,7 @@ class Cuda(Device):
         properties = torch.cuda.get_device_properties(self.torch_device)
         return super().describe() | {
             "name": properties.name,
-            "uuid": f"GPU-{properties.uuid}",
+            "uuid": str(properties.uuid),
             "total_bytes": properties.total_memory,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,

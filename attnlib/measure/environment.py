@@ -56,11 +56,34 @@ def versions() -> dict[str, str | None]:
     return {name: found.get(name) for name in DISTRIBUTIONS}
 
 
+def kernel_choices() -> dict[str, bool]:
+    """What else decides which kernel runs: TF32, cuDNN's ways, and which attention kernels are allowed."""
+    cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
+    return {
+        "cudnn_tf32": cudnn.allow_tf32,
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_deterministic": cudnn.deterministic,
+        "half_sums_in_half": bool(cuda.matmul.allow_fp16_reduced_precision_reduction),
+        "bfloat16_sums_in_bfloat16": bool(cuda.matmul.allow_bf16_reduced_precision_reduction),
+        "flash_attention": cuda.flash_sdp_enabled(),
+        "efficient_attention": cuda.mem_efficient_sdp_enabled(),
+        "cudnn_attention": cuda.cudnn_sdp_enabled(),
+        "attention_math": cuda.math_sdp_enabled(),
+    }
+
+
+def _of_the_driver(device: Device) -> dict[str, Any]:
+    if device.kind != "cuda":
+        return {}
+    with nvml.card(device.describe()["uuid"]) as card:
+        return card.identity()
+
+
 def describe(device: Device) -> dict[str, Any]:
     """What ``machine_info.attnlib`` carries: machine and settings, nothing that changes from minute to minute."""
     memory = psutil.virtual_memory()
     return {
-        "device": device.describe() | {"driver": nvml.driver_version() if device.kind == "cuda" else None},
+        "device": device.describe() | _of_the_driver(device),
         "python": sys.version.split()[0],
         "versions": versions(),
         "threads": torch.get_num_threads(),
@@ -72,5 +95,6 @@ def describe(device: Device) -> dict[str, Any]:
         "flush_subnormals": flushes_subnormals(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "kernels": kernel_choices(),
         "environment": {name: FOLDERS.sub("", os.environ[name]) for name in VARIABLES if name in os.environ},
     }

@@ -4,7 +4,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import psutil
@@ -102,7 +102,8 @@ def peak_memory(
         held: tensors that live throughout: parameters, optimiser state, batch.
 
     Returns:
-        ``allocated_peak``, ``reserved_peak``, ``requested_peak``, ``nvml_device_used`` and ``nvml_process``, in bytes.
+        ``allocated_peak``, ``reserved_peak``, ``requested_peak``, and what NVML says right after the step, see
+        ``attnlib.measure.nvml.Card.memory``; in bytes.
     """
 
     def whole() -> None:
@@ -117,6 +118,7 @@ def peak_memory(
         "reserved_peak": reading(None, "caching allocator", none_here),
         "requested_peak": reading(None, "caching allocator", none_here),
         "nvml_device_used": reading(None, "NVML", none_here),
+        "nvml_device_reserved": reading(None, "NVML", none_here),
         "nvml_process": reading(None, "NVML", none_here),
     }
     if device.kind != "cpu":
@@ -143,4 +145,16 @@ def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
             ("requested_peak", "requested_bytes"),
         )
     }
-    return peaks | nvml.memory(device.describe()["uuid"])
+    with nvml.card(device.describe()["uuid"]) as card:
+        return peaks | card.memory()
+
+
+def out_of_order(readings: Readings) -> list[str]:
+    """Where a part is larger than what holds it: allocated <= reserved <= this process <= the device; in words."""
+    order = ("allocated_peak", "reserved_peak", "nvml_process", "nvml_device_used")
+    known = [(name, value) for name in order if (value := readings.get(name, {}).get("value")) is not None]
+    return [
+        f"{inner} of {size} bytes is more than {outer} of {whole}"
+        for (inner, size), (outer, whole) in pairwise(known)
+        if size > whole
+    ]

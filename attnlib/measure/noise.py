@@ -23,14 +23,21 @@ class Disturbance:
     """Counters of the machine and of this process between making it and ``read``.
 
     Args:
-        device: whose clocks are read as well.
+        device: whose card, if it is one, is read as well, before and after.
         canary: what is listened to before and after, if given.
     """
 
     def __init__(self, device: Device, canary: Canary | None = None) -> None:
         self.device, self.canary, self.process = device, canary, psutil.Process()
         self.before = None if canary is None else (canary.listen(), canary.slowness)
+        self.card = self._card()
         self.start = self._counters()
+
+    def _card(self) -> dict[str, Any] | None:
+        if self.device.kind != "cuda":
+            return None
+        with nvml.card(self.device.describe()["uuid"]) as card:
+            return card.state()
 
     def _counters(self) -> dict[str, Any]:
         with self.process.oneshot():
@@ -53,14 +60,16 @@ class Disturbance:
             ``wall_s``; ``cpu_s_per_wall_s`` of this process; ``cpu_pressure``, the share of the wall time in which a
             task waited for a CPU; ``steal``, the share of a CPU that the hypervisor gave to others;
             ``involuntary_switches`` and ``page_faults`` of this process; ``load_average`` over the last minute;
-            ``clocks`` of a CUDA device now, see ``attnlib.measure.nvml.clocks``; with a canary ``canary_s``, its
-            readings before and after, and ``canary_slowness``, the slower one over what is usual.
+            ``card``, the readings ``before`` and ``after`` of a CUDA device, see ``attnlib.measure.nvml.Card.state``;
+            with a canary ``canary_s``, its readings before and after, and ``canary_slowness``, the slower one over
+            what is usual.
         """
         end = self._counters()
         since: dict[str, Any] = {
             name: None if value is None or self.start[name] is None else value - self.start[name]
             for name, value in end.items()
         }
+        card = None if self.card is None else {"before": self.card, "after": self._card()}
         wall = since["wall"]
         share = {name: None if since[name] is None else since[name] / wall for name in ("pressure", "steal")}
         heard: dict[str, Any] = {}
@@ -76,7 +85,7 @@ class Disturbance:
             "involuntary_switches": since["involuntary_switches"],
             "page_faults": since["page_faults"],
             "load_average": psutil.getloadavg()[0],
-            "clocks": nvml.clocks(self.device.describe()["uuid"]) if self.device.kind == "cuda" else None,
+            "card": card,
         }
 
 
@@ -101,16 +110,19 @@ def disturbed(seen: dict[str, Any], quiet: dict[str, Any] | None = None) -> list
             found.append(f"it had {now:.1f} CPU seconds a second, {before:.1f} while it was warmed up")
     if seen.get("canary_slowness", 1.0) > SLOW:
         found.append(f"the canary took {seen['canary_slowness']:.1f} times as long as usual")
-    return found + _throttled(seen["clocks"], None if quiet is None else quiet["clocks"])
+    return found + _throttled(seen["card"], None if quiet is None else quiet["card"])
 
 
-def _throttled(clocks: dict[str, Any] | None, quiet: dict[str, Any] | None) -> list[str]:
-    if clocks is None or clocks["sm_mhz"] is None:
+def _throttled(card: dict[str, Any] | None, quiet: dict[str, Any] | None) -> list[str]:
+    if card is None:
         return []
-    slow = [name for name in clocks["event_reasons"] if name in SLOWDOWNS]
+    reasons = [name for state in card.values() for name in state["event_reasons"]["value"] or ()]
+    slow = [name for name in dict.fromkeys(reasons) if name in SLOWDOWNS]
     found = [f"the card slowed down: {', '.join(slow)}"] if slow else []
-    if quiet is not None and quiet["sm_mhz"] is not None and clocks["sm_mhz"] < SM_CLOCK * quiet["sm_mhz"]:
-        found.append(f"the SM clock fell from {quiet['sm_mhz']} to {clocks['sm_mhz']} MHz")
+    now = card["after"]["sm_mhz"]["value"]
+    before = None if quiet is None else quiet["after"]["sm_mhz"]["value"]
+    if now is not None and before is not None and now < SM_CLOCK * before:
+        found.append(f"the SM clock fell from {before} to {now} MHz")
     return found
 
 
