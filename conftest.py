@@ -186,7 +186,8 @@ def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
     """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
-    from bench.measuring import Pair, measure_case, paired
+    from bench.measuring import measure_case
+    from bench.pair import Pair, paired
     from bench.predict import unfit
     from bench.session.record import Left
     from bench.session.screen import name_of, result_line

@@ -12,12 +12,14 @@ from attnlib.model.attention import ATTENTION, INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_encoding
 from attnlib.model.config import StackConfig
+from attnlib.model.positional import PositionalEncoding
 
 CHECKED = ("rate", "profile", "collapse", "control", "flush")  # checks of gradients, in bench.checks
 LEARNING = ("bag", "tune", "learn", "depth")  # trainings, in bench.learning
 PROBES = (*CHECKED, *LEARNING)  # read, not timed: after what is timed, and in this order
 PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
 PAIRED = ("forward", "backward", "train_step")  # phases whose rounds lie beside those of a reference
+CAPTURED = ("forward", "train_step")  # phases that a CUDA graph can replay
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choices
     "block": BLOCKS,
@@ -25,6 +27,9 @@ NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choi
     "attention": ATTENTION,
     "dtype": dict.fromkeys(DTYPES),
     "denormals": dict.fromkeys(("flush", "keep")),
+    "cache": dict.fromkeys(("hot", "cold")),
+    "launch": dict.fromkeys(("eager", "graph")),
+    "matmul_precision": dict.fromkeys(("highest", "high", "medium")),
 }
 # The fields that every id counts, for good. A field that is added later counts only where it differs from its default,
 # so that a case keeps its id, and the runs that were saved of it their meaning.
@@ -46,6 +51,9 @@ class Case(StackConfig):
     denormals: str = "flush"  # what arithmetic does with subnormal numbers: flush (to zero) or keep
     seed: int = 0  # of weights and texts
     compile: bool = False  # by torch.compile's inductor; its first call compiles
+    cache: str = "hot"  # or cold: the device's largest cache is rewritten before every step
+    launch: str = "eager"  # or graph: the step is captured once as a CUDA graph and replayed
+    matmul_precision: str = "highest"  # of float32 products: TF32 or bfloat16 inside with high and medium
     data: str | None = None  # what is learned, a name in attnlib.model.data.DATA; None: random texts
     n_train: int | None = None  # examples to learn from; None: all that there are
     steps: int | None = None  # of the optimiser
@@ -61,6 +69,15 @@ class Case(StackConfig):
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
+    """Why FlexAttention cannot run a case, or None if it can."""
+    if case.phase not in ("forward", "encoding") and case.device.startswith("cpu"):
+        return "FlexAttention has no backward pass on a CPU"
+    if encoding.overrides("bias", "query_bias") and not encoding.overrides("by_distance"):
+        return f"what {case.pe} adds to the scores is no function of the distance, which FlexAttention is given"
+    return None
+
+
 def unsupported(case: Case) -> str | None:
     """Why a case cannot be measured, or None if it can."""
     if case.phase == "encoding" and case.pe == "none":
@@ -69,9 +86,15 @@ def unsupported(case: Case) -> str | None:
         return f"subnormal numbers cost nothing extra on {case.device}"
     if case.device.startswith("mps") and case.dtype == "float64":
         return "MPS has no float64"
+    if case.launch == "graph" and not case.device.startswith("cuda"):
+        return f"{case.device} has no CUDA graphs"
+    if case.launch == "graph" and case.phase not in CAPTURED:
+        return f"only {' and '.join(CAPTURED)} are captured as a graph"
     try:
         with torch.device("meta"):
-            build_encoding(case)
+            encoding = build_encoding(case)
+        if case.attention == "flex":
+            return no_flex(case, encoding)
     except ValueError as error:  # such as rotary with an odd head width
         return str(error)
     return None

@@ -1,10 +1,10 @@
 """One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``."""
 
-import traceback
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
+import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.measure import sampling
@@ -12,17 +12,17 @@ from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, reading
-from attnlib.measure.memory import Readings, is_out_of_memory
+from attnlib.measure.energy import energy
+from attnlib.measure.memory import out_of_order
 from attnlib.measure.noise import Disturbance, disturbed
-from attnlib.measure.rounds import Between, Side, abba, rounds, turn
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
 from bench import predict
 from bench.cases import PAIRED, Case
-from bench.predict import reference_of
+from bench.pair import Attempt, Pair, Timeable, once_more, rounds_of
 from bench.settings import Settings
-from bench.workload import build
 
+LAUNCH_BOUND = 1.2  # times what the device works on a step
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
 
 
@@ -32,76 +32,6 @@ class Instruments(NamedTuple):
     device: Device
     canary: Canary
     rates: Rates
-
-
-class Timeable(Side, Protocol):
-    """What is measured: a ``bench.workload.Workload`` here, or a ``bench.worker.Remote`` in a child process."""
-
-    def check(self) -> float:
-        """Run once, refuse a wrong result, return the seconds of this first call."""
-
-    def attention(self) -> dict[str, Any]:
-        """Which attention kernel a step runs."""
-
-    def weigh(self, device: Device) -> Readings:
-        """Peak memory of one step."""
-
-
-@dataclass
-class Pair:
-    """A case's workload, and its reference's for as long as the rounds last.
-
-    Args:
-        work: of the case.
-        reference: of its reference, checked; None where the case is measured alone.
-        first_s: seconds of the reference's first call.
-        alone: why the case is alone.
-    """
-
-    work: Timeable
-    reference: Timeable | None = None
-    first_s: float = 0.0
-    alone: str | None = None
-
-    @property
-    def sides(self) -> list[Timeable]:
-        """Who takes turns: the reference, if there is one, and the case."""
-        return [self.work] if self.reference is None else [self.reference, self.work]
-
-    def between(self, pilot: sampling.Pilot) -> Between | None:
-        """What runs the reference's rounds between those that pytest-benchmark times."""
-        if self.reference is None:
-            return None
-        return Between(turn(self.reference, pilot.iterations[0]), pilot.rounds // 2)
-
-    def forget_reference(self) -> bool:
-        """Let go of the reference, so that it weighs on nothing; whether there was one."""
-        paired, self.reference = self.reference is not None, None
-        return paired
-
-
-def paired(case: Case, settings: Settings, device: Device) -> Pair:
-    """The case beside its reference, or alone where that does not fit after all.
-
-    Raises:
-        AssertionError: the reference failed its correctness gate.
-    """
-    reference, alone = reference_of(case, settings, device)
-    if reference is None:
-        return Pair(build(case, settings.num_texts), alone=alone)
-    other: Timeable | None = None
-    first = 0.0
-    try:
-        other = build(reference)
-        first = other.check()
-    except AssertionError as error:
-        raise AssertionError(f"its reference: {error}") from None
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        traceback.clear_frames(error.__traceback__)  # they hold the reference
-        other, alone = None, f"its reference cannot be measured beside it: {str(error).partition(chr(10))[0]}"
-    return Pair(build(case, settings.num_texts), other, first, alone)
 
 
 def identity(case: Case) -> dict[str, Any]:
@@ -146,44 +76,76 @@ def measure_case(
     info["time"] |= pilot.as_json()
     # the counters of a child process are not ours, and those of no time at all say nothing
     quiet = watch.read() if local and pilot.warmup_calls else None
-    watch = Disturbance(device, canary)
-    samples = rounds_of(benchmark, pair, pilot)
-    seen = watch.read()
-    if not samples:
+    tried = Attempt.of(pair, pilot, canary, lambda: rounds_of(benchmark, pair, pilot))
+    if not tried.samples:
         return 0.0
-    seen, replaced = once_more(samples, pair, pilot, quiet, seen, canary)
-    beside, attention = pair.forget_reference(), work.attention()
-    alone = local and work.prepare is None
-    events = device.event_seconds(work.step) if alone else reading(None, "device events", "not timed in this phase")
+    tried, replaced = once_more(tried, pair, pilot, quiet, canary)
+    beside, attention, seen = pair.forget_reference(), work.attention(), tried.seen
+    median = float(np.median(tried.samples[-1]))
     info |= identity(case) | {
         "time": info["time"]
-        | sampling.summary(samples[-1])
-        | over_reference(samples, case, settings.reference if beside else None, pair.alone)
+        | sampling.summary(tried.samples[-1])
+        | over_reference(tried.samples, case, settings.reference if beside else None, pair.alone)
+        | on_the_device(tried, work, device, local=local)
         | {
-            "device_event_s": events,
+            "cache": {"asked": case.cache, "cold": tried.cold},
             **(seen if local else seen | dict.fromkeys(OF_THE_PROCESS)),  # this process only waited for a child
             "disturbed": disturbed(seen, quiet),
             "replaced": replaced,
         },
         "attention": attention,
+        "compiled": work.compiled(),
+        "energy": energy_of(work, device, median, local=local),
         "memory": work.weigh(device),
         "cost": cost_of(case, attention, rates),
     }
+    info["flags"] = flags(info, median)
     return pilot.spent_s + float(seen["wall_s"])
 
 
-def rounds_of(benchmark: BenchmarkFixture, pair: Pair, pilot: sampling.Pilot) -> list[list[float]]:
-    """Seconds of each side's rounds, the case's being pytest-benchmark's own; none where it is disabled."""
-    work, between = pair.work, pair.between(pilot)
-    if between is not None:
-        between()
-    benchmark.pedantic(
-        work.step, setup=work.prepare, teardown=between, rounds=pilot.rounds, iterations=pilot.iterations[-1]
-    )
-    if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
-        return []
-    samples: list[float] = benchmark.stats.stats.data
-    return [samples] if between is None else [between.samples, samples]
+def on_the_device(tried: Attempt, work: Timeable, device: Device, *, local: bool) -> dict[str, Any]:
+    """What is saved of the device's own clock: every round of both sides, and a step that no launch holds up."""
+    method, own = "device events around every round", tried.by_device
+    if own is None:
+        median = reading(None, method, f"{device.kind} has no event clock" if local else "timed in a child process")
+    else:
+        median = reading(float(np.median(own[-1])), method)
+    busy = reading(None, "device events", "timed in a child process")
+    return {
+        "device_event_s": median,
+        "device_event_samples": None if own is None else own[-1],
+        "reference_event_samples": own[0] if own is not None and len(own) > 1 else None,
+        "device_busy_s": device.busy_seconds(work.step, work.prepare) if local else busy,
+    }
+
+
+def energy_of(work: Timeable, device: Device, seconds: float, *, local: bool) -> dict[str, Any]:
+    """Joules of a step, in a pass of its own; null where the step cannot be repeated alone."""
+    if local and work.prepare is None:
+        return energy(device, work.step, seconds)
+    why = "what prepares the step would count too" if local else "the step runs in a child process"
+    return {"joules": reading(None, "none", why), "window_s": None, "steps": 0, "power_w": None}
+
+
+def flags(info: dict[str, Any], seconds: float) -> list[str]:
+    """What a reader of a case's numbers has to know, in words.
+
+    Args:
+        info: its ``extra_info``.
+        seconds: the host's median of a step.
+    """
+    time, found = info["time"], out_of_order(info["memory"])
+    busy = time["device_busy_s"]["value"]
+    if busy and seconds / busy > LAUNCH_BOUND:
+        found.append(f"launch-bound: a step takes {seconds / busy:.1f} times what the device works on it")
+    if time["cache"]["asked"] == "cold" and not time["cache"]["cold"]:
+        found.append("asked for a cold cache, which was not rewritten before every round")
+    others = ((time["card"] or {}).get("after") or {}).get("other_processes") or {}
+    if others.get("value"):
+        found.append(f"{others['value']} other processes compute on the card")
+    if (compiled := info["compiled"]) and compiled["eager"]:
+        found.append(f"{compiled['eager']} functions ran without the compiler, which gave them up")
+    return found
 
 
 def over_reference(
@@ -205,45 +167,3 @@ def over_reference(
     blocks = len(samples[0]) // 2
     found = {"value": value, "low": low, "high": high, "blocks": blocks, "reference": dict(reference)}
     return {"over_reference": found, "reference_s": samples[0]}
-
-
-def once_more(
-    samples: list[list[float]],
-    pair: Pair,
-    pilot: sampling.Pilot,
-    quiet: dict[str, Any] | None,
-    seen: dict[str, Any],
-    canary: Canary,
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Measure a disturbed case once more, and let the counters, never the times, decide which attempt counts.
-
-    Args:
-        samples: of each side in the first attempt; where the second one counts they are replaced in place, before
-            pytest-benchmark has computed anything from them.
-        pair: the case, and its reference if it has one.
-        pilot: its rounds, the same in both attempts.
-        quiet: counters while it was warmed up.
-        seen: counters of the first attempt.
-        canary: waited for, at most a while, before the second attempt.
-
-    Returns:
-        the counters of the attempt that counts, and the other attempt, if there were two: its samples and why it was
-        disturbed.
-    """
-    why = disturbed(seen, quiet)
-    if not why:
-        return seen, None
-    canary.wait()
-    turns = [turn(side, n) for side, n in zip(pair.sides, pilot.iterations, strict=True)]
-    rounds(turns, range(len(turns)))  # untimed: waiting let them go cold
-    watch = Disturbance(canary.device, canary)
-    again = rounds(turns, abba(pilot.rounds // 2) if len(turns) > 1 else [0] * pilot.rounds)
-    seen_again = watch.read()
-    why_again = disturbed(seen_again, quiet)
-    counts = len(why_again) < len(why)
-    left = [list(own) for own in (samples if counts else again)]
-    if counts:
-        for own, new in zip(samples, again, strict=True):
-            own[:] = new
-    other = {"samples": left[-1], "reference_s": left[0] if len(left) > 1 else None}
-    return (seen_again, other | {"disturbed": why}) if counts else (seen, other | {"disturbed": why_again})

@@ -19,7 +19,7 @@ from attnlib.theory.kernels import MATH, attend, attention_kernel, is_calibrated
 from attnlib.theory.probes import layers_of
 from bench.cases import PAIRED, Case, unsupported
 from bench.settings import Settings
-from bench.workload import Workload, build
+from bench.workload import Workload, build, compiles
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
@@ -105,7 +105,8 @@ def need(case: Case) -> Need:
         one, two = (need(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
         return one.deeper(two, case.depth - STRAIGHT)
     return _run_for_shapes(
-        replace(case, phase={"epoch": "train_step"}.get(case.phase, case.phase)), torch.get_num_threads()
+        replace(case, phase={"epoch": "train_step"}.get(case.phase, case.phase), cache="hot", launch="eager"),
+        torch.get_num_threads(),
     )
 
 
@@ -184,7 +185,7 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
         case: whose peak it is.
         reference: another case whose model is there too, and which takes turns with it.
     """
-    if case.compile:
+    if compiles(case):
         return reading(None, METHOD, "what a compiler fuses is not predicted")
     try:
         own = need(case)
@@ -234,6 +235,8 @@ def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = 
     """
     if reason := unsupported(case):
         return Unfit("unsupported", reason)
+    if case.cache == "cold" and device.cache_bytes() is None:
+        return Unfit("unsupported", f"{device.kind} does not tell how large its cache is")
     free, limit = available_bytes(device), settings.memory_limit
     if limit == 0 or (free is None and limit is None):
         return None

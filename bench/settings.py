@@ -16,6 +16,7 @@ from attnlib.model.data import DATA, data_set, register
 from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
+OF_THE_PROCESS = ("phase", "device", "denormals", "matmul_precision")  # fields that a case and its reference share
 VARIANTS = ("rotary_interleaved", "learned_0.02", "learned_0.71")  # of an encoding, which cost what it costs
 ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS)
 
@@ -127,7 +128,7 @@ def reference(flag: str, text: str) -> dict[str, Any] | None:
     if text == "off":
         return None
     found = fields_of(text)
-    allowed = [field.name for field in fields(Case) if field.name not in ("phase", "device", "denormals")]
+    allowed = [field.name for field in fields(Case) if field.name not in OF_THE_PROCESS]
     choices = NAMES | {"pe": POSITIONAL, "pooling": POOLING}
     for name, value in found.items():
         choose(f"field of {flag}", name, dict.fromkeys(allowed))

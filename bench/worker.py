@@ -30,7 +30,7 @@ from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.checks.fits import recorded
 from bench.frontier import forecast, frontier, verify
 from bench.listing import listing
-from bench.workload import Workload, build
+from bench.workload import Workload, build, fresh_compiler
 
 ROOT = Path(__file__).parent.parent
 _elapsed = 0.0
@@ -51,6 +51,7 @@ class Remote:
 
     clock = staticmethod(child_clock)
     prepare = None
+    flushes = 0
 
     def __init__(self, case: Case, worker: Worker) -> None:
         self.case, self.worker = case, worker
@@ -67,6 +68,9 @@ class Remote:
     def counts(self) -> dict[str, Any]:
         """How many gradients of one more backward pass are zero, subnormal and not finite."""
         return self.worker.ask(count=True)
+
+    def compiled(self) -> None:
+        """Nothing is compiled there."""
 
     def attention(self) -> dict[str, Any]:
         """Not looked at: the same case in this process runs the same kernel."""
@@ -87,6 +91,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 workload = None  # released before the next one is made, and gone where that fails
                 case = accepted(request["build"])
                 clock.bind(open_device(case.device))
+                fresh_compiler()
                 workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
             elif "list" in request:

@@ -1,5 +1,6 @@
 """From a case to something that can be checked, timed and weighed: one object for all three."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from attnlib.measure import memory
 from attnlib.measure.clock import device_clock
-from attnlib.measure.device import Device
+from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.operators import operators
 from attnlib.measure.rounds import Step, timed
 from attnlib.model.classifier import SequenceClassifier, build_model
@@ -45,24 +46,40 @@ class Workload:
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(case.seed)
+        torch.set_float32_matmul_precision(case.matmul_precision)
         self.case = case
         self.model = placed(build_model(case), torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype)))
         self.network = torch.compile(self.model) if case.compile else self.model
         self.tokens, self.labels = self.texts(case.batch_size)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         self.loss: Tensor | None = None
+        self.replay: Step | None = None  # of a step that was captured
+        self.flushes = 0  # of the whole cache, before a step
 
     # properties, not attributes: a bound method kept on its object would keep models alive until a collection
     @property
     def prepare(self) -> Step | None:
         """What is called untimed before every step, or None."""
+        if self.case.cache == "cold":
+            return self.cool
         return self.build_graph if self.case.phase == "backward" else None
 
     @property
     def step(self) -> Step:
-        """What is timed: the method named as the phase."""
-        step: Step = getattr(self, self.case.phase)
+        """What is timed: the method named as the phase, or what replays it."""
+        step: Step = self.replay or getattr(self, self.case.phase)
         return step
+
+    def cool(self) -> None:
+        """Prepare, then rewrite the device's largest cache, so that the step finds nothing of its own in it."""
+        if self.case.phase == "backward":
+            self.build_graph()
+        self.flushes += self.device.flush() > 0
+
+    @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return open_device(self.case.device)
 
     def texts(self, n_texts: int) -> tuple[Tensor, Tensor]:
         """Random texts for this case: tokens ``[n_texts, T]`` and labels ``[n_texts]``."""
@@ -107,8 +124,12 @@ class Workload:
 
         Raises:
             AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head.
+            CaptureFailed: the step should be replayed, and cannot be captured.
         """
         seconds = timed(self.step, self.prepare, self.clock)
+        if self.case.launch == "graph":
+            self.replay = self.device.capture(self.step)
+            self.replay()
         with torch.no_grad():
             logits = self.network(self.tokens)
         expected = (self.case.batch_size, self.case.n_classes)
@@ -134,7 +155,8 @@ class Workload:
 
         method = "operator names of a forward pass in torch.profiler"
         if self.case.attention != "sdpa":
-            return {"kernel": self.case.attention, "fused": False, "reason": "asked for", "method": "configuration"}
+            fused = self.case.attention == "flex"
+            return {"kernel": self.case.attention, "fused": fused, "reason": "asked for", "method": "configuration"}
         kernels = sorted(name.removeprefix(SDPA) for name in operators(look) if name.startswith(SDPA))
         if not kernels:
             return {"kernel": None, "fused": None, "reason": "the step runs no attention", "method": method}
@@ -144,14 +166,21 @@ class Workload:
         return {"kernel": "+".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
 
     def compiled(self) -> dict[str, int] | None:
-        """What torch.compile made of it in this process: graphs, breaks between them, and recompiled ones; or None."""
-        if not self.case.compile:
+        """What torch.compile made of it since ``fresh_compiler``, or None where it was not asked.
+
+        Returns:
+            ``graphs``; ``graph_breaks`` between them; ``recompiles``, graphs beyond the first of each piece; ``eager``,
+            pieces that run uncompiled, as after too many recompiles.
+        """
+        if not compiles(self.case):
             return None
         from torch._dynamo.utils import counters  # takes most of a second, which others need not pay
 
         graphs, broken = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
         # without gradients, and with: more graphs than that were compiled again, for other shapes or values
-        return {"graphs": graphs, "graph_breaks": broken, "recompiles": max(0, graphs - 2 * (1 + broken))}
+        again = max(0, graphs - 2 * (1 + broken))
+        eager = counters["frames"]["total"] - counters["frames"]["ok"]
+        return {"graphs": graphs, "graph_breaks": broken, "recompiles": again, "eager": eager}
 
     def held(self) -> Iterator[Tensor]:
         """Tensors that live throughout: parameters, buffers, optimiser state, batch."""
@@ -165,7 +194,11 @@ class Workload:
         """Peak memory of one step, in a pass of its own."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss = None
-        return memory.peak_memory(device, self.step, self.prepare, self.held())
+        found = memory.peak_memory(device, self.step, self.prepare, self.held())
+        if self.replay is not None:  # its bytes were taken when it was captured, and are not given back
+            why = "a graph that is replayed allocates nothing"
+            found |= {name: reading(None, found[name]["method"], why) for name in ("allocated_peak", "requested_peak")}
+        return found
 
 
 class EncodingAlone(Workload):
@@ -230,6 +263,21 @@ class Epoch(Workload):
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise AssertionError("weights are not finite after an epoch")
         return seconds
+
+
+def compiles(case: Case) -> bool:
+    """Whether a case runs through torch's compiler."""
+    return case.compile or case.attention == "flex"
+
+
+def fresh_compiler() -> None:
+    """Forget what was compiled for other cases: after eight recompiles a function silently runs uncompiled."""
+    if "torch._dynamo" not in sys.modules:  # nothing was compiled yet; importing it takes most of a second
+        return
+    from torch._dynamo.utils import counters
+
+    torch.compiler.reset()
+    counters.clear()
 
 
 def build(case: Case, num_texts: int = 1000) -> Workload:

@@ -115,7 +115,7 @@ class Cuda(Device):
 
     def between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         """Seconds between two events; what the device waited for launches is counted."""
-        return start.elapsed_time(end) / 1e3
+        return float(start.elapsed_time(end)) / 1e3
 
     def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
         """Seconds between events around a step that is queued behind products which keep the card busy meanwhile.

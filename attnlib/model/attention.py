@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,9 +39,45 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal:
     return (scores.softmax(-1) @ v).to(dtype)
 
 
+def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+    """FlexAttention (arXiv 2412.05496): scores one by one in a compiled kernel, none in memory: ``[B, H, T, K]``.
+
+    Its ``bias`` has a value for each distance and not for each pair: ``[H, 2T - 1]``, see
+    ``PositionalEncoding.by_distance``. Torch has no backward pass of it on a CPU.
+    """
+    T = q.shape[-2]
+
+    def add(score: Tensor, _batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return score if bias is None else score + bias[head, key - query + T - 1]
+
+    mask = blocks_seen(T, q.device) if causal else None
+    y: Tensor = compiled_flex()(q, k, v, score_mod=None if bias is None else add, block_mask=mask)
+    return y
+
+
+@cache
+def compiled_flex() -> Callable[..., Any]:
+    """FlexAttention through torch's compiler, imported by the first one who asks: it takes a second."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)
+
+
+@lru_cache(maxsize=4)
+def blocks_seen(seq_len: int, device: torch.device) -> Any:
+    """Which blocks of keys a causal mask leaves to which queries, made once for a length."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return query >= key
+
+    return create_block_mask(seen, None, None, seq_len, seq_len, device=str(device))
+
+
 ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]] = {
     "sdpa": sdpa,
     "math": math_attention,
+    "flex": flex,
 }
 
 
@@ -114,6 +152,7 @@ class MultiHeadSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.n_heads, self.head_dim, self.causal = n_heads, head_dim, causal
+        self.by_distance = attention == "flex"  # whether it takes a bias of distances
         self.attend = choose("attention", attention, ATTENTION)
         self.qkv = Projection(d_model, 3 * n_heads * head_dim)
         self.out = Projection(n_heads * head_dim, d_model)
@@ -131,6 +170,7 @@ class MultiHeadSelfAttention(nn.Module):
             x: ``[B, T, D]``.
             encoding: turns queries and keys, and may bias the scores of these queries.
             bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key. With ``causal`` it has the mask.
+                Of ``flex`` what ``by_distance`` gave.
 
         Returns:
             ``[B, T, D]``.

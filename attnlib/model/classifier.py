@@ -44,12 +44,15 @@ class AttentionStack(nn.Module):
         self.encoding = encoding
         self.norm = norm
         self.causal, self.recompute = causal, recompute
+        self.by_distance = any(layer.attention.by_distance for layer in layers)
         self.draws = any(isinstance(module, nn.Dropout) for module in self.layers.modules())  # whether again, the same
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D]`` to ``[B, T, D]``."""
-        bias = self.encoding.bias(x.shape[1])  # once a pass, not once a layer
-        if bias is not None:
+        if self.by_distance:
+            bias = self.encoding.by_distance(x.shape[1])
+            bias = None if bias is None else bias.to(x.dtype)
+        elif (bias := self.encoding.bias(x.shape[1])) is not None:  # once a pass, not once a layer
             if self.causal:
                 bias = bias.masked_fill(causal_mask(x.shape[1], x.device), -math.inf)
             bias = bias.to(x.dtype)[None]  # torch's fused kernel on a CPU refuses three dimensions

@@ -111,7 +111,14 @@ class Cell:
 
 
 USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "torch_mha", "causal": False, "seed": 0}
-USUAL |= {"data": None, "n_train": None, "learning_rate": None}
+USUAL |= {
+    "cache": "hot",
+    "launch": "eager",
+    "matmul_precision": "highest",
+    "data": None,
+    "n_train": None,
+    "learning_rate": None,
+}
 
 
 @dataclass(frozen=True)

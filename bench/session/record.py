@@ -17,7 +17,7 @@ import torch
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Ceilings, Rates, typical
-from attnlib.measure.device import Device, open_device
+from attnlib.measure.device import CaptureFailed, Device, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.runs.findings import probe_problems
@@ -217,6 +217,8 @@ class Record:
             return error.row
         if isinstance(error, TimeIsUp):
             return {"status": "timeout", "reason": f"it took longer than {self.settings.case_timeout:g} s"}
+        if isinstance(error, CaptureFailed):
+            return {"status": "unsupported", "reason": first_line(str(error))}
         if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
             return {"status": "interrupted", "reason": f"the run ended in it: {str(error) or type(error).__name__}"}
         if is_out_of_memory(error):

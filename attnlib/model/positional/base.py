@@ -40,6 +40,14 @@ class PositionalEncoding(nn.Module):
 
         In float32 or wider: the stack rounds it to its own dtype.
         """
+        values = self.by_distance(seq_len)
+        return None if values is None else spread_over_pairs(values)
+
+    def by_distance(self, seq_len: int) -> Tensor | None:
+        """What ``bias`` is where only j - i counts: its values for j - i = -(T - 1) .. T - 1, ``[H, 2T - 1]``, or None.
+
+        A backend that computes scores one by one takes these instead of ``[H, T, T]``.
+        """
         return None
 
     def query_bias(self, q: Tensor) -> Tensor | None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from attnlib.model.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32
 
 LEAST = 0.01  # both parameters stay positive, so that the kernel stays conditionally positive definite
 
@@ -22,10 +22,10 @@ class Kerple(PositionalEncoding):
         self.r1 = nn.Parameter(2 * torch.rand(n_heads))
         self.r2 = nn.Parameter(torch.rand(n_heads))
 
-    def bias(self, seq_len: int) -> Tensor:
-        """-r1_h log(1 + r2_h |i - j|): ``[H, T, T]``."""
+    def by_distance(self, seq_len: int) -> Tensor:
+        """-r1_h log(1 + r2_h |i - j|): ``[H, 2T - 1]``."""
         # the clamp is not part of the graph, or a parameter below it would never move again
         wide = (at_least_float32(r)[:, None] for r in (self.r1, self.r2))
         r1, r2 = (r + (r.clamp(min=LEAST) - r).detach() for r in wide)
         distance = torch.arange(1 - seq_len, seq_len, device=r1.device).abs()
-        return spread_over_pairs(-r1 * torch.log1p(r2 * distance))
+        return -r1 * torch.log1p(r2 * distance)

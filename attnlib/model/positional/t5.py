@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from attnlib.model.positional.base import PositionalEncoding, at_least_float32, spread_over_pairs
+from attnlib.model.positional.base import PositionalEncoding, at_least_float32
 
 
 def t5_bucket(relative: Tensor, *, n_buckets: int, max_distance: int, causal: bool) -> Tensor:
@@ -53,9 +53,9 @@ class T5(PositionalEncoding):
         self.table = nn.Embedding(n_buckets, n_heads)
         nn.init.normal_(self.table.weight, std=d_model**-0.5)
 
-    def bias(self, seq_len: int) -> Tensor:
-        """The table's entry for every pair: ``[H, T, T]``."""
+    def by_distance(self, seq_len: int) -> Tensor:
+        """The table's entry for every distance: ``[H, 2T - 1]``."""
         weight = self.table.weight
         relative = torch.arange(1 - seq_len, seq_len, device=weight.device)
         bucket = t5_bucket(relative, n_buckets=self.n_buckets, max_distance=self.max_distance, causal=self.causal)
-        return spread_over_pairs(at_least_float32(weight)[bucket].T)
+        return at_least_float32(weight)[bucket].T
