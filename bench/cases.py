@@ -73,7 +73,7 @@ def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
     """Why FlexAttention cannot run a case, or None if it can."""
     if case.phase not in ("forward", "encoding") and case.device.startswith("cpu"):
         return "FlexAttention has no backward pass on a CPU"
-    if encoding.overrides("bias", "query_bias") and not encoding.overrides("by_distance"):
+    if encoding.biases and not encoding.overrides("by_distance"):
         return f"what {case.pe} adds to the scores is no function of the distance, which FlexAttention is given"
     return None
 

@@ -156,8 +156,7 @@ def kernel_of(case: Case) -> str:
         return MATH
     encoding = cost.encoding(case)
     learned = encoding.learns_bias and case.phase != "forward"
-    biased = encoding.overrides("bias", "query_bias")
-    return attention_kernel(case.device, getattr(torch, case.dtype), biased=biased, learned=learned)
+    return attention_kernel(case.device, getattr(torch, case.dtype), biased=encoding.biases, learned=learned)
 
 
 def tell_regions(work: Workload, seen: Ledger) -> None:

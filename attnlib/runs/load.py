@@ -15,7 +15,7 @@ from attnlib.runs.text import printable
 LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DEEPEST = 64  # objects and lists within each other; ours have 8
-SETTINGS = ("python", "threads", "affinity", "cpu_quota", "float32_matmul_precision", "environment")  # of a machine
+SETTINGS = ("python", "threads", "affinity", "cpu_quota", "float32_matmul_precision", "kernels", "environment")
 PLACE = ("node", "uuid", "affinity")  # what each process of a run has of its own
 LATER = {"seed": 0}  # fields that cases have had since, with the defaults that earlier ones were measured with
 
@@ -67,6 +67,16 @@ class Cell:
     def peak(self) -> int | None:
         """Peak bytes by the allocator, or None where not read."""
         return None if self.info is None else self.info["memory"]["allocated_peak"]["value"]
+
+    @property
+    def joules(self) -> float | None:
+        """Energy of a step, or None where not read."""
+        return None if self.info is None else self.info.get("energy", {}).get("joules", {}).get("value")
+
+    @property
+    def flags(self) -> list[str]:
+        """What else has to be known of its numbers, in words."""
+        return [] if self.info is None else self.info.get("flags", [])
 
     @property
     def canary(self) -> float | None:

@@ -92,6 +92,15 @@ class Cost(Struct):
     floor_s: Floor | None = None
 
 
+class Energy(Struct):
+    """Joules of one step, and the window of steps that it is the mean of."""
+
+    joules: Reading
+    window_s: NotNegative | None = None
+    steps: Count = 0
+    power_w: Reading | None = None
+
+
 class Rates(Struct):
     """A reading of the ceilings."""
 
@@ -118,6 +127,8 @@ class Info(Struct):
     memory: dict[str, Reading]
     cost: Cost
     attention: Attention | UnsetType = UNSET
+    energy: Energy | UnsetType = UNSET
+    flags: list[str] = []
     probe: Probe | UnsetType = UNSET
 
 
@@ -264,6 +275,11 @@ def benchmark_problems(row: Any) -> list[str]:
         for key, r in info["memory"].items()
         if r["value"] is None and not r["reason"]
     ]
+    joules = info.get("energy", {}).get("joules")
+    if joules and joules["value"] is None and not joules["reason"]:
+        found.append(f"{name}: energy.joules is null without a reason")
+    if joules and joules["value"] is not None and not joules["value"] > 0:
+        found.append(f"{name}: energy.joules is {joules['value']}, which no step takes")
     found += [f"{name}: {text}" for text in pair_problems(row)]
     return found + [f"{name}: {text}" for text in probe_problems(info["case"], info.get("probe", {}))]
 

@@ -8,7 +8,7 @@ from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import fields_in_words, floor, is_itself, reference_of
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
-from attnlib.show.units import seconds, size
+from attnlib.show.units import joules, seconds, size
 
 
 def cost(estimate: Estimate) -> str:
@@ -27,7 +27,7 @@ COST = Column(cost, number=True, faint=holds_one)
 
 
 def costs(cells: Cells) -> list[Table]:
-    """One table a phase with pairs: rows T x L, a column an encoding; time and peak of the reference beside them."""
+    """One table a phase with pairs: rows T x L, a column an encoding; time, peak, energy of the reference beside."""
     found = [table for phase in cells.axis("phase") if (table := of_phase(cells, phase)).rows]
     if found:  # once, under the last one
         found[-1] = replace(found[-1], after=[*found[-1].after[:-1], f"intervals: {interval_note(cells)}"])
@@ -46,10 +46,13 @@ def of_phase(cells: Cells, phase: str) -> Table:
         if len({reference_of(cell) for group in own for cell in group if cell.over}) == 1:  # not one an encoding
             row[time] = cells.reference_time(own[0])
         row["its peak"] = next((group[0].peak for group in own if any(map(is_itself, group))), None)
+        row["its energy"] = next((group[0].joules for group in own if any(map(is_itself, group))), None)
         rows.append(row)
         links.append({group[0].case["pe"]: group[0].case_id for group in own})
     heads = {"L": Column(number=True), "T": Column(number=True)}
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
+    if any(row["its energy"] is not None for row in rows):  # few machines tell
+        heads["its energy"] = Column(joules, number=True)
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]

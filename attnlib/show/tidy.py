@@ -12,8 +12,8 @@ def tidy(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     Columns: ``run``, ``node``, ``case_id``, ``test``, ``status``, ``reason``, the fields of the case, seconds
     (``median_s`` of its own rounds; ``time_s``, from its ratio where it has one, with ``low_s`` and ``high_s``),
-    ``over_reference`` with its interval, bytes, FLOPs, parameters, whether it was ``disturbed``, and of a training its
-    accuracies.
+    ``over_reference`` with its interval, bytes, joules, FLOPs, parameters, whether it was ``disturbed``, and
+    of a training its accuracies.
     """
     found: list[dict[str, Any]] = []
     for run in runs:
@@ -51,6 +51,7 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
             "over_high": over.high if over else None,
             "peak_bytes": cell.peak,
             "predicted_bytes": cell.predicted,
+            "energy_j": cell.joules,
             "flops": cell.cost("flops"),
             "parameters": cell.cost("params"),
             "disturbed": cell.disturbed if cell.timed else None,

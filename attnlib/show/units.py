@@ -15,6 +15,14 @@ def seconds(value: float) -> str:
     return f"{value / 1e-9:.3g} ns"
 
 
+def joules(value: float) -> str:
+    """Three digits with a unit: ``1.29 mJ``."""
+    for scale, unit in ((1.0, "J"), (1e-3, "mJ")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-6:.3g} uJ"
+
+
 def size(value: int) -> str:
     """Three digits in MiB, or GiB from 1024 MiB on; a MiB is 2**20 bytes."""
     return f"{value / 2**20:.3g} MiB" if value < 2**30 else f"{value / 2**30:.3g} GiB"

@@ -85,7 +85,7 @@ def collapse_exponent(encoding: PositionalEncoding) -> int:
     3 (Dong et al., arXiv 2103.03404) where nothing but content tells tokens apart within a layer: then attention rows
     differ in second order of r only. 1 where a mask or an encoding acts in every layer.
     """
-    return 1 if encoding.causal or encoding.overrides("rotate", "bias", "query_bias") else 3
+    return 1 if encoding.causal or encoding.biases or encoding.overrides("rotate") else 3
 
 
 @torch.no_grad()

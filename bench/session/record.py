@@ -96,9 +96,8 @@ class Record:
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
         """The median of what the device reached in this run, read once more every ``OFTEN`` seconds."""
         key, now = (str(device.torch_device), dtype), time.perf_counter()
-        if key not in self.ceilings:
-            self.ceilings[key] = Ceilings(device, getattr(torch, dtype)), []
-        instrument, found = self.ceilings[key]
+        instrument, found = self.ceilings.get(key) or (Ceilings(device, getattr(torch, dtype)), [])
+        self.ceilings[key] = instrument, found
         if not found or now - self.looked > OFTEN:
             self.looked = now
             found.append(instrument.listen())
@@ -213,12 +212,10 @@ class Record:
 
     def how(self, error: BaseException) -> dict[str, Any] | None:
         """Status and reason of a test that ended so; None for a failure."""
-        if isinstance(error, Left):
-            return error.row
+        if isinstance(error, (Left, CaptureFailed)):
+            return error.row if isinstance(error, Left) else {"status": "unsupported", "reason": str(error)}
         if isinstance(error, TimeIsUp):
             return {"status": "timeout", "reason": f"it took longer than {self.settings.case_timeout:g} s"}
-        if isinstance(error, CaptureFailed):
-            return {"status": "unsupported", "reason": first_line(str(error))}
         if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
             return {"status": "interrupted", "reason": f"the run ended in it: {str(error) or type(error).__name__}"}
         if is_out_of_memory(error):

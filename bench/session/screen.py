@@ -17,7 +17,7 @@ from attnlib.runs.load import Run, machine_of
 from attnlib.runs.text import forgive, printable
 from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
-from attnlib.show.units import digits, duration, seconds, size, with_interval
+from attnlib.show.units import digits, duration, joules, seconds, size, with_interval
 from bench.session.record import Record
 
 
@@ -121,12 +121,15 @@ def name_of(item: pytest.Item) -> str:
 
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:
-    """A case's result: time, its ratio over the reference, memory, an unfused attention, disturbances."""
+    """A case's result: time, its ratio over the reference, memory and energy, an unfused attention, what to know."""
     time, peak, attention = info["time"], info["memory"]["allocated_peak"]["value"], info["attention"]
     found = over(time.get("over_reference"))
     unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
+    noise = "".join(f"  {flag}" for flag in info["flags"]) + noise
     weight = f"  {size(peak)}" if peak is not None else ""
+    spent = info["energy"]["joules"]["value"]
+    weight += f"  {joules(spent)}" if spent is not None else ""
     return f"{name}  {seconds(median)}{found}{weight}{near(info['cost'].get('floor_s'), median)}{unfused}{noise}"
 
 

@@ -63,10 +63,15 @@ class PositionalEncoding(nn.Module):
         return any(getattr(type(self), name) is not getattr(PositionalEncoding, name) for name in methods)
 
     @property
+    def biases(self) -> bool:
+        """Whether it adds anything to the scores."""
+        return self.overrides("bias", "by_distance", "query_bias")
+
+    @property
     def learns_bias(self) -> bool:
         """Whether what it adds to the scores needs a gradient, which not every fused kernel gives."""
         learned = any(parameter.requires_grad for parameter in self.parameters())
-        return learned and self.overrides("bias", "query_bias")
+        return learned and self.biases
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionalEncoding":
         """What ``.to`` and the like do to tensors, but no table becomes narrower than float32."""

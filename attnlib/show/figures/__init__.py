@@ -15,6 +15,7 @@ FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
         cost.time_against_depth,
         cost.heat_map,
         cost.memory,
+        cost.energy,
         scaling.scaling,
         scaling.time_per_token,
         gradients.gradients,

@@ -130,3 +130,23 @@ def memory(cells: Cells) -> Figure | None:
         finish(panel, x=label, y="peak allocated [MiB]", title=title)
     name_ends(*sheet.panels)
     return sheet.finish("Peak memory of a train step (exact, without interval); rings: as predicted")
+
+
+def energy(cells: Cells) -> Figure | None:
+    """Energy of a train step against sequence length and depth; none where no machine told."""
+    if not any(cell.joules is not None for group in cells.where(**STEP) for cell in group):
+        return None
+    lengths, depths = cells.axis("seq_len", **STEP), cells.axis("depth", **STEP)
+    sheet = Sheet(2, share=2)
+    for panel, name, label, at in (
+        (sheet.panels[0], "seq_len", LENGTH, {"depth": middle(depths)}),
+        (sheet.panels[1], "depth", DEPTH, {"seq_len": middle(lengths)}),
+    ):
+        for pe in cells.axis("pe", **STEP):
+            points = points_along(cells, name, pe=pe, **at, **STEP)
+            known = [(x, j) for x, group in points if (j := measured(group).joules) is not None]
+            panel.plot(*np.array(known).T, **style(cells, pe)) if known else None
+        (other, value), *_ = at.items()
+        finish(panel, x=label, y="energy of a train step [J]", title=f"{'L' if other == 'depth' else 'T'} = {value}")
+    name_ends(*sheet.panels)
+    return sheet.finish("Energy of a train step, the mean over a window (without interval)", cells)

@@ -8,10 +8,23 @@ import numpy as np
 
 from attnlib.compare.cells import Cells, claims, measured
 from attnlib.runs.load import Cell, Run
-from attnlib.show.units import digits, many, percent, seconds, size, with_interval
+from attnlib.show.units import digits, joules, many, percent, seconds, size, with_interval
 
 TIME, RATIO = with_interval(seconds), with_interval(digits(2))
-COLUMNS = ("case", "L", "T", "status", "time", "over reference", "tokens / s", "peak", "predicted", "of ceiling", "how")
+COLUMNS = (
+    "case",
+    "L",
+    "T",
+    "status",
+    "time",
+    "over reference",
+    "tokens / s",
+    "peak",
+    "predicted",
+    "energy",
+    "of ceiling",
+    "how",
+)
 # options that say in which order and where a run is saved, not how its cases are measured
 ELSEWHERE = {"-k", "--order-seed", "--run-name", "--resume", "--resume-from", "--benchmark-json", "--benchmark-save"}
 ELSEWHERE |= {"--benchmark-autosave", "--benchmark-storage"}
@@ -78,6 +91,7 @@ def entries(cells: Cells, group: list[Cell]) -> list[Entry]:
         Entry(many(tokens).strip(), tokens) if tokens else Entry(""),
         Entry(size(cell.peak), cell.peak) if cell.peak is not None else Entry(""),
         Entry(size(cell.predicted), cell.predicted) if cell.predicted is not None else Entry(""),
+        Entry(joules(cell.joules), cell.joules) if cell.joules is not None else Entry(""),
         Entry(percent(share), share) if share else Entry(""),
     ]
 
@@ -86,7 +100,8 @@ def why(group: list[Cell]) -> str:
     """The reason of a status, how often it was disturbed, how many claims it holds: what is to be known of a case."""
     reasons = dict.fromkeys(cell.reason for cell in group if cell.reason)
     held_up = sum(cell.disturbed for cell in group)
-    words = [*reasons, *([f"{held_up} of {len(group)} runs disturbed"] if held_up else [])]
+    flags = dict.fromkeys(flag for cell in group for flag in cell.flags)
+    words = [*reasons, *flags, *([f"{held_up} of {len(group)} runs disturbed"] if held_up else [])]
     if found := claims(group):
         words.append("; ".join(f"{name} {claim['mean']:.4g}" for name, claim in found.items()))
     training: dict[str, Any] = next((cell.probe["training"] for cell in group if cell.probe.get("training")), {})

@@ -35,8 +35,7 @@ def counted(step):
 
 def kernel(config, dtype, *, training):
     encoding = cost.encoding(config)
-    biased = encoding.overrides("bias", "query_bias")
-    return attention_kernel("cpu", dtype, biased=biased, learned=training and encoding.learns_bias)
+    return attention_kernel("cpu", dtype, biased=encoding.biases, learned=training and encoding.learns_bias)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "math"])
