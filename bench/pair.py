@@ -105,7 +105,7 @@ class Attempt:
     Args:
         samples: seconds of each side's rounds, the case's last; pytest-benchmark's own list in the first attempt.
         by_device: the same as the device's own clock has them; None where it has none.
-        cold: whether the whole cache was rewritten before every round of every side.
+        cold: whether the whole cache was rewritten before every round of the case.
         seen: the counters meanwhile, see ``Disturbance.read``.
     """
 
@@ -123,14 +123,12 @@ class Attempt:
         take: Callable[[], list[list[float]]],
     ) -> "Attempt":
         """Take the rounds between two looks at the machine."""
-        flushes = [side.flushes for side in pair.sides]
+        flushes = pair.work.flushes
         watch = Disturbance(canary.device, canary)
         with device_times() as times:
             samples = take()
         seen = watch.read()
-        cold = bool(samples) and all(
-            side.flushes - before >= len(own) for side, before, own in zip(pair.sides, flushes, samples, strict=True)
-        )
+        cold = bool(samples) and pair.work.flushes - flushes >= len(samples[-1])
         return cls(samples, by_side(times.rounds, pilot.iterations), cold, seen)
 
 

@@ -60,8 +60,11 @@ class Workload:
     @property
     def prepare(self) -> Step | None:
         """What is called untimed before every step, or None."""
-        if self.case.cache == "cold":
-            return self.cool
+        return self.cool if self.case.cache == "cold" else self.makes_graph
+
+    @property
+    def makes_graph(self) -> Step | None:
+        """What a step goes back through is made by this one, or by none where it makes its own."""
         return self.build_graph if self.case.phase == "backward" else None
 
     @property
@@ -72,8 +75,8 @@ class Workload:
 
     def cool(self) -> None:
         """Prepare, then rewrite the device's largest cache, so that the step finds nothing of its own in it."""
-        if self.case.phase == "backward":
-            self.build_graph()
+        if self.makes_graph is not None:
+            self.makes_graph()
         self.flushes += self.device.flush() > 0
 
     @property
@@ -194,7 +197,7 @@ class Workload:
         """Peak memory of one step, in a pass of its own."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss = None
-        found = memory.peak_memory(device, self.step, self.prepare, self.held())
+        found = memory.peak_memory(device, self.step, self.makes_graph, self.held())
         if self.replay is not None:  # its bytes were taken when it was captured, and are not given back
             why = "a graph that is replayed allocates nothing"
             found |= {name: reading(None, found[name]["method"], why) for name in ("allocated_peak", "requested_peak")}

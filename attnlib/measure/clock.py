@@ -51,7 +51,6 @@ def device_times() -> Iterator[DeviceTimes]:
         yield found
     finally:
         laps, _laps = _laps, None
-    _device.synchronize()  # the last mark lies behind the last wait
     spans = [_device.between(start, end) for (_, start), (end, _) in zip(laps[::2], laps[1::2], strict=True)]
     found.rounds = [span for span in spans if span is not None]
 

@@ -127,7 +127,6 @@ class Cuda(Device):
         for seconds in HELD:
             if prepare is not None:
                 prepare()
-            self.synchronize()
             self.hold(seconds)
             start = self.mark()
             step()

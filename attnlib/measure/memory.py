@@ -131,7 +131,6 @@ def peak_memory(
 
 def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
     gc.collect()  # garbage in cycles would count as allocated
-    device.synchronize()
     device.release()  # else what earlier cases left in the cache would count as reserved
     torch.cuda.reset_peak_memory_stats(device.torch_device)
     whole()

@@ -20,6 +20,7 @@ class FakeCuda:
 
     def __init__(self, cards=2):
         self.host = self.free = 0.0  # seconds: now, and when the queue will be empty
+        self.queued = 0.0  # seconds of work so far
         self.waits, self.devices = 0, set()  # how often the host waited, and which cards were touched
         self.capturing = None
         self.refuses = False  # to capture
@@ -37,6 +38,12 @@ class FakeCuda:
             return
         self.host += LAUNCH
         self.free = max(self.host, self.free) + seconds
+        self.queued += seconds
+
+    @property
+    def done(self):
+        """Seconds of work that it has done by now."""
+        return self.queued - max(0.0, self.free - self.host)
 
     def touch(self, device):
         self.devices.add(torch.device(device).index or 0)

@@ -12,7 +12,7 @@ from attnlib.measure.canary import ROUNDS, Canary
 from attnlib.measure.device import Device
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.sampling import Pilot
-from bench.measuring import Pair, once_more
+from bench.pair import Attempt, Pair, once_more
 
 QUIET = {
     "wall_s": 1.0,
@@ -22,9 +22,14 @@ QUIET = {
     "involuntary_switches": 3,
     "page_faults": 10,
     "load_average": 1.0,
-    "clocks": None,
+    "card": None,
 }
-CLOCKS = {"sm_mhz": 1900, "max_sm_mhz": 1980, "event_reasons": ["SwPowerCap"], "reason": None}
+
+
+def card(sm_mhz=1900, reasons=("SwPowerCap",), before=()):
+    """Readings of a card before and after."""
+    states = [{"sm_mhz": {"value": sm_mhz}, "event_reasons": {"value": why}} for why in (before, reasons)]
+    return {"card": dict(zip(("before", "after"), states, strict=True))}
 
 
 def test_counters_of_a_busy_process():
@@ -48,13 +53,14 @@ def test_counters_of_a_busy_process():
         ({"cpu_pressure": None, "involuntary_switches": 300}, "sent off its CPU 300 times"),
         ({"steal": 0.2}, "the hypervisor took 20%"),
         ({"cpu_s_per_wall_s": 1.4}, "it had 1.4 CPU seconds a second, 2.0 while it was warmed up"),
-        ({"clocks": CLOCKS | {"event_reasons": ["HwThermalSlowdown"]}}, "the card slowed down: HwThermalSlowdown"),
-        ({"clocks": CLOCKS | {"sm_mhz": 1200}}, "the SM clock fell from 1900 to 1200 MHz"),
+        (card(reasons=["HwThermalSlowdown"]), "the card slowed down: HwThermalSlowdown"),
+        (card(before=["HwSlowdown"]), "the card slowed down: HwSlowdown"),
+        (card(sm_mhz=1200), "the SM clock fell from 1900 to 1200 MHz"),
     ],
 )
 def test_each_sign_of_a_disturbance(change, why):
     """One counter beyond its limit is one reason, in words."""
-    (found,) = disturbed(QUIET | change, QUIET | {"clocks": CLOCKS})
+    (found,) = disturbed(QUIET | change, QUIET | card())
 
     assert why in found
 
@@ -68,8 +74,8 @@ def test_each_sign_of_a_disturbance(change, why):
         {"involuntary_switches": 300},
         {"cpu_s_per_wall_s": 1.7},
         {"wall_s": 0.01, "steal": 1.0, "cpu_s_per_wall_s": 1.0},
-        {"clocks": CLOCKS},
-        {"clocks": {"sm_mhz": None, "max_sm_mhz": None, "event_reasons": None, "reason": "NVML: no"}},
+        card(),
+        card(sm_mhz=None, reasons=None, before=None),
     ],
 )
 def test_what_is_no_disturbance(change):
@@ -104,7 +110,7 @@ def test_busy_loops_are_pressure(busy):
 class Work:
     """A step whose seconds are read off a list."""
 
-    prepare = None
+    prepare, flushes = None, 0
 
     def __init__(self, seconds):
         self.seconds, self.now = iter(seconds), 0.0
@@ -116,6 +122,11 @@ class Work:
         return self.now
 
 
+def tried(samples, **seen):
+    """A first attempt with these counters."""
+    return Attempt(samples, None, cold=False, seen=QUIET | seen)
+
+
 @pytest.mark.parametrize(("later", "kept"), [([0.0], [9.0, 9.0]), ([0.5], [1.0, 1.0])])
 def test_a_disturbed_case_is_measured_once_more(monkeypatch, later, kept):
     """The counters decide which attempt counts, whatever its times; the other one is kept beside it, whole."""
@@ -123,11 +134,12 @@ def test_a_disturbed_case_is_measured_once_more(monkeypatch, later, kept):
     monkeypatch.setattr(Disturbance, "read", lambda self: QUIET | {"cpu_pressure": next(pressures)})
     samples = [1.0, 1.0]
     pilot = Pilot(1, 1.0, True, (), (1,), 2, "min_rounds", 1.0)
-    busy, work = QUIET | {"cpu_pressure": 0.5}, Work([1.0, 9.0, 9.0])  # one untimed step first
-    seen, replaced = once_more([samples], Pair(work), pilot, QUIET, busy, Canary(Device()))
+    first, work = tried([samples], cpu_pressure=0.5), Work([1.0, 9.0, 9.0])  # one untimed step first
+    counts, replaced = once_more(first, Pair(work), pilot, QUIET, Canary(Device()))
 
     assert samples == kept
-    assert seen["cpu_pressure"] == (0.0 if kept == [9.0, 9.0] else 0.5)
+    assert counts.samples == [kept]
+    assert counts.seen["cpu_pressure"] == (0.0 if kept == [9.0, 9.0] else 0.5)
     assert replaced["samples"] == ([1.0, 1.0] if kept == [9.0, 9.0] else [9.0, 9.0])
     assert replaced["disturbed"] == disturbed(QUIET | {"cpu_pressure": 0.5})
 
@@ -137,20 +149,20 @@ def test_both_sides_are_measured_once_more(monkeypatch):
     monkeypatch.setattr(Disturbance, "read", lambda self: QUIET)
     samples = [[1.0, 1.0], [2.0, 2.0]]
     pilot = Pilot(1, 1.0, True, (), (1, 1), 2, "min_rounds", 1.0)
-    busy, pair = QUIET | {"cpu_pressure": 0.5}, Pair(Work([1.0, 8.0, 9.0]), Work([1.0, 4.0, 5.0]))
-    seen, replaced = once_more(samples, pair, pilot, QUIET, busy, Canary(Device()))
+    pair = Pair(Work([1.0, 8.0, 9.0]), Work([1.0, 4.0, 5.0]))
+    counts, replaced = once_more(tried(samples, cpu_pressure=0.5), pair, pilot, QUIET, Canary(Device()))
 
-    assert samples == [[4.0, 5.0], [8.0, 9.0]]
-    assert seen == QUIET
+    assert samples == counts.samples == [[4.0, 5.0], [8.0, 9.0]]
+    assert counts.seen == QUIET
     assert (replaced["samples"], replaced["reference_s"]) == ([2.0, 2.0], [1.0, 1.0])
 
 
 def test_a_quiet_case_is_measured_once():
     """Without a disturbance there is no second attempt."""
-    samples = [1.0]
+    first = tried([[1.0]])
 
-    assert once_more([samples], Pair(Work([])), None, QUIET, QUIET, None) == (QUIET, None)
-    assert samples == [1.0]
+    assert once_more(first, Pair(Work([])), None, QUIET, None) == (first, None)
+    assert first.samples == [[1.0]]
 
 
 def test_the_canary_is_the_same_every_time(monkeypatch):

@@ -6,10 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from attnlib.model import StackConfig, build_model
 from attnlib.model.attention import ATTENTION, INITS, MultiHeadSelfAttention, causal_mask
-from attnlib.model.positional import PositionalEncoding
+from attnlib.model.positional import POSITIONAL, PositionalEncoding
+from attnlib.model.positional.base import spread_over_pairs
 
 SIZES = [(1, 8, 1), (5, 16, 4), (33, 64, 8), (16, 24, 3)]
+WITH_GRADIENTS = ("sdpa", "math")  # on a CPU
 
 
 def none(d_model, n_heads):
@@ -25,7 +28,7 @@ def layer(d_model, n_heads, **options):
 
 @pytest.mark.parametrize(("seq_len", "d_model", "n_heads"), SIZES)
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("attention", WITH_GRADIENTS)
 def test_equals_torch_multihead_attention(seq_len, d_model, n_heads, causal, attention):
     """With the same weights, outputs and all gradients are those of torch.nn.MultiheadAttention."""
     ours = layer(d_model, n_heads, causal=causal, attention=attention)
@@ -59,7 +62,7 @@ def test_backends_agree_with_a_bias(bias_heads):
     torch.testing.assert_close(ATTENTION["sdpa"](q, k, v, bias, True), ATTENTION["math"](q, k, v, bias, True))
 
 
-@pytest.mark.parametrize("attention", ATTENTION)
+@pytest.mark.parametrize("attention", WITH_GRADIENTS)
 @pytest.mark.parametrize("position", [0, 3, 7])
 def test_causality(attention, position):
     """The gradient of token t is zero at every later token and non-zero up to t."""
@@ -123,3 +126,36 @@ def test_written_out_attention_in_low_precision(dtype):
     }
 
     assert errors["math"] <= max(1.2 * errors["sdpa"], torch.finfo(dtype).eps / 2)
+
+
+@pytest.fixture(name="uncompiled")
+def _uncompiled(monkeypatch):
+    """FlexAttention as torch writes it out, since compiling takes half a minute."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    monkeypatch.setattr("attnlib.model.attention.compiled_flex", lambda: flex_attention)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+@pytest.mark.parametrize("pe", ["none", "sinusoidal", "learned", "rotary", "alibi", "t5", "kerple"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_flex_is_written_out_attention(uncompiled, pe, causal):
+    """FlexAttention with its score function gives what written-out attention gives with its bias, forward."""
+    fields = {"seq_len": 17, "d_model": 16, "n_heads": 4, "depth": 2, "pe": pe, "causal": causal, "vocab_size": 9}
+    tokens, logits = torch.randint(9, (2, 17), generator=torch.Generator().manual_seed(1)), []
+    for backend in ("math", "flex"):
+        torch.manual_seed(0)
+        model = build_model(StackConfig(attention=backend, **fields))
+        with torch.no_grad():
+            logits.append(model(tokens))
+
+    torch.testing.assert_close(*logits)
+
+
+@pytest.mark.parametrize("pe", ["alibi", "t5", "kerple"])
+def test_a_bias_of_distances_is_the_bias(pe):
+    """What an encoding adds by distance, laid over all pairs, is what it adds by pair."""
+    torch.manual_seed(0)
+    encoding = POSITIONAL[pe](seq_len=9, d_model=16, n_heads=4, head_dim=4, causal=False)
+
+    torch.testing.assert_close(spread_over_pairs(encoding.by_distance(9)), encoding.bias(9))
