@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +140,19 @@ class Cuda(Device):
 
     def hold(self, seconds: float) -> None:
         """Queue products that keep the card busy for about so long."""
-        a = torch.ones(2048, 2048, device=self.torch_device)
-        out = torch.empty_like(a)
-        torch.mm(a, a, out=out)
+        product = self.product()
+        product()
         start = self.mark()
-        torch.mm(a, a, out=out)
+        product()
         end = self.mark()
         end.synchronize()
         for _ in range(math.ceil(seconds / max(self.between(start, end), 1e-5))):
-            torch.mm(a, a, out=out)
+            product()
+
+    def product(self) -> Callable[[], Any]:
+        """A matrix product of ``[2048, 2048]`` on the card."""
+        a = torch.ones(2048, 2048, device=self.torch_device)
+        return partial(torch.mm, a, a, out=torch.empty_like(a))
 
     def capture(self, step: Step) -> Step:
         """A CUDA graph of the step, which has run thrice on a side stream before, as torch's documentation asks.

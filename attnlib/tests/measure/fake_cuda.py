@@ -123,10 +123,9 @@ class OnFake(Cuda):
     fake: FakeCuda
     product_s = 1e-3
 
-    def hold(self, seconds):
-        """As many products as the real one queues."""
-        for _ in range(round(seconds / self.product_s)):
-            self.fake.launch(self.product_s)
+    def product(self):
+        """Of a known length."""
+        return lambda: self.fake.launch(self.product_s)
 
     def flush(self):
         """Rewriting a cache is queued work too."""

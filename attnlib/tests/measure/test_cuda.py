@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from attnlib.measure import clock, memory
-from attnlib.measure.device import CaptureFailed, Device
+from attnlib.measure.device import Accelerator, CaptureFailed, Device
 from attnlib.measure.rounds import abba, rounds, timed, turn
 from attnlib.tests.measure.fake_cuda import LAUNCH, UUID, open_fake
 
@@ -130,6 +131,15 @@ def test_a_queue_is_held_up_long_enough(fake):
 
     assert endless["value"] is None
     assert "launches took longer" in endless["reason"]
+
+
+def test_other_accelerators_are_waited_for(monkeypatch):
+    """Any device behind ``torch.accelerator``, by its own name."""
+    waited = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    Accelerator("xpu:1").synchronize()
+
+    assert waited == [torch.device("xpu:1")]
 
 
 def test_a_set_up_is_not_device_work(fake):
