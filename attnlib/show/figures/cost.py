@@ -149,4 +149,4 @@ def energy(cells: Cells) -> Figure | None:
         (other, value), *_ = at.items()
         finish(panel, x=label, y="energy of a train step [J]", title=f"{'L' if other == 'depth' else 'T'} = {value}")
     name_ends(*sheet.panels)
-    return sheet.finish("Energy of a train step, the mean over a window (without interval)", cells)
+    return sheet.finish("Energy of a train step, the mean over a window (without interval)")

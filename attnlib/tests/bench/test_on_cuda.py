@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from attnlib.measure import clock
 from attnlib.measure.ceilings import Rates
@@ -14,7 +15,7 @@ from bench.cases import Case, unsupported
 from bench.measuring import Instruments, measure_case
 from bench.pair import Pair
 from bench.settings import Settings
-from bench.workload import Workload
+from bench.workload import Workload, fresh_compiler
 
 CASE = {"seq_len": 8, "depth": 1, "d_model": 8, "n_heads": 2, "device": "cuda", "phase": "train_step"}
 RATES = Rates(1e12, ((8192, 1e-6), (2**25, 1e-4)), 1e-6)
@@ -197,3 +198,20 @@ def test_a_cold_step_is_prepared_and_rewrites_the_cache(monkeypatch, phase):
 
     assert cold.flushes == 1
     assert cold.weigh(Device())["allocated_peak"]["value"] == hot.weigh(Device())["allocated_peak"]["value"]
+
+
+def test_what_runs_uncompiled_is_counted():
+    """Ten shapes are more than torch compiles a function for: it runs uncompiled from then on, and the row says so."""
+    work = Workload(Case(**CASE | {"device": "cpu", "phase": "forward"}, compile=True))
+    work.network = torch.compile(work.model, backend="eager", dynamic=False)
+    tokens, _ = work.texts(10)
+    fresh_compiler()
+    with torch.no_grad():
+        for n_texts in range(1, 11):
+            work.network(tokens[:n_texts])
+    found = work.compiled()
+    fresh_compiler()
+
+    assert found["graphs"] == 8
+    assert found["eager"] > 0
+    assert work.compiled() == {"graphs": 0, "graph_breaks": 0, "recompiles": 0, "eager": 0}
