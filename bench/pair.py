@@ -10,7 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.clock import device_times
-from attnlib.measure.device import Device
+from attnlib.measure.device import CaptureFailed, Device
 from attnlib.measure.memory import Readings, is_out_of_memory
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, abba, rounds, turn
@@ -91,7 +91,7 @@ def paired(case: Case, settings: Settings, device: Device) -> Pair:
     except AssertionError as error:
         raise AssertionError(f"its reference: {error}") from None
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) and not isinstance(error, CaptureFailed):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the reference
         other, alone = None, f"its reference cannot be measured beside it: {str(error).partition(chr(10))[0]}"

@@ -184,7 +184,7 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
         case: whose peak it is.
         reference: another case whose model is there too, and which takes turns with it.
     """
-    if compiles(case):
+    if any(compiles(one) for one in (case, reference) if one is not None):
         return reading(None, METHOD, "what a compiler fuses is not predicted")
     try:
         own = need(case)

@@ -16,7 +16,8 @@ from attnlib.model.data import DATA, data_set, register
 from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
-OF_THE_PROCESS = ("phase", "device", "denormals", "matmul_precision")  # fields that a case and its reference share
+# fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
+SHARED = ("phase", "device", "denormals", "matmul_precision", "cache")
 VARIANTS = ("rotary_interleaved", "learned_0.02", "learned_0.71")  # of an encoding, which cost what it costs
 ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS)
 
@@ -128,7 +129,7 @@ def reference(flag: str, text: str) -> dict[str, Any] | None:
     if text == "off":
         return None
     found = fields_of(text)
-    allowed = [field.name for field in fields(Case) if field.name not in OF_THE_PROCESS]
+    allowed = [field.name for field in fields(Case) if field.name not in SHARED]
     choices = NAMES | {"pe": POSITIONAL, "pooling": POOLING}
     for name, value in found.items():
         choose(f"field of {flag}", name, dict.fromkeys(allowed))

@@ -14,6 +14,7 @@ from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.operators import operators
 from attnlib.measure.rounds import Step, timed
+from attnlib.model.attention import blocks_seen
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import random_texts
 from bench.cases import Case
@@ -281,6 +282,7 @@ def fresh_compiler() -> None:
 
     torch.compiler.reset()
     counters.clear()
+    blocks_seen.cache_clear()
 
 
 def build(case: Case, num_texts: int = 1000) -> Workload:

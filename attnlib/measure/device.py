@@ -102,7 +102,8 @@ class Cuda(Device):
 
     def use(self) -> None:
         """Make it the current card: events and streams are made on that one."""
-        torch.cuda.set_device(self.torch_device)
+        if self.torch_device.index is not None:  # torch refuses a card without a number, which is the current one
+            torch.cuda.set_device(self.torch_device)
 
     def synchronize(self) -> None:
         """Wait for the device."""
@@ -128,7 +129,10 @@ class Cuda(Device):
         for seconds in HELD:
             if prepare is not None:
                 prepare()
-            self.hold(seconds)
+            try:
+                self.hold(seconds)
+            except torch.OutOfMemoryError as error:
+                return reading(None, method, str(error).partition("\n")[0])
             start = self.mark()
             step()
             waited = start.query()
@@ -150,8 +154,8 @@ class Cuda(Device):
             product()
 
     def product(self) -> Callable[[], Any]:
-        """A matrix product of ``[2048, 2048]`` on the card."""
-        a = torch.ones(2048, 2048, device=self.torch_device)
+        """A matrix product of ``[512, 512]`` on the card: small, so as to leave most of its cache alone."""
+        a = torch.ones(512, 512, device=self.torch_device)
         return partial(torch.mm, a, a, out=torch.empty_like(a))
 
     def capture(self, step: Step) -> Step:
@@ -159,17 +163,23 @@ class Cuda(Device):
 
         Raises:
             CaptureFailed: torch refused; the message is its first line.
+            torch.OutOfMemoryError: there is no room for it.
         """
+        before = torch.cuda.current_stream(self.torch_device)
         side, graph = torch.cuda.Stream(self.torch_device), torch.cuda.CUDAGraph()
         try:
-            side.wait_stream(torch.cuda.current_stream(self.torch_device))
+            side.wait_stream(before)
             with torch.cuda.stream(side):
                 for _ in range(3):
                     step()
-            torch.cuda.current_stream(self.torch_device).wait_stream(side)
+            before.wait_stream(side)
             with torch.cuda.graph(graph):
                 step()
+        except torch.OutOfMemoryError:
+            torch.cuda.set_stream(before)
+            raise
         except RuntimeError as error:
+            torch.cuda.set_stream(before)  # a capture that was refused leaves its own one
             raise CaptureFailed(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
         return graph.replay
 

@@ -35,7 +35,8 @@ class Rapl:
     """
 
     def __init__(self, root: Path = RAPL) -> None:
-        self.packages = [folder for folder in sorted(root.glob("intel-rapl:*")) if folder.name.count(":") == 1]
+        names = sorted(root.glob("intel-rapl:*/name"))  # parts of a package, and of the whole platform, have others
+        self.packages = [path.parent for path in names if path.read_text().startswith("package")]
         self.last = [0] * len(self.packages)
         self.turns = [0] * len(self.packages)  # microjoules by which each has overflown
 
@@ -52,6 +53,8 @@ class Rapl:
                 self.last[place] = now
         except OSError as error:
             return reading(None, method, f"RAPL's counters cannot be read: {error.strerror}")
+        except ValueError:
+            return reading(None, method, "RAPL's counters are no numbers")
         return reading((sum(self.last) + sum(self.turns)) / 1e6, method)
 
     def watts(self) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Card:
         listed = self.ask(method, self._processes)
         if (found := listed["value"]) is None:
             return listed
-        if found and os.getpid() not in found:
+        if os.getpid() not in found:
             return reading(None, method, "the driver does not list this process")
         return reading(len(found.keys() - {os.getpid()}), method)
 

@@ -40,7 +40,7 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-    """FlexAttention (arXiv 2412.05496): scores one by one in a compiled kernel, none in memory: ``[B, H, T, K]``.
+    """FlexAttention (arXiv 2412.05496): scores one by one in a compiled kernel: ``[B, H, T, K]``.
 
     Its ``bias`` has a value for each distance and not for each pair: ``[H, 2T - 1]``, see
     ``PositionalEncoding.by_distance``. Torch has no backward pass of it on a CPU.
@@ -65,7 +65,7 @@ def compiled_flex() -> Callable[..., Any]:
 
 @lru_cache(maxsize=4)
 def blocks_seen(seq_len: int, device: torch.device) -> Any:
-    """Which blocks of keys a causal mask leaves to which queries, made once for a length."""
+    """Which blocks of keys a causal mask leaves to which queries, made once for a length, by way of all T^2 pairs."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -167,6 +167,7 @@ class Record:
     def prepare(self) -> None:
         """Set what must precede the first torch operation, once."""
         torch.set_flush_denormal(self.settings.base.denormals == "flush")
+        torch.set_float32_matmul_precision(self.settings.base.matmul_precision)
         if self.settings.threads is not None:
             torch.set_num_threads(self.settings.threads)
         clock.bind(self.device)

@@ -14,6 +14,7 @@ from attnlib.tests.measure.fake_cuda import open_fake
 from bench.cases import Case, unsupported
 from bench.measuring import Instruments, measure_case
 from bench.pair import Pair
+from bench.predict import prediction
 from bench.settings import Settings
 from bench.workload import Workload, fresh_compiler
 
@@ -185,6 +186,15 @@ def test_what_cannot_run_says_why(fields, reason):
 
     assert (found is None) == (reason is None)
     assert reason is None or found.startswith(reason)
+
+
+def test_what_is_compiled_is_not_predicted():
+    """Neither alone nor as the reference of another case."""
+    case = Case(**CASE | {"device": "cpu", "phase": "forward"})
+    flex = Case(**CASE | {"device": "cpu", "phase": "forward"}, attention="flex")
+
+    for own, reference in ((flex, None), (case, flex)):
+        assert "not predicted" in prediction(own, reference)["reason"]
 
 
 @pytest.mark.parametrize("phase", ["forward", "backward"])

@@ -24,6 +24,7 @@ class FakeCuda:
         self.waits, self.devices = 0, set()  # how often the host waited, and which cards were touched
         self.capturing = None
         self.refuses = False  # to capture
+        self.stream = None  # that was made the current one
         self.uuids = [UUID.replace("1", str(1 + place)) for place in range(cards)]
         self.statistics = {}
 
@@ -90,6 +91,7 @@ class FakeCuda:
         @contextmanager
         def graph(captured):
             if fake.refuses:
+                fake.stream = "of the capture"
                 raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
             fake.capturing = captured.work
             yield
@@ -103,6 +105,14 @@ class FakeCuda:
             fake.touch(device)
             return SimpleNamespace(device=device, wait_stream=lambda other: None)
 
+        def set_device(device):
+            if torch.device(device).index is None:
+                raise ValueError(f"Expected a torch.device with a specified index or an integer, but got:{device}")
+            fake.touch(device)
+
+        def set_stream(chosen):
+            fake.stream = chosen
+
         def properties(device):
             return SimpleNamespace(
                 name="a card", uuid=fake.uuids[torch.device(device).index or 0], total_memory=2**30,
@@ -111,7 +121,8 @@ class FakeCuda:
 
         return {
             "Event": Event, "CUDAGraph": Graph, "graph": graph, "stream": stream, "Stream": on,
-            "current_stream": on, "synchronize": fake.wait, "set_device": fake.touch, "empty_cache": lambda: None,
+            "current_stream": on, "synchronize": fake.wait, "set_device": set_device, "set_stream": set_stream,
+            "empty_cache": lambda: None,
             "get_device_properties": properties, "memory_stats": lambda device: fake.statistics,
             "reset_peak_memory_stats": lambda device: fake.statistics.update(dict.fromkeys(fake.statistics, 0)),
         }  # fmt: skip

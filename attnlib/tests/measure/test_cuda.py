@@ -162,6 +162,36 @@ def test_a_graph_is_one_launch(fake):
         device_of().capture(step)
 
 
+def test_a_refused_capture_gives_the_stream_back(fake):
+    """What comes after it does not run in the stream of the capture."""
+    fake.refuses = True
+    with pytest.raises(CaptureFailed):
+        device_of().capture(Work(fake, 1e-3).step)
+
+    assert fake.stream != "of the capture"
+
+
+def test_a_lack_of_memory_is_no_refusal(fake):
+    """It stays what it is, so that its row is ``oom``."""
+
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+        device_of().capture(full)
+
+
+def test_a_card_without_a_number_is_the_current_one(monkeypatch):
+    """``cuda``, as ``auto`` opens it, is not made current: torch would refuse it."""
+    fake, device = open_fake(monkeypatch, "cuda")
+    host, _ = both(lambda: [turn(Work(fake, 1e-3))()])
+    device.busy_seconds(Work(fake, 1e-3).step)
+    monkeypatch.undo()
+    clock.bind(Device())
+
+    assert true_within(host, 1e-3)
+
+
 def test_only_the_chosen_card_is_touched(monkeypatch):
     """``cuda:1`` is waited for, marked and made current, and no other card is."""
     fake, device = open_fake(monkeypatch, "cuda:1")

@@ -18,9 +18,10 @@ def r(value, reason=None):
 POWER = [(at / 10, r(100.0 if at >= 10 else 10.0)) for at in range(21)]  # it lags, and is right in the second half
 
 
-def package(root, name, joules, most=2**32):
+def package(root, name, joules, most=2**32, kind="package-0"):
     folder = root / name
     folder.mkdir()
+    (folder / "name").write_text(f"{kind}\n")
     (folder / "energy_uj").write_text(f"{round(joules * 1e6)}\n")
     (folder / "max_energy_range_uj").write_text(f"{most}\n")
     return folder
@@ -58,10 +59,11 @@ def test_power_that_is_not_told_contradicts_nothing():
 
 
 def test_packages_are_summed_and_overflow(tmp_path):
-    """Packages, not their parts; a counter that began anew goes on from its limit."""
+    """Packages, not their parts nor the platform that holds them; a counter that began anew goes on."""
     first = package(tmp_path, "intel-rapl:0", 10.0, most=20_000_000)
     package(tmp_path, "intel-rapl:1", 5.0)
-    package(tmp_path, "intel-rapl:0:0", 99.0)
+    package(tmp_path, "intel-rapl:0:0", 99.0, kind="core")
+    package(tmp_path, "intel-rapl:2", 99.0, kind="psys")
     counter = Rapl(tmp_path)
     assert counter.joules()["value"] == 15.0
 

@@ -167,6 +167,7 @@ def test_process_memory_that_is_not_ours(read, processes, reason):
 def test_whose_the_processes_are_is_not_guessed(read):
     """Where this process is not listed the others are not counted: one of them may be this one."""
     assert read(f"card {CARD}\nprocess 1 5")["other_processes"]["value"] is None
+    assert read(f"card {CARD}")["other_processes"]["value"] is None
     assert read(f"card {CARD}\nprocess self 5")["other_processes"]["value"] == 0
 
 
