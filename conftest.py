@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RECORD = pytest.StashKey["Record"]()
 SCREEN = pytest.StashKey["Screen"]()
+SHARD = pytest.StashKey["Chosen"]()
 AXES = ("seq_len", "depth", "pe")  # which every timed row has among its params, to be grouped by
 COMPARED = pytest.StashKey[list[dict[str, Any]]]()  # machines of the runs that pytest-benchmark compares with
 
@@ -50,18 +51,27 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from bench.session.record import Record
     from bench.session.saving import Saving
     from bench.session.screen import Screen
+    from bench.session.shards import Chosen, Outliner
     from bench.settings import Settings
 
-    config = session.config
+    config, option = session.config, session.config.option
     try:
         settings = Settings.from_options(options.given(config))
+        shard = None if option.attnlib_shard is None else Chosen(option.attnlib_shard)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
     options.check_comparison(config)
     options.check_targets(config)
     config.stash[RECORD] = record = Record(settings, open_device(settings.base.device))
     config.stash[SCREEN] = screen = Screen(record, config.stash.get(COMPARED, []))
-    for plugin in (record, Preview(record)) if config.option.attnlib_plan else (record, screen, Saving(config, record)):
+    if option.attnlib_plan_out is not None:
+        plugins: tuple[Any, ...] = (Outliner(record, option.attnlib_plan_out),)
+    else:
+        plugins = (Preview(record),) if option.attnlib_plan else (screen, Saving(config, record))
+    if shard is not None:
+        config.stash[SHARD] = shard
+        plugins += (shard,)
+    for plugin in (record, *plugins):
         config.pluginmanager.register(plugin, f"attnlib-{type(plugin).__name__.lower()}")
 
 
@@ -92,13 +102,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         settings = metafunc.config.stash[RECORD].settings
         try:
             points = metafunc.function.points(settings)
+            ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
+            if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
+                points, ids = ([own[n] for n in shard.points(metafunc, ids)] for own in (points, ids))
             for point in points:  # so that one which cannot be made is said before anything runs
                 settings.case(**metafunc.function.fixed | point)
         except ValueError as error:  # such as a data set whose package is missing
             raise pytest.Collector.CollectError(str(error)) from None  # shown without a traceback
         names = list(points[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
-        ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
         metafunc.parametrize(names, [tuple(point.values()) for point in points], ids=ids)
 
 

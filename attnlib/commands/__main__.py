@@ -10,22 +10,28 @@ from attnlib.commands import (
     completion,
     export,
     frontier,
+    merge,
     names,
     predict,
     publish,
     repeat,
     scaling,
+    sweep,
     switches,
     tables,
 )
 from attnlib.commands.options import complain
 from attnlib.runs.text import forgive
 
-COMMANDS = (names, predict, frontier, switches, ab, compare, repeat, tables, scaling, export, publish, completion)
+COMMANDS = (
+    *(names, predict, frontier, switches, ab, compare, repeat, sweep, merge),
+    *(tables, scaling, export, publish, completion),
+)
+HANDING_ON = (repeat.NAME, sweep.NAME)
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options of a command line; what ``repeat`` hands on to pytest is its ``rest``."""
+    """The options of a command line; what ``repeat`` and ``sweep`` hand on to pytest is their ``rest``."""
     parser = argparse.ArgumentParser(
         prog="attnlib",
         description="What stacks of self-attention cost, compared.",
@@ -35,9 +41,9 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for module in COMMANDS:
         module.declare(commands)
     options, rest = parser.parse_known_args(argv)
-    if rest and options.command != repeat.NAME:
+    if rest and options.command not in HANDING_ON:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.rest, options.parser = rest, parser
+    options.rest, options.parser = [word for word in rest if word != "--"], parser
     return options
 
 

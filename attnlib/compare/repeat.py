@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.runs.find import CHECKOUT, RESULTS, load_all
+from attnlib.runs.find import RESULTS, load_all, with_bench
 
 FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
 
@@ -29,10 +29,8 @@ def repeat(
         the worst exit code of the processes that ran; anything but success and a failed case stops at once. And the
         files that were saved, in order.
     """
-    bench = "bench/" if Path("bench").is_dir() else str(CHECKOUT / "bench")
-    where = [] if any(argument.startswith("bench/") for argument in arguments) else [bench]
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
-    command = [sys.executable, "-m", "pytest", *where, *arguments, saving]
+    command = [sys.executable, "-m", "pytest", *with_bench(arguments), saving]
     done = finished(name, arguments, folder) if name is not None and "--resume" in arguments else set()
     before, worst = set(folder.glob("*/*.json")), 0
     for run in range(count):

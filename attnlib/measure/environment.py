@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import platform
 import re
 import sys
 from typing import Any
@@ -70,6 +71,11 @@ def kernel_choices() -> dict[str, bool]:
         "cudnn_attention": cuda.cudnn_sdp_enabled(),
         "attention_math": cuda.math_sdp_enabled(),
     }
+
+
+def node() -> str:
+    """The machine's name: Slurm's, of which a host may have several, or else the host's."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
 def _of_the_driver(device: Device) -> dict[str, Any]:

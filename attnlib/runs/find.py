@@ -14,6 +14,13 @@ MAKE = "pytest bench/ --benchmark-autosave"  # the command that saves one
 FURTHER = {"interrupted": 0, "ok": 2}  # how far a case came; with any other status it came to an end
 
 
+def with_bench(arguments: Sequence[str]) -> list[str]:
+    """Arguments of pytest, with ``bench/`` in front unless one is a part of it."""
+    if any(argument.startswith("bench/") for argument in arguments):
+        return list(arguments)
+    return ["bench/" if Path("bench").is_dir() else str(CHECKOUT / "bench"), *arguments]
+
+
 def chosen(names: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """``load_all``, of the newest run where none is named; without any a line on how to make one."""
     if not names:

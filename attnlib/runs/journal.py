@@ -98,7 +98,7 @@ class Journal:
         self.path = path
         self.handle = os.open(path, os.O_RDWR | os.O_APPEND)
         try:
-            if not _locked(self.handle) and not _locked(self.handle, after=0.05):  # a reader may look for a moment
+            if not claimed(self.handle):
                 raise Busy(f"{path} is being written by another process")
             whole = self._bytes()
             if not whole.endswith(b"\n"):
@@ -176,6 +176,11 @@ def is_live(path: Path) -> bool:
     """Whether a process is writing this journal now."""
     with path.open("rb") as file:
         return not _locked(file.fileno(), shared=True)
+
+
+def claimed(handle: int) -> bool:
+    """Whether this process has an open file for itself now; a reader may look at it for a moment."""
+    return _locked(handle) or _locked(handle, after=0.05)
 
 
 def _locked(handle: int, *, shared: bool = False, after: float = 0.0) -> bool:

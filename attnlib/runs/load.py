@@ -192,6 +192,18 @@ def load(path: Path) -> Run:
     Characters that would act on a terminal are shown as a replacement character.
 
     Raises:
+        BadRun: see ``saved_data``.
+    """
+    data = saved_data(path, clean=True)
+    measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
+    cells = [cell_of(row, measured.get(row["test"])) for row in data["attnlib"]["cases"]]
+    return Run(path, data, tuple(cells))
+
+
+def saved_data(path: Path, *, clean: bool = False) -> dict[str, Any]:
+    """What is in a file that keeps the contract, as it is or ``clean`` of characters that would act on a terminal.
+
+    Raises:
         BadRun: the file cannot be read, is no regular file or too large, is not JSON, **or** breaks the contract.
     """
     try:
@@ -199,7 +211,7 @@ def load(path: Path) -> Run:
             data = journal.assemble(journal.events(_bytes(path)), live=journal.is_live(path))
         else:
             data = _decoded(_bytes(path))
-        data = _printable(data)
+        data = _printable(data) if clean else data
         found = problems(data)
     except OSError as error:
         raise BadRun(one_line(f"{path}: {error.strerror or error}")) from None
@@ -208,9 +220,7 @@ def load(path: Path) -> Run:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(one_line(f"{path}: {found[0]}{more}"))
-    measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
-    cells = [cell_of(row, measured.get(row["test"])) for row in data["attnlib"]["cases"]]
-    return Run(path, data, tuple(cells))
+    return data
 
 
 def cell_of(row: dict[str, Any], benchmark: dict[str, Any] | None) -> Cell:

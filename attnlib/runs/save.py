@@ -5,11 +5,15 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links answer
+
+Content = bytes | Iterable[bytes]
 
 
 def plain(value: Any, path: str = "", nulled: list[str] | None = None) -> Any:
@@ -40,20 +44,20 @@ def plain(value: Any, path: str = "", nulled: list[str] | None = None) -> Any:
     return repr(value)
 
 
-def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[Path], None]) -> Path:
-    """Save ``data`` as ``NNNN_name.json`` with the next free number; another process may take numbers meanwhile.
+def save_new(folder: Path, name: str, content: Content, token: str, before: Callable[[Path], Any] = str) -> Path:
+    """Save ``content`` as ``NNNN_name.json`` with the next free number; another process may take numbers meanwhile.
 
     Args:
         folder: where to.
         name: of the run.
-        data: what ``plain`` returns.
+        content: of the file, whole or piece by piece; what making a piece raises leaves nothing behind.
         token: part of the temporary file's name, the run's own.
         before: called with each name that is about to be tried.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    temporary = _written(folder / f".{token}.tmp", as_json(data))
+    temporary = _written(folder / f".{token}.tmp", content)
     try:
         number = 1 + max(
             (int(found[1]) for p in folder.iterdir() if (found := re.match(r"(\d{4,})_", p.name))), default=0
@@ -72,7 +76,22 @@ def save_new(folder: Path, name: str, data: Any, token: str, before: Callable[[P
     return path
 
 
-def save_over(path: Path, content: bytes, token: str) -> None:
+def save_once(path: Path, content: Content, token: str) -> None:
+    """Save ``content`` under a name that nothing has yet.
+
+    Raises:
+        FileExistsError: something has it.
+        OSError: it cannot be written; nothing is left behind.
+    """
+    temporary = _written(path.parent / f".{token}.tmp", content)
+    try:
+        _link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def save_over(path: Path, content: Content, token: str) -> None:
     """Save ``content`` in place of ``path``, or of what a link leads to: until this returns, what was there is intact.
 
     What is no file, as a pipe, is written through.
@@ -81,7 +100,7 @@ def save_over(path: Path, content: bytes, token: str) -> None:
         OSError: it cannot be written; nothing is left behind.
     """
     if is_special(path):
-        path.write_bytes(content)
+        path.write_bytes(b"".join(pieces(content)))
         return
     path = path.resolve()
     temporary = _written(path.parent / f".{token}.tmp", content)
@@ -102,10 +121,15 @@ def as_json(data: Any) -> bytes:
     return json.dumps(data, indent=4, allow_nan=False).encode()
 
 
-def _written(path: Path, content: bytes) -> Path:
+def pieces(content: Content) -> Iterable[bytes]:
+    """The pieces of a content."""
+    return [content] if isinstance(content, bytes) else content
+
+
+def _written(path: Path, content: Content) -> Path:
     try:
         with path.open("wb") as file:
-            file.write(content)
+            file.writelines(pieces(content))
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
@@ -138,3 +162,11 @@ def sync(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def token_in(path: Path) -> str | None:
+    """The token of the run in a file; None where there is no such file, or none of ours."""
+    try:
+        return str(msgspec.json.decode(path.read_bytes())["attnlib"]["run"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from attnlib.runs import journal
-from attnlib.runs.save import as_json, plain, save_new, save_over
+from attnlib.runs.save import as_json, plain, save_new, save_over, token_in
 from bench.session.plan import agreement
 from bench.session.record import Entry
 
@@ -181,7 +179,7 @@ class Keeper:
             candidates = [folder / Path(event.file).name for event in found if isinstance(event, journal.Save)]
             path = next((candidate for candidate in candidates if token_in(candidate) == token), None)
             if path is None:
-                path = save_new(folder, self.plan.name, run, token, before=self._about_to_save)
+                path = save_new(folder, self.plan.name, as_json(run), token, before=self._about_to_save)
             else:
                 save_over(path, as_json(run), token)
             files.append(path)
@@ -190,11 +188,3 @@ class Keeper:
     def _about_to_save(self, path: Path) -> None:
         """Note which file is about to appear, so that a resumed run knows it for its own."""
         self.write(journal.Save(file=path.name, at_s=self.at_s))
-
-
-def token_in(path: Path) -> str | None:
-    """The token of the run in a file; None where there is no such file, or none of ours."""
-    try:
-        return str(msgspec.json.decode(path.read_bytes())["attnlib"]["run"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None

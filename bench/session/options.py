@@ -70,6 +70,16 @@ def declare(parser: pytest.Parser) -> None:
         action="store_true",
         help="list the cases with predicted time and memory, and end",
     )
+    group.addoption(
+        "--plan-out",
+        dest="attnlib_plan_out",
+        metavar="FILE",
+        type=Path,
+        help="write the planned tests with what may not be parted and the seconds they should take, and end",
+    )
+    group.addoption(
+        "--shard", dest="attnlib_shard", metavar="FILE", type=Path, help="the tests of a shard that attnlib sweep cut"
+    )
     group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
     group.addoption(
         "--resume", dest="attnlib_resume", action="store_true", help="go on with the newest unfinished run of this plan"

@@ -43,8 +43,9 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
     """
     refuse_twins(cases)
     hook, base, option = config.hook, settings.base, config.option
-    machine = hook.pytest_benchmark_generate_machine_info(config=config)
-    hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine)
+    machine = machine_info(config)
+    kind = plain(fingerprint(machine))
+    chosen = plain({name: value for name, value in asdict(settings).items() if name not in FREE})
     commit = hook.pytest_benchmark_generate_commit_info(config=config)
     hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
     commit.pop("error", None)  # it quotes folders
@@ -56,8 +57,8 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
     return journal.Plan(
         run=secrets.token_hex(6),
         name=option.benchmark_save or option.benchmark_autosave or option.benchmark_json.stem,
-        fingerprint=plain(fingerprint(machine)),
-        settings=plain({name: value for name, value in asdict(settings).items() if name not in FREE}),
+        fingerprint=kind,
+        settings=chosen,
         head=plain(head),
         ours=plain(
             {
@@ -68,13 +69,26 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
                 "axes": {name: list(registry) for name, registry in axes.items()},
                 "theory": {init: decay_rate(init, d_model=base.d_model, inner=base.inner) for init in INITS},
                 "data": {name: data_set(name).as_json() for name in learned},
+                "kind": kind,
+                "settings": chosen,
             }
         ),
-        tests=[
-            journal.Planned(test=test, case=None if case is None else plain(identity(case)))
-            for test, case in cases.items()
-        ],
+        tests=planned_tests(cases),
     )
+
+
+def planned_tests(cases: Mapping[str, Case | None]) -> list[journal.Planned]:
+    """The tests of a plan, with what identifies their rows."""
+    return [
+        journal.Planned(test=test, case=None if case is None else plain(identity(case))) for test, case in cases.items()
+    ]
+
+
+def machine_info(config: pytest.Config) -> dict[str, Any]:
+    """What pytest-benchmark and this suite say of the machine."""
+    found: dict[str, Any] = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=found)
+    return found
 
 
 def refuse_twins(cases: Mapping[str, Case | None]) -> None:
@@ -121,6 +135,7 @@ def about_process(config: pytest.Config, machine_info: dict[str, Any]) -> dict[s
         "node": machine_info.get("node"),
         "uuid": ours["device"]["uuid"],
         "affinity": ours["affinity"],
+        "memory_bytes": ours["memory_bytes"],
         "load_average": psutil.getloadavg()[0],
     }
 

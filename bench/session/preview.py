@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 
 from attnlib.runs.load import Cell
+from attnlib.show import units
 from attnlib.show.table import Column, Table
-from attnlib.show.units import duration, seconds, size
-from bench.cases import LEARNING, PAIRED, PROBES, Case
+from bench.cases import LEARNING, PROBES, Case
 from bench.frontier import seconds_of
 from bench.predict import outlook, unfit
+from bench.session.pace import middle, spent
 from bench.session.record import Record
-
-LEAST = 12  # rounds of a case and its reference together
-BESIDE = 0.2  # seconds a case of building, checking, weighing and predicting
 
 
 class Preview:
@@ -38,9 +36,9 @@ class Preview:
             (case for case in cases if case.phase not in PROBES), key=lambda c: (c.phase, c.depth, c.seq_len)
         )
         rows = [self.row(case) for case in timed]
-        total = duration(sum(row["spent"] for row in rows))
-        time = Column(lambda ends: f"{seconds(ends[0])} to {seconds(ends[1])}", number=True)
-        columns = {"case": Column(), "a step": time, "peak": Column(size, number=True), "": Column()}
+        total = units.duration(sum(row["spent"] for row in rows))
+        time = Column(lambda ends: f"{units.seconds(ends[0])} to {units.seconds(ends[1])}", number=True)
+        columns = {"case": Column(), "a step": time, "peak": Column(units.size, number=True), "": Column()}
         learning = any(case.phase in LEARNING for case in cases)
         untimed = "trainings, whose time is not predicted" if learning else "checks of gradients"
         after = [f"{len(rows)} cases in about {total}, then {len(cases) - len(rows)} {untimed}"]
@@ -55,7 +53,5 @@ class Preview:
         _, _, rates = self.record.instruments(case)
         found = outlook(case, rates)
         ends = seconds_of(found)
-        sides = LEAST if case.phase in PAIRED and self.record.settings.reference else LEAST / 2
-        middle = (ends[0] * ends[1]) ** 0.5 if ends else 0.0
-        spent = max(self.record.settings.budget, sides * middle) + BESIDE
-        return {"case": name, "a step": ends, "peak": found["predicted_peak"]["value"], "spent": spent}
+        seconds = spent(case, self.record.settings, middle(ends))
+        return {"case": name, "a step": ends, "peak": found["predicted_peak"]["value"], "spent": seconds}

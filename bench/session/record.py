@@ -245,10 +245,10 @@ class Record:
         self.done += report.when == "call" or not report.passed
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
-        """Add the device, threads, versions and settings; take out what changes from minute to minute."""
+        """Add device, threads, versions and settings; take out what changes from minute to minute."""
         for name in ("hz_actual", "hz_actual_friendly"):
             machine_info["cpu"].pop(name, None)
-        machine_info["attnlib"] = environment.describe(self.device)
+        machine_info |= {"node": environment.node(), "attnlib": environment.describe(self.device)}
 
 
 def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:

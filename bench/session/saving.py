@@ -66,6 +66,9 @@ class Saving:
         """
         cases = {test: entry.case for test, entry in self.record.entries.items()}
         plan, book = planned(self.config, self.record.settings, cases), None
+        shard: Any = self.config.pluginmanager.get_plugin("attnlib-chosen")
+        if shard is not None and (differs := journal.differences(shard.shard.kind, plan.fingerprint)):
+            raise ValueError(f"another kind of machine, versions or code than the sweep was planned on: {differs[0]}")
         if self.option.attnlib_resume or self.option.attnlib_resume_from:
             alone = None if targets.numbered or targets.named is None else targets.named.stem
             name = self.option.benchmark_save or alone

@@ -18,6 +18,7 @@ from attnlib.runs.text import forgive, printable
 from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
 from attnlib.show.units import digits, duration, joules, seconds, size, with_interval
+from bench.session.plan import machine_info
 from bench.session.record import Record
 
 
@@ -36,14 +37,13 @@ class Screen:
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Say how the machine differs from those of runs that are compared with."""
-        hook, reporter = session.config.hook, session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if not self.record.entries or reporter is None:
             return
         reporter.showfspath = False  # in random order the module's name would stand before every line
         if self.compared:
-            here = hook.pytest_benchmark_generate_machine_info(config=session.config)
-            hook.pytest_benchmark_update_machine_info(config=session.config, machine_info=here)
-            differ = [line for saved in self.compared for line in differences(machine_of(saved), machine_of(here))]
+            here = machine_of(machine_info(session.config))
+            differ = [line for saved in self.compared for line in differences(machine_of(saved), here)]
             for line in dict.fromkeys(differ):
                 reporter.write_line(printable(f"attnlib: compared with another machine or settings: {line}"))
 

@@ -181,7 +181,7 @@ def nothing(path):
 
 def save_ten(folder, token):
     for number in range(10):
-        save_new(folder, "run", {"token": token, "number": number}, f"{token}-{number}", nothing)
+        save_new(folder, "run", as_json({"token": token, "number": number}), f"{token}-{number}", nothing)
 
 
 def test_concurrent_runs_take_different_numbers(tmp_path):
@@ -208,8 +208,8 @@ def test_numbers_go_on(tmp_path, monkeypatch, links):
         monkeypatch.setattr(os, "link", no_links)
     (tmp_path / "9999_before.json").write_text("{}")
     tried = []
-    first = save_new(tmp_path, "x", {"a": 1}, "t", tried.append)
-    second = save_new(tmp_path, "x", {"a": 2}, "t", tried.append)
+    first = save_new(tmp_path, "x", as_json({"a": 1}), "t", tried.append)
+    second = save_new(tmp_path, "x", as_json({"a": 2}), "t", tried.append)
 
     assert [path.name for path in tried] == ["10000_x.json", "10001_x.json"]
     assert [json.loads(path.read_text()) for path in (first, second)] == [{"a": 1}, {"a": 2}]

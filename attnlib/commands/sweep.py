@@ -1,0 +1,204 @@
+"""``attnlib sweep``: a job in shards, here or on a cluster; it may die at any moment and is gone on with."""
+
+import argparse
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from attnlib.commands.options import count, output, say
+from attnlib.runs.find import RESULTS, with_bench
+from attnlib.show.sweep import in_words, standing
+from attnlib.sweep import slurm
+from attnlib.sweep.folder import Sweep
+from attnlib.sweep.status import Queued, Standing, seconds_left, standings
+from attnlib.sweep.task import FAILED, OWN, Attempt, plan
+
+NAME = "sweep"
+PLACES = ("local", "slurm")
+OFTEN = 2.0  # seconds between looks at the queue, and ten times what a look takes
+DEATHS = 3
+
+
+def declare(commands: Any) -> None:
+    """Its options; any other goes to pytest."""
+    command = commands.add_parser(
+        NAME,
+        allow_abbrev=False,
+        epilog="example: attnlib sweep --on slurm --shards 8 --runs 5 --sbatch time=60 constraint=h100 -- --preset gpu",
+        help="measure a job in shards, here or on a Slurm cluster, whose parts may die and are gone on with",
+        description="Other arguments go to pytest. attnlib merge FOLDER makes a saved run of what came of it.",
+    )
+    command.add_argument("--on", choices=PLACES, default="local", help="local: one after another here (the default)")
+    command.add_argument("--shards", type=count, metavar="N", help="into how many parts a run is cut")
+    command.add_argument("--runs", type=count, default=1, metavar="R", help="each with another order of cases")
+    command.add_argument(
+        "--order-seed", type=count, default=1, metavar="SEED", help="of the first run; it counts up (%(default)s)"
+    )
+    command.add_argument("--run-name", metavar="NAME", help="that the merged runs are saved under")
+    command.add_argument("--folder", type=Path, help="for its files, shared by all nodes; results/sweeps/NAME")
+    text = "options of sbatch, such as time=60 constraint=h100 gres=gpu:1 partition=main"
+    command.add_argument("--sbatch", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help=text)
+    command.add_argument("--max-parallel", type=count, metavar="M", help="jobs that run at once, at most")
+    command.add_argument(
+        "--attempts", type=count, default=DEATHS, metavar="K", help="deaths after which a shard is left (%(default)s)"
+    )
+    command.add_argument("--detach", action="store_true", help="do not wait for Slurm's jobs")
+    command.add_argument("--status", type=Path, metavar="FOLDER", help="how far a sweep is")
+    command.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a sweep, or wait for it again")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show, go on with, or begin a sweep; 1 where a part of it is left."""
+    if options.status is not None:
+        sweep = Sweep(options.status)
+        queue = queue_of(sweep)
+        found = standings(sweep, queue, options.attempts)
+        output(standing(found, left(sweep, found), remarks(sweep, queue)), as_markdown=False)
+        return 0
+    if options.resume is not None:
+        if options.rest:
+            raise ValueError(f"--resume goes on with the sweep as it is: {' '.join(options.rest)} cannot be added")
+        sweep = Sweep(options.resume)
+    else:
+        sweep = begun(options)
+    code = here(sweep, options.attempts) if sweep.asked.place == "local" else on_slurm(sweep, options)
+    if code is None:
+        return 0
+    queue = queue_of(sweep)
+    found = standings(sweep, queue, options.attempts)
+    output(standing(found, left(sweep, found), remarks(sweep, queue)), as_markdown=False)
+    whole = all(one.state == "done" for one in found)
+    print(f"next: attnlib merge {sweep.folder}" if whole else f"go on with: attnlib sweep --resume {sweep.folder}")
+    return code if whole else max(1, code)
+
+
+def begun(options: argparse.Namespace) -> Sweep:
+    """A new sweep.
+
+    Raises:
+        ValueError: an option that a sweep gives itself or that says nothing, **or** no number of shards.
+    """
+    if options.shards is None:
+        raise ValueError("--shards N says into how many parts the job is cut; --resume FOLDER goes on with a sweep")
+    if own := [word for word in options.rest if word.partition("=")[0] in OWN]:
+        raise ValueError(f"{own[0]} is given by the sweep to its tasks: use its own --run-name and --order-seed")
+    sbatch = dict(pair(text) for text in options.sbatch)
+    if options.on == "slurm":
+        slurm.need("sbatch")
+        if "time" not in sbatch:
+            raise ValueError("--sbatch time=MINUTES is needed: how long a job may take; longer shards are gone on with")
+        if not {"constraint", "nodelist"} & sbatch.keys():
+            say("without --sbatch constraint=KIND jobs may get nodes of other kinds, which refuse to measure")
+    elif sbatch or options.max_parallel or options.detach:
+        raise ValueError("--sbatch, --max-parallel and --detach go with --on slurm")
+    name = options.run_name or datetime.now().strftime("sweep_%Y%m%d_%H%M%S")
+    sweep = Sweep.create(
+        options.folder or RESULTS / "sweeps" / name,
+        name=name,
+        place=options.on,
+        options=with_bench(options.rest),
+        shards=options.shards,
+        runs=options.runs,
+        order_seed=options.order_seed,
+        where=str(Path.cwd()),
+        sbatch=sbatch,
+        max_parallel=options.max_parallel,
+    )
+    say(f"the sweep is kept in {sweep.folder}")
+    return sweep
+
+
+def pair(text: str) -> tuple[str, str]:
+    """A key and its value.
+
+    Raises:
+        ValueError: the text is none.
+    """
+    key, equals, value = text.lstrip("-").partition("=")
+    if not (key and equals and value):
+        raise ValueError(f"--sbatch takes KEY=VALUE such as time=60, not {text!r}")
+    return key, value
+
+
+def here(sweep: Sweep, most: int) -> int:
+    """Measure every task on this machine, one after another; returns the worst exit code."""
+    if sweep.plan is None:
+        say("planning")
+        plan(sweep)
+    worst = 0
+    for task in sweep.tasks:
+        if not task.done:
+            say(f"{task} of {sweep.asked.runs} x {len(sweep.plan.tests if sweep.plan else ())}")
+            code = Attempt(sweep.folder, task.run, task.shard, most, say)()
+            worst = max(worst, abs(code))
+            if code < 0 or code > 128:
+                say(f"{task} was ended by signal {abs(code) % 128}")
+    return worst if worst > FAILED else FAILED if worst else 0
+
+
+def on_slurm(sweep: Sweep, options: argparse.Namespace) -> int | None:
+    """Queue what is neither done nor queued, then wait; None where that is left to others."""
+    found = standings(sweep, slurm.Queue(sweep), options.attempts)
+    tasks = [one.task for one in found if one.state in ("planned", "stopped")]
+    if tasks:
+        slurm.submit(sweep, tasks, options.attempts)
+        say(f"{len(tasks)} tasks are queued")
+    if options.detach:
+        say(f"look at it with: attnlib sweep --status {sweep.folder}")
+        return None
+    try:
+        wait(sweep, options.attempts)
+    except KeyboardInterrupt:
+        say(f"the jobs go on; come back with: attnlib sweep --status {sweep.folder}, or --resume to wait again")
+        return None
+    if (why := sweep.refusal) and sweep.plan is None:
+        raise ValueError(f"cannot plan: {why}")
+    return 0
+
+
+def wait(sweep: Sweep, most: int) -> None:
+    """Wait until Slurm has none of the tasks any more, with a bar that says how far they are."""
+    with Progress(*Progress.get_default_columns()[:3], console=Console(stderr=True), transient=True) as bar:
+        line = bar.add_task("queued", total=None)
+        while True:
+            begun = time.monotonic()
+            try:
+                queue: Queued = slurm.Queue(sweep)
+            except ValueError as error:  # a controller that is busy or starts anew
+                bar.update(line, description=str(error))
+            else:
+                found = standings(sweep, queue, most)
+                if not queue:
+                    return
+                total = sum(one.tests for one in found if one.tests) if sweep.plan else None
+                states = [one.state for one in found]
+                now = f"{states.count('running')} tasks run, {states.count('queued')} wait"
+                text = f"{now}; {in_words(found, left(sweep, found))}"
+                bar.update(line, description=text, total=total, completed=sum(one.done for one in found))
+            time.sleep(max(OFTEN, 10 * (time.monotonic() - begun)))
+
+
+def queue_of(sweep: Sweep) -> Queued:
+    """What Slurm knows of a sweep's tasks; nothing of one that runs here."""
+    return {} if sweep.asked.place == "local" else slurm.Queue(sweep)
+
+
+def left(sweep: Sweep, found: list[Standing]) -> float | None:
+    """Seconds until all is done, on as many machines as work on it now."""
+    running = sum(one.state == "running" for one in found)
+    return seconds_left(found, 1 if sweep.asked.place == "local" else max(1, running))
+
+
+def remarks(sweep: Sweep, queue: Queued) -> list[str]:
+    """What is to be known of the sweep itself."""
+    says = [f"{sweep.asked.name}: {sweep.asked.runs} runs, {sweep.asked.place}, in {sweep.folder}"]
+    if sweep.plan is None and (why := sweep.refusal):
+        says.append(f"it could not be planned: {why}")
+    elif None in queue:
+        says.append(f"its plan is {' '.join(queue[None]).lower()}")
+    return says

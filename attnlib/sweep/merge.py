@@ -1,0 +1,156 @@
+"""One saved run of the parts that several processes measured, streamed: no part is held longer than it takes to check.
+
+Each case is there once, with the node that measured it; each node with its machine record.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from attnlib.runs import journal
+from attnlib.runs.load import one_line, saved_data
+from attnlib.sweep.folder import Shard, Sweep, read
+
+GAP = "interrupted"
+OTHERS = ("run", "wall_s", "timed_share", "canary", "processes", "cases")  # of a part: put together, not taken over
+CHOOSING = ("order_seed", "seq_lens", "depths", "pe", "fixed_depth", "fixed_seq_len", "data")  # which cases there are
+ASIDE = ("--shard=", "--benchmark-json=", "--resume", "--retry-crashed")  # of a part's command line
+encode = msgspec.json.encode
+
+
+@dataclass
+class Merged:
+    """What is known of a merged run while its parts are read.
+
+    Args:
+        token: of the run.
+        planned: its tests; None: what the parts planned.
+        partial: whether tests may be missing, and become rows ``interrupted``.
+    """
+
+    token: str
+    planned: Sequence[journal.Planned] | None = None
+    partial: bool = False
+    first: dict[str, Any] = field(default_factory=dict)  # part, without what is put together
+    path: Path = Path()  # of it
+    rows: dict[str, bytes] = field(default_factory=dict)  # by test
+    gaps: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of tests that a part did not come to
+    found: dict[str, Path] = field(default_factory=dict)  # the part of a case, by id
+    canary: list[bytes] = field(default_factory=list)
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+    def chunks(self, parts: Sequence[Path]) -> Iterator[bytes]:
+        """The saved run, piece by piece, a line a benchmark and a case.
+
+        Raises:
+            ValueError: no parts, **or** one cannot be read, **or** they do not go together, **or** a test is missing;
+                the message says what and where.
+        """
+        for number, path in enumerate(parts):
+            data = saved_data(path)
+            self.compare(path, data)
+            if number == 0:
+                head = {name: value for name, value in data.items() if name not in ("benchmarks", "attnlib")}
+                yield encode(head)[:-1] + b',"benchmarks":['
+            benchmarks = self.add(path, data)
+            yield b"".join((b"," if number or index else b"") + b"\n" + row for index, row in enumerate(benchmarks))
+        if not parts:
+            raise ValueError("nothing to merge: no part has begun")
+        yield b'\n],"attnlib":' + encode(self.ours())[:-1]
+        yield b',"canary":[' + b",".join(self.canary) + b"]"
+        yield b',"cases":[\n' + b",\n".join(self.cases()) + b"\n]}}\n"
+
+    def compare(self, path: Path, data: dict[str, Any]) -> None:
+        """Refuse a part that was not measured as the first one was."""
+        ours = data["attnlib"]
+        if "kind" not in ours:
+            raise ValueError(f"{path}: saved before runs told what must agree for them to be merged")
+        about = {name: ours[name] for name in ("kind", "axes", "theory", "data")}
+        about["settings"] = {name: value for name, value in ours["settings"].items() if name not in CHOOSING}
+        if not self.first:
+            self.first, self.path = {name: v for name, v in ours.items() if name not in OTHERS}, path
+            self.about = about
+        elif differ := journal.differences(self.about, about):
+            more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
+            raise ValueError(one_line(f"{self.path} and {path} differ: {differ[0]}{more}"))
+
+    def add(self, path: Path, data: dict[str, Any]) -> list[bytes]:
+        """Take over a part; returns its benchmarks."""
+        ours, offset = data["attnlib"], len(self.processes)
+        self.wall_s += ours.get("wall_s") or 0.0
+        for process in ours["processes"]:
+            node = process.get("node") or "unknown"
+            self.processes.append(process)
+            own = {name: process[name] for name in ("affinity", "memory_bytes") if name in process}
+            machine = data["machine_info"]
+            device = machine["attnlib"]["device"] | {"uuid": process.get("uuid")}
+            self.nodes.setdefault(
+                node, machine | {"node": node, "attnlib": machine["attnlib"] | own | {"device": device}}
+            )
+        for reading in ours["canary"]:
+            self.canary.append(encode(reading | {"process": offset + reading.get("process", 0)}))
+        for row in ours["cases"]:
+            self.put(path, row, offset)
+        return [encode(row) for row in data["benchmarks"]]
+
+    def put(self, path: Path, row: dict[str, Any], offset: int) -> None:
+        """Take over a row; one that a part did not come to may be another's."""
+        test, case_id = row["test"], row["case_id"]
+        if row["status"] == GAP:
+            self.gaps.setdefault(test, {name: value for name, value in row.items() if name != "process"})
+            return
+        if other := self.found.get(case_id):
+            raise ValueError(one_line(f"measured twice: {test}: {other} and {path}"))
+        self.found[case_id] = path
+        process = offset + row.get("process", 0)
+        self.rows[test] = encode(row | {"process": process, "node": self.processes[process].get("node")})
+
+    def ours(self) -> dict[str, Any]:
+        """The section ``attnlib`` but for what is long."""
+        command = [word for word in self.first["command"] if not word.startswith(ASIDE)]
+        own = {"run": self.token, "command": command, "wall_s": self.wall_s, "timed_share": None}
+        return self.first | own | {"processes": self.processes, "nodes": self.nodes}
+
+    def cases(self) -> Iterator[bytes]:
+        """A row for each planned case, in order.
+
+        Raises:
+            ValueError: one is missing, and may not.
+        """
+        if self.planned is not None:
+            rows = {one.test: one.case | {"test": one.test} | journal.NOT_YET for one in self.planned if one.case}
+            self.gaps = rows | self.gaps
+        missing = [test for test in self.gaps if test not in self.rows]
+        if missing and not self.partial:
+            planned = len(self.gaps | self.rows)
+            raise ValueError(
+                f"{len(missing)} of {planned} cases are missing, as {missing[0]}: --partial merges the others"
+            )
+        for test in self.gaps | self.rows:
+            yield self.rows[test] if test in self.rows else encode(self.gaps[test])
+
+
+def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Path]]:
+    """A run of a sweep, to be merged, and its parts: finished ones and journals.
+
+    Raises:
+        ValueError: it was not planned yet.
+    """
+    if sweep.plan is None:
+        raise ValueError(f"{sweep.folder} was not planned yet")
+    tasks = [task for task in sweep.tasks if task.run == run]
+    planned = [test for task in tasks for test in read(task.tests, Shard).tests]
+    parts = [path for task in tasks if (path := task.book or task.final).exists()]
+    return Merged(f"{sweep.asked.token}{run:04x}", planned, partial), parts
+
+
+def of_parts(parts: Sequence[Path], *, partial: bool) -> Merged:
+    """Parts that were measured one by one, to be merged; the same ones are the same run."""
+    names = "".join(sorted(path.stem for path in parts))
+    return Merged(hashlib.sha256(names.encode()).hexdigest()[:12], None, partial)

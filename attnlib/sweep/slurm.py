@@ -1,0 +1,135 @@
+"""Slurm, through submitit: tasks become an array of jobs that have a node each; squeue tells how they stand.
+
+Accounting need not be there. What a job returns is not used: the journals say what came of it.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from attnlib.sweep.folder import Sweep, Task
+from attnlib.sweep.task import Attempt, Planning
+
+WARNING = 30  # seconds before a job's end in which it is told
+REQUEUES = 1000  # at most; one that finishes no case is not queued again
+
+
+class Jobs(Struct):
+    """A line of ``jobs.jsonl``: a job array, and the task of each of its jobs as run and shard; none of the plan's."""
+
+    job: str
+    tasks: list[tuple[int, int]] = []
+
+
+def need(program: str) -> None:
+    """Raises ``ValueError`` where Slurm or submitit is not here."""
+    if shutil.which(program) is None:
+        raise ValueError(f"no Slurm here: {program} is not on the PATH")
+    try:
+        import submitit  # noqa: F401
+    except ImportError:
+        raise ValueError("--on slurm needs submitit: pip install attnlib[cluster]") from None
+
+
+def name(sweep: Sweep) -> str:
+    """Of all jobs of a sweep."""
+    return f"attnlib-{sweep.asked.token}"
+
+
+def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
+    """Queue tasks, and before them the plan where there is none.
+
+    Args:
+        sweep: whose.
+        tasks: of it.
+        most: deaths after which one is left.
+
+    Raises:
+        ValueError: Slurm refuses; the message has its words.
+    """
+    need("sbatch")
+    import submitit
+
+    def executor(**more: Any) -> Any:
+        made = submitit.SlurmExecutor(folder=sweep.folder.resolve() / "logs", max_num_timeout=REQUEUES)
+        made.update_parameters(
+            job_name=name(sweep),
+            nodes=1,
+            ntasks_per_node=1,
+            exclusive=True,
+            signal_delay_s=WARNING,
+            stderr_to_stdout=True,
+            array_parallelism=sweep.asked.max_parallel or len(tasks),
+            additional_parameters={"requeue": True, "wckey": ""} | more | sweep.asked.sbatch,
+        )
+        return made
+
+    folder = sweep.folder.resolve()
+    try:
+        first: dict[str, Any] = {}
+        if sweep.plan is None:
+            planning = executor().submit(Planning(folder))
+            note(sweep, planning.job_id, [])
+            first = {"dependency": f"afterok:{planning.job_id}", "kill-on-invalid-dep": "yes"}
+        array = executor(**first)
+        with array.batch():
+            jobs = [array.submit(Attempt(folder, task.run, task.shard, most)) for task in tasks]
+    except submitit.core.utils.FailedJobError as error:
+        raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
+    note(sweep, jobs[0].job_id.partition("_")[0], tasks)
+
+
+def last_line(text: str) -> str:
+    """Of what sbatch printed."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it does not say why")
+
+
+def note(sweep: Sweep, job: str, tasks: Sequence[Task]) -> None:
+    """Write down which job does what."""
+    with (sweep.folder / "jobs.jsonl").open("ab") as file:
+        file.write(msgspec.json.encode(Jobs(job, [(task.run, task.shard) for task in tasks])) + b"\n")
+
+
+class Queue(dict[tuple[int, int] | None, tuple[str, str]]):
+    """State and reason, as Slurm has them, of each task (run and shard) that it knows of, and of the plan (None).
+
+    Args:
+        sweep: whose.
+
+    Raises:
+        ValueError: Slurm does not answer; the message has its words.
+    """
+
+    def __init__(self, sweep: Sweep) -> None:
+        super().__init__()
+        form = "%F|%K|%T|%r"
+        try:
+            done = subprocess.run(
+                ["squeue", "--noheader", "--array", f"--name={name(sweep)}", f"--format={form}"],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except OSError as error:
+            raise ValueError(f"cannot ask Slurm: squeue: {error.strerror}") from None
+        if done.returncode:
+            raise ValueError(f"cannot ask Slurm: {last_line(done.stderr)}")
+        known = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}
+        for line in done.stdout.splitlines():
+            job, index, state, reason = (part.strip() for part in line.split("|", 3))
+            tasks = known.get(job, [])
+            if not tasks:
+                self[None] = state, reason
+            elif (number := int(index) if index.isdigit() else 0) < len(tasks):
+                self[tasks[number]] = state, reason
+
+
+def jobs_of(folder: Path) -> list[Jobs]:
+    """The jobs that were submitted for a sweep."""
+    path = folder / "jobs.jsonl"
+    return [msgspec.json.decode(line, type=Jobs) for line in path.read_bytes().splitlines()] if path.exists() else []

@@ -1,0 +1,159 @@
+"""What a node does: plan a sweep, or measure a shard, going on from its journal where an earlier process died."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attnlib.runs import journal
+from attnlib.sweep.cut import cut
+from attnlib.sweep.folder import Outline, Sweep, Task, read
+
+OWN = {  # options of pytest that a sweep gives its tasks itself
+    *("--benchmark-autosave", "--benchmark-save", "--benchmark-json", "--benchmark-storage", "--run-name"),
+    *("--order-seed", "--resume", "--resume-from", "--retry-crashed", "--plan", "--plan-out", "--shard"),
+}
+FAILED = 1  # pytest's exit code where a case failed, which its row says
+OFTEN = 0.1  # seconds between looks at the process
+WARNED: Any = (
+    {"preexec_fn": lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)} if hasattr(signal, "SIGUSR2") else {}
+)
+
+
+def command(sweep: Sweep, *more: str) -> list[str]:
+    """Pytest with the options of a sweep, in the folder where that was asked for."""
+    return [sys.executable, "-m", "pytest", *sweep.asked.options, "-p", "no:cacheprovider", *more]
+
+
+def plan(sweep: Sweep) -> None:
+    """Have pytest plan, and cut that into shards.
+
+    Raises:
+        ValueError: the options are no good, in pytest's words.
+    """
+    file = sweep.folder / "outline.json"
+    done = subprocess.run(
+        command(sweep, f"--plan-out={file}"), cwd=sweep.asked.where, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sweep.refuse(why := said_why(done.stdout, done.stderr) or f"pytest ended with {done.returncode}")
+        raise ValueError(f"cannot plan: {why}")
+    outline = read(file, Outline)
+    sweep.cut(outline, cut(outline.blocks, outline.seconds, sweep.asked.shards))
+    file.unlink()
+
+
+def said_why(*texts: str) -> str | None:
+    """What pytest says is wrong: its first error, or else its last words."""
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    errors = [
+        line.removeprefix("ERROR: ").removeprefix("E   ") for line in lines if line.startswith(("ERROR: ", "E  "))
+    ]
+    return next(iter([*errors, *lines[::-1]]), None)
+
+
+class Planning:
+    """``plan`` as a job.
+
+    Args:
+        folder: of the sweep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self) -> None:
+        """Plan, unless that was done before."""
+        sweep = Sweep(self.folder)
+        if sweep.plan is None:
+            plan(sweep)
+
+
+class Attempt:
+    """One attempt at a task, as a job or here; a job that is warned of its end asks to be queued again.
+
+    Args:
+        folder: of the sweep.
+        run: number of the run.
+        shard: number of the shard.
+        most: deaths after which it is left.
+        say: what it says goes there.
+    """
+
+    def __init__(self, folder: Path, run: int, shard: int, most: int, say: Callable[[str], None] = print) -> None:
+        self.task, self.most, self.say = Task(folder, run, shard), most, say
+        self.before = 0  # tests that were done when it began
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Measure what is left of the shard; returns pytest's exit code, or 1 where it did not begin."""
+        sweep, task = Sweep(self.task.folder), self.task
+        if sweep.plan is None:
+            raise ValueError(f"{task.folder} has no plan")
+        if task.shard > len(sweep.plan.tests) or task.done:
+            return 0
+        with task.alone() as handle:
+            if handle is None:
+                self.say(f"{task} is being measured by another process")
+                return 1
+            died, again = deaths(task.events()), []
+            if sum(died.values()) >= self.most:
+                self.say(f"{task} died {sum(died.values())} times and is left")
+                return 1
+            if path := task.book:  # a case that killed its process twice would do so again
+                again = [f"--resume-from={path}", *(["--retry-crashed"] if max(died.values(), default=0) < 2 else [])]
+            seed = sweep.asked.order_seed + task.run - 1
+            own = [f"--shard={task.tests}", f"--benchmark-json={task.final}", f"--order-seed={seed}", *again]
+            self.before = finished(task)
+            return self._wait(
+                subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
+            )
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        self.process = process
+        try:
+            while (code := process.poll()) is None:  # not wait: a signal's handler looks too
+                time.sleep(OFTEN)
+        except KeyboardInterrupt:  # it heard it too, and is finishing its file
+            process.wait()
+            raise
+        return code
+
+    def checkpoint(self) -> Any:
+        """Called by submitit where the job is about to end: let pytest finish its file.
+
+        Returns:
+            the same again, or None where nothing came of this attempt, so that nothing will of another.
+        """
+        from submitit.helpers import DelayedSubmission
+
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            while is_there(self.process.pid):
+                time.sleep(OFTEN)
+        if finished(self.task) <= self.before and not self.task.done:
+            self.say(f"{self.task}: no case was finished in the time of a job, which is not queued again")
+            return None
+        return DelayedSubmission(Attempt(self.task.folder, self.task.run, self.task.shard, self.most))
+
+
+def is_there(pid: int) -> bool:
+    """Whether a child has not ended; that it has is left for its parent to note."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def deaths(events: journal.Events) -> Counter[str]:
+    """In which tests processes died, and how many in each, by the journal of a task that nobody works on."""
+    died = Counter(e.test for e in events if isinstance(e, journal.Finish) and e.row.get("status") == "crashed")
+    died.update(test for test, event in journal.last_events(events).items() if isinstance(event, journal.Start))
+    return died
+
+
+def finished(task: Task) -> int:
+    """How many tests of an unfinished task are done."""
+    return len(journal.finished(task.events(), ("interrupted", "crashed")))
