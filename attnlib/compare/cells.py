@@ -9,6 +9,7 @@ import numpy as np
 
 from attnlib.compare import pairs
 from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.compare.nodes import apart
 from attnlib.runs.find import chosen
 from attnlib.runs.load import Cell, Run
 
@@ -90,7 +91,7 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
         their cells, or None without a good run; and a line for each file that was left out, or on how to make one.
     """
     runs, left_out = chosen(paths)
-    ours = [run for run in runs if run.machines == runs[0].machines]
+    ours = [run for run in runs if belong_together(run, runs[0])]
     left_out += [
         f"{run.path}: another machine or other settings than {runs[0].path}, left out"
         for run in runs
@@ -99,6 +100,11 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     if ours and (unlike := differing_fields(ours)):
         return None, [*left_out, f"unlike stacks cannot share a table or a figure: {unlike}; choose runs of one kind"]
     return (Cells(ours) if ours else None), left_out
+
+
+def belong_together(run: Run, other: Run) -> bool:
+    """Whether runs are of one machine, or both merged of machines of one kind."""
+    return run.machines == other.machines or (run.merged and other.merged and run.kinds == other.kinds)
 
 
 def differing_fields(runs: Sequence[Run]) -> str:
@@ -146,7 +152,8 @@ def time_note(cells: Cells) -> str:
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
     if any(cells.references):
         note += "; over a reference, a time is that one's mean over its visits times the ratio"
-    return note
+    far = apart(cells.runs)
+    return note + (f"; nodes differ: {far}" if far else "")
 
 
 def interval_note(cells: Cells) -> str:

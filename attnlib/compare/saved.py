@@ -77,7 +77,10 @@ def compare(
     machine = machine_differences(base, new)
     drift = None if same else canary(base, new, min(DRIFT, shown))
     reason = None if same else why_not(len(base), len(new), () if force else machine)
+    cells = by_case(base), by_case(new)
     drifted = DRIFTED if not reason and drift is not None and has_drifted(drift) else None
+    if not reason and not force and all(run.merged for run in (*base, *new)):
+        drifted = elsewhere(cells) or drifted
     runs, n = readings([*base, *new], disturbed=same), len(base)
     before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
     shared = sorted(before & after)
@@ -86,7 +89,6 @@ def compare(
     phases = {name: judge(*of_group(of, runs, n), set(of), len(groups)) for name, of in groups.items()}
     verdicts = {q: judge(*replicates(q, runs, n), {q}, len(shared)) for q in shared}
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
-    cells = by_case(base), by_case(new)
     of_case = {q.key: (q, verdict) for q, verdict in verdicts.items() if q.kind != REFERENCE}
     rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
     rows = with_twins(rows, cells)
@@ -248,8 +250,11 @@ def with_twins(rows: Sequence[Compared], sides: Sequence[dict[str, list[Cell]]])
 
 
 def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
-    """What differs between the first machine and settings of the base and any other, a line each."""
-    first = base[0].machines[0]
+    """What differs between the first machine and settings of the base and any other, a line each.
+
+    Merged runs may differ in their places, see ``elsewhere``.
+    """
+    first = base[0].kinds[0] if all(run.merged for run in (*base, *new)) else base[0].machines[0]
     lines = {
         f"{key}: {first[key]} | {machine[key]}": None
         for run in (*base, *new)
@@ -258,3 +263,10 @@ def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, .
         if machine[key] != first[key]
     }
     return tuple(lines)
+
+
+def elsewhere(sides: Sequence[dict[str, list[Cell]]]) -> str | None:
+    """How many cases were measured on other nodes; None where none. Ratios are of rounds side by side on one node."""
+    nodes = [{case_id: {cell.node for cell in own if cell.timed} for case_id, own in side.items()} for side in sides]
+    moved = sum(own != nodes[1].get(case_id, own) for case_id, own in nodes[0].items())
+    return f"{moved} cases were measured on other nodes" if moved else None

@@ -12,7 +12,7 @@ from attnlib.runs import journal
 from attnlib.runs.schema import problems
 from attnlib.runs.text import printable
 
-LARGEST = 2**28  # bytes of a file; the default job's have 3 MB
+LARGEST = 2**31  # bytes of a file; the default job's have 3 MB, 100,000 cases of many nodes 1 GB
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DEEPEST = 64  # objects and lists within each other; ours have 8
 SETTINGS = ("python", "threads", "affinity", "cpu_quota", "float32_matmul_precision", "kernels", "environment")
@@ -36,6 +36,7 @@ class Cell:
     samples: tuple[float, ...] = ()  # seconds of every round
     info: dict[str, Any] | None = None  # of a timed case: the benchmark's extra_info
     probe: dict[str, Any] = field(default_factory=dict)  # what was read of its gradients
+    node: str | None = None  # that measured it
 
     @property
     def question(self) -> str:
@@ -162,8 +163,22 @@ class Run:
     @property
     def canary_readings(self) -> list[float]:
         """Seconds of the canary on the run's device, in order: cases of another device have a canary of their own."""
+        return [seconds for heard in self.nodes.values() for seconds in heard]
+
+    @property
+    def nodes(self) -> dict[str, list[float]]:
+        """The nodes that worked on it, and the canary's readings on each, see ``canary_readings``."""
         kind = self.device_kind
-        return [r["seconds"] for r in self.data["attnlib"].get("canary", ()) if r.get("device", kind) == kind]
+        found: dict[str, list[float]] = {node_of(self.data, entry): [] for entry in self.data["attnlib"]["cases"]}
+        for reading in self.data["attnlib"].get("canary", ()):
+            if reading.get("device", kind) == kind:
+                found.setdefault(node_of(self.data, reading), []).append(reading["seconds"])
+        return found
+
+    @property
+    def merged(self) -> bool:
+        """Whether its cases were measured part by part, each part wherever there was room."""
+        return "nodes" in self.data["attnlib"]
 
     @property
     def machines(self) -> list[dict[str, Any]]:
@@ -171,6 +186,19 @@ class Run:
         machine = machine_of(self.data["machine_info"])
         places = [machine | {k: p[k] for k in PLACE if k in p} for p in self.data["attnlib"].get("processes") or [{}]]
         return [place for index, place in enumerate(places) if place not in places[:index]]
+
+    @property
+    def kinds(self) -> list[dict[str, Any]]:
+        """Its machines without where they stand, each once."""
+        found = [{key: value for key, value in machine.items() if key not in PLACE} for machine in self.machines]
+        return [kind for index, kind in enumerate(found) if kind not in found[:index]]
+
+
+def node_of(data: dict[str, Any], entry: dict[str, Any]) -> str:
+    """The node that a row or a reading of a saved run comes from, by the process that made it."""
+    processes, number = data["attnlib"].get("processes") or (), entry.get("process") or 0
+    place = processes[number].get("node") if 0 <= number < len(processes) else None
+    return str(place or data["machine_info"].get("node") or "unknown")
 
 
 def machine_of(info: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +224,7 @@ def load(path: Path) -> Run:
     """
     data = saved_data(path, clean=True)
     measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
-    cells = [cell_of(row, measured.get(row["test"])) for row in data["attnlib"]["cases"]]
+    cells = [cell_of(row, measured.get(row["test"]), node_of(data, row)) for row in data["attnlib"]["cases"]]
     return Run(path, data, tuple(cells))
 
 
@@ -223,15 +251,15 @@ def saved_data(path: Path, *, clean: bool = False) -> dict[str, Any]:
     return data
 
 
-def cell_of(row: dict[str, Any], benchmark: dict[str, Any] | None) -> Cell:
-    """The cell of a row of ``attnlib.cases`` and of the benchmark of its test, if that has one."""
+def cell_of(row: dict[str, Any], benchmark: dict[str, Any] | None, node: str | None = None) -> Cell:
+    """The cell of a row of ``attnlib.cases``, of the benchmark of its test if that has one, and of the node."""
     identity = (LATER | row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
     hit = benchmark if row["status"] == "ok" else None
     info = hit["extra_info"] if hit else None
     probe = (row.get("probe") or (info or {}).get("probe") or {}) if row["status"] == "ok" else {}
     if hit is None or probe.get("claims"):  # a check, which in schema 1 was a benchmark
-        return Cell(*identity, probe=probe)
-    return Cell(*identity, tuple(hit["stats"]["data"]), info, probe)
+        return Cell(*identity, probe=probe, node=node)
+    return Cell(*identity, tuple(hit["stats"]["data"]), info, probe, node)
 
 
 def _bytes(path: Path) -> bytes:

@@ -173,16 +173,6 @@ class Axes(Struct, forbid_unknown_fields=True):
     init: list[Name] = []
 
 
-class Ours(Struct):
-    """The section ``attnlib``; its cases are checked one by one."""
-
-    cases: list[Object]
-    axes: Axes
-    canary: list[Canary] = []
-    processes: list[Process] = []
-    wall_s: NotNegative | None = None
-
-
 class Device(Struct):
     """What was measured."""
 
@@ -203,6 +193,17 @@ class MachineInfo(Struct):
     attnlib: Machine
     node: str | None = None
     cpu: Object | None = None
+
+
+class Ours(Struct):
+    """The section ``attnlib``; its cases are checked one by one."""
+
+    cases: list[Object]
+    axes: Axes
+    canary: list[Canary] = []
+    processes: list[Process] = []
+    nodes: dict[str, MachineInfo] = {}
+    wall_s: NotNegative | None = None
 
 
 class Run(Struct):

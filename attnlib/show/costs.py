@@ -45,6 +45,7 @@ def of_phase(cells: Cells, phase: str) -> Table:
         row: dict[str, Any] = {"L": L, "T": T} | {group[0].case["pe"]: cells.over_reference(group) for group in own}
         if len({reference_of(cell) for group in own for cell in group if cell.over}) == 1:  # not one an encoding
             row[time] = cells.reference_time(own[0])
+        row["node"] = ", ".join(sorted({cell.node for group in own for cell in group if cell.timed and cell.node}))
         row["its peak"] = next((group[0].peak for group in own if any(map(is_itself, group))), None)
         row["its energy"] = next((group[0].joules for group in own if any(map(is_itself, group))), None)
         rows.append(row)
@@ -53,6 +54,8 @@ def of_phase(cells: Cells, phase: str) -> Table:
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
     if any(row["its energy"] is not None for row in rows):  # few machines tell
         heads["its energy"] = Column(joules, number=True)
+    if len({name for run in cells.runs for name in run.nodes}) > 1:
+        heads["node"] = Column()
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]

@@ -7,6 +7,7 @@ from attnlib.show.ceilings import ceilings
 from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
+from attnlib.show.nodes import nodes
 from attnlib.show.table import Table
 
 TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
@@ -17,4 +18,5 @@ TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
         findings,
         "every claim about gradients: fitted with its 95 % interval, theory, band; and what was learned",
     ),
+    "nodes": (nodes, "each machine that measured a part of merged runs, and how steady it was"),
 }

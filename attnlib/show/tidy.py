@@ -29,7 +29,7 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
     over, training = pairs.over_reference(cell), cell.probe.get("training") or {}
     head = {
         "run": run.name,
-        "node": run.data["machine_info"].get("node"),
+        "node": cell.node,
         "case_id": cell.case_id,
         "test": cell.test,
         "status": cell.status,

@@ -8,6 +8,7 @@ import numpy as np
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.runs.load import Run
+from attnlib.show.nodes import CANARY
 from attnlib.show.table import Column, Table
 from attnlib.show.units import duration, seconds, size, with_interval
 
@@ -31,7 +32,6 @@ RUN = {
     "disturbed": Column(number=True),
     "canary": Column(with_interval(seconds), number=True),
 }
-CANARY = "canary: a fixed workload timed around every case, median and the middle 90 % of its readings"
 
 
 def machine(cells: Cells) -> dict[str, str]:

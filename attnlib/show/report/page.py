@@ -19,6 +19,7 @@ from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
 from attnlib.show.figures.files import caption
 from attnlib.show.findings import findings
+from attnlib.show.nodes import nodes
 from attnlib.show.report import answers, cases, machine
 
 
@@ -66,6 +67,7 @@ def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | 
         "answers": answers.answers(cells),
         "machine": machine.machine(cells),
         "runs": machine.runs(cells),
+        "nodes": nodes(cells) if len({node for run in cells.runs for node in run.nodes}) > 1 else [],
         "columns": cases.COLUMNS,
         "rows": cases.rows(cells),
         "choices": {name: cells.axis(field) for name, field in (("phase", "phase"), ("encoding", "pe"))}
