@@ -32,6 +32,7 @@ class Cells:
         steps = Counter(
             c.question for group in self.by_id.values() for c in group[:1] if c.case["phase"] == "train_step"
         )
+        self.nodes = {cell.node for run in runs for cell in run.cells}
         self.question = max(steps, key=lambda test: steps[test], default=None) if len(steps) > 1 else None
 
     def where(self, **fields: Any) -> list[list[Cell]]:
@@ -152,7 +153,7 @@ def time_note(cells: Cells) -> str:
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
     if any(cells.references):
         note += "; over a reference, a time is that one's mean over its visits times the ratio"
-    far = apart(cells.runs)
+    far = apart(cells.runs) if len(cells.nodes) > 1 else None
     return note + (f"; nodes differ: {far}" if far else "")
 
 

@@ -54,7 +54,7 @@ def of_phase(cells: Cells, phase: str) -> Table:
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
     if any(row["its energy"] is not None for row in rows):  # few machines tell
         heads["its energy"] = Column(joules, number=True)
-    if len({name for run in cells.runs for name in run.nodes}) > 1:
+    if len(cells.nodes) > 1:
         heads["node"] = Column()
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"

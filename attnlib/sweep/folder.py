@@ -50,6 +50,7 @@ class Shard(Struct, kw_only=True, frozen=True):
 
     kind: dict[str, Any]
     tests: list[journal.Planned]
+    numbers: list[int]  # of each test in the plan
 
 
 class Plan(Struct, kw_only=True, frozen=True):
@@ -171,7 +172,7 @@ class Sweep:
         """
         (self.folder / "shards").mkdir(exist_ok=True)
         for number, own in enumerate(shards, 1):
-            shard = Shard(kind=outline.kind, tests=[outline.tests[n] for n in own])
+            shard = Shard(kind=outline.kind, tests=[outline.tests[n] for n in own], numbers=list(own))
             save_over(Task(self.folder, 1, number).tests, msgspec.json.encode(shard), self.asked.token)
         plan = Plan(
             kind=outline.kind,

@@ -145,7 +145,9 @@ def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Pat
     if sweep.plan is None:
         raise ValueError(f"{sweep.folder} was not planned yet")
     tasks = [task for task in sweep.tasks if task.run == run]
-    planned = [test for task in tasks for test in read(task.tests, Shard).tests]
+    shards = [read(task.tests, Shard) for task in tasks]
+    numbered = {number: test for shard in shards for number, test in zip(shard.numbers, shard.tests, strict=True)}
+    planned = [numbered[number] for number in sorted(numbered)]
     parts = [path for task in tasks if (path := task.book or task.final).exists()]
     return Merged(f"{sweep.asked.token}{run:04x}", planned, partial), parts
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from attnlib.runs import journal
 from attnlib.sweep.folder import Sweep, Task
-from attnlib.sweep.task import deaths
+from attnlib.sweep.task import deaths, finished
 
 STATES = ("planned", "queued", "running", "stopped", "dead", "done")
 RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT")  # states of Slurm; with any other that it tells, a job waits
@@ -49,7 +49,7 @@ def standings(sweep: Sweep, queue: Queued, most: int) -> list[Standing]:
             found.append(Standing(task, "done", tests, tests or 0, seconds))
             continue
         events = task.events()
-        done = len(journal.finished(events))
+        done = finished(events)
         slurm, reason = queue.get((task.run, task.shard), (None, ""))
         node = next((event.about.get("node") for event in reversed(events) if isinstance(event, journal.Process)), None)
         died = deaths(events)

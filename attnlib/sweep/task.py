@@ -105,11 +105,12 @@ class Attempt:
             if sum(died.values()) >= self.most:
                 self.say(f"{task} died {sum(died.values())} times and is left")
                 return 1
-            if path := task.book:  # a case that killed its process twice would do so again
-                again = [f"--resume-from={path}", *(["--retry-crashed"] if max(died.values(), default=0) < 2 else [])]
+            if path := task.book:  # a case that has died as often as all but the last attempt is left as it is
+                retry = max(died.values(), default=0) < self.most - 1
+                again = [f"--resume-from={path}", *(["--retry-crashed"] if retry else [])]
             seed = sweep.asked.order_seed + task.run - 1
             own = [f"--shard={task.tests}", f"--benchmark-json={task.final}", f"--order-seed={seed}", *again]
-            self.before = finished(task)
+            self.before = finished(task.events())
             return self._wait(
                 subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
             )
@@ -136,15 +137,18 @@ class Attempt:
             self.process.send_signal(signal.SIGTERM)
             while is_there(self.process.pid):
                 time.sleep(OFTEN)
-        if finished(self.task) <= self.before and not self.task.done:
+        if finished(self.task.events()) <= self.before and not self.task.done:
             self.say(f"{self.task}: no case was finished in the time of a job, which is not queued again")
             return None
         return DelayedSubmission(Attempt(self.task.folder, self.task.run, self.task.shard, self.most))
 
 
 def is_there(pid: int) -> bool:
-    """Whether a child has not ended; that it has is left for its parent to note."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    """Whether a child has not ended; that it has is left for whoever waits for it to note."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:  # noted already
+        return False
 
 
 def deaths(events: journal.Events) -> Counter[str]:
@@ -154,6 +158,6 @@ def deaths(events: journal.Events) -> Counter[str]:
     return died
 
 
-def finished(task: Task) -> int:
+def finished(events: journal.Events) -> int:
     """How many tests of an unfinished task are done."""
-    return len(journal.finished(task.events(), ("interrupted", "crashed")))
+    return len(journal.finished(events, ("interrupted", "crashed")))

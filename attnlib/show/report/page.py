@@ -67,7 +67,7 @@ def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | 
         "answers": answers.answers(cells),
         "machine": machine.machine(cells),
         "runs": machine.runs(cells),
-        "nodes": nodes(cells) if len({node for run in cells.runs for node in run.nodes}) > 1 else [],
+        "nodes": nodes(cells) if len(cells.nodes) > 1 else [],
         "columns": cases.COLUMNS,
         "rows": cases.rows(cells),
         "choices": {name: cells.axis(field) for name, field in (("phase", "phase"), ("encoding", "pe"))}

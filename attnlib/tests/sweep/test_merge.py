@@ -1,0 +1,206 @@
+"""Merged runs: every planned case once, as one process would have measured it; what does not go together is refused."""
+
+import json
+
+import pytest
+
+from attnlib.commands.__main__ import main
+from attnlib.runs.load import load
+from attnlib.sweep.folder import Shard, read
+from attnlib.sweep.merge import of_sweep
+from attnlib.sweep.task import Attempt, plan
+from attnlib.tests.session.sessions import skeleton
+from attnlib.tests.sweep.fake import planned
+
+
+@pytest.fixture(name="measured")
+def _measured(sweep, monkeypatch):
+    """A sweep that two nodes measured, but for the ``left`` last shards."""
+
+    def make(*options, left=0, **more):
+        begun = sweep(*options, **more)
+        plan(begun)
+        tasks = begun.tasks
+        for number, task in enumerate(tasks[: len(tasks) - left]):
+            monkeypatch.setenv("SLURMD_NODENAME", f"n{1 + number % 2}")
+            assert Attempt(task.folder, task.run, task.shard, 3, print)() == 0
+        return begun
+
+    return make
+
+
+def merged(sweep, *options):
+    """What ``attnlib merge`` makes of it, read as any run."""
+    out = sweep.folder / "merged.json"
+    assert main(["merge", str(sweep.folder), "--out", str(out), *options]) == 0
+    return load(out)
+
+
+def refusal(capsys, *words):
+    """What ``attnlib merge`` says as it refuses."""
+    assert main(["merge", *map(str, words)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    return said.err
+
+
+def change(path, where, value):
+    """Change a saved part at ``where``, as ``attnlib.kind.cpu``."""
+    data = json.loads(path.read_text())
+    place, *names = data, *where.split(".")
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+    path.write_text(json.dumps(data))
+
+
+def test_a_merged_run_is_as_one_process_would_have_measured_it(measured, capsys):
+    """Every case once, in the planned order, with the same status, bytes and FLOPs; each with its node."""
+    apart, whole = measured("--cells=60", shards=5), measured("--cells=60", shards=1, name="whole")
+    run = merged(apart)
+    says = capsys.readouterr().out
+    (part,) = whole.folder.glob("run-1/*.json")
+    expected = skeleton(json.loads(part.read_text()) | {"benchmarks": with_floor(part)})
+    found = skeleton(json.loads(run.path.read_text()) | {"benchmarks": with_floor(run.path)})
+
+    assert found[0] == expected[0]
+    assert dict(found[1]) == dict(expected[1])
+    assert len(run.cells) == len({cell.case_id for cell in run.cells}) == 60
+    assert "60 cases of 5 parts on 2 nodes" in says
+    assert {cell.node for cell in run.cells} == {"n1", "n2"} == run.nodes.keys()
+    assert {row["node"] for row in run.data["attnlib"]["cases"]} == {"n1", "n2"}
+    assert {name: info["node"] for name, info in run.data["attnlib"]["nodes"].items()} == {"n1": "n1", "n2": "n2"}
+    assert len(run.canary_readings) == 60
+
+
+def with_floor(path):
+    """The benchmarks of a file, with a floor, which the skeleton of a run takes off."""
+    rows = json.loads(path.read_text())["benchmarks"]
+    for row in rows:
+        row["extra_info"]["cost"]["floor_s"] = None
+    return rows
+
+
+def test_blocks_stay_on_one_node(measured):
+    """So that no ratio spans machines."""
+    run = merged(measured("--cells=60", shards=7))
+    nodes = {}
+    for cell in run.cells:
+        nodes.setdefault((cell.case["phase"], cell.case["seq_len"], cell.case["depth"]), set()).add(cell.node)
+
+    assert set(map(len, nodes.values())) == {1}
+
+
+def test_gaps_are_refused_or_become_rows(measured, capsys):
+    """The message counts them and names one; with --partial they are interrupted, and a later merge fills them."""
+    begun = measured("--cells=60", shards=5, left=2)
+    text = refusal(capsys, begun.folder, "--out", begun.folder / "no.json")
+    run = merged(begun, "--partial")
+    statuses = [cell.status for cell in run.cells]
+
+    unmeasured = {test.test for task in begun.tasks[3:] for test in shard_of(task)}
+
+    assert f"{len(unmeasured)} of 60 cases are missing, as bench/test_" in text
+    assert text.rstrip().endswith("--partial merges the others")
+    assert not (begun.folder / "no.json").exists()
+    assert set(statuses) == {"ok", "interrupted"}
+    assert {cell.test for cell in run.cells if cell.status == "interrupted"} == unmeasured
+    for task in begun.tasks[3:]:
+        Attempt(task.folder, task.run, task.shard, 3, print)()
+    assert {cell.status for cell in merged(begun).cells} == {"ok"}
+
+
+def shard_of(task):
+    """The planned tests of a task."""
+    return read(task.tests, Shard).tests
+
+
+def test_a_journal_is_a_part(measured):
+    """Of a shard that is not whole yet; what it has measured is taken over."""
+    begun = measured("--cells=60", shards=2, left=1)
+    task = begun.tasks[1]
+    change(begun.folder / "sweep.json", "options", ["--dies-in=" + shard_of(task)[10].case["case_id"]])
+    Attempt(task.folder, task.run, task.shard, 3, print)()
+    run = merged(begun, "--partial")
+    statuses = {cell.test: cell.status for cell in run.cells if cell.test in {t.test for t in shard_of(task)}}
+
+    assert list(statuses.values())[:12] == ["ok"] * 10 + ["crashed", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "says"),
+    [
+        ("attnlib.kind.cpu", "other", "kind.cpu: fake | other"),
+        ("attnlib.kind.versions.torch", "2.12.0", "kind.versions.torch: 2.13.0 | 2.12.0"),
+        ("attnlib.kind.code", "beef", "kind.code: c0de | beef"),
+        ("attnlib.settings.budget", 0.2, "settings.budget: 0.1 | 0.2"),
+        ("attnlib.data", {"digits": {}}, "data.digits: absent | {}"),
+    ],
+)
+def test_parts_that_differ_are_refused_with_what_differs(measured, capsys, where, value, says):
+    """Code, versions, kind of node, settings, data; and nothing is written."""
+    begun = measured("--cells=9", shards=2)
+    change(begun.tasks[1].final, where, value)
+    text = refusal(capsys, begun.folder, "--out", begun.folder / "no.json")
+
+    assert f"0001.json and {begun.tasks[1].final} differ: {says}" in text
+    assert not list(begun.folder.glob("no.json")) + list(begun.folder.glob(".*"))
+
+
+def test_a_case_that_is_there_twice_is_refused(measured, capsys):
+    """Nobody could say which of the two counts."""
+    begun, other = measured("--cells=9", shards=1), measured("--cells=12", shards=1, name="other")
+    parts = begun.tasks[0].final, other.tasks[0].final
+    text = refusal(capsys, *parts, "--out", begun.folder / "no.json")
+
+    assert f"measured twice: {planned(9)[0].test}: {parts[0]} and {parts[1]}" in text
+
+
+def test_parts_by_themselves(measured, tmp_path, capsys):
+    """Saved runs of parts make the same run, the same one again; it is saved beside the first, and once."""
+    begun = measured("--cells=30", shards=3)
+    parts = [str(task.final) for task in begun.tasks]
+    for _ in range(2):
+        assert main(["merge", *parts, "--run-name", "joint"]) == 0
+    (path,) = begun.folder.glob("run-1/*_joint.json")
+
+    assert len(load(path).cells) == 30
+    assert capsys.readouterr().out == 2 * f"{path}: 30 cases of 3 parts on 2 nodes\n"
+
+
+def test_every_run_of_a_sweep_is_saved_once(measured, monkeypatch, tmp_path):
+    """With the next free numbers; merging again changes them in place."""
+    monkeypatch.setattr("attnlib.commands.merge.RESULTS", tmp_path / "results")
+    begun = measured("--cells=9", shards=2, runs=2)
+    for _ in range(2):
+        assert main(["merge", str(begun.folder)]) == 0
+    saved = sorted((tmp_path / "results" / "Fake").iterdir())
+
+    assert [path.name for path in saved] == ["0001_fake.json", "0002_fake.json"]
+    assert len({load(path).token for path in saved}) == 2
+
+
+def test_what_cannot_be_merged_says_why(measured, sweep, tmp_path, capsys):
+    """One line each, and a code that is not zero."""
+    early, begun = sweep("--cells=9"), measured("--cells=9", runs=2, name="two")
+    old = tmp_path / "old.json"
+    old.write_bytes(begun.tasks[0].final.read_bytes())
+    data = json.loads(old.read_text())
+    del data["attnlib"]["kind"]
+    old.write_text(json.dumps(data))
+
+    assert "was not planned yet" in refusal(capsys, early.folder)
+    assert "--out names one file for 2 runs" in refusal(capsys, begun.folder, "--out", tmp_path / "no.json")
+    assert f"one sweep at a time: {begun.folder} is too many" in refusal(capsys, early.folder, begun.folder)
+    assert "saved before runs told what must agree" in refusal(capsys, old, "--out", tmp_path / "no.json")
+    assert "no such" in refusal(capsys, tmp_path / "none.json").lower()
+    plan(early)
+    assert "no part has begun" in refusal(capsys, early.folder, "--out", tmp_path / "no.json")
+
+
+def test_a_part_is_not_held_while_the_others_are_read(measured):
+    """The run comes in pieces, at least one a part."""
+    begun = measured("--cells=60", shards=6)
+    run, parts = of_sweep(begun, 1, partial=False)
+
+    assert len(list(run.chunks(parts))) > len(parts)

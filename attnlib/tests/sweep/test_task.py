@@ -1,0 +1,192 @@
+"""What a node does: it plans, measures, dies, goes on, and is left; with a pytest that is a fake."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from attnlib.runs.load import load
+from attnlib.sweep import task as module
+from attnlib.sweep.folder import Shard, Sweep, Task, read
+from attnlib.sweep.status import standings
+from attnlib.sweep.task import Attempt, Planning, deaths, plan
+from attnlib.tests.session.sessions import measured_twice
+from attnlib.tests.sweep.fake import planned
+
+
+def attempt(task, most=3, says=None):
+    return Attempt(task.folder, task.run, task.shard, most, [].append if says is None else says.append)()
+
+
+def samples(task):
+    """Of every finished case of a task, by test."""
+    path = task.book or task.final
+    return {cell.test: list(cell.samples) for cell in load(path).cells if cell.samples} if path.exists() else {}
+
+
+def test_planned_once(sweep):
+    """The shards hold every planned test once, whole blocks each; planning again changes nothing."""
+    begun = sweep("--cells=30", shards=4)
+    Planning(begun.folder)()
+    tests = [test.test for task in begun.tasks for test in read(task.tests, Shard).tests]
+    before = (begun.folder / "plan.json").stat().st_mtime_ns
+    Planning(begun.folder)()
+
+    assert sorted(tests) == sorted(test.test for test in planned(30))
+    assert begun.plan.tests == [len(read(task.tests, Shard).tests) for task in begun.tasks]
+    assert (begun.folder / "plan.json").stat().st_mtime_ns == before
+
+
+def test_what_pytest_refuses_is_said_in_its_words(sweep):
+    """And kept, for whoever asks where the sweep is; once it can be planned it is forgotten."""
+    begun = sweep("--bad")
+    with pytest.raises(ValueError, match=r"cannot plan: --bad is no option; choose from: good"):
+        plan(begun)
+
+    assert begun.refusal == "--bad is no option; choose from: good"
+    assert begun.plan is None
+
+
+def test_a_measured_shard_is_not_measured_again(sweep):
+    """A second attempt ends at once."""
+    begun = sweep("--cells=9")
+    plan(begun)
+    assert [attempt(task) for task in begun.tasks] == [0, 0, 0]
+    before = [task.final.stat().st_mtime_ns for task in begun.tasks]
+    assert [attempt(task) for task in begun.tasks] == [0, 0, 0]
+    assert [task.final.stat().st_mtime_ns for task in begun.tasks] == before
+    assert all(task.done for task in begun.tasks)
+
+
+def test_runs_have_orders_of_their_own(sweep, monkeypatch):
+    """The order seed counts up from run to run."""
+    begun = sweep("--cells=3", shards=1, runs=3)
+    plan(begun)
+    words, command = [], module.command
+    monkeypatch.setattr(module, "command", lambda own, *more: words.append(more) or command(own, *more))
+    for task in begun.tasks:
+        attempt(task)
+
+    assert [word for more in words for word in more if word.startswith("--order")] == [
+        f"--order-seed={n}" for n in (1, 2, 3)
+    ]
+
+
+def test_a_case_that_kills_its_process_is_left_and_the_others_are_measured(sweep):
+    """It dies in the same case twice, which is then a row ``crashed``."""
+    begun = sweep("--cells=9", f"--dies-in={4:012x}", shards=1)
+    plan(begun)
+    (task,) = begun.tasks
+    codes = [attempt(task) for _ in range(3)]
+    statuses = {cell.case_id: cell.status for cell in load(task.final).cells}
+
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 0]
+    assert statuses.pop(f"{4:012x}") == "crashed"
+    assert set(statuses.values()) == {"ok"}
+
+
+def test_a_shard_that_died_too_often_is_left_and_named(sweep):
+    """After that nothing starts, until more attempts are allowed."""
+    begun = sweep("--cells=9", f"--dies-in={4:012x},{6:012x}", shards=1)
+    plan(begun)
+    (task,) = begun.tasks
+    says = []
+    for _ in range(4):
+        attempt(task, says=says)
+    (found,) = standings(begun, {}, 3)
+
+    assert says == ["run 1, shard 1 died 3 times and is left"]
+    assert (found.state, found.done) == ("dead", 5)
+    assert found.note == f"died in {planned(9)[4].test}, {planned(9)[6].test}"
+    assert standings(begun, {}, 4)[0].state == "stopped"
+
+
+def test_only_one_process_works_on_a_task(sweep):
+    """Not even where whoever started the first one is gone."""
+    begun = sweep("--cells=6", "--pace=0.3", shards=1)
+    plan(begun)
+    (task,) = begun.tasks
+    says = []
+    first = threading.Thread(target=attempt, args=(task,))
+    first.start()
+    while not task.events():
+        time.sleep(0.01)
+    assert attempt(task, says=says) == 1
+    assert standings(begun, {}, 3)[0].state == "running"
+    first.join()
+
+    assert says == ["run 1, shard 1 is being measured by another process"]
+    assert task.done
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from attnlib.sweep import task
+fake = [sys.executable, "-m", "attnlib.tests.sweep.fake"]
+task.command = lambda sweep, *more: [*fake, *sweep.asked.options, *more]
+sys.exit(abs(task.Attempt(Path(sys.argv[1]), 1, int(sys.argv[2]), 99)()))
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_ten_times_at_random(sweep, seed):
+    """Nothing is lost or measured twice, whether pytest is killed, or what started it, or both."""
+    begun = sweep("--cells=60", "--pace=0.02", shards=1)
+    plan(begun)
+    (task,) = begun.tasks
+    moments, before = random.Random(seed), []
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(begun.folder), "1"], start_new_session=True)
+        time.sleep(moments.uniform(0.1, 0.35))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        before.append(samples(task))
+    assert attempt(task, most=99) == 0
+    run = load(task.final)
+
+    assert [cell.status for cell in run.cells] == ["ok"] * 60
+    assert all(measured_twice(own, run.data) == [] for own in before)
+    assert len(before[-1]) > 5
+
+
+def test_a_job_that_is_warned_is_queued_again_where_something_came_of_it(sweep):
+    """Pytest finishes its file first; without a finished case another job would end as this one did."""
+    begun = sweep("--cells=60", "--pace=0.05", shards=1)
+    plan(begun)
+    (task,) = begun.tasks
+    one = Attempt(begun.folder, 1, 1, 3, [].append)
+    thread = threading.Thread(target=one)
+    thread.start()
+    while len(samples(task)) < 3:
+        time.sleep(0.01)
+    again = one.checkpoint()
+    thread.join()
+
+    assert again.function.task == Task(begun.folder, 1, 1)
+    assert 3 <= len(samples(task)) < 60
+    assert sum(deaths(task.events()).values()) == 0
+    says = []
+    idle = Attempt(begun.folder, 1, 1, 3, says.append)
+    idle.before = len(samples(task))
+    assert idle.checkpoint() is None
+    assert says == ["run 1, shard 1: no case was finished in the time of a job, which is not queued again"]
+    assert again.function() == 0
+    assert task.done
+
+
+def test_a_sweep_is_begun_once(sweep, tmp_path):
+    """A folder holds one, and says so; a folder without one says what is missing."""
+    begun = sweep("--cells=3")
+    with pytest.raises(ValueError, match=r"holds a sweep already: go on with --resume .*sweep, or choose another"):
+        sweep("--cells=3")
+    with pytest.raises(ValueError, match=r"no sweep in .*nothing: sweep.json: No such file"):
+        Sweep(tmp_path / "nothing")
+    (begun.folder / "sweep.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"sweep.json: Object missing required field `token`"):
+        Sweep(begun.folder)
