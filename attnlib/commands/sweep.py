@@ -55,10 +55,7 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Show, go on with, or begin a sweep; 1 where a part of it is left."""
     if options.status is not None:
-        sweep = Sweep(options.status)
-        queue = queue_of(sweep)
-        found = standings(sweep, queue, options.attempts)
-        output(standing(found, left(sweep, found), remarks(sweep, queue)), as_markdown=False)
+        show(Sweep(options.status), options.attempts)
         return 0
     if options.resume is not None:
         if options.rest:
@@ -66,15 +63,29 @@ def run(options: argparse.Namespace) -> int:
         sweep = Sweep(options.resume)
     else:
         sweep = begun(options)
-    code = here(sweep, options.attempts) if sweep.asked.place == "local" else on_slurm(sweep, options)
+    try:
+        code = here(sweep, options.attempts) if sweep.asked.place == "local" else on_slurm(sweep, options)
+    except KeyboardInterrupt:
+        say(f"go on with: attnlib sweep --resume {sweep.folder}")
+        raise
     if code is None:
         return 0
+    return code if show(sweep, options.attempts) else FAILED
+
+
+def show(sweep: Sweep, most: int) -> bool:
+    """Show where a sweep stands and what comes next; returns whether all of it is done."""
     queue = queue_of(sweep)
-    found = standings(sweep, queue, options.attempts)
+    found = standings(sweep, queue, most)
     output(standing(found, left(sweep, found), remarks(sweep, queue)), as_markdown=False)
-    whole = all(one.state == "done" for one in found)
-    print(f"next: attnlib merge {sweep.folder}" if whole else f"go on with: attnlib sweep --resume {sweep.folder}")
-    return code if whole else max(1, code)
+    states = {one.state for one in found}
+    if states == {"done"}:
+        print(f"next: attnlib merge {sweep.folder}")
+    elif states & {"planned", "stopped"}:
+        print(f"go on with: attnlib sweep --resume {sweep.folder}")
+    elif states <= {"dead", "done"}:
+        print(f"try again with: attnlib sweep --resume {sweep.folder} --attempts {most + DEATHS}")
+    return states == {"done"}
 
 
 def begun(options: argparse.Namespace) -> Sweep:
@@ -126,19 +137,18 @@ def pair(text: str) -> tuple[str, str]:
 
 
 def here(sweep: Sweep, most: int) -> int:
-    """Measure every task on this machine, one after another; returns the worst exit code."""
+    """Measure every task on this machine, one after another; returns 1 where any of them failed."""
     if sweep.plan is None:
         say("planning")
         plan(sweep)
-    worst = 0
+    codes = []
     for task in sweep.tasks:
         if not task.done:
             say(f"{task} of {sweep.asked.runs} x {len(sweep.plan.tests if sweep.plan else ())}")
-            code = Attempt(sweep.folder, task.run, task.shard, most, say)()
-            worst = max(worst, abs(code))
-            if code < 0 or code > 128:
-                say(f"{task} was ended by signal {abs(code) % 128}")
-    return worst if worst > FAILED else FAILED if worst else 0
+            codes.append(Attempt(sweep.folder, task.run, task.shard, most, say)())
+            if codes[-1] < 0:
+                say(f"{task} was ended by signal {-codes[-1]}")
+    return FAILED if any(codes) else 0
 
 
 def on_slurm(sweep: Sweep, options: argparse.Namespace) -> int | None:
