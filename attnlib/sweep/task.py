@@ -81,12 +81,15 @@ class Attempt:
         folder: of the sweep.
         run: number of the run.
         shard: number of the shard.
-        most: deaths after which it is left.
+        most: deaths after which it is left, and jobs in a row that end without a finished case.
         say: what it says goes there.
+        idle: how many such jobs there were before.
     """
 
-    def __init__(self, folder: Path, run: int, shard: int, most: int, say: Callable[[str], None] = print) -> None:
-        self.task, self.most, self.say = Task(folder, run, shard), most, say
+    def __init__(
+        self, folder: Path, run: int, shard: int, most: int, say: Callable[[str], None] = print, idle: int = 0
+    ) -> None:
+        self.task, self.most, self.say, self.idle = Task(folder, run, shard), most, say, idle
         self.before = 0  # tests that were done when it began
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -129,7 +132,7 @@ class Attempt:
         """Called by submitit where the job is about to end: let pytest finish its file.
 
         Returns:
-            the same again, or None where nothing came of this attempt, so that nothing will of another.
+            the same again, or None where nothing came of several jobs, so that nothing will of another.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -137,10 +140,12 @@ class Attempt:
             self.process.send_signal(signal.SIGTERM)
             while is_there(self.process.pid):
                 time.sleep(OFTEN)
-        if finished(self.task.events()) <= self.before and not self.task.done:
-            self.say(f"{self.task}: no case was finished in the time of a job, which is not queued again")
+        came = finished(self.task.events()) > self.before or self.task.done
+        idle = 0 if came else self.idle + 1
+        if idle >= self.most:
+            self.say(f"{self.task}: no case was finished in {idle} jobs, and it is not queued again")
             return None
-        return DelayedSubmission(Attempt(self.task.folder, self.task.run, self.task.shard, self.most))
+        return DelayedSubmission(Attempt(self.task.folder, self.task.run, self.task.shard, self.most, idle=idle))
 
 
 def is_there(pid: int) -> bool:

@@ -172,10 +172,12 @@ def test_a_job_that_is_warned_is_queued_again_where_something_came_of_it(sweep):
     assert 3 <= len(samples(task)) < 60
     assert sum(deaths(task.events()).values()) == 0
     says = []
-    idle = Attempt(begun.folder, 1, 1, 3, says.append)
+    idle = Attempt(begun.folder, 1, 1, 2, says.append)
     idle.before = len(samples(task))
+    idle = idle.checkpoint().function
+    idle.before, idle.say = len(samples(task)), says.append
     assert idle.checkpoint() is None
-    assert says == ["run 1, shard 1: no case was finished in the time of a job, which is not queued again"]
+    assert says == ["run 1, shard 1: no case was finished in 2 jobs, and it is not queued again"]
     assert again.function() == 0
     assert task.done
 
