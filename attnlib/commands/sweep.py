@@ -15,7 +15,7 @@ from attnlib.show.sweep import in_words, standing
 from attnlib.sweep import slurm
 from attnlib.sweep.folder import Sweep
 from attnlib.sweep.status import Queued, Standing, seconds_left, standings
-from attnlib.sweep.task import FAILED, OWN, Attempt, plan
+from attnlib.sweep.task import FAILED, OWN, Attempt, planned
 
 NAME = "sweep"
 PLACES = ("local", "slurm")
@@ -77,7 +77,7 @@ def show(sweep: Sweep, most: int) -> bool:
     """Show where a sweep stands and what comes next; returns whether all of it is done."""
     queue = queue_of(sweep)
     found = standings(sweep, queue, most)
-    output(standing(found, left(sweep, found), remarks(sweep, queue)), as_markdown=False)
+    output(standing(found, left(sweep, found), remarks(sweep)), as_markdown=False)
     states = {one.state for one in found}
     if states == {"done"}:
         print(f"next: attnlib merge {sweep.folder}")
@@ -138,13 +138,11 @@ def pair(text: str) -> tuple[str, str]:
 
 def here(sweep: Sweep, most: int) -> int:
     """Measure every task on this machine, one after another; returns 1 where any of them failed."""
-    if sweep.plan is None:
-        say("planning")
-        plan(sweep)
-    codes = []
+    sweep.refuse(None)
+    plan, codes = planned(sweep), []
     for task in sweep.tasks:
         if not task.done:
-            say(f"{task} of {sweep.asked.runs} x {len(sweep.plan.tests if sweep.plan else ())}")
+            say(f"{task} of {sweep.asked.runs} x {len(plan.tests)}")
             codes.append(Attempt(sweep.folder, task.run, task.shard, most, say)())
             if codes[-1] < 0:
                 say(f"{task} was ended by signal {-codes[-1]}")
@@ -204,11 +202,9 @@ def left(sweep: Sweep, found: list[Standing]) -> float | None:
     return seconds_left(found, 1 if sweep.asked.place == "local" else max(1, running))
 
 
-def remarks(sweep: Sweep, queue: Queued) -> list[str]:
+def remarks(sweep: Sweep) -> list[str]:
     """What is to be known of the sweep itself."""
     says = [f"{sweep.asked.name}: {sweep.asked.runs} runs, {sweep.asked.place}, in {sweep.folder}"]
     if sweep.plan is None and (why := sweep.refusal):
         says.append(f"it could not be planned: {why}")
-    elif None in queue:
-        says.append(f"its plan is {' '.join(queue[None]).lower()}")
     return says

@@ -1,12 +1,12 @@
 """The folder of a sweep: what was asked, how it was cut, and where the parts of its runs lie.
 
-``sweep.json`` is what was asked, ``plan.json`` how it was cut, ``shards/0001.json`` the tests of a shard, and
+``sweep.json`` is what was asked, ``plan.json`` how it was cut, ``shards-TOKEN/0001.json`` the tests of a shard, and
 ``run-1/0001.json`` what became of them in the first run, with its journal beside it until it is whole.
 """
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +58,7 @@ class Plan(Struct, kw_only=True, frozen=True):
 
     kind: dict[str, Any]
     platform: str
+    shards: str  # their folder
     tests: list[int]  # how many, a shard each
     seconds: list[float]  # that they should take
 
@@ -79,11 +80,6 @@ class Task:
         return self.folder / f"run-{self.run}" / f"{self.shard:04}.json"
 
     @property
-    def tests(self) -> Path:
-        """The file of its tests."""
-        return self.folder / "shards" / f"{self.shard:04}.json"
-
-    @property
     def book(self) -> Path | None:
         """Its journal; None before it begins and once it is whole."""
         return next(iter(self.final.parent.glob(f"{self.final.stem}.*{journal.SUFFIX}")), None)
@@ -100,18 +96,23 @@ class Task:
         """Whether all of its tests have come to an end."""
         return self.final.exists() and self.book is None
 
-    @contextmanager
-    def alone(self) -> Iterator[int | None]:
+    def alone(self) -> AbstractContextManager[int | None]:
         """Keep every other process off it; None where one works on it, else a handle to be inherited."""
         self.final.parent.mkdir(exist_ok=True)
-        with self.final.with_suffix(".lock").open("a") as file:
-            yield file.fileno() if journal.claimed(file.fileno()) else None
+        return alone(self.final.with_suffix(".lock"))
 
     @property
     def live(self) -> bool:
         """Whether a process of a machine that shares our locks works on it."""
         path = self.final.with_suffix(".lock")
         return path.exists() and journal.is_live(path)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[int | None]:
+    """Keep every other process off what a file stands for; None where one has it, else a handle."""
+    with path.open("a") as file:
+        yield file.fileno() if journal.claimed(file.fileno()) else None
 
 
 class Sweep:
@@ -159,29 +160,39 @@ class Sweep:
         path = self.folder / "refused.txt"
         return path.read_text() if path.exists() else None
 
-    def refuse(self, why: str) -> None:
-        """Note why it could not be planned."""
-        save_over(self.folder / "refused.txt", why.encode(), self.asked.token)
+    def refuse(self, why: str | None) -> None:
+        """Note why it could not be planned; or, with None, that it may be tried again."""
+        path = self.folder / "refused.txt"
+        if why is None:
+            path.unlink(missing_ok=True)
+        else:
+            save_over(path, why.encode(), self.asked.token)
 
     def cut(self, outline: Outline, shards: Sequence[Sequence[int]]) -> None:
-        """Write the shards, then the plan.
+        """Write the shards, then the plan; where another process has just written one, that counts.
 
         Args:
             outline: what pytest planned.
             shards: numbers of the outline's tests, a shard each.
         """
-        (self.folder / "shards").mkdir(exist_ok=True)
-        for number, own in enumerate(shards, 1):
-            shard = Shard(kind=outline.kind, tests=[outline.tests[n] for n in own], numbers=list(own))
-            save_over(Task(self.folder, 1, number).tests, msgspec.json.encode(shard), self.asked.token)
+        token = secrets.token_hex(4)
         plan = Plan(
             kind=outline.kind,
             platform=outline.platform,
+            shards=f"shards-{token}",
             tests=[len(own) for own in shards],
             seconds=[sum(outline.seconds[n] for n in own) for own in shards],
         )
-        save_over(self.folder / "plan.json", msgspec.json.encode(plan), self.asked.token)
-        (self.folder / "refused.txt").unlink(missing_ok=True)
+        (self.folder / plan.shards).mkdir()
+        for number, own in enumerate(shards, 1):
+            shard = Shard(kind=outline.kind, tests=[outline.tests[n] for n in own], numbers=list(own))
+            save_over(self.tests(plan, number), msgspec.json.encode(shard), token)
+        with suppress(FileExistsError):
+            save_once(self.folder / "plan.json", msgspec.json.encode(plan), token)
+
+    def tests(self, plan: Plan, shard: int) -> Path:
+        """The file of a shard's tests."""
+        return self.folder / plan.shards / f"{shard:04}.json"
 
     @property
     def tasks(self) -> list[Task]:

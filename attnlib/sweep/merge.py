@@ -142,10 +142,10 @@ def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Pat
     Raises:
         ValueError: it was not planned yet.
     """
-    if sweep.plan is None:
+    if (plan := sweep.plan) is None:
         raise ValueError(f"{sweep.folder} was not planned yet")
     tasks = [task for task in sweep.tasks if task.run == run]
-    shards = [read(task.tests, Shard) for task in tasks]
+    shards = [read(sweep.tests(plan, task.shard), Shard) for task in tasks]
     numbered = {number: test for shard in shards for number, test in zip(shard.numbers, shard.tests, strict=True)}
     planned = [numbered[number] for number in sorted(numbered)]
     parts = [path for task in tasks if (path := task.book or task.final).exists()]

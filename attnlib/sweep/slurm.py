@@ -7,23 +7,22 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from attnlib.sweep.folder import Sweep, Task
-from attnlib.sweep.task import Attempt, Planning
+from attnlib.sweep.task import Attempt
 
 WARNING = 30  # seconds before a job's end in which it is told
 REQUEUES = 1000  # at most; one that finishes no case is not queued again
 
 
 class Jobs(Struct):
-    """A line of ``jobs.jsonl``: a job array, and the task of each of its jobs as run and shard; none of the plan's."""
+    """A line of ``jobs.jsonl``: a job array, and the task of each of its jobs as run and shard."""
 
     job: str
-    tasks: list[tuple[int, int]] = []
+    tasks: list[tuple[int, int]]
 
 
 def need(program: str) -> None:
@@ -42,7 +41,7 @@ def name(sweep: Sweep) -> str:
 
 
 def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
-    """Queue tasks, and before them the plan where there is none.
+    """Queue tasks; the first that starts makes the plan where there is none.
 
     Args:
         sweep: whose.
@@ -55,28 +54,20 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     need("sbatch")
     import submitit
 
-    def executor(**more: Any) -> Any:
-        made = submitit.SlurmExecutor(folder=sweep.folder.resolve() / "logs", max_num_timeout=REQUEUES)
-        made.update_parameters(
-            job_name=name(sweep),
-            nodes=1,
-            ntasks_per_node=1,
-            exclusive=True,
-            signal_delay_s=WARNING,
-            stderr_to_stdout=True,
-            array_parallelism=sweep.asked.max_parallel or len(tasks),
-            additional_parameters={"requeue": True, "wckey": ""} | more | sweep.asked.sbatch,
-        )
-        return made
-
     folder = sweep.folder.resolve()
+    array = submitit.SlurmExecutor(folder=folder / "logs", max_num_timeout=REQUEUES)
+    array.update_parameters(
+        job_name=name(sweep),
+        nodes=1,
+        ntasks_per_node=1,
+        exclusive=True,
+        signal_delay_s=WARNING,
+        stderr_to_stdout=True,
+        array_parallelism=sweep.asked.max_parallel or len(tasks),
+        additional_parameters={"requeue": True, "wckey": ""} | sweep.asked.sbatch,
+    )
+    sweep.refuse(None)
     try:
-        first: dict[str, Any] = {}
-        if sweep.plan is None:
-            planning = executor().submit(Planning(folder))
-            note(sweep, planning.job_id, [])
-            first = {"dependency": f"afterok:{planning.job_id}", "kill-on-invalid-dep": "yes"}
-        array = executor(**first)
         with array.batch():
             jobs = [array.submit(Attempt(folder, task.run, task.shard, most)) for task in tasks]
     except submitit.core.utils.FailedJobError as error:
@@ -95,8 +86,8 @@ def note(sweep: Sweep, job: str, tasks: Sequence[Task]) -> None:
         file.write(msgspec.json.encode(Jobs(job, [(task.run, task.shard) for task in tasks])) + b"\n")
 
 
-class Queue(dict[tuple[int, int] | None, tuple[str, str]]):
-    """State and reason, as Slurm has them, of each task (run and shard) that it knows of, and of the plan (None).
+class Queue(dict[tuple[int, int], tuple[str, str]]):
+    """State and reason, as Slurm has them, of each task (run and shard) that it knows of.
 
     Args:
         sweep: whose.
@@ -123,9 +114,7 @@ class Queue(dict[tuple[int, int] | None, tuple[str, str]]):
         for line in done.stdout.splitlines():
             job, index, state, reason = (part.strip() for part in line.split("|", 3))
             tasks = known.get(job, [])
-            if not tasks:
-                self[None] = state, reason
-            elif (number := int(index) if index.isdigit() else 0) < len(tasks):
+            if (number := int(index) if index.isdigit() else 0) < len(tasks):
                 self[tasks[number]] = state, reason
 
 

@@ -9,7 +9,7 @@ from attnlib.sweep.task import deaths, finished
 
 STATES = ("planned", "queued", "running", "stopped", "dead", "done")
 RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT")  # states of Slurm; with any other that it tells, a job waits
-Queued = Mapping[tuple[int, int] | None, tuple[str, str]]  # as ``attnlib.sweep.slurm.Queue``
+Queued = Mapping[tuple[int, int], tuple[str, str]]  # as ``attnlib.sweep.slurm.Queue``
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a node does: plan a sweep, or measure a shard, going on from its journal where an earlier process died."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 from attnlib.runs import journal
 from attnlib.sweep.cut import cut
-from attnlib.sweep.folder import Outline, Sweep, Task, read
+from attnlib.sweep.folder import Outline, Plan, Sweep, Task, alone, read
 
 OWN = {  # options of pytest that a sweep gives its tasks itself
     *("--benchmark-autosave", "--benchmark-save", "--benchmark-json", "--benchmark-storage", "--run-name"),
@@ -30,19 +31,31 @@ def command(sweep: Sweep, *more: str) -> list[str]:
     return [sys.executable, "-m", "pytest", *sweep.asked.options, "-p", "no:cacheprovider", *more]
 
 
-def plan(sweep: Sweep) -> None:
-    """Have pytest plan, and cut that into shards.
+def planned(sweep: Sweep) -> Plan:
+    """The plan of a sweep; the first process that asks for it makes it, and the others wait.
 
     Raises:
         ValueError: the options are no good, in pytest's words.
     """
-    file = sweep.folder / "outline.json"
+    while (plan := sweep.plan) is None:
+        if why := sweep.refusal:
+            raise ValueError(f"cannot plan: {why}")
+        with alone(sweep.folder / "plan.lock") as handle:
+            if handle is not None and sweep.plan is None:
+                make_plan(sweep)
+        time.sleep(OFTEN if sweep.plan is None else 0)
+    return plan
+
+
+def make_plan(sweep: Sweep) -> None:
+    """Have pytest plan, and cut that into shards; or note why it cannot."""
+    file = sweep.folder / f"outline-{secrets.token_hex(4)}.json"
     done = subprocess.run(
         command(sweep, f"--plan-out={file}"), cwd=sweep.asked.where, capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        sweep.refuse(why := said_why(done.stdout, done.stderr) or f"pytest ended with {done.returncode}")
-        raise ValueError(f"cannot plan: {why}")
+    if done.returncode or not file.exists():
+        sweep.refuse(said_why(done.stdout, done.stderr) or f"pytest ended with {done.returncode}")
+        return
     outline = read(file, Outline)
     sweep.cut(outline, cut(outline.blocks, outline.seconds, sweep.asked.shards))
     file.unlink()
@@ -55,23 +68,6 @@ def said_why(*texts: str) -> str | None:
         line.removeprefix("ERROR: ").removeprefix("E   ") for line in lines if line.startswith(("ERROR: ", "E  "))
     ]
     return next(iter([*errors, *lines[::-1]]), None)
-
-
-class Planning:
-    """``plan`` as a job.
-
-    Args:
-        folder: of the sweep.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self) -> None:
-        """Plan, unless that was done before."""
-        sweep = Sweep(self.folder)
-        if sweep.plan is None:
-            plan(sweep)
 
 
 class Attempt:
@@ -94,11 +90,14 @@ class Attempt:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """Measure what is left of the shard; returns pytest's exit code, or 1 where it did not begin."""
+        """Measure what is left of the shard; returns pytest's exit code, or 1 where it did not begin.
+
+        Raises:
+            ValueError: see ``planned``.
+        """
         sweep, task = Sweep(self.task.folder), self.task
-        if sweep.plan is None:
-            raise ValueError(f"{task.folder} has no plan")
-        if task.shard > len(sweep.plan.tests) or task.done:
+        plan = planned(sweep)
+        if task.shard > len(plan.tests) or task.done:
             return 0
         with task.alone() as handle:
             if handle is None:
@@ -112,10 +111,10 @@ class Attempt:
                 retry = max(died.values(), default=0) < self.most - 1
                 again = [f"--resume-from={path}", *(["--retry-crashed"] if retry else [])]
             seed = sweep.asked.order_seed + task.run - 1
-            own = [f"--shard={task.tests}", f"--benchmark-json={task.final}", f"--order-seed={seed}", *again]
+            own = [f"--shard={sweep.tests(plan, task.shard)}", f"--benchmark-json={task.final}", f"--order-seed={seed}"]
             self.before = finished(task.events())
             return self._wait(
-                subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
+                subprocess.Popen(command(sweep, *own, *again), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
             )
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:

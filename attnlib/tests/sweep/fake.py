@@ -39,6 +39,11 @@ def planned(cells):
     return tests
 
 
+def shard_of(sweep, task):
+    """The planned tests of a task."""
+    return read(sweep.tests(sweep.plan, task.shard), Shard).tests
+
+
 def seconds_of(case):
     """Of a step."""
     return 1e-6 * case["seq_len"] * case["depth"] * (1 + PES.index(case["pe"]))

@@ -91,9 +91,9 @@ class Copies:
         case = row["case"] | {"copy": test}
         return journal.Planned(test=test, case={"schema": 2, "case": case, "case_id": test})
 
-    def measure(self, task, node):
+    def measure(self, sweep, task, node):
         """What a node would write of a shard; returns seconds of its journal, and of its final file."""
-        shard = read(task.tests, Shard)
+        shard = read(sweep.tests(sweep.plan, task.shard), Shard)
         head = {name: self.data[name] for name in ("machine_info", "commit_info", "datetime", "version")}
         ours = {name: self.data["attnlib"][name] for name in ("axes", "theory", "command")}
         ours |= {"schema": 2, "data": {}, "kind": shard.kind, "settings": {}}
@@ -144,7 +144,7 @@ def simulate(path, cells, nodes, folder):
     begun = time.perf_counter()
     sweep.cut(outline, cut(outline.blocks, outline.seconds, shards))
     cutting = time.perf_counter() - begun
-    wrote = sum(copies.measure(task, f"n{task.shard % nodes:04}") for task in sweep.tasks)
+    wrote = sum(copies.measure(sweep, task, f"n{task.shard % nodes:04}") for task in sweep.tasks)
     begun = time.perf_counter()
     assert {one.state for one in standings(sweep, {}, 3)} == {"done"}
     status = time.perf_counter() - begun

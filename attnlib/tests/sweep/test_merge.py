@@ -6,11 +6,11 @@ import pytest
 
 from attnlib.commands.__main__ import main
 from attnlib.runs.load import load
-from attnlib.sweep.folder import Shard, read
 from attnlib.sweep.merge import of_sweep
-from attnlib.sweep.task import Attempt, plan
+from attnlib.sweep.task import Attempt, planned
 from attnlib.tests.session.sessions import skeleton
-from attnlib.tests.sweep.fake import planned
+from attnlib.tests.sweep.fake import planned as named
+from attnlib.tests.sweep.fake import shard_of
 
 
 @pytest.fixture(name="measured")
@@ -19,7 +19,7 @@ def _measured(sweep, monkeypatch):
 
     def make(*options, left=0, **more):
         begun = sweep(*options, **more)
-        plan(begun)
+        planned(begun)
         tasks = begun.tasks
         for number, task in enumerate(tasks[: len(tasks) - left]):
             monkeypatch.setenv("SLURMD_NODENAME", f"n{1 + number % 2}")
@@ -98,7 +98,7 @@ def test_gaps_are_refused_or_become_rows(measured, capsys):
     run = merged(begun, "--partial")
     statuses = [cell.status for cell in run.cells]
 
-    unmeasured = {test.test for task in begun.tasks[3:] for test in shard_of(task)}
+    unmeasured = {test.test for task in begun.tasks[3:] for test in shard_of(begun, task)}
 
     assert f"{len(unmeasured)} of 60 cases are missing, as bench/test_" in text
     assert text.rstrip().endswith("--partial merges the others")
@@ -110,19 +110,14 @@ def test_gaps_are_refused_or_become_rows(measured, capsys):
     assert {cell.status for cell in merged(begun).cells} == {"ok"}
 
 
-def shard_of(task):
-    """The planned tests of a task."""
-    return read(task.tests, Shard).tests
-
-
 def test_a_journal_is_a_part(measured):
     """Of a shard that is not whole yet; what it has measured is taken over."""
     begun = measured("--cells=60", shards=2, left=1)
     task = begun.tasks[1]
-    change(begun.folder / "sweep.json", "options", ["--dies-in=" + shard_of(task)[10].case["case_id"]])
+    change(begun.folder / "sweep.json", "options", ["--dies-in=" + shard_of(begun, task)[10].case["case_id"]])
     Attempt(task.folder, task.run, task.shard, 3, print)()
     run = merged(begun, "--partial")
-    statuses = {cell.test: cell.status for cell in run.cells if cell.test in {t.test for t in shard_of(task)}}
+    statuses = {cell.test: cell.status for cell in run.cells if cell.test in {t.test for t in shard_of(begun, task)}}
 
     assert list(statuses.values())[:12] == ["ok"] * 10 + ["crashed", "interrupted"]
 
@@ -153,7 +148,7 @@ def test_a_case_that_is_there_twice_is_refused(measured, capsys):
     parts = begun.tasks[0].final, other.tasks[0].final
     text = refusal(capsys, *parts, "--out", begun.folder / "no.json")
 
-    assert f"measured twice: {planned(9)[0].test}: {parts[0]} and {parts[1]}" in text
+    assert f"measured twice: {named(9)[0].test}: {parts[0]} and {parts[1]}" in text
 
 
 def test_parts_by_themselves(measured, tmp_path, capsys):
@@ -194,7 +189,7 @@ def test_what_cannot_be_merged_says_why(measured, sweep, tmp_path, capsys):
     assert f"one sweep at a time: {begun.folder} is too many" in refusal(capsys, early.folder, begun.folder)
     assert "saved before runs told what must agree" in refusal(capsys, old, "--out", tmp_path / "no.json")
     assert "no such" in refusal(capsys, tmp_path / "none.json").lower()
-    plan(early)
+    planned(early)
     assert "no part has begun" in refusal(capsys, early.folder, "--out", tmp_path / "no.json")
 
 

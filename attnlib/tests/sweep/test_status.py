@@ -6,7 +6,7 @@ from attnlib.commands.__main__ import main
 from attnlib.sweep import slurm
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import seconds_left, standings
-from attnlib.sweep.task import Attempt, plan
+from attnlib.sweep.task import Attempt, planned
 
 SQUEUE = """#!/bin/sh
 case "$*" in *--name=attnlib-{token}*) ;; *) exit 0 ;; esac
@@ -32,17 +32,15 @@ def _squeue(tmp_path, monkeypatch):
 
 
 def test_what_slurm_says_is_told_by_task(sweep, squeue):
-    """Of several arrays, each job by its place in its own; the plan's job apart; other sweeps' jobs never."""
+    """Of several arrays, each job by its place in its own; other sweeps' jobs never."""
     begun = sweep("--cells=9", place="slurm")
-    slurm.note(begun, "7", [])
     slurm.note(begun, "8", [Task(begun.folder, 1, n) for n in (1, 2, 3)])
     slurm.note(begun, "9", [Task(begun.folder, 1, 2)])
-    squeue(begun, ["8|0|RUNNING|None", "8|2|PENDING|Dependency", "7|N/A|PENDING|Resources", "9|0|COMPLETING|None"])
+    squeue(begun, ["8|0|RUNNING|None", "8|2|PENDING|Dependency", "9|0|COMPLETING|None"])
 
     assert slurm.Queue(begun) == {
         (1, 1): ("RUNNING", "None"),
         (1, 3): ("PENDING", "Dependency"),
-        None: ("PENDING", "Resources"),
         (1, 2): ("COMPLETING", "None"),
     }
 
@@ -63,7 +61,7 @@ def test_states_of_tasks(sweep):
     begun = sweep("--cells=36", shards=6)
     assert {one.state for one in standings(begun, {}, 3)} == {"planned"}
     assert seconds_left(standings(begun, {}, 3), 1) is None
-    plan(begun)
+    planned(begun)
     Attempt(begun.folder, 1, 1, 3, print)()
     begun.asked.options.append("--dies-in=" + ",".join(f"{n:012x}" for n in range(36)))
     (begun.folder / "sweep.json").write_bytes(slurm.msgspec.json.encode(begun.asked))

@@ -12,11 +12,12 @@ import pytest
 
 from attnlib.runs.load import load
 from attnlib.sweep import task as module
-from attnlib.sweep.folder import Shard, Sweep, Task, read
+from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import standings
-from attnlib.sweep.task import Attempt, Planning, deaths, plan
+from attnlib.sweep.task import Attempt, deaths, planned
 from attnlib.tests.session.sessions import measured_twice
-from attnlib.tests.sweep.fake import planned
+from attnlib.tests.sweep.fake import outline, shard_of
+from attnlib.tests.sweep.fake import planned as named
 
 
 def attempt(task, most=3, says=None):
@@ -29,33 +30,50 @@ def samples(task):
     return {cell.test: list(cell.samples) for cell in load(path).cells if cell.samples} if path.exists() else {}
 
 
-def test_planned_once(sweep):
-    """The shards hold every planned test once, whole blocks each; planning again changes nothing."""
+def test_planned_once(sweep, monkeypatch):
+    """The shards hold every planned test once, however many ask for the plan at the same time; it is made once."""
     begun = sweep("--cells=30", shards=4)
-    Planning(begun.folder)()
-    tests = [test.test for task in begun.tasks for test in read(task.tests, Shard).tests]
-    before = (begun.folder / "plan.json").stat().st_mtime_ns
-    Planning(begun.folder)()
+    calls, command = [], module.command
+    monkeypatch.setattr(module, "command", lambda own, *more: calls.append(more) or command(own, *more))
+    threads = [threading.Thread(target=planned, args=(begun,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tests = [test.test for task in begun.tasks for test in shard_of(begun, task)]
 
-    assert sorted(tests) == sorted(test.test for test in planned(30))
-    assert begun.plan.tests == [len(read(task.tests, Shard).tests) for task in begun.tasks]
-    assert (begun.folder / "plan.json").stat().st_mtime_ns == before
+    assert len(calls) == 1
+    assert sorted(tests) == sorted(test.test for test in named(30))
+    assert begun.plan.tests == [len(shard_of(begun, task)) for task in begun.tasks]
+
+
+def test_the_first_plan_counts(sweep):
+    """Where there are no locks two processes may plan; their shards never mix."""
+    begun = sweep("--cells=30", shards=4)
+    for shards in ([range(10), range(10, 30)], [range(20), range(20, 30)]):
+        begun.cut(outline(30), shards)
+
+    assert begun.plan.tests == [10, 20]
+    assert [len(shard_of(begun, task)) for task in begun.tasks] == [10, 20]
 
 
 def test_what_pytest_refuses_is_said_in_its_words(sweep):
-    """And kept, for whoever asks where the sweep is; once it can be planned it is forgotten."""
+    """And kept, for whoever asks where the sweep is, until it is tried again."""
     begun = sweep("--bad")
-    with pytest.raises(ValueError, match=r"cannot plan: --bad is no option; choose from: good"):
-        plan(begun)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"cannot plan: --bad is no option; choose from: good"):
+            planned(begun)
 
     assert begun.refusal == "--bad is no option; choose from: good"
     assert begun.plan is None
+    begun.refuse(None)
+    assert begun.refusal is None
 
 
 def test_a_measured_shard_is_not_measured_again(sweep):
     """A second attempt ends at once."""
     begun = sweep("--cells=9")
-    plan(begun)
+    planned(begun)
     assert [attempt(task) for task in begun.tasks] == [0, 0, 0]
     before = [task.final.stat().st_mtime_ns for task in begun.tasks]
     assert [attempt(task) for task in begun.tasks] == [0, 0, 0]
@@ -66,7 +84,7 @@ def test_a_measured_shard_is_not_measured_again(sweep):
 def test_runs_have_orders_of_their_own(sweep, monkeypatch):
     """The order seed counts up from run to run."""
     begun = sweep("--cells=3", shards=1, runs=3)
-    plan(begun)
+    planned(begun)
     words, command = [], module.command
     monkeypatch.setattr(module, "command", lambda own, *more: words.append(more) or command(own, *more))
     for task in begun.tasks:
@@ -80,7 +98,7 @@ def test_runs_have_orders_of_their_own(sweep, monkeypatch):
 def test_a_case_that_kills_its_process_is_left_and_the_others_are_measured(sweep):
     """It dies in the same case twice, which is then a row ``crashed``."""
     begun = sweep("--cells=9", f"--dies-in={4:012x}", shards=1)
-    plan(begun)
+    planned(begun)
     (task,) = begun.tasks
     codes = [attempt(task) for _ in range(3)]
     statuses = {cell.case_id: cell.status for cell in load(task.final).cells}
@@ -93,7 +111,7 @@ def test_a_case_that_kills_its_process_is_left_and_the_others_are_measured(sweep
 def test_a_shard_that_died_too_often_is_left_and_named(sweep):
     """After that nothing starts, until more attempts are allowed."""
     begun = sweep("--cells=9", f"--dies-in={4:012x},{6:012x}", shards=1)
-    plan(begun)
+    planned(begun)
     (task,) = begun.tasks
     says = []
     for _ in range(4):
@@ -102,14 +120,14 @@ def test_a_shard_that_died_too_often_is_left_and_named(sweep):
 
     assert says == ["run 1, shard 1 died 3 times and is left"]
     assert (found.state, found.done) == ("dead", 5)
-    assert found.note == f"died in {planned(9)[4].test}, {planned(9)[6].test}"
+    assert found.note == f"died in {named(9)[4].test}, {named(9)[6].test}"
     assert standings(begun, {}, 4)[0].state == "stopped"
 
 
 def test_only_one_process_works_on_a_task(sweep):
     """Not even where whoever started the first one is gone."""
     begun = sweep("--cells=6", "--pace=0.3", shards=1)
-    plan(begun)
+    planned(begun)
     (task,) = begun.tasks
     says = []
     first = threading.Thread(target=attempt, args=(task,))
@@ -138,7 +156,7 @@ sys.exit(abs(task.Attempt(Path(sys.argv[1]), 1, int(sys.argv[2]), 99)()))
 def test_killed_ten_times_at_random(sweep, seed):
     """Nothing is lost or measured twice, whether pytest is killed, or what started it, or both."""
     begun = sweep("--cells=60", "--pace=0.02", shards=1)
-    plan(begun)
+    planned(begun)
     (task,) = begun.tasks
     moments, before = random.Random(seed), []
     for _ in range(10):
@@ -158,7 +176,7 @@ def test_killed_ten_times_at_random(sweep, seed):
 def test_a_job_that_is_warned_is_queued_again_where_something_came_of_it(sweep):
     """Pytest finishes its file first; without a finished case another job would end as this one did."""
     begun = sweep("--cells=60", "--pace=0.05", shards=1)
-    plan(begun)
+    planned(begun)
     (task,) = begun.tasks
     one = Attempt(begun.folder, 1, 1, 3, [].append)
     thread = threading.Thread(target=one)
