@@ -19,7 +19,7 @@ from attnlib.sweep.task import FAILED, OWN, Attempt, planned
 
 NAME = "sweep"
 PLACES = ("local", "slurm")
-OFTEN = 2.0  # seconds between looks at the queue, and ten times what a look takes
+OFTEN = 1.0  # seconds between looks at the queue, and ten times what a look takes
 DEATHS = 3
 
 

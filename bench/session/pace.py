@@ -1,23 +1,24 @@
-"""How long cases should keep a session busy, from predicted steps: for ``--plan``, and for shards that take as long."""
+"""How long cases should keep a session busy: for ``--plan``, and for shards that take about as long."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 
-import numpy as np
-
-from bench.cases import LEARNING, PAIRED, Case, unsupported
-from bench.frontier import seconds_of
-from bench.predict import STRAIGHT, outlook
+from attnlib.theory.cost import algorithmic_flops, total
+from bench.cases import LEARNING, PAIRED, Case
 from bench.session.record import Record
 from bench.settings import Settings
 
-LEAST = 12  # rounds of a case and its reference together
-BESIDE = 0.2  # seconds a case of building, checking, weighing and predicting
-# seconds of a check of gradients, of a training and of another test, as seen on one core of a Xeon: they are dealt out
-# by these, and a shard that was judged wrong only ends later
-CHECKS = {"rate": 1.0, "profile": 1.2, "collapse": 0.6, "control": 3.5, "flush": 2.8} | dict.fromkeys(LEARNING, 8.0)
-OTHERS = 2.0
-Group = tuple[object, ...]  # what is left of a case without length, depth and batch
+# As seen on one core of an EPYC. Only the end of a shard that was judged wrong is later.
+STEPS = 16  # of a case and its reference together, where no more are needed
+BESIDE, A_LAYER = 0.15, 0.02  # seconds of building, checking, weighing and predicting: a case, and each of its layers
+PART, USUAL = 1 / 8, 0.02  # of the budget that a short step takes for its rounds, to reach the usual precision
+CHECKS = {"rate": 0.4, "profile": 0.5, "collapse": 0.2, "control": 1.7, "flush": 2.5} | dict.fromkeys(LEARNING, 8.0)
+OTHERS = 2.0  # of a test without a case
+WORKER = 2.0  # more, where a process of its own measures a case
+SHARE = 0.5  # of the best rate of products that a step reaches
+LAUNCH = 2e-4  # seconds a layer that a step takes however few its tokens are
+SLOWEST = 5e9  # FLOPs a second; where a step takes no time at this rate, the machine's own need not be read
 
 
 def spent(case: Case, settings: Settings, step: float) -> float:
@@ -28,8 +29,9 @@ def spent(case: Case, settings: Settings, step: float) -> float:
         settings: the run's choices.
         step: seconds of one.
     """
-    sides = LEAST if case.phase in PAIRED and settings.reference else LEAST / 2
-    return max(settings.budget, sides * step) + BESIDE
+    steps = STEPS if case.phase in PAIRED and settings.reference else STEPS / 2
+    rounds = settings.budget * min(1.0, PART * (USUAL / settings.precision) ** 2)
+    return max(rounds, steps * step) + BESIDE + A_LAYER * case.depth
 
 
 def middle(ends: Sequence[float] | None) -> float:
@@ -37,57 +39,29 @@ def middle(ends: Sequence[float] | None) -> float:
     return float((ends[0] * ends[1]) ** 0.5) if ends else 0.0
 
 
-class Pace:
-    """Estimates many cases from few predictions.
-
-    A step's time is taken for straight in depth, and drawn through the least, the middle and the greatest of the
-    lengths, or through the greatest alone where even that takes no time.
+def pace(record: Record, case: Case) -> float:
+    """Seconds of the session that a case should take, by its FLOPs: in microseconds, unlike a prediction.
 
     Args:
         record: of the session.
-        cases: that are to be estimated.
+        case: any.
     """
-
-    def __init__(self, record: Record, cases: Sequence[Case]) -> None:
-        self.record = record
-        groups: dict[Group, dict[int, Case]] = {}
-        self.deepest: dict[Group, int] = {}
-        for case in cases:
-            if case.phase not in CHECKS:
-                key = group_of(case)
-                groups.setdefault(key, {})[case.seq_len] = case
-                self.deepest[key] = max(case.depth, self.deepest.get(key, 0))
-        self.lines = {key: self._lines(lengths, self.deepest[key]) for key, lengths in groups.items()}
-
-    def __call__(self, case: Case) -> float:
-        """Seconds of the session that a case should take."""
-        if case.phase in CHECKS:
-            return CHECKS[case.phase]
-        line = self.lines[group_of(case)]
-        step = np.interp(case.seq_len, [T for T, _, _ in line], [a + b * case.depth for _, a, b in line])
-        return spent(case, self.record.settings, float(step))
-
-    def _lines(self, lengths: Mapping[int, Case], deepest: int) -> list[tuple[int, float, float]]:
-        """Length, and the time of a step as ``a + b`` times depth, in order of length."""
-        order = sorted(lengths)
-        last = self._line(lengths[order[-1]])
-        (_, a, b), case = last, lengths[order[-1]]
-        if len(order) == 1 or spent(case, self.record.settings, a + b * deepest) <= spent(
-            case, self.record.settings, 0
-        ):
-            return [last]
-        return [self._line(lengths[T]) for T in dict.fromkeys((order[0], order[len(order) // 2]))] + [last]
-
-    def _line(self, case: Case) -> tuple[int, float, float]:
-        if unsupported(case):
-            return case.seq_len, 0.0, 0.0
-        rates = self.record.instruments(case).rates
-        first, second = (
-            middle(seconds_of(outlook(replace(case, depth=depth), rates))) for depth in (STRAIGHT, STRAIGHT + 1)
-        )
-        return case.seq_len, first - STRAIGHT * (second - first), second - first
+    if case.phase in CHECKS:
+        return CHECKS[case.phase]
+    flops = flops_of(replace(case, pe="none", causal=False, seed=0))
+    fewest = spent(case, record.settings, 0.0)
+    if spent(case, record.settings, step_of(case, flops / SLOWEST)) > fewest:
+        return spent(case, record.settings, step_of(case, flops / record.instruments(case).rates.flops_per_s))
+    return fewest
 
 
-def group_of(case: Case) -> Group:
-    """What cases have in common whose times lie on one curve."""
-    return astuple(replace(case, seq_len=1, depth=1, batch_size=1))
+def step_of(case: Case, products: float) -> float:
+    """Seconds of a step, by those that its products take at the best rate."""
+    return products / SHARE + LAUNCH * case.depth
+
+
+@cache
+def flops_of(case: Case) -> int:
+    """FLOPs of a step; none of an encoding alone."""
+    phase = case.phase if case.phase in ("forward", "backward") else "train_step"
+    return total(algorithmic_flops(case, case.batch_size), phase) if case.depth else 0

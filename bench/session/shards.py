@@ -10,7 +10,7 @@ import pytest
 from attnlib.runs.save import plain, save_over
 from attnlib.sweep.folder import Outline, Shard, read
 from bench.cases import CHECKED, LEARNING, Case
-from bench.session.pace import OTHERS, Pace
+from bench.session.pace import OTHERS, WORKER, pace
 from bench.session.plan import fingerprint, machine_info, planned_tests, refuse_twins
 from bench.session.record import Record
 
@@ -39,16 +39,21 @@ class Outliner:
             raise pytest.UsageError(str(error)) from None
         machine: dict[str, Any] = machine_info(session.config)
         plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
-        pace = Pace(self.record, [case for case in cases.values() if case is not None])
+        items = {item.nodeid: item for item in session.items}
         outline = Outline(
             kind=plain(fingerprint(machine)),
             platform=Path(plugin.storage.get("x")).parent.name,
             tests=planned_tests(cases),
             blocks=[block(test, case) for test, case in cases.items()],
-            seconds=[OTHERS if case is None else pace(case) for case in cases.values()],
+            seconds=[self.seconds(items[test], case) for test, case in cases.items()],
         )
         save_over(self.path, msgspec.json.encode(outline), "outline")
         return True
+
+    def seconds(self, item: pytest.Item, case: Case | None) -> float:
+        """That a test should take."""
+        worker = WORKER if "workers" in getattr(item, "fixturenames", ()) else 0.0
+        return OTHERS if case is None else pace(self.record, case) + worker
 
 
 def block(test: str, case: Case | None) -> str:

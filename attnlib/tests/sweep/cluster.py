@@ -23,7 +23,7 @@ AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 CryptoType=crypto/munge
 MpiDefault=none
-ProctrackType=proctrack/pgid
+ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
