@@ -1,7 +1,6 @@
 """One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,7 +35,7 @@ class Instruments(NamedTuple):
 
 def identity(case: Case) -> dict[str, Any]:
     """What identifies a saved row: the schema's version, the case and its hash."""
-    return {"schema": SCHEMA, "case": asdict(case), "case_id": case.id}
+    return {"schema": SCHEMA, "case": case.values, "case_id": case.id}
 
 
 def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, Any]:

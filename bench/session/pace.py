@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 
 from attnlib.theory.cost import algorithmic_flops, total
 from bench.cases import LEARNING, PAIRED, Case
@@ -18,6 +17,7 @@ OTHERS = 2.0  # of a test without a case
 WORKER = 2.0  # more, where a process of its own measures a case
 SHARE = 0.5  # of the best rate of products that a step reaches
 LAUNCH = 2e-4  # seconds a layer that a step takes however few its tokens are
+TOLD_BY = ("phase", "seq_len", "depth", "batch_size", "d_model", "head_dim", "ffn_mult", "device", "dtype")
 SLOWEST = 5e9  # FLOPs a second; where a step takes no time at this rate, the machine's own need not be read
 
 
@@ -39,20 +39,32 @@ def middle(ends: Sequence[float] | None) -> float:
     return float((ends[0] * ends[1]) ** 0.5) if ends else 0.0
 
 
-def pace(record: Record, case: Case) -> float:
-    """Seconds of the session that a case should take, by its FLOPs: in microseconds, unlike a prediction.
+class Pace:
+    """Estimates cases by their FLOPs without an encoding's: in microseconds each, unlike a prediction.
 
     Args:
         record: of the session.
-        case: any.
     """
-    if case.phase in CHECKS:
-        return CHECKS[case.phase]
-    flops = flops_of(replace(case, pe="none", causal=False, seed=0))
-    fewest = spent(case, record.settings, 0.0)
-    if spent(case, record.settings, step_of(case, flops / SLOWEST)) > fewest:
-        return spent(case, record.settings, step_of(case, flops / record.instruments(case).rates.flops_per_s))
-    return fewest
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.known: dict[tuple[object, ...], float] = {}  # by what tells cases apart here
+
+    def __call__(self, case: Case) -> float:
+        """Seconds of the session that a case should take."""
+        if case.phase in CHECKS:
+            return CHECKS[case.phase]
+        key = tuple(getattr(case, name) for name in TOLD_BY)
+        if key not in self.known:
+            self.known[key] = self._estimate(case)
+        return self.known[key]
+
+    def _estimate(self, case: Case) -> float:
+        flops, settings = flops_of(case), self.record.settings
+        fewest = spent(case, settings, 0.0)
+        if spent(case, settings, step_of(case, flops / SLOWEST)) > fewest:
+            return spent(case, settings, step_of(case, flops / self.record.instruments(case).rates.flops_per_s))
+        return fewest
 
 
 def step_of(case: Case, products: float) -> float:
@@ -60,8 +72,7 @@ def step_of(case: Case, products: float) -> float:
     return products / SHARE + LAUNCH * case.depth
 
 
-@cache
 def flops_of(case: Case) -> int:
-    """FLOPs of a step; none of an encoding alone."""
+    """FLOPs of a step without an encoding; none of an encoding alone."""
     phase = case.phase if case.phase in ("forward", "backward") else "train_step"
-    return total(algorithmic_flops(case, case.batch_size), phase) if case.depth else 0
+    return total(algorithmic_flops(replace(case, pe="none"), case.batch_size), phase) if case.depth else 0

@@ -1,5 +1,6 @@
 """A session that is a part of a sweep: one plans it all and measures nothing, the others measure a shard each."""
 
+import gc
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from attnlib.runs.save import plain, save_over
 from attnlib.sweep.folder import Outline, Shard, read
 from bench.cases import CHECKED, LEARNING, Case
-from bench.session.pace import OTHERS, WORKER, pace
+from bench.session.pace import OTHERS, WORKER, Pace
 from bench.session.plan import fingerprint, machine_info, planned_tests, refuse_twins
 from bench.session.record import Record
 
@@ -24,7 +25,8 @@ class Outliner:
     """
 
     def __init__(self, record: Record, path: Path) -> None:
-        self.record, self.path = record, path
+        self.record, self.path, self.pace = record, path, Pace(record)
+        gc.disable()  # what is planned stays until the end, and would be looked through again and again
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -48,12 +50,13 @@ class Outliner:
             seconds=[self.seconds(items[test], case) for test, case in cases.items()],
         )
         save_over(self.path, msgspec.json.encode(outline), "outline")
+        gc.freeze()
         return True
 
     def seconds(self, item: pytest.Item, case: Case | None) -> float:
         """That a test should take."""
         worker = WORKER if "workers" in getattr(item, "fixturenames", ()) else 0.0
-        return OTHERS if case is None else pace(self.record, case) + worker
+        return OTHERS if case is None else self.pace(case) + worker
 
 
 def block(test: str, case: Case | None) -> str:
