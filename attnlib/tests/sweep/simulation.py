@@ -79,17 +79,19 @@ class Copies:
         beside = (ours["wall_s"] - sum(own.values())) / len(ours["cases"])
         rows = list(itertools.islice(itertools.cycle(ours["cases"]), cells))
         copies = [number // len(ours["cases"]) for number in range(cells)]
-        self.rows = {f"{row['test'][:-1]}-copy={copy}]": row for row, copy in zip(rows, copies, strict=True)}
+        names = [f"{row['test'][:-1]}-seed={copy}]" for row, copy in zip(rows, copies, strict=True)]
+        self.rows = dict(zip(names, rows, strict=True))
         cases = [row["case"] for row in rows]
         blocks = [f"{c['phase']} T={c['seq_len']} L={c['depth']} {n}" for c, n in zip(cases, copies, strict=True)]
         took = [own.get(row["test"], 0.0) + beside for row in rows]
-        tests = [self.planned(test, row) for test, row in self.rows.items()]
+        tests = [
+            journal.Planned(
+                test=name,
+                case={"schema": 2, "case": row["case"] | {"seed": copy}, "case_id": f"{number:012x}"},
+            )
+            for number, (name, row, copy) in enumerate(zip(names, rows, copies, strict=True))
+        ]
         self.outline = Outline(kind={"cpu": "copy"}, platform="Copies", tests=tests, blocks=blocks, seconds=took)
-
-    def planned(self, test, row):
-        """The copy of a case as it is planned; with an id of its own."""
-        case = row["case"] | {"copy": test}
-        return journal.Planned(test=test, case={"schema": 2, "case": case, "case_id": test})
 
     def measure(self, sweep, task, node):
         """What a node would write of a shard; returns seconds of its journal, and of its final file."""
