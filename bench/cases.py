@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -63,17 +62,15 @@ class Case(StackConfig):
     @property
     def values(self) -> dict[str, Any]:
         """Every field, each a number, a name or nothing: ``asdict`` would copy them at ten times the cost."""
-        return {name: getattr(self, name) for name in DEFAULTS}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    @cached_property
+    @property
     def id(self) -> str:
         """Stable hash of the fields, with ``cuda:1`` counted as ``cuda``: the same case on any machine."""
-        counted = {name: value for name, value in self.values.items() if name in FOUNDING or value != DEFAULTS[name]}
+        usual = {field.name: field.default for field in fields(self)}
+        counted = {name: value for name, value in self.values.items() if name in FOUNDING or value != usual[name]}
         counted["device"] = self.device.partition(":")[0]
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
-
-
-DEFAULTS = {field.name: field.default for field in fields(Case)}
 
 
 def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:

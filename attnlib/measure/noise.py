@@ -71,7 +71,9 @@ class Disturbance:
         }
         card = None if self.card is None else {"before": self.card, "after": self._card()}
         wall = since["wall"]
-        share = {name: None if since[name] is None else since[name] / wall for name in ("pressure", "steal")}
+        share = {  # the kernel's clock may be a hair ahead of ours
+            name: None if since[name] is None else min(1.0, since[name] / wall) for name in ("pressure", "steal")
+        }
         heard: dict[str, Any] = {}
         if self.canary is not None and self.before is not None:
             after = self.canary.listen()
