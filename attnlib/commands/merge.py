@@ -1,9 +1,11 @@
 """``attnlib merge``: saved runs of what the parts of a sweep, or several processes, measured."""
 
 import argparse
+import glob
 from pathlib import Path
 from typing import Any
 
+from attnlib.commands.options import run_name
 from attnlib.runs.find import RESULTS, find
 from attnlib.runs.save import save_new, save_over, token_in
 from attnlib.sweep.folder import Sweep
@@ -24,7 +26,9 @@ def declare(commands: Any) -> None:
         "parts", nargs="+", type=Path, metavar="FOLDER|RUN", help="a sweep, or saved runs and journals"
     )
     command.add_argument("--partial", action="store_true", help="what is missing becomes rows with status interrupted")
-    command.add_argument("--run-name", metavar="NAME", help="that it is saved under; of parts the first one's")
+    command.add_argument(
+        "--run-name", type=run_name, metavar="NAME", help="that it is saved under; of parts the first one's"
+    )
     command.add_argument("--out", type=Path, metavar="FILE", help="save it there instead of in results/; one run only")
     command.set_defaults(run=run)
 
@@ -67,7 +71,7 @@ def asked(options: argparse.Namespace) -> list[tuple[Merged, list[Path], Path, s
 def save_in(folder: Path, name: str, merged: Merged, parts: list[Path]) -> Path:
     """Save a run with the next free number, or over what it was when it was merged before."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(f"[0-9][0-9][0-9][0-9]_{name}.json"):
+    for path in folder.glob(f"[0-9]*_{glob.escape(name)}.json"):
         if token_in(path) == merged.token:
             save_over(path, merged.chunks(parts), merged.token)
             return path

@@ -41,6 +41,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def run_name(text: str) -> str:
+    """The name of a run, which becomes a file's, for argparse."""
+    if not re.fullmatch(r"[\w.+-]{1,100}", text):
+        raise ValueError(text)
+    return text
+
+
 def bytes_of(text: str) -> int:
     """Bytes from ``4096``, ``800MiB`` or ``6.5GiB``.
 

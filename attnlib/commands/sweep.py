@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from attnlib.commands.options import count, output, say
+from attnlib.commands.options import count, output, run_name, say
 from attnlib.runs.find import RESULTS, with_bench
 from attnlib.show.sweep import in_words, standing
 from attnlib.sweep import slurm
@@ -21,6 +21,7 @@ NAME = "sweep"
 PLACES = ("local", "slurm")
 OFTEN = 1.0  # seconds between looks at the queue, and ten times what a look takes
 DEATHS = 3
+FIXED = ("on", "shards", "runs", "order_seed", "run_name", "folder")  # options that a sweep cannot change
 
 
 def declare(commands: Any) -> None:
@@ -32,13 +33,11 @@ def declare(commands: Any) -> None:
         help="measure a job in shards, here or on a Slurm cluster, whose parts may die and are gone on with",
         description="Other arguments go to pytest. attnlib merge FOLDER makes a saved run of what came of it.",
     )
-    command.add_argument("--on", choices=PLACES, default="local", help="local: one after another here (the default)")
+    command.add_argument("--on", choices=PLACES, help="local: one after another here (the default)")
     command.add_argument("--shards", type=count, metavar="N", help="into how many parts a run is cut")
-    command.add_argument("--runs", type=count, default=1, metavar="R", help="each with another order of cases")
-    command.add_argument(
-        "--order-seed", type=count, default=1, metavar="SEED", help="of the first run; it counts up (%(default)s)"
-    )
-    command.add_argument("--run-name", metavar="NAME", help="that the merged runs are saved under")
+    command.add_argument("--runs", type=count, metavar="R", help="each with another order of cases (1)")
+    command.add_argument("--order-seed", type=count, metavar="SEED", help="of the first run; it counts up (1)")
+    command.add_argument("--run-name", type=run_name, metavar="NAME", help="that the merged runs are saved under")
     command.add_argument("--folder", type=Path, help="for its files, shared by all nodes; results/sweeps/NAME")
     text = "options of sbatch, such as time=60 constraint=h100 gres=gpu:1 partition=main"
     command.add_argument("--sbatch", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help=text)
@@ -57,20 +56,34 @@ def run(options: argparse.Namespace) -> int:
     if options.status is not None:
         show(Sweep(options.status), options.attempts)
         return 0
-    if options.resume is not None:
-        if options.rest:
-            raise ValueError(f"--resume goes on with the sweep as it is: {' '.join(options.rest)} cannot be added")
-        sweep = Sweep(options.resume)
-    else:
-        sweep = begun(options)
-    try:
-        code = here(sweep, options.attempts) if sweep.asked.place == "local" else on_slurm(sweep, options)
-    except KeyboardInterrupt:
-        say(f"go on with: attnlib sweep --resume {sweep.folder}")
-        raise
-    if code is None:
+    sweep = begun(options) if options.resume is None else resumed(options)
+    if sweep.asked.place == "local":
+        try:
+            here(sweep, options.attempts)
+        except KeyboardInterrupt:
+            say(f"go on with: attnlib sweep --resume {sweep.folder}")
+            raise
+    elif not on_slurm(sweep, options):
         return 0
-    return code if show(sweep, options.attempts) else FAILED
+    return 0 if show(sweep, options.attempts) else FAILED
+
+
+def resumed(options: argparse.Namespace) -> Sweep:
+    """A sweep that is gone on with, in other jobs if these are described anew.
+
+    Raises:
+        ValueError: there is none, **or** an option would make it another sweep.
+    """
+    fixed = [f"--{name.replace('_', '-')}" for name in FIXED if getattr(options, name) is not None]
+    if others := fixed + options.rest:
+        raise ValueError(f"--resume goes on with the sweep as it is: {' '.join(others)} cannot be added")
+    sweep = Sweep(options.resume)
+    if sweep.asked.place != "slurm" and (options.sbatch or options.max_parallel or options.detach):
+        raise ValueError(f"--sbatch, --max-parallel and --detach go with --on slurm; {options.resume} is measured here")
+    sweep.ask(
+        sbatch=sweep.asked.sbatch | sbatch(options), max_parallel=options.max_parallel or sweep.asked.max_parallel
+    )
+    return sweep
 
 
 def show(sweep: Sweep, most: int) -> bool:
@@ -98,75 +111,85 @@ def begun(options: argparse.Namespace) -> Sweep:
         raise ValueError("--shards N says into how many parts the job is cut; --resume FOLDER goes on with a sweep")
     if own := [word for word in options.rest if word.partition("=")[0] in OWN]:
         raise ValueError(f"{own[0]} is given by the sweep to its tasks: use its own --run-name and --order-seed")
-    sbatch = dict(pair(text) for text in options.sbatch)
-    if options.on == "slurm":
+    place, jobs = options.on or "local", sbatch(options)
+    if place == "slurm":
         slurm.need("sbatch")
-        if "time" not in sbatch:
+        if "time" not in jobs:
             raise ValueError("--sbatch time=MINUTES is needed: how long a job may take; longer shards are gone on with")
-        if not {"constraint", "nodelist"} & sbatch.keys():
+        if not {"constraint", "nodelist"} & jobs.keys():
             say("without --sbatch constraint=KIND jobs may get nodes of other kinds, which refuse to measure")
-    elif sbatch or options.max_parallel or options.detach:
+    elif jobs or options.max_parallel or options.detach:
         raise ValueError("--sbatch, --max-parallel and --detach go with --on slurm")
     name = options.run_name or datetime.now().strftime("sweep_%Y%m%d_%H%M%S")
     sweep = Sweep.create(
         options.folder or RESULTS / "sweeps" / name,
         name=name,
-        place=options.on,
+        place=place,
         options=with_bench(options.rest),
         shards=options.shards,
-        runs=options.runs,
-        order_seed=options.order_seed,
+        runs=options.runs or 1,
+        order_seed=options.order_seed or 1,
         where=str(Path.cwd()),
-        sbatch=sbatch,
+        sbatch=jobs,
         max_parallel=options.max_parallel,
     )
     say(f"the sweep is kept in {sweep.folder}")
     return sweep
 
 
-def pair(text: str) -> tuple[str, str]:
-    """A key and its value.
+def sbatch(options: argparse.Namespace) -> dict[str, str]:
+    """The options of sbatch.
 
     Raises:
-        ValueError: the text is none.
+        ValueError: one is no pair, **or** is the sweep's own.
     """
-    key, equals, value = text.lstrip("-").partition("=")
-    if not (key and equals and value):
-        raise ValueError(f"--sbatch takes KEY=VALUE such as time=60, not {text!r}")
-    return key, value
+    found = {}
+    for text in options.sbatch:
+        key, _, value = text.lstrip("-").partition("=")
+        if not (key and value):
+            raise ValueError(f"--sbatch takes KEY=VALUE such as time=60, not {text!r}")
+        found[key.replace("-", "_")] = value
+    if own := sorted(found.keys() & slurm.OWN):
+        raise ValueError(f"--sbatch {own[0]}: is given by the sweep to its jobs")
+    return found
 
 
-def here(sweep: Sweep, most: int) -> int:
-    """Measure every task on this machine, one after another; returns 1 where any of them failed."""
+def here(sweep: Sweep, most: int) -> None:
+    """Measure every task on this machine, one after another.
+
+    Raises:
+        ValueError: a process of this sweep measures here, **or** see ``planned``.
+    """
+    if busy := [task for task in sweep.tasks if task.live]:
+        raise ValueError(f"{busy[0]} is still being measured by an earlier process: wait for it, or end it")
     sweep.refuse(None)
-    plan, codes = planned(sweep), []
+    plan = planned(sweep)
     for task in sweep.tasks:
         if not task.done:
             say(f"{task} of {sweep.asked.runs} x {len(plan.tests)}")
-            codes.append(Attempt(sweep.folder, task.run, task.shard, most, say)())
-            if codes[-1] < 0:
-                say(f"{task} was ended by signal {-codes[-1]}")
-    return FAILED if any(codes) else 0
+            if (code := Attempt(task, most, say=say)()) > FAILED:  # of no case: the disk is full, say
+                say(f"pytest ended with {code}")
+                return
 
 
-def on_slurm(sweep: Sweep, options: argparse.Namespace) -> int | None:
-    """Queue what is neither done nor queued, then wait; None where that is left to others."""
-    found = standings(sweep, slurm.Queue(sweep), options.attempts)
+def on_slurm(sweep: Sweep, options: argparse.Namespace) -> bool:
+    """Queue what is neither done nor queued, then wait; False where that is left to others."""
+    found = standings(sweep, slurm.queue(sweep), options.attempts)
     tasks = [one.task for one in found if one.state in ("planned", "stopped")]
     if tasks:
         slurm.submit(sweep, tasks, options.attempts)
         say(f"{len(tasks)} tasks are queued")
     if options.detach:
         say(f"look at it with: attnlib sweep --status {sweep.folder}")
-        return None
+        return False
     try:
         wait(sweep, options.attempts)
     except KeyboardInterrupt:
         say(f"the jobs go on; come back with: attnlib sweep --status {sweep.folder}, or --resume to wait again")
-        return None
+        return False
     if (why := sweep.refusal) and sweep.plan is None:
         raise ValueError(f"cannot plan: {why}")
-    return 0
+    return True
 
 
 def wait(sweep: Sweep, most: int) -> None:
@@ -176,11 +199,11 @@ def wait(sweep: Sweep, most: int) -> None:
         while True:
             begun = time.monotonic()
             try:
-                queue: Queued = slurm.Queue(sweep)
-            except ValueError as error:  # a controller that is busy or starts anew
+                queue = slurm.queue(sweep)
+                found = standings(sweep, queue, most)
+            except ValueError as error:  # a controller that is busy, a line that has not come through the network yet
                 bar.update(line, description=str(error))
             else:
-                found = standings(sweep, queue, most)
                 if not queue:
                     return
                 total = sum(one.tests for one in found if one.tests) if sweep.plan else None
@@ -193,7 +216,7 @@ def wait(sweep: Sweep, most: int) -> None:
 
 def queue_of(sweep: Sweep) -> Queued:
     """What Slurm knows of a sweep's tasks; nothing of one that runs here."""
-    return {} if sweep.asked.place == "local" else slurm.Queue(sweep)
+    return {} if sweep.asked.place == "local" else slurm.queue(sweep)
 
 
 def left(sweep: Sweep, found: list[Standing]) -> float | None:

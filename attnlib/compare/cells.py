@@ -32,7 +32,7 @@ class Cells:
         steps = Counter(
             c.question for group in self.by_id.values() for c in group[:1] if c.case["phase"] == "train_step"
         )
-        self.nodes = {cell.node for run in runs for cell in run.cells}
+        self.nodes = {cell.node for run in runs for cell in run.cells if cell.node}
         self.question = max(steps, key=lambda test: steps[test], default=None) if len(steps) > 1 else None
 
     def where(self, **fields: Any) -> list[list[Cell]]:
@@ -105,7 +105,7 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
 
 def belong_together(run: Run, other: Run) -> bool:
     """Whether runs are of one machine, or both merged of machines of one kind."""
-    return run.machines == other.machines or (run.merged and other.merged and run.kinds == other.kinds)
+    return run.machines == other.machines or (run.merged and other.merged and run.kind == other.kind)
 
 
 def differing_fields(runs: Sequence[Run]) -> str:

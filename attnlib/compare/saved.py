@@ -78,9 +78,7 @@ def compare(
     drift = None if same else canary(base, new, min(DRIFT, shown))
     reason = None if same else why_not(len(base), len(new), () if force else machine)
     cells = by_case(base), by_case(new)
-    drifted = DRIFTED if not reason and drift is not None and has_drifted(drift) else None
-    if not reason and not force and all(run.merged for run in (*base, *new)):
-        drifted = elsewhere(cells) or drifted
+    drifted = None if reason else against_seconds(drift, () if force else cells)
     runs, n = readings([*base, *new], disturbed=same), len(base)
     before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
     shared = sorted(before & after)
@@ -252,9 +250,9 @@ def with_twins(rows: Sequence[Compared], sides: Sequence[dict[str, list[Cell]]])
 def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
     """What differs between the first machine and settings of the base and any other, a line each.
 
-    Merged runs may differ in their places, see ``elsewhere``.
+    Merged runs may differ in their places, see ``against_seconds``.
     """
-    first = base[0].kinds[0] if all(run.merged for run in (*base, *new)) else base[0].machines[0]
+    first = base[0].kind if all(run.merged for run in (*base, *new)) else base[0].machines[0]
     lines = {
         f"{key}: {first[key]} | {machine[key]}": None
         for run in (*base, *new)
@@ -265,8 +263,16 @@ def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, .
     return tuple(lines)
 
 
-def elsewhere(sides: Sequence[dict[str, list[Cell]]]) -> str | None:
-    """How many cases were measured on other nodes; None where none. Ratios are of rounds side by side on one node."""
+def against_seconds(drift: Verdict | None, sides: Sequence[dict[str, list[Cell]]]) -> str | None:
+    """Why seconds cannot be decided, unlike ratios, whose rounds lie side by side on one node; None where they may be.
+
+    Args:
+        drift: of the canary.
+        sides: the cells of either by case, each of which should have been measured on the same nodes; none will do.
+    """
     nodes = [{case_id: {cell.node for cell in own if cell.timed} for case_id, own in side.items()} for side in sides]
-    moved = sum(own != nodes[1].get(case_id, own) for case_id, own in nodes[0].items())
-    return f"{moved} cases were measured on other nodes" if moved else None
+    pairs = [(own, nodes[1].get(case_id)) for case_id, own in nodes[0].items()] if nodes else []
+    moved = sum(bool(before and after and before != after) for before, after in pairs)
+    if moved:
+        return f"{moved} cases were measured on other nodes"
+    return DRIFTED if drift is not None and has_drifted(drift) else None

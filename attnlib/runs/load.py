@@ -169,10 +169,10 @@ class Run:
     def nodes(self) -> dict[str, list[float]]:
         """The nodes that worked on it, and the canary's readings on each, see ``canary_readings``."""
         kind = self.device_kind
-        found: dict[str, list[float]] = {node_of(self.data, entry): [] for entry in self.data["attnlib"]["cases"]}
+        found: dict[str, list[float]] = {cell.node: [] for cell in self.cells if cell.node}
         for reading in self.data["attnlib"].get("canary", ()):
             if reading.get("device", kind) == kind:
-                found.setdefault(node_of(self.data, reading), []).append(reading["seconds"])
+                found.setdefault(node_of(self.data, reading) or "unknown", []).append(reading["seconds"])
         return found
 
     @property
@@ -188,17 +188,17 @@ class Run:
         return [place for index, place in enumerate(places) if place not in places[:index]]
 
     @property
-    def kinds(self) -> list[dict[str, Any]]:
-        """Its machines without where they stand, each once."""
-        found = [{key: value for key, value in machine.items() if key not in PLACE} for machine in self.machines]
-        return [kind for index, kind in enumerate(found) if kind not in found[:index]]
+    def kind(self) -> dict[str, Any]:
+        """Of its machines: what they have in common, wherever they stand."""
+        return {key: value for key, value in machine_of(self.data["machine_info"]).items() if key not in PLACE}
 
 
-def node_of(data: dict[str, Any], entry: dict[str, Any]) -> str:
-    """The node that a row or a reading of a saved run comes from, by the process that made it."""
-    processes, number = data["attnlib"].get("processes") or (), entry.get("process") or 0
+def node_of(data: dict[str, Any], entry: dict[str, Any]) -> str | None:
+    """The node that a row or a reading of a saved run comes from, by the process that made it; None where none did."""
+    ours, number = data["attnlib"], entry.get("process", -1 if "nodes" in data["attnlib"] else 0) or 0
+    processes = ours.get("processes") or ()
     place = processes[number].get("node") if 0 <= number < len(processes) else None
-    return str(place or data["machine_info"].get("node") or "unknown")
+    return None if number < 0 else str(place or data["machine_info"].get("node") or "unknown")
 
 
 def machine_of(info: dict[str, Any]) -> dict[str, Any]:

@@ -164,9 +164,17 @@ def sync(folder: Path) -> None:
             os.close(handle)
 
 
+class _Ours(msgspec.Struct):
+    run: str
+
+
+class _Run(msgspec.Struct):
+    attnlib: _Ours
+
+
 def token_in(path: Path) -> str | None:
     """The token of the run in a file; None where there is no such file, or none of ours."""
     try:
-        return str(msgspec.json.decode(path.read_bytes())["attnlib"]["run"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return msgspec.json.decode(path.read_bytes(), type=_Run).attnlib.run
+    except (OSError, ValueError, RecursionError):
         return None

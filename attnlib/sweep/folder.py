@@ -5,6 +5,7 @@
 """
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -86,20 +87,24 @@ class Task:
 
     def events(self) -> journal.Events:
         """What its journal says; nothing without one."""
+        if (path := self.book) is None:
+            return []
         try:
-            return [] if (path := self.book) is None else journal.events(path.read_bytes())
+            return journal.events(path.read_bytes())
         except FileNotFoundError:  # it has just become whole
             return []
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     @property
     def done(self) -> bool:
         """Whether all of its tests have come to an end."""
         return self.final.exists() and self.book is None
 
-    def alone(self) -> AbstractContextManager[int | None]:
-        """Keep every other process off it; None where one works on it, else a handle to be inherited."""
+    def alone(self, patience: float) -> AbstractContextManager[int | None]:
+        """Keep every other process off it; None where one still works on it, else a handle to be inherited."""
         self.final.parent.mkdir(exist_ok=True)
-        return alone(self.final.with_suffix(".lock"))
+        return alone(self.final.with_suffix(".lock"), patience)
 
     @property
     def live(self) -> bool:
@@ -109,10 +114,13 @@ class Task:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[int | None]:
-    """Keep every other process off what a file stands for; None where one has it, else a handle."""
+def alone(path: Path, patience: float = 0.0) -> Iterator[int | None]:
+    """Keep every other process off what a file stands for; None where one has it for so many seconds, else a handle."""
+    deadline = time.monotonic() + patience
     with path.open("a") as file:
-        yield file.fileno() if journal.claimed(file.fileno()) else None
+        while not (mine := journal.claimed(file.fileno())) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        yield file.fileno() if mine else None
 
 
 class Sweep:
@@ -126,8 +134,8 @@ class Sweep:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.asked = read(folder / "sweep.json", Asked)
+        self.folder = folder.resolve()  # pytest runs in another one
+        self.asked = read(self.folder / "sweep.json", Asked)
 
     @classmethod
     def create(cls, folder: Path, **asked: Any) -> "Sweep":
@@ -139,7 +147,7 @@ class Sweep:
         new = Asked(token=secrets.token_hex(6), **asked)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_once(folder / "sweep.json", msgspec.json.format(msgspec.json.encode(new)), new.token)
+            save_once(folder / "sweep.json", _readable(new), new.token)
         except FileExistsError:
             raise ValueError(
                 f"{folder} holds a sweep already: go on with --resume {folder}, or choose another --folder"
@@ -147,6 +155,11 @@ class Sweep:
         except OSError as error:
             raise ValueError(f"cannot write {folder}: {error.strerror}") from None
         return cls(folder)
+
+    def ask(self, **changes: Any) -> None:
+        """Change what was asked, but for what was made of it already."""
+        self.asked = msgspec.structs.replace(self.asked, **changes)
+        save_over(self.folder / "sweep.json", _readable(self.asked), secrets.token_hex(4))
 
     @property
     def plan(self) -> Plan | None:
@@ -201,6 +214,10 @@ class Sweep:
         return [
             Task(self.folder, run, shard) for run in range(1, self.asked.runs + 1) for shard in range(1, shards + 1)
         ]
+
+
+def _readable(asked: Asked) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(asked))
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:

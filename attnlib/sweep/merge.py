@@ -1,4 +1,4 @@
-"""One saved run of the parts that several processes measured, streamed: no part is held longer than it takes to check.
+"""One saved run of the parts that several processes measured; their samples are held a part at a time.
 
 Each case is there once, with the node that measured it; each node with its machine record.
 """
@@ -13,10 +13,12 @@ import msgspec
 
 from attnlib.runs import journal
 from attnlib.runs.load import one_line, saved_data
+from attnlib.runs.save import token_in
 from attnlib.sweep.folder import Shard, Sweep, read
 
 GAP = "interrupted"
-OTHERS = ("run", "wall_s", "timed_share", "canary", "processes", "cases")  # of a part: put together, not taken over
+# of a part: put together, not taken over
+OTHERS = ("run", "wall_s", "timed_share", "canary", "processes", "nodes", "data", "cases")
 CHOOSING = ("order_seed", "seq_lens", "depths", "pe", "fixed_depth", "fixed_seq_len", "data")  # which cases there are
 ASIDE = ("--shard=", "--benchmark-json=", "--resume", "--retry-crashed")  # of a part's command line
 encode = msgspec.json.encode
@@ -37,6 +39,8 @@ class Merged:
     partial: bool = False
     first: dict[str, Any] = field(default_factory=dict)  # part, without what is put together
     path: Path = Path()  # of it
+    about: dict[str, Any] = field(default_factory=dict)  # what must agree with it
+    data: dict[str, Any] = field(default_factory=dict)  # sets, by name: a part knows of those that it learned
     rows: dict[str, bytes] = field(default_factory=dict)  # by test
     gaps: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of tests that a part did not come to
     found: dict[str, Path] = field(default_factory=dict)  # the part of a case, by id
@@ -52,14 +56,16 @@ class Merged:
             ValueError: no parts, **or** one cannot be read, **or** they do not go together, **or** a test is missing;
                 the message says what and where.
         """
+        before = b""
         for number, path in enumerate(parts):
             data = saved_data(path)
             self.compare(path, data)
             if number == 0:
                 head = {name: value for name, value in data.items() if name not in ("benchmarks", "attnlib")}
-                yield encode(head)[:-1] + b',"benchmarks":['
-            benchmarks = self.add(path, data)
-            yield b"".join((b"," if number or index else b"") + b"\n" + row for index, row in enumerate(benchmarks))
+                yield encode(head)[:-1] + b',"benchmarks":[\n'
+            if rows := self.add(path, data):  # none of checks and trainings
+                yield before + b",\n".join(rows)
+                before = b",\n"
         if not parts:
             raise ValueError("nothing to merge: no part has begun")
         yield b'\n],"attnlib":' + encode(self.ours())[:-1]
@@ -71,12 +77,14 @@ class Merged:
         ours = data["attnlib"]
         if "kind" not in ours:
             raise ValueError(f"{path}: saved before runs told what must agree for them to be merged")
-        about = {name: ours[name] for name in ("kind", "axes", "theory", "data")}
+        about = {name: ours[name] for name in ("kind", "axes", "theory")}
         about["settings"] = {name: value for name, value in ours["settings"].items() if name not in CHOOSING}
+        self.data |= {name: value for name, value in ours["data"].items() if name not in self.data}
         if not self.first:
             self.first, self.path = {name: v for name, v in ours.items() if name not in OTHERS}, path
             self.about = about
-        elif differ := journal.differences(self.about, about):
+        theirs = self.about | {"data": {name: self.data[name] for name in ours["data"]}}
+        if differ := journal.differences(theirs, about | {"data": ours["data"]}):
             more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
             raise ValueError(one_line(f"{self.path} and {path} differ: {differ[0]}{more}"))
 
@@ -84,15 +92,16 @@ class Merged:
         """Take over a part; returns its benchmarks."""
         ours, offset = data["attnlib"], len(self.processes)
         self.wall_s += ours.get("wall_s") or 0.0
-        for process in ours["processes"]:
+        machine = data["machine_info"]
+        for number, process in enumerate(ours["processes"]):
             node = process.get("node") or "unknown"
             self.processes.append(process)
             own = {name: process[name] for name in ("affinity", "memory_bytes") if name in process}
-            machine = data["machine_info"]
-            device = machine["attnlib"]["device"] | {"uuid": process.get("uuid")}
-            self.nodes.setdefault(
-                node, machine | {"node": node, "attnlib": machine["attnlib"] | own | {"device": device}}
-            )
+            own["device"] = machine["attnlib"]["device"] | {"uuid": process.get("uuid")}
+            record = machine | {"node": node, "attnlib": machine["attnlib"] | own}  # where it went on elsewhere: alike
+            if known := ours.get("nodes", {}).get(node, record if number == 0 else None):
+                self.nodes[node] = known
+            self.nodes.setdefault(node, record)
         for reading in ours["canary"]:
             self.canary.append(encode(reading | {"process": offset + reading.get("process", 0)}))
         for row in ours["cases"]:
@@ -115,7 +124,7 @@ class Merged:
         """The section ``attnlib`` but for what is long."""
         command = [word for word in self.first["command"] if not word.startswith(ASIDE)]
         own = {"run": self.token, "command": command, "wall_s": self.wall_s, "timed_share": None}
-        return self.first | own | {"processes": self.processes, "nodes": self.nodes}
+        return self.first | own | {"data": self.data, "processes": self.processes, "nodes": self.nodes}
 
     def cases(self) -> Iterator[bytes]:
         """A row for each planned case, in order.
@@ -154,5 +163,5 @@ def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Pat
 
 def of_parts(parts: Sequence[Path], *, partial: bool) -> Merged:
     """Parts that were measured one by one, to be merged; the same ones are the same run."""
-    names = "".join(sorted(path.stem for path in parts))
-    return Merged(hashlib.sha256(names.encode()).hexdigest()[:12], None, partial)
+    tokens = sorted(token_in(path) or path.name for path in parts)
+    return Merged(hashlib.sha256(" ".join(tokens).encode()).hexdigest()[:12], None, partial)

@@ -12,10 +12,26 @@ import msgspec
 from msgspec import Struct
 
 from attnlib.sweep.folder import Sweep, Task
+from attnlib.sweep.status import Queued
 from attnlib.sweep.task import Attempt
 
 WARNING = 30  # seconds before a job's end in which it is told
-REQUEUES = 1000  # at most; one that finishes no case is not queued again
+REQUEUES = 1000  # at most, of a job that finishes a case each time
+PATIENCE = 150.0  # seconds; locks of a node that went down outlive it by 90 on NFS
+# options of sbatch that are the sweep's own: which job does what, alone on its node, and how it is told of its end
+OWN = {
+    "job_name",
+    "array",
+    "nodes",
+    "ntasks",
+    "ntasks_per_node",
+    "exclusive",
+    "requeue",
+    "signal",
+    "output",
+    "error",
+    "wrap",
+}
 
 
 class Jobs(Struct):
@@ -32,7 +48,7 @@ def need(program: str) -> None:
     try:
         import submitit  # noqa: F401
     except ImportError:
-        raise ValueError("--on slurm needs submitit: pip install attnlib[cluster]") from None
+        raise ValueError("--on slurm needs submitit: pip install -e '.[cluster]'") from None
 
 
 def name(sweep: Sweep) -> str:
@@ -54,8 +70,7 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     need("sbatch")
     import submitit
 
-    folder = sweep.folder.resolve()
-    array = submitit.SlurmExecutor(folder=folder / "logs", max_num_timeout=REQUEUES)
+    array = submitit.SlurmExecutor(folder=sweep.folder / "logs", max_num_timeout=REQUEUES)
     array.update_parameters(
         job_name=name(sweep),
         nodes=1,
@@ -69,7 +84,7 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     sweep.refuse(None)
     try:
         with array.batch():
-            jobs = [array.submit(Attempt(folder, task.run, task.shard, most)) for task in tasks]
+            jobs = [array.submit(Attempt(task, most, PATIENCE)) for task in tasks]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
     note(sweep, jobs[0].job_id.partition("_")[0], tasks)
@@ -86,36 +101,31 @@ def note(sweep: Sweep, job: str, tasks: Sequence[Task]) -> None:
         file.write(msgspec.json.encode(Jobs(job, [(task.run, task.shard) for task in tasks])) + b"\n")
 
 
-class Queue(dict[tuple[int, int], tuple[str, str]]):
+def queue(sweep: Sweep) -> Queued:
     """State and reason, as Slurm has them, of each task (run and shard) that it knows of.
-
-    Args:
-        sweep: whose.
 
     Raises:
         ValueError: Slurm does not answer; the message has its words.
     """
-
-    def __init__(self, sweep: Sweep) -> None:
-        super().__init__()
-        form = "%F|%K|%T|%r"
-        try:
-            done = subprocess.run(
-                ["squeue", "--noheader", "--array", f"--name={name(sweep)}", f"--format={form}"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        except OSError as error:
-            raise ValueError(f"cannot ask Slurm: squeue: {error.strerror}") from None
-        if done.returncode:
-            raise ValueError(f"cannot ask Slurm: {last_line(done.stderr)}")
-        known = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}
-        for line in done.stdout.splitlines():
-            job, index, state, reason = (part.strip() for part in line.split("|", 3))
-            tasks = known.get(job, [])
-            if (number := int(index) if index.isdigit() else 0) < len(tasks):
-                self[tasks[number]] = state, reason
+    form = "%F|%K|%T|%r"
+    try:
+        done = subprocess.run(
+            ["squeue", "--noheader", "--array", f"--name={name(sweep)}", f"--format={form}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError as error:
+        raise ValueError(f"cannot ask Slurm: squeue: {error.strerror}") from None
+    if done.returncode:
+        raise ValueError(f"cannot ask Slurm: {last_line(done.stderr)}")
+    known, found = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}, {}
+    for line in done.stdout.splitlines():
+        job, index, state, reason = (part.strip() for part in line.split("|", 3))
+        tasks = known.get(job, [])
+        if (number := int(index) if index.isdigit() else 0) < len(tasks):
+            found[tasks[number]] = state, reason
+    return found
 
 
 def jobs_of(folder: Path) -> list[Jobs]:

@@ -20,6 +20,7 @@ OWN = {  # options of pytest that a sweep gives its tasks itself
     *("--order-seed", "--resume", "--resume-from", "--retry-crashed", "--plan", "--plan-out", "--shard"),
 }
 FAILED = 1  # pytest's exit code where a case failed, which its row says
+TERMINATED = 128 + signal.SIGTERM  # where it finished its file because it was told to end
 OFTEN = 0.1  # seconds between looks at the process
 WARNED: Any = (
     {"preexec_fn": lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)} if hasattr(signal, "SIGUSR2") else {}
@@ -48,11 +49,16 @@ def planned(sweep: Sweep) -> Plan:
 
 
 def make_plan(sweep: Sweep) -> None:
-    """Have pytest plan, and cut that into shards; or note why it cannot."""
+    """Have pytest plan, and cut that into shards; or note why it cannot.
+
+    Raises:
+        ValueError: it was killed, which says nothing of another try.
+    """
     file = sweep.folder / f"outline-{secrets.token_hex(4)}.json"
-    done = subprocess.run(
-        command(sweep, f"--plan-out={file}"), cwd=sweep.asked.where, capture_output=True, text=True, check=False
-    )
+    whole = command(sweep, f"--plan-out={file}")
+    done = subprocess.run(whole, cwd=sweep.asked.where, capture_output=True, text=True, check=False, **WARNED)
+    if done.returncode < 0:
+        raise ValueError(f"cannot plan: ended by signal {-done.returncode}")
     if done.returncode or not file.exists():
         sweep.refuse(said_why(done.stdout, done.stderr) or f"pytest ended with {done.returncode}")
         return
@@ -74,23 +80,23 @@ class Attempt:
     """One attempt at a task, as a job or here; a job that is warned of its end asks to be queued again.
 
     Args:
-        folder: of the sweep.
-        run: number of the run.
-        shard: number of the shard.
+        task: what is measured.
         most: deaths after which it is left, and jobs in a row that end without a finished case.
+        patience: seconds to wait for another process that may be ending, and for one's own end after pytest was told
+            to end: whoever told it may have meant the job. 0 does not wait.
         say: what it says goes there.
-        idle: how many such jobs there were before.
+        idle: how many jobs before this one ended without a finished case.
     """
 
     def __init__(
-        self, folder: Path, run: int, shard: int, most: int, say: Callable[[str], None] = print, idle: int = 0
+        self, task: Task, most: int, patience: float = 0.0, say: Callable[[str], None] = print, idle: int = 0
     ) -> None:
-        self.task, self.most, self.say, self.idle = Task(folder, run, shard), most, say, idle
+        self.task, self.most, self.patience, self.say, self.idle = task, most, patience, say, idle
         self.before = 0  # tests that were done when it began
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """Measure what is left of the shard; returns pytest's exit code, or 1 where it did not begin.
+        """Measure what is left of the shard, again where pytest dies; returns its exit code, or 1 where it is left.
 
         Raises:
             ValueError: see ``planned``.
@@ -99,31 +105,37 @@ class Attempt:
         plan = planned(sweep)
         if task.shard > len(plan.tests) or task.done:
             return 0
-        with task.alone() as handle:
+        with task.alone(self.patience) as handle:
             if handle is None:
                 self.say(f"{task} is being measured by another process")
-                return 1
-            died, again = deaths(task.events()), []
-            if sum(died.values()) >= self.most:
-                self.say(f"{task} died {sum(died.values())} times and is left")
-                return 1
-            if path := task.book:  # a case that has died as often as all but the last attempt is left as it is
-                retry = max(died.values(), default=0) < self.most - 1
-                again = [f"--resume-from={path}", *(["--retry-crashed"] if retry else [])]
-            seed = sweep.asked.order_seed + task.run - 1
-            own = [f"--shard={sweep.tests(plan, task.shard)}", f"--benchmark-json={task.final}", f"--order-seed={seed}"]
+                return FAILED
             self.before = finished(task.events())
-            return self._wait(
-                subprocess.Popen(command(sweep, *own, *again), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
-            )
+            while True:
+                code = self._measure(sweep, sweep.tests(plan, task.shard), handle)
+                if code < 0:
+                    self.say(f"{task} was ended by signal {-code}")
+                elif code == TERMINATED and self.patience:
+                    time.sleep(self.patience)
+                else:
+                    return code
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        self.process = process
+    def _measure(self, sweep: Sweep, tests: Path, handle: int) -> int:
+        task = self.task
+        died, again = deaths(task.events()), []
+        if sum(died.values()) >= self.most:
+            self.say(f"{task} died {sum(died.values())} times and is left")
+            return FAILED
+        if path := task.book:  # a case that has died as often as all but the last attempt is left as it is
+            retry = max(died.values(), default=0) < self.most - 1
+            again = [f"--resume-from={path}", *(["--retry-crashed"] if retry else [])]
+        seed = sweep.asked.order_seed + task.run - 1
+        own = [f"--shard={tests}", f"--benchmark-json={task.final}", f"--order-seed={seed}", *again]
+        self.process = subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
         try:
-            while (code := process.poll()) is None:  # not wait: a signal's handler looks too
+            while (code := self.process.poll()) is None:  # not wait: a signal's handler looks too
                 time.sleep(OFTEN)
-        except KeyboardInterrupt:  # it heard it too, and is finishing its file
-            process.wait()
+        except KeyboardInterrupt:  # pytest heard Ctrl-C too, and is finishing its file
+            self.process.wait()
             raise
         return code
 
@@ -144,7 +156,7 @@ class Attempt:
         if idle >= self.most:
             self.say(f"{self.task}: no case was finished in {idle} jobs, and it is not queued again")
             return None
-        return DelayedSubmission(Attempt(self.task.folder, self.task.run, self.task.shard, self.most, idle=idle))
+        return DelayedSubmission(Attempt(self.task, self.most, self.patience, idle=idle))
 
 
 def is_there(pid: int) -> bool:

@@ -162,7 +162,7 @@ class Keeper:
         except OSError as error:
             text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
             raise Lost(f"{text}make room, then --resume") from None
-        if left == 0 or not files:
+        if left == 0 or not (files or journal.finished(found)):  # crashed cases that are tried again count
             self.book.path.unlink(missing_ok=True)
         self.book.close()
         return files, left

@@ -49,7 +49,7 @@ class Outliner:
             blocks=[block(test, case) for test, case in cases.items()],
             seconds=[self.seconds(items[test], case) for test, case in cases.items()],
         )
-        save_over(self.path, msgspec.json.encode(outline), "outline")
+        save_over(self.path, msgspec.json.encode(outline), self.path.stem)
         gc.freeze()
         return True
 

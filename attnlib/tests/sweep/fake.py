@@ -1,6 +1,7 @@
 """A pytest that measures nothing: ``python -m attnlib.tests.sweep.fake`` plans and measures shards as the suite does.
 
-Its own options: ``--cells=N`` planned, ``--pace=SECONDS`` a case, ``--dies-in=ID,...`` of cases that kill it.
+Its own options: ``--cells=N`` planned, ``--pace=SECONDS`` a case, ``--dies-in=ID,...`` of cases that
+kill it, ``--bad`` which it refuses, ``--struck=FILE`` while it plans, where that is there.
 """
 
 import os
@@ -140,7 +141,7 @@ def measure(shard, final, options):
     save_over(final, as_json(journal.assemble(events)), "fake")
     if len(journal.finished(events, retry)) == len(shard.tests):
         book.path.unlink()
-    return 2 if ending else 0
+    return 128 + signal.SIGTERM if ending else 0
 
 
 def main(words):
@@ -150,6 +151,9 @@ def main(words):
         print("ERROR: --bad is no option; choose from: good")
         return 4
     if "--plan-out" in options:
+        if Path(options.get("--struck", "/nowhere")).exists():
+            Path(options["--struck"]).unlink()
+            os.kill(os.getpid(), signal.SIGTERM)
         save_over(Path(options["--plan-out"]), msgspec.json.encode(outline(int(options["--cells"]))), "fake")
         return 0
     return measure(read(Path(options["--shard"]), Shard), Path(options["--benchmark-json"]), options)

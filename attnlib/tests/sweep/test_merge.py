@@ -5,7 +5,7 @@ import json
 import pytest
 
 from attnlib.commands.__main__ import main
-from attnlib.runs.load import load
+from attnlib.runs.load import BadRun, load
 from attnlib.sweep.merge import of_sweep
 from attnlib.sweep.task import Attempt, planned
 from attnlib.tests.session.sessions import skeleton
@@ -23,7 +23,7 @@ def _measured(sweep, monkeypatch):
         tasks = begun.tasks
         for number, task in enumerate(tasks[: len(tasks) - left]):
             monkeypatch.setenv("SLURMD_NODENAME", f"n{1 + number % 2}")
-            assert Attempt(task.folder, task.run, task.shard, 3, print)() == 0
+            assert Attempt(task, 3)() == 0
         return begun
 
     return make
@@ -106,7 +106,7 @@ def test_gaps_are_refused_or_become_rows(measured, capsys):
     assert set(statuses) == {"ok", "interrupted"}
     assert {cell.test for cell in run.cells if cell.status == "interrupted"} == unmeasured
     for task in begun.tasks[3:]:
-        Attempt(task.folder, task.run, task.shard, 3, print)()
+        Attempt(task, 3)()
     assert {cell.status for cell in merged(begun).cells} == {"ok"}
 
 
@@ -115,7 +115,7 @@ def test_a_journal_is_a_part(measured):
     begun = measured("--cells=60", shards=2, left=1)
     task = begun.tasks[1]
     change(begun.folder / "sweep.json", "options", ["--dies-in=" + shard_of(begun, task)[10].case["case_id"]])
-    Attempt(task.folder, task.run, task.shard, 3, print)()
+    Attempt(task, 1)()
     run = merged(begun, "--partial")
     statuses = {cell.test: cell.status for cell in run.cells if cell.test in {t.test for t in shard_of(begun, task)}}
 
@@ -129,7 +129,6 @@ def test_a_journal_is_a_part(measured):
         ("attnlib.kind.versions.torch", "2.12.0", "kind.versions.torch: 2.13.0 | 2.12.0"),
         ("attnlib.kind.code", "beef", "kind.code: c0de | beef"),
         ("attnlib.settings.budget", 0.2, "settings.budget: 0.1 | 0.2"),
-        ("attnlib.data", {"digits": {}}, "data.digits: absent | {}"),
     ],
 )
 def test_parts_that_differ_are_refused_with_what_differs(measured, capsys, where, value, says):
@@ -140,6 +139,33 @@ def test_parts_that_differ_are_refused_with_what_differs(measured, capsys, where
 
     assert f"0001.json and {begun.tasks[1].final} differ: {says}" in text
     assert not list(begun.folder.glob("no.json")) + list(begun.folder.glob(".*"))
+
+
+def test_data_sets_are_put_together(measured, capsys):
+    """A part knows of those that it learned; the same name must be the same data in all."""
+    begun = measured("--cells=9", shards=3)
+    for task, sets in zip(begun.tasks, ({"digits": {"sha": 1}}, {}, {"stress": {"sha": 2}}), strict=True):
+        change(task.final, "attnlib.data", sets)
+    assert merged(begun).data["attnlib"]["data"] == {"digits": {"sha": 1}, "stress": {"sha": 2}}
+    capsys.readouterr()
+    change(begun.tasks[1].final, "attnlib.data", {"digits": {"sha": 3}})
+    text = refusal(capsys, begun.folder, "--out", begun.folder / "no.json")
+
+    assert "differ: data.digits.sha: 1 | 3" in text
+
+
+def test_a_part_may_have_no_times(measured):
+    """As one of checks alone, or one in which every case failed; wherever it stands."""
+    begun = measured("--cells=27", shards=4)
+    for number in (0, 2):
+        path = begun.tasks[number].final
+        change(path, "benchmarks", [])
+        rows = json.loads(path.read_text())["attnlib"]["cases"]
+        change(path, "attnlib.cases", [row | {"status": "error", "reason": "x"} for row in rows])
+    statuses = [cell.status for cell in merged(begun).cells]
+
+    assert statuses.count("ok") == begun.plan.tests[1] + begun.plan.tests[3]
+    assert len(statuses) == 27
 
 
 def test_a_case_that_is_there_twice_is_refused(measured, capsys):
@@ -194,8 +220,12 @@ def test_what_cannot_be_merged_says_why(measured, sweep, tmp_path, capsys):
 
 
 def test_a_part_is_not_held_while_the_others_are_read(measured):
-    """The run comes in pieces, at least one a part."""
+    """A piece of the run is there before the next part is read."""
     begun = measured("--cells=60", shards=6)
     run, parts = of_sweep(begun, 1, partial=False)
-
-    assert len(list(run.chunks(parts))) > len(parts)
+    pieces = run.chunks(parts)
+    next(pieces)
+    for part in parts[1:]:
+        part.unlink()
+    with pytest.raises(BadRun, match=parts[1].name):
+        list(pieces)

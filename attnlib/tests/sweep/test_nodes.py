@@ -100,6 +100,16 @@ def test_seconds_are_judged_on_the_same_nodes(runs):
     assert found.machine == ()
 
 
+def test_a_case_that_fails_on_one_side_was_not_moved(runs):
+    """The others' seconds are judged all the same."""
+    new = runs("b")
+    for run in new:
+        object.__setattr__(run, "cells", run.cells[1:])
+    found = compare(runs("a"), new)
+
+    assert {row.verdict.word for row in found.references} == {"same"}
+
+
 def test_other_kinds_of_nodes_are_not_compared(runs, tmp_path):
     """As ever."""
     path = merged(tmp_path / "x.json", token="x")

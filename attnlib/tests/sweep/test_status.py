@@ -38,7 +38,7 @@ def test_what_slurm_says_is_told_by_task(sweep, squeue):
     slurm.note(begun, "9", [Task(begun.folder, 1, 2)])
     squeue(begun, ["8|0|RUNNING|None", "8|2|PENDING|Dependency", "9|0|COMPLETING|None"])
 
-    assert slurm.Queue(begun) == {
+    assert slurm.queue(begun) == {
         (1, 1): ("RUNNING", "None"),
         (1, 3): ("PENDING", "Dependency"),
         (1, 2): ("COMPLETING", "None"),
@@ -50,10 +50,10 @@ def test_a_slurm_that_does_not_answer_is_said(sweep, squeue, monkeypatch):
     begun = sweep("--cells=9", place="slurm")
     squeue(begun, [], code=1)
     with pytest.raises(ValueError, match="cannot ask Slurm: it does not say why"):
-        slurm.Queue(begun)
+        slurm.queue(begun)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ValueError, match="cannot ask Slurm: squeue: No such file"):
-        slurm.Queue(begun)
+        slurm.queue(begun)
 
 
 def test_states_of_tasks(sweep):
@@ -62,10 +62,10 @@ def test_states_of_tasks(sweep):
     assert {one.state for one in standings(begun, {}, 3)} == {"planned"}
     assert seconds_left(standings(begun, {}, 3), 1) is None
     planned(begun)
-    Attempt(begun.folder, 1, 1, 3, print)()
+    Attempt(Task(begun.folder, 1, 1), 3)()
     begun.asked.options.append("--dies-in=" + ",".join(f"{n:012x}" for n in range(36)))
     (begun.folder / "sweep.json").write_bytes(slurm.msgspec.json.encode(begun.asked))
-    Attempt(begun.folder, 1, 2, 3, print)()
+    Attempt(Task(begun.folder, 1, 2), 1)()
     queue = {(1, 3): ("RUNNING", "None"), (1, 4): ("PENDING", "Priority"), (1, 5): ("PENDING", "ReqNodeNotAvail")}
     found = standings(begun, queue, 3)
 
@@ -98,14 +98,33 @@ def test_a_part_that_is_left_is_named_and_told_by_the_exit_code(sweep, capsys, m
     folder = tmp_path / "here"
     monkeypatch.setattr("attnlib.commands.sweep.with_bench", list)
     words = ["sweep", "--shards", "2", "--folder", str(folder), "--", "--cells=12", f"--dies-in={0:012x}"]
-    assert main(words) == 1
+    assert main([*words[:5], "--attempts", "1", *words[5:]]) == 1
     said = capsys.readouterr()
     assert "was ended by signal 9" in said.err
-    assert said.out.splitlines()[-1] == f"go on with: attnlib sweep --resume {folder}"
+    assert said.out.splitlines()[-1] == f"try again with: attnlib sweep --resume {folder} --attempts 4"
     assert "died in bench/test_forward.py::test_forward[seq_len=8-depth=1-pe=none]" in said.out
-    assert main(["sweep", "--resume", str(folder)]) == 1
-    assert main(["sweep", "--resume", str(folder)]) == 0
+    assert [one.state for one in standings(Sweep(folder), {}, 1)] == ["done", "dead"]
+    assert main(["sweep", "--resume", str(folder), "--attempts", "4"]) == 0
     assert all(one.state == "done" for one in standings(Sweep(folder), {}, 3))
+
+
+def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
+    """What is measured is named from where the sweep was begun; what is asked of jobs may change, no more."""
+    monkeypatch.setattr("attnlib.commands.sweep.with_bench", list)
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "--shards", "2", "--folder", "here", "--", "--cells=6"]) == 0
+    for task in Sweep(tmp_path / "here").tasks:
+        task.final.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["sweep", "--resume", "../here"]) == 0
+    assert main(["sweep", "--resume", "../here", "--runs", "2", "--folder", "x"]) == 2
+    assert "--runs --folder cannot be added" in capsys.readouterr().err
+    assert main(["sweep", "--resume", "../here", "--sbatch", "time=5"]) == 2
+    begun = sweep(place="slurm", sbatch={"time": "5"})
+    begun.ask(sbatch={"time": "9"}, max_parallel=3)
+
+    assert (Sweep(begun.folder).asked.sbatch, Sweep(begun.folder).asked.max_parallel) == ({"time": "9"}, 3)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +141,10 @@ def test_a_part_that_is_left_is_named_and_told_by_the_exit_code(sweep, capsys, m
             ["--on", "slurm", "--shards", "2", "--sbatch", "time"],
             "--sbatch takes KEY=VALUE such as time=60, not",
         ),
-        (["--status", "nowhere"], "no sweep in nowhere: sweep.json: No such file or directory"),
-        (["--resume", "nowhere"], "no sweep in nowhere: sweep.json: No such file or directory"),
+        (["--on", "slurm", "--shards", "2", "--sbatch", "job-name=x"], "--sbatch job_name: is given by the sweep"),
+        (["--shards", "2", "--run-name", "a/b"], "argument --run-name: invalid run_name value: 'a/b'"),
+        (["--status", "nowhere"], "nowhere: sweep.json: No such file or directory"),
+        (["--resume", "nowhere"], "nowhere: sweep.json: No such file or directory"),
         (["--resume", "nowhere", "--preset", "smoke"], "--resume goes on with the sweep as it is: --preset smoke"),
     ],
 )
