@@ -277,7 +277,7 @@ def test_killed_ten_times_at_random(cluster, attnlib, tmp_path):
 
     for number in range(10):
         victim = moments.choice(wait_for(running))
-        time.sleep(moments.uniform(0, 6))
+        time.sleep(moments.uniform(1, 8))
         whole = moments.random() < 0.5
         family = [victim, psutil.Process(victim.ppid())] if whole and victim.is_running() else [victim]
         for process in family:
