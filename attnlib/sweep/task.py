@@ -130,7 +130,8 @@ class Attempt:
             again = [f"--resume-from={path}", *(["--retry-crashed"] if retry else [])]
         seed = sweep.asked.order_seed + task.run - 1
         own = [f"--shard={tests}", f"--benchmark-json={task.final}", f"--order-seed={seed}", *again]
-        self.process = subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, pass_fds=(handle,), **WARNED)
+        inherited: Any = {"pass_fds": (handle,)} if os.name == "posix" else {}
+        self.process = subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, **WARNED, **inherited)
         try:
             while (code := self.process.poll()) is None:  # not wait: a signal's handler looks too
                 time.sleep(OFTEN)

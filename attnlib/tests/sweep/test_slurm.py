@@ -181,7 +181,7 @@ def queued(cluster, folder):
 
 def test_a_job_that_runs_out_of_time_is_queued_again(cluster, attnlib, tmp_path):
     """A minute a job: it is warned, finishes its file and goes on in the next; nobody has to do anything."""
-    attnlib(*sweep(tmp_path / "s", options=[*LONG[:-1], "forward"], minutes=1, shards=1))
+    attnlib(*sweep(tmp_path / "s", options=LONG, minutes=1, shards=1))
     run = merged(attnlib, tmp_path / "s")
 
     assert finished(run)
