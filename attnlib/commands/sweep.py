@@ -98,6 +98,8 @@ def show(sweep: Sweep, most: int) -> bool:
         print(f"go on with: attnlib sweep --resume {sweep.folder}")
     elif states <= {"dead", "done"}:
         print(f"try again with: attnlib sweep --resume {sweep.folder} --attempts {most + DEATHS}")
+    if sweep.asked.place == "slurm" and states & {"planned", "stopped", "dead"}:
+        print(f"what the jobs printed: {sweep.folder / 'logs'}")
     return states == {"done"}
 
 

@@ -153,8 +153,10 @@ def time_note(cells: Cells) -> str:
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
     if any(cells.references):
         note += "; over a reference, a time is that one's mean over its visits times the ratio"
-    far = apart(cells.runs) if len(cells.nodes) > 1 else None
-    return note + (f"; nodes differ: {far}" if far else "")
+    if len(cells.nodes) > 1:
+        far = apart(cells.runs)
+        note += f"; measured on {len(cells.nodes)} nodes" + (f", which differ: {far}" if far else "")
+    return note
 
 
 def interval_note(cells: Cells) -> str:

@@ -55,7 +55,7 @@ def test_absolute_times_are_told_by_node(runs):
     (by_node,) = nodes(cells)
 
     assert {(row["T"], row["node"]) for row in table.rows} == {(64, "n1"), (128, "n2")}
-    assert "nodes differ: n2 took 1.50 of n1's time for the canary" in time_note(cells)
+    assert "; measured on 2 nodes, which differ: n2 took 1.50 of n1's time for the canary" in time_note(cells)
     assert by_node.after[-1] == "nodes differ: n2 took 1.50 of n1's time for the canary"
     assert [(row["node"], row["cases"], row["disturbed"]) for row in by_node.rows] == [("n1", 4, 0), ("n2", 4, 0)]
     assert [round(row["canary"].value, 6) for row in by_node.rows] == [1e-3, 1.5e-3]
@@ -65,7 +65,7 @@ def test_absolute_times_are_told_by_node(runs):
 def test_nodes_that_are_alike_are_not_remarked_upon(runs):
     """And a run of one node has no column of nodes."""
     assert apart(runs("a", 1)) is None
-    assert "nodes" not in time_note(Cells(runs("b", 1)))
+    assert time_note(Cells(runs("b", 1))).endswith("; measured on 2 nodes")
     assert "node" not in costs(Cells(runs("c", 1, where=("n1", "n1"))))[-1].columns
 
 
