@@ -27,7 +27,7 @@ def declare(commands: Any) -> None:
     )
     command.add_argument("--partial", action="store_true", help="what is missing becomes rows with status interrupted")
     command.add_argument(
-        "--run-name", type=run_name, metavar="NAME", help="that it is saved under; of parts the first one's"
+        "--run-name", type=run_name, metavar="NAME", help="that it is saved under; of parts the first file's"
     )
     command.add_argument("--out", type=Path, metavar="FILE", help="save it there instead of in results/; one run only")
     command.set_defaults(run=run)
@@ -36,9 +36,8 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Merge, and say where."""
     for merged, parts, folder, name in asked(options):
-        pieces = merged.chunks(parts)
         if options.out is not None:
-            save_over(options.out, pieces, merged.token)
+            save_over(options.out, merged.chunks(parts), merged.token)
             path = options.out
         else:
             path = save_in(folder, options.run_name or name, merged, parts)

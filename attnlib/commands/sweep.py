@@ -150,6 +150,8 @@ def sbatch(options: argparse.Namespace) -> dict[str, str]:
         key, _, value = text.lstrip("-").partition("=")
         if not (key and value):
             raise ValueError(f"--sbatch takes KEY=VALUE such as time=60, not {text!r}")
+        if len(key) == 1:
+            raise ValueError(f"--sbatch takes sbatch's long names, such as time=60, not {text!r}")
         found[key.replace("-", "_")] = value
     if own := sorted(found.keys() & slurm.OWN):
         raise ValueError(f"--sbatch {own[0]}: is given by the sweep to its jobs")

@@ -39,7 +39,7 @@ def apart(runs: Sequence[Run]) -> str | None:
     found = [(own.canary, own.name) for own in nodes(runs) if own.canary]
     if not found:
         return None
-    (fast, one), (slow, other) = min(found), max(found)
-    return (
-        None if fast.high >= slow.low else f"{other} took {slow.value / fast.value:.2f} of {one}'s time for the canary"
-    )
+    (fast, one), (slow, other) = min(found, key=lambda own: own[0].high), max(found, key=lambda own: own[0].low)
+    if fast.high >= slow.low:
+        return None
+    return f"{other} took {slow.value / fast.value:.2f} of {one}'s time for the canary"

@@ -157,9 +157,15 @@ class Sweep:
         return cls(folder)
 
     def ask(self, **changes: Any) -> None:
-        """Change what was asked, but for what was made of it already."""
-        self.asked = msgspec.structs.replace(self.asked, **changes)
-        save_over(self.folder / "sweep.json", _readable(self.asked), secrets.token_hex(4))
+        """Change what was asked, but for what was made of it already.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        asked = msgspec.structs.replace(self.asked, **changes)
+        if asked != self.asked:
+            save_over(self.folder / "sweep.json", _readable(asked), secrets.token_hex(4))
+            self.asked = asked
 
     @property
     def plan(self) -> Plan | None:

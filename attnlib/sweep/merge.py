@@ -117,7 +117,8 @@ class Merged:
         if other := self.found.get(case_id):
             raise ValueError(one_line(f"measured twice: {test}: {other} and {path}"))
         self.found[case_id] = path
-        process = offset + row.get("process", 0)
+        last = len(self.processes) - 1  # in which a case crashed that no process has gone on with
+        process = offset + row["process"] if "process" in row else last
         self.rows[test] = encode(row | {"process": process, "node": self.processes[process].get("node")})
 
     def ours(self) -> dict[str, Any]:
@@ -161,7 +162,14 @@ def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Pat
     return Merged(f"{sweep.asked.token}{run:04x}", planned, partial), parts
 
 
+def token_of(part: Path) -> str:
+    """The token of a run, or of a journal."""
+    if part.suffix == journal.SUFFIX and part.exists():
+        return journal.plan_of(journal.events(part.read_bytes())).run
+    return token_in(part) or part.name
+
+
 def of_parts(parts: Sequence[Path], *, partial: bool) -> Merged:
     """Parts that were measured one by one, to be merged; the same ones are the same run."""
-    tokens = sorted(token_in(path) or path.name for path in parts)
+    tokens = sorted(map(token_of, parts))
     return Merged(hashlib.sha256(" ".join(tokens).encode()).hexdigest()[:12], None, partial)

@@ -20,8 +20,9 @@ OWN = {  # options of pytest that a sweep gives its tasks itself
     *("--order-seed", "--resume", "--resume-from", "--retry-crashed", "--plan", "--plan-out", "--shard"),
 }
 FAILED = 1  # pytest's exit code where a case failed, which its row says
-TERMINATED = 128 + signal.SIGTERM  # where it finished its file because it was told to end
+TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # where it was told to end
 OFTEN = 0.1  # seconds between looks at the process
+WAITING = 1.0  # and at the plan that another process makes
 WARNED: Any = (
     {"preexec_fn": lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)} if hasattr(signal, "SIGUSR2") else {}
 )
@@ -42,9 +43,10 @@ def planned(sweep: Sweep) -> Plan:
         if why := sweep.refusal:
             raise ValueError(f"cannot plan: {why}")
         with alone(sweep.folder / "plan.lock") as handle:
-            if handle is not None and sweep.plan is None:
+            if handle is not None and sweep.plan is None and sweep.refusal is None:
                 make_plan(sweep)
-        time.sleep(OFTEN if sweep.plan is None else 0)
+        if sweep.plan is None and sweep.refusal is None:
+            time.sleep(WAITING)
     return plan
 
 
@@ -102,6 +104,7 @@ class Attempt:
             ValueError: see ``planned``.
         """
         sweep, task = Sweep(self.task.folder), self.task
+        self.before = finished(task.events())
         plan = planned(sweep)
         if task.shard > len(plan.tests) or task.done:
             return 0
@@ -109,15 +112,21 @@ class Attempt:
             if handle is None:
                 self.say(f"{task} is being measured by another process")
                 return FAILED
-            self.before = finished(task.events())
-            while True:
+            self.before, idle = finished(task.events()), 0
+            while idle < self.most:
+                if task.done:  # it was ended after its file was whole
+                    return 0
+                begun = len(task.events())
                 code = self._measure(sweep, sweep.tests(plan, task.shard), handle)
-                if code < 0:
-                    self.say(f"{task} was ended by signal {-code}")
-                elif code == TERMINATED and self.patience:
+                if code in TERMINATED and self.patience:
                     time.sleep(self.patience)
-                else:
+                elif code >= 0:
                     return code
+                else:
+                    self.say(f"{task} was ended by signal {-code}")
+                idle = 0 if any(isinstance(e, journal.Start) for e in task.events()[begun:]) else idle + 1
+            self.say(f"{task} ended {idle} times before a case began, and is left")
+            return FAILED
 
     def _measure(self, sweep: Sweep, tests: Path, handle: int) -> int:
         task = self.task
@@ -152,7 +161,7 @@ class Attempt:
             self.process.send_signal(signal.SIGTERM)
             while is_there(self.process.pid):
                 time.sleep(OFTEN)
-        came = finished(self.task.events()) > self.before or self.task.done
+        came = self.process is not None and (finished(self.task.events()) > self.before or self.task.done)
         idle = 0 if came else self.idle + 1
         if idle >= self.most:
             self.say(f"{self.task}: no case was finished in {idle} jobs, and it is not queued again")

@@ -162,7 +162,8 @@ class Keeper:
         except OSError as error:
             text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
             raise Lost(f"{text}make room, then --resume") from None
-        if left == 0 or not (files or journal.finished(found)):  # crashed cases that are tried again count
+        crashed = any(isinstance(event, journal.Finish) and event.row.get("status") == "crashed" for event in found)
+        if left == 0 or not (files or crashed):  # that a case crashed is not forgotten
             self.book.path.unlink(missing_ok=True)
         self.book.close()
         return files, left

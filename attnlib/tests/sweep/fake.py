@@ -1,7 +1,8 @@
 """A pytest that measures nothing: ``python -m attnlib.tests.sweep.fake`` plans and measures shards as the suite does.
 
 Its own options: ``--cells=N`` planned, ``--pace=SECONDS`` a case, ``--dies-in=ID,...`` of cases that
-kill it, ``--bad`` which it refuses, ``--struck=FILE`` while it plans, where that is there.
+kill it, ``--dies-early`` before a case begins, ``--dies-late`` when all is saved, ``--struck=FILE`` while it plans if
+that is there, ``--bad`` which it refuses.
 """
 
 import os
@@ -141,6 +142,8 @@ def measure(shard, final, options):
     save_over(final, as_json(journal.assemble(events)), "fake")
     if len(journal.finished(events, retry)) == len(shard.tests):
         book.path.unlink()
+    if "--dies-late" in options:
+        os.kill(os.getpid(), signal.SIGKILL)
     return 128 + signal.SIGTERM if ending else 0
 
 
@@ -156,6 +159,8 @@ def main(words):
             os.kill(os.getpid(), signal.SIGTERM)
         save_over(Path(options["--plan-out"]), msgspec.json.encode(outline(int(options["--cells"]))), "fake")
         return 0
+    if "--dies-early" in options:
+        os.kill(os.getpid(), signal.SIGKILL)
     return measure(read(Path(options["--shard"]), Shard), Path(options["--benchmark-json"]), options)
 
 

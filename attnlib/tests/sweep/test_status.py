@@ -142,6 +142,10 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
             "--sbatch takes KEY=VALUE such as time=60, not",
         ),
         (["--on", "slurm", "--shards", "2", "--sbatch", "job-name=x"], "--sbatch job_name: is given by the sweep"),
+        (
+            ["--on", "slurm", "--shards", "2", "--sbatch", "t=60"],
+            "takes sbatch's long names, such as time=60, not 't=60'",
+        ),
         (["--shards", "2", "--run-name", "a/b"], "argument --run-name: invalid run_name value: 'a/b'"),
         (["--status", "nowhere"], "nowhere: sweep.json: No such file or directory"),
         (["--resume", "nowhere"], "nowhere: sweep.json: No such file or directory"),

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import msgspec
 import psutil
 import pytest
 
@@ -221,6 +222,31 @@ def test_pytest_that_is_told_to_end_alone_goes_on(sweep):
     assert codes == [0]
     assert task.done
     assert len(load(task.final).data["attnlib"]["processes"]) == 2
+
+
+def test_pytest_that_never_begins_is_left(sweep):
+    """As where it is killed while it starts: not tried again for ever."""
+    begun = sweep("--cells=3", shards=1)
+    planned(begun)
+    (task,) = begun.tasks
+    begun.asked.options.append("--dies-early")
+    (begun.folder / "sweep.json").write_bytes(msgspec.json.encode(begun.asked))
+    says = []
+    assert attempt(task, says=says) == 1
+
+    assert says == [
+        *["run 1, shard 1 was ended by signal 9"] * 3,
+        f"{task} ended 3 times before a case began, and is left",
+    ]
+
+
+def test_pytest_that_dies_when_all_is_saved_is_not_started_again(sweep):
+    """Its cases would be measured twice."""
+    begun = sweep("--cells=3", "--dies-late", shards=1)
+    planned(begun)
+    (task,) = begun.tasks
+    assert attempt(task) == 0
+    assert len(load(task.final).data["attnlib"]["processes"]) == 1
 
 
 def test_a_lock_that_outlives_its_owner_is_waited_for(sweep):
