@@ -10,6 +10,7 @@ import plots
 from attnlib.commands import __main__ as attnlib_command
 from attnlib.tests import ROOT
 from attnlib.tests.docs.reading import PAGES, commands
+from attnlib.tests.sweep import simulation
 from bench import trust
 
 SHOWN = commands()
@@ -60,6 +61,15 @@ def test_counts_of_errors_are_parsed(words):
     assert trust.parsed(words).run
 
 
+@pytest.mark.parametrize("words", of("python", "-m", "attnlib.tests.sweep.simulation"), ids=" ".join)
+def test_simulations_are_of_a_run(words, tmp_path):
+    """It is there, and a few of its cells make a row of the table."""
+    row = simulation.simulate(ROOT / words[0], cells=30, nodes=2, folder=tmp_path)
+
+    assert (row["cells"], row["nodes"], row["shards"]) == (30, 2, 2)
+    assert row["merging"] > 0
+
+
 @pytest.mark.parametrize("words", of("tox", "-e"), ids=" ".join)
 def test_environments_exist(words):
     """``tox -e`` names one of tox.ini's."""
@@ -92,6 +102,7 @@ def test_benchmarks_select_tests(sessions, tmp_path, words):
 def test_every_command_is_looked_at():
     """No program is shown that none of these tests knows."""
     known = [*of("attnlib"), *of("python", "plots.py"), *of("python", "-m", "bench.trust"), *of("tox", "-e")]
+    known += of("python", "-m", "attnlib.tests.sweep.simulation")
     known += [*of("pip", "install"), *of("pytest"), *of("python3", "-m", "venv"), *of("pytest-benchmark")]
 
     assert len(known) == len(SHOWN)

@@ -1,5 +1,6 @@
 """What a node does: it plans, measures, dies, goes on, and is left; with a pytest that is a fake."""
 
+import contextlib
 import os
 import random
 import signal
@@ -165,7 +166,8 @@ def test_killed_ten_times_at_random(sweep, seed):
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(begun.folder)], start_new_session=True)
         time.sleep(moments.uniform(0.1, 0.35))
         for own in psutil.Process(process.pid).children(recursive=True):
-            own.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                own.kill()
         if number % 2:
             time.sleep(moments.uniform(0.0, 0.2))
         os.killpg(process.pid, signal.SIGKILL)
@@ -212,11 +214,12 @@ def test_pytest_that_is_told_to_end_alone_goes_on(sweep):
     planned(begun)
     (task,) = begun.tasks
     codes = []
-    thread = threading.Thread(target=lambda: codes.append(attempt(task, patience=0.3)))
+    one = Attempt(task, 3, 0.3)
+    thread = threading.Thread(target=lambda: codes.append(one()))
     thread.start()
     while len(samples(task)) < 3:
         time.sleep(0.01)
-    next(own for own in psutil.Process().children() if "--shard" in " ".join(own.cmdline())).terminate()
+    one.process.terminate()
     thread.join()
 
     assert codes == [0]
