@@ -49,7 +49,8 @@ def watched(*command):
     begun = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, command
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, command
     return time.monotonic() - begun, usage.ru_maxrss * 1024
 
 
