@@ -68,6 +68,7 @@ class Row(Struct):
     test: str
     status: Status
     reason: str | None = None
+    process: Count | None = None
     probe: Probe | UnsetType = UNSET
 
 
@@ -152,7 +153,7 @@ class Canary(Struct):
     seconds: Positive
     rates: Rates | None = None
     at_s: float | None = None
-    process: int | None = None
+    process: Count | None = None
 
 
 class Process(Struct):
@@ -288,8 +289,7 @@ def benchmark_problems(row: Any) -> list[str]:
 def pair_problems(row: Any) -> list[str]:
     """What is wrong with the ratio over the reference; nothing where a case has none."""
     time = row["extra_info"]["time"]
-    over, samples = time.get("over_reference"), time.get("reference_s")
-    if over is None:
+    if (over := time.get("over_reference")) is None:
         return []
     if over["value"] is None:
         return [] if over.get("reason") else ["time.over_reference is null without a reason"]
@@ -297,4 +297,4 @@ def pair_problems(row: Any) -> list[str]:
         return ["time.over_reference has no interval that holds its value"]
     if not over.get("reference"):
         return ["time.over_reference does not say over what"]
-    return [] if samples else ["time.over_reference without time.reference_s"]
+    return [] if time.get("reference_s") else ["time.over_reference without time.reference_s"]

@@ -7,12 +7,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from attnlib.runs import journal
-from attnlib.runs.load import one_line, saved_data
+from attnlib.runs.findings import Object, problem
+from attnlib.runs.load import node_of, one_line, saved_data
 from attnlib.runs.save import token_in
 from attnlib.sweep.folder import Shard, Sweep, read
 
@@ -22,6 +23,20 @@ OTHERS = ("run", "wall_s", "timed_share", "canary", "processes", "nodes", "data"
 CHOOSING = ("order_seed", "seq_lens", "depths", "pe", "fixed_depth", "fixed_seq_len", "data")  # which cases there are
 ASIDE = ("--shard=", "--benchmark-json=", "--resume", "--retry-crashed")  # of a part's command line
 encode = msgspec.json.encode
+
+
+class Part(msgspec.Struct):
+    """The section ``attnlib`` of what can be merged."""
+
+    kind: Object
+    axes: Object
+    theory: Object
+    data: Object
+    settings: Object
+    command: list[str]
+    canary: list[Object]
+    processes: Annotated[list[Object], msgspec.Meta(min_length=1)]
+    nodes: Object = {}
 
 
 @dataclass
@@ -75,8 +90,8 @@ class Merged:
     def compare(self, path: Path, data: dict[str, Any]) -> None:
         """Refuse a part that was not measured as the first one was."""
         ours = data["attnlib"]
-        if "kind" not in ours:
-            raise ValueError(f"{path}: saved before runs told what must agree for them to be merged")
+        if found := problem(ours, Part):
+            raise ValueError(one_line(f"{path}: does not tell what must agree for it to be merged: {found[0]}"))
         about = {name: ours[name] for name in ("kind", "axes", "theory")}
         about["settings"] = {name: value for name, value in ours["settings"].items() if name not in CHOOSING}
         self.data |= {name: value for name, value in ours["data"].items() if name not in self.data}
@@ -97,19 +112,22 @@ class Merged:
             node = process.get("node") or "unknown"
             self.processes.append(process)
             own = {name: process[name] for name in ("affinity", "memory_bytes") if name in process}
-            own["device"] = machine["attnlib"]["device"] | {"uuid": process.get("uuid")}
+            own["device"] = (machine["attnlib"].get("device") or {}) | {"uuid": process.get("uuid")}
             record = machine | {"node": node, "attnlib": machine["attnlib"] | own}  # where it went on elsewhere: alike
             if known := ours.get("nodes", {}).get(node, record if number == 0 else None):
                 self.nodes[node] = known
             self.nodes.setdefault(node, record)
         for reading in ours["canary"]:
-            self.canary.append(encode(reading | {"process": offset + reading.get("process", 0)}))
+            self.canary.append(encode(reading | {"process": offset + (reading.get("process") or 0)}))
         for row in ours["cases"]:
-            self.put(path, row, offset)
+            # a case crashed in the last process if none has gone on with it
+            number = len(ours["processes"]) - 1 if row.get("process") is None else row["process"]
+            own = {"process": offset + number, "node": node_of(data, row | {"process": number})}
+            self.put(path, row, own)
         return [encode(row) for row in data["benchmarks"]]
 
-    def put(self, path: Path, row: dict[str, Any], offset: int) -> None:
-        """Take over a row; one that a part did not come to may be another's."""
+    def put(self, path: Path, row: dict[str, Any], where: dict[str, Any]) -> None:
+        """Take over a row with where it was measured; one that a part did not come to may be another's."""
         test, case_id = row["test"], row["case_id"]
         if row["status"] == GAP:
             self.gaps.setdefault(test, {name: value for name, value in row.items() if name != "process"})
@@ -117,9 +135,7 @@ class Merged:
         if other := self.found.get(case_id):
             raise ValueError(one_line(f"measured twice: {test}: {other} and {path}"))
         self.found[case_id] = path
-        last = len(self.processes) - 1  # in which a case crashed that no process has gone on with
-        process = offset + row["process"] if "process" in row else last
-        self.rows[test] = encode(row | {"process": process, "node": self.processes[process].get("node")})
+        self.rows[test] = encode(row | where)
 
     def ours(self) -> dict[str, Any]:
         """The section ``attnlib`` but for what is long."""
