@@ -107,15 +107,15 @@ class Merged:
         """Take over a part; returns its benchmarks."""
         ours, offset = data["attnlib"], len(self.processes)
         self.wall_s += ours.get("wall_s") or 0.0
-        machine = data["machine_info"]
+        machine, known = data["machine_info"], ours.get("nodes", {})  # those of a part that was merged itself
         for number, process in enumerate(ours["processes"]):
             node = process.get("node") or "unknown"
             self.processes.append(process)
             own = {name: process[name] for name in ("affinity", "memory_bytes") if name in process}
             own["device"] = (machine["attnlib"].get("device") or {}) | {"uuid": process.get("uuid")}
             record = machine | {"node": node, "attnlib": machine["attnlib"] | own}  # where it went on elsewhere: alike
-            if known := ours.get("nodes", {}).get(node, record if number == 0 else None):
-                self.nodes[node] = known
+            if number == 0 or node in known:
+                self.nodes[node] = known.get(node, record)
             self.nodes.setdefault(node, record)
         for reading in ours["canary"]:
             self.canary.append(encode(reading | {"process": offset + (reading.get("process") or 0)}))

@@ -20,17 +20,8 @@ REQUEUES = 1000  # at most, of a job that finishes a case each time
 PATIENCE = 150.0  # seconds; locks of a node that went down outlive it by 90 on NFS
 # options of sbatch that are the sweep's own: which job does what, alone on its node, and how it is told of its end
 OWN = {
-    "job_name",
-    "array",
-    "nodes",
-    "ntasks",
-    "ntasks_per_node",
-    "exclusive",
-    "requeue",
-    "signal",
-    "output",
-    "error",
-    "wrap",
+    *("job_name", "array", "nodes", "ntasks", "ntasks_per_node", "exclusive"),
+    *("requeue", "signal", "output", "error", "wrap"),
 }
 
 
