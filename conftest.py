@@ -52,11 +52,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from bench.session.saving import Saving
     from bench.session.screen import Screen
     from bench.session.shards import Chosen, Outliner
-    from bench.settings import Settings
+    from bench.session.visits import Visits
+    from bench.settings import Settings, on_this_heap
 
     config, option = session.config, session.config.option
     try:
         settings = Settings.from_options(options.given(config))
+        settings = on_this_heap(settings, asked=option.attnlib_heap == "kept")
         shard = None if option.attnlib_shard is None else Chosen(option.attnlib_shard)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
@@ -67,7 +69,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if option.attnlib_plan_out is not None:
         plugins: tuple[Any, ...] = (Outliner(record, option.attnlib_plan_out),)
     else:
-        plugins = (Preview(record),) if option.attnlib_plan else (screen, Saving(config, record))
+        saving = Saving(config, record)
+        later = Visits(record, screen, saving)
+        plugins = (Preview(record),) if option.attnlib_plan else (screen, saving, later)
     if shard is not None:
         config.stash[SHARD] = shard
         plugins += (shard,)

@@ -30,6 +30,7 @@ NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choi
     "cache": dict.fromkeys(("hot", "cold")),
     "launch": dict.fromkeys(("eager", "graph")),
     "matmul_precision": dict.fromkeys(("highest", "high", "medium")),
+    "heap": dict.fromkeys(("system", "kept")),
 }
 # The fields that every id counts, for good. A field that is added later counts only where it differs from its default,
 # so that a case keeps its id, and the runs that were saved of it their meaning.
@@ -58,6 +59,7 @@ class Case(StackConfig):
     n_train: int | None = None  # examples to learn from; None: all that there are
     steps: int | None = None  # of the optimiser
     learning_rate: float | None = None  # at its greatest; None: the best on validation for this data and encoding
+    heap: str = "system"  # what a CPU's tensors come from; kept: freed memory is not given back, see measure.heap
 
     @property
     def values(self) -> dict[str, Any]:

@@ -25,10 +25,10 @@ def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test],
 
 
 def product(settings: Settings) -> Points:
-    """Every sequence length x depth x encoding."""
-    return [
-        {"seq_len": T, "depth": L, "pe": pe} for T in settings.seq_lens for L in settings.depths for pe in settings.pe
-    ]
+    """Every sequence length x depth x encoding; of a preset's own axes no cell of more than its T L."""
+    cells = [(T, L) for T in settings.seq_lens for L in settings.depths]
+    cells = [(T, L) for T, L in cells if settings.most is None or T * L <= settings.most]
+    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in cells for pe in settings.pe]
 
 
 def slices(settings: Settings) -> Points:

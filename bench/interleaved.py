@@ -1,7 +1,7 @@
 """Two steps in one process, rounds interleaved: what the one costs over the other."""
 
 from attnlib.measure.clock import Bare
-from attnlib.measure.rounds import Step, abba, rounds, turn
+from attnlib.measure.rounds import Step, rounds, turn
 from attnlib.measure.sampling import over, pilot
 
 SECONDS, PRECISION = 8.0, 0.003  # a ratio, and its wished half-width
@@ -12,6 +12,5 @@ def ratio(a: Step, b: Step) -> tuple[float, float, float, int]:
     sides = [Bare(b), Bare(a)]
     first = [turn(side)() for side in sides]
     plan = pilot(sides, first, precision=PRECISION, budget=SECONDS)
-    turns = [turn(side, n) for side, n in zip(sides, plan.iterations, strict=True)]
-    base, case = rounds(turns, abba(plan.rounds // 2))
-    return (*over(base, case), plan.rounds // 2)
+    base, case = rounds(plan.turns(sides), plan.order())
+    return (*over(base, case), plan.blocks)

@@ -1,6 +1,11 @@
-"""One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``."""
+"""One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``.
 
-from collections.abc import Mapping
+A paired case is visited several times in a run: ``measure_case`` is the first visit, ``revisit`` each later one, built
+anew.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,12 +18,12 @@ from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, reading
 from attnlib.measure.energy import energy
 from attnlib.measure.memory import out_of_order
-from attnlib.measure.noise import Disturbance, disturbed
+from attnlib.measure.noise import Disturbance
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
 from bench import predict
 from bench.cases import PAIRED, Case
-from bench.pair import Attempt, Pair, Timeable, once_more, rounds_of
+from bench.pair import Pair, Timeable, Visit, own_rounds, rounds_of, visit
 from bench.settings import Settings
 
 LAUNCH_BOUND = 1.2  # times what the device works on a step
@@ -60,51 +65,155 @@ def measure_case(
     """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.
 
     Returns:
-        the seconds that went into rounds of either side, pilot and set-ups included.
+        the seconds that went into rounds of either side, set-ups included.
 
     Raises:
         AssertionError: the correctness gate failed; nothing was timed.
     """
     info, work = benchmark.extra_info, pair.work
     device, canary, rates = instruments
+    began = canary.at_s
     first, local = work.check(), work.clock is device_clock
     info["time"] = {"first_call_s": first}  # what there is, should the case end early
-    watch = Disturbance(device)
-    firsts = [pair.first_s, first][-len(pair.sides) :]
-    pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=settings.budget)
+    pilot, quiet = warmed_up(pair, first, settings, device)
     info["time"] |= pilot.as_json()
-    # the counters of a child process are not ours, and those of no time at all say nothing
-    quiet = watch.read() if local and pilot.warmup_calls else None
-    tried = Attempt.of(pair, pilot, canary, lambda: rounds_of(benchmark, pair, pilot))
-    if not tried.samples:
+    made = visit(pair, pilot, canary, lambda: rounds_of(benchmark, pair, pilot), quiet if local else None)
+    if benchmark.stats is None:
         return 0.0
-    tried, replaced = once_more(tried, pair, pilot, quiet, canary)
-    beside, attention, seen = pair.forget_reference(), work.attention(), tried.seen
-    median = float(np.median(tried.samples[-1]))
+    benchmark.stats.stats.data[:] = made.samples[-1]  # a second attempt is in, nothing was computed yet
+    beside, attention = pair.forget_reference(), work.attention()
+    reference = settings.reference if beside else None
+    times = Times.of(made, began, local=local, planned=settings.visits if beside else 1)
     info |= identity(case) | {
         "time": info["time"]
-        | sampling.summary(tried.samples[-1])
-        | over_reference(tried.samples, case, settings.reference if beside else None, pair.alone)
-        | on_the_device(tried, work, device, local=local)
-        | {
-            "cache": {"asked": case.cache, "cold": tried.cold},
-            **(seen if local else seen | dict.fromkeys(OF_THE_PROCESS)),  # this process only waited for a child
-            "disturbed": disturbed(seen, quiet),
-            "replaced": replaced,
-        },
+        | times.as_json()
+        | over_reference(times.visits[0], case, reference, pair.alone)
+        | on_the_device(made, work, device, local=local)
+        | {"cache": {"asked": case.cache, "cold": all(one.cold for one in made.counting)}},
         "attention": attention,
         "compiled": work.compiled(),
-        "energy": energy_of(work, device, median, local=local),
+        "energy": energy_of(work, device, float(np.median(made.samples[-1])), local=local),
         "memory": work.weigh(device),
         "cost": cost_of(case, attention, rates),
     }
-    info["flags"] = flags(info, median)
-    return pilot.spent_s + float(seen["wall_s"])
+    info["flags"] = flags(info, float(np.median(made.samples[-1])))
+    return made.wall_s
 
 
-def on_the_device(tried: Attempt, work: Timeable, device: Device, *, local: bool) -> dict[str, Any]:
+def warmed_up(
+    pair: Pair, first: float, settings: Settings, device: Device
+) -> tuple[sampling.Pilot, dict[str, Any] | None]:
+    """Warm a pair up; what was fixed by it, and the counters meanwhile, None where it took no time.
+
+    Args:
+        pair: the case, checked, and its reference if it has one.
+        first: seconds of the case's first call.
+        settings: the run's choices.
+        device: whose counters are read.
+    """
+    watch = Disturbance(device)
+    firsts = [pair.first_s, first][-len(pair.sides) :]
+    budget = settings.budget / (settings.visits if pair.reference is not None else 1)
+    pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=budget)
+    return pilot, watch.read() if pilot.warmup_calls else None
+
+
+def revisit(
+    pair: Pair, earlier: Mapping[str, Any], settings: Settings, instruments: Instruments
+) -> tuple["Times", float]:
+    """Measure a pair that was built anew once more, with as many steps a round as in the first visit.
+
+    Args:
+        pair: the case and its reference.
+        earlier: ``time`` of the saved row.
+        settings: the run's choices.
+        instruments: of the device.
+
+    Returns:
+        the times of all visits, and the seconds that went into rounds.
+
+    Raises:
+        AssertionError: the correctness gate failed.
+    """
+    device, canary, _ = instruments
+    began = canary.at_s
+    pilot, quiet = warmed_up(pair, pair.work.check(), settings, device)
+    pilot = pilot.with_iterations((earlier["reference_iterations"], earlier["iterations"]))
+    made = visit(pair, pilot, canary, lambda: own_rounds(pair, pilot), quiet)
+    return Times.of(made, began, local=True, planned=settings.visits), made.wall_s
+
+
+@dataclass(frozen=True)
+class Times:
+    """The seconds of one visit or of several, with what is saved of each.
+
+    Args:
+        samples: of a step of the case, round by round.
+        reference: of its reference; None without one.
+        visits: what is saved of each visit, see ``bench.pair.Visit``.
+        planned: visits that each case should have.
+        lost: visits that came to nothing, and why.
+    """
+
+    samples: Sequence[float]
+    reference: Sequence[float] | None
+    visits: Sequence[Mapping[str, Any]]
+    planned: int
+    lost: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def of(cls, made: Visit, began: float, *, local: bool, planned: int) -> "Times":
+        """Those of one visit, which began at so many seconds of the session; counters of a child process are not ours."""
+        saved = made.as_json(began)
+        if not local:
+            saved["seen"] |= dict.fromkeys(OF_THE_PROCESS)
+        reference = made.samples[0] if len(made.samples) > 1 else None
+        return cls(made.samples[-1], reference, [saved], planned)
+
+    @classmethod
+    def saved(cls, samples: Sequence[float], time: Mapping[str, Any]) -> "Times":
+        """Those of a saved row, by its samples and its ``time``."""
+        return cls(samples, time["reference_s"], time["visits"], time["visits_planned"], time["visits_lost"])
+
+    def and_then(self, later: "Times") -> "Times":
+        """These, and those of a later visit."""
+        reference = [*(self.reference or ()), *(later.reference or ())]
+        return Times(
+            [*self.samples, *later.samples], reference, [*self.visits, *later.visits], self.planned, self.lost
+        )
+
+    def without(self, reason: str) -> "Times":
+        """These, and a visit that came to nothing."""
+        lost = [*self.lost, {"visit": len(self.visits) + len(self.lost) + 1, "reason": reason}]
+        return Times(self.samples, self.reference, self.visits, self.planned, lost)
+
+    def as_json(self) -> dict[str, Any]:
+        """What is saved of them: counters add up over the visits, a case is disturbed if most of its visits were."""
+        seen = [visit["seen"] for visit in self.visits]
+        reasons = [reason for visit in self.visits for reason in visit["disturbed"]]
+        most = sum(bool(visit["disturbed"]) for visit in self.visits) * 2 > len(self.visits)
+        return sampling.summary(self.samples) | {
+            "visits": list(self.visits),
+            "visits_planned": self.planned,
+            "visits_lost": list(self.lost),
+            "disturbed": reasons if most else [],
+            "canary_s": [seconds for one in seen for seconds in one.get("canary_s", ())],
+            "page_faults": added(one["page_faults"] for one in seen),
+            "involuntary_switches": added(one["involuntary_switches"] for one in seen),
+            "card": seen[0]["card"],
+            "reference_s": None if self.reference is None else list(self.reference),
+        }
+
+
+def added(counts: Iterable[int | None]) -> int | None:
+    """Sum of counts; None where one is missing."""
+    found = list(counts)
+    return None if None in found else sum(count for count in found if count is not None)
+
+
+def on_the_device(made: Visit, work: Timeable, device: Device, *, local: bool) -> dict[str, Any]:
     """What is saved of the device's own clock: every round of both sides, and a step that no launch holds up."""
-    method, own = "device events around every round", tried.by_device
+    method, own = "device events around every round", made.by_device
     if own is None:
         median = reading(None, method, f"{device.kind} has no event clock" if local else "timed in a child process")
     else:
@@ -148,12 +257,14 @@ def flags(info: dict[str, Any], seconds: float) -> list[str]:
 
 
 def over_reference(
-    samples: list[list[float]], case: Case, reference: Mapping[str, Any] | None, alone: str | None
+    made: Mapping[str, Any], case: Case, reference: Mapping[str, Any] | None, alone: str | None
 ) -> dict[str, Any]:
-    """What is saved of the reference: its raw seconds, and the case's ratio over it; nothing of an unpaired phase.
+    """What is saved of a case's ratio over its reference after the first visit; nothing of an unpaired phase.
+
+    ``attnlib.runs.visits.settle`` makes it anew from all visits.
 
     Args:
-        samples: seconds of the rounds of the reference, if there are, and of the case.
+        made: what is saved of the visit.
         case: what was measured.
         reference: fields in which it differs; None where the case was alone.
         alone: why it was.
@@ -161,8 +272,7 @@ def over_reference(
     if case.phase not in PAIRED:
         return {}
     if reference is None:
-        return {"over_reference": {"value": None, "reason": alone}, "reference_s": None}
-    value, low, high = sampling.over(*samples)
-    blocks = len(samples[0]) // 2
-    found = {"value": value, "low": low, "high": high, "blocks": blocks, "reference": dict(reference)}
-    return {"over_reference": found, "reference_s": samples[0]}
+        return {"over_reference": {"value": None, "reason": alone}}
+    low, high = made["interval"]
+    found = {"value": float(np.exp(made["log_ratio"])), "low": low, "high": high, "visits": 1}
+    return {"over_reference": found | {"interval": "pairs of one visit", "reference": dict(reference)}}

@@ -3,7 +3,11 @@
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, Protocol
+
+import numpy as np
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -13,11 +17,11 @@ from attnlib.measure.clock import device_times
 from attnlib.measure.device import CaptureFailed, Device
 from attnlib.measure.memory import Readings, is_out_of_memory
 from attnlib.measure.noise import Disturbance, disturbed
-from attnlib.measure.rounds import Between, Side, abba, rounds, turn
+from attnlib.measure.rounds import Between, Side, rounds
 from bench.cases import Case
 from bench.predict import reference_of
 from bench.settings import Settings
-from bench.workload import build, fresh_compiler
+from bench.workload import build, fresh_start
 
 
 class Timeable(Side, Protocol):
@@ -62,10 +66,10 @@ class Pair:
         return [self.work] if self.reference is None else [self.reference, self.work]
 
     def between(self, pilot: sampling.Pilot) -> Between | None:
-        """What runs the reference's rounds between those that pytest-benchmark times."""
+        """What runs the reference's turns between the rounds that pytest-benchmark times."""
         if self.reference is None:
             return None
-        return Between(turn(self.reference, pilot.iterations[0]), pilot.rounds // 2)
+        return Between(pilot.turns(self.sides)[0], partial(pilot.settle, self.work), pilot.order())
 
     def forget_reference(self) -> bool:
         """Let go of the reference, so that it weighs on nothing; whether there was one."""
@@ -79,7 +83,7 @@ def paired(case: Case, settings: Settings, device: Device) -> Pair:
     Raises:
         AssertionError: the reference failed its correctness gate.
     """
-    fresh_compiler()
+    fresh_start(case)
     reference, alone = reference_of(case, settings, device)
     if reference is None:
         return Pair(build(case, settings.num_texts), alone=alone)
@@ -103,43 +107,60 @@ class Attempt:
     """The rounds of a pair, measured once.
 
     Args:
-        samples: seconds of each side's rounds, the case's last; pytest-benchmark's own list in the first attempt.
+        samples: seconds of each side's rounds, the case's last.
         by_device: the same as the device's own clock has them; None where it has none.
         cold: whether the whole cache was rewritten before every round of the case.
         seen: the counters meanwhile, see ``Disturbance.read``.
+        disturbed: why it cannot be trusted; empty if it can.
     """
 
     samples: list[list[float]]
     by_device: list[list[float]] | None
     cold: bool
     seen: dict[str, Any]
+    disturbed: list[str]
 
-    @classmethod
-    def of(
-        cls,
-        pair: Pair,
-        pilot: sampling.Pilot,
-        canary: Canary,
-        take: Callable[[], list[list[float]]],
-    ) -> "Attempt":
-        """Take the rounds between two looks at the machine."""
-        flushes = pair.work.flushes
-        watch = Disturbance(canary.device, canary)
-        with device_times() as times:
-            samples = take()
-        seen = watch.read()
-        cold = bool(samples) and pair.work.flushes - flushes >= len(samples[-1])
-        return cls(samples, by_side(times.rounds, pilot.iterations), cold, seen)
+    @property
+    def log_ratio(self) -> float | None:
+        """Log of the case's time over its reference's: the median over pairs of rounds; None without a reference."""
+        if len(self.samples) < 2:
+            return None
+        reference, case = self.samples
+        return float(np.median(np.log(case) - np.log(reference)))
 
 
-def by_side(seconds: Sequence[float], iterations: Sequence[int]) -> list[list[float]] | None:
+def attempt(
+    pair: Pair,
+    pilot: sampling.Pilot,
+    canary: Canary,
+    take: Callable[[], list[list[float]]],
+    quiet: dict[str, Any] | None = None,
+) -> Attempt:
+    """Take the rounds of a pair between two looks at the machine.
+
+    Args:
+        pair: the case, and its reference if it has one.
+        pilot: its rounds.
+        canary: of the device.
+        take: runs the rounds; returns the seconds of each side's.
+        quiet: counters while it was warmed up.
+    """
+    flushes = pair.work.flushes
+    watch = Disturbance(canary.device, canary)
+    with device_times() as times:
+        samples = take()
+    seen = watch.read()
+    cold = bool(samples) and pair.work.flushes - flushes >= len(samples[-1])
+    return Attempt(samples, by_side(times.rounds, pilot), cold, seen, disturbed(seen, quiet))
+
+
+def by_side(seconds: Sequence[float], pilot: sampling.Pilot) -> list[list[float]] | None:
     """The device's seconds of rounds that took turns, as those of a step of each side; None of no rounds at all."""
     if not seconds:
         return None
-    sides: list[list[float]] = [[] for _ in iterations]
-    order = abba(len(seconds) // 4 + 1) if len(sides) > 1 else [0] * len(seconds)
-    for side, span in zip(order, seconds, strict=False):
-        sides[side].append(span / iterations[side])
+    sides: list[list[float]] = [[] for _ in pilot.iterations]
+    for (side, _), span in zip(pilot.order(), seconds, strict=False):
+        sides[side].append(span / pilot.iterations[side])
     return sides
 
 
@@ -153,41 +174,92 @@ def rounds_of(benchmark: BenchmarkFixture, pair: Pair, pilot: sampling.Pilot) ->
     )
     if benchmark.stats is None:  # --benchmark-disable: the gate and one call were all
         return []
-    samples: list[float] = benchmark.stats.stats.data
+    samples = list(benchmark.stats.stats.data)
     return [samples] if between is None else [between.samples, samples]
 
 
-def once_more(
-    first: Attempt, pair: Pair, pilot: sampling.Pilot, quiet: dict[str, Any] | None, canary: Canary
-) -> tuple[Attempt, dict[str, Any] | None]:
-    """Measure a disturbed case once more, and let the counters, never the times, decide which attempt counts.
+@dataclass
+class Visit:
+    """The attempts of one visit: one, or two where something disturbed the first.
 
-    Args:
-        first: where the second one counts its samples are replaced in place, before pytest-benchmark has computed
-            anything from them.
-        pair: the case, and its reference if it has one.
-        pilot: its rounds, the same in both attempts.
-        quiet: counters while it was warmed up.
-        canary: waited for, at most a while, before the second attempt.
-
-    Returns:
-        the attempt that counts, and of the other, if there were two, its samples and why it was disturbed.
+    An undisturbed attempt counts alone; two disturbed ones count both, since nothing says which is better.
     """
-    why = disturbed(first.seen, quiet)
-    if not why:
-        return first, None
+
+    attempts: list[Attempt]
+
+    @property
+    def counting(self) -> list[Attempt]:
+        """The attempts that count."""
+        return [one for one in self.attempts if not one.disturbed] or self.attempts
+
+    @property
+    def disturbed(self) -> list[str]:
+        """Why no attempt was undisturbed; empty if one was."""
+        return self.counting[-1].disturbed
+
+    @property
+    def samples(self) -> list[list[float]]:
+        """Seconds of each side's rounds that count, the case's last."""
+        return joined([one.samples for one in self.counting])
+
+    @property
+    def by_device(self) -> list[list[float]] | None:
+        """The same as the device's own clock has them; None where it has none."""
+        own = [one.by_device for one in self.counting if one.by_device is not None]
+        return joined(own) if own else None
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds that all attempts took."""
+        return sum(float(one.seen["wall_s"]) for one in self.attempts)
+
+    def as_json(self, at_s: float) -> dict[str, Any]:
+        """What is saved of it.
+
+        Args:
+            at_s: when it began, in seconds of the session.
+        """
+        logs = [log for one in self.counting if (log := one.log_ratio) is not None]
+        pairs = sampling.over(*self.samples) if logs else None
+        left = [one for one in self.attempts if one not in self.counting]
+        return {
+            "at_s": at_s,
+            "log_ratio": float(np.mean(logs)) if logs else None,
+            "interval": None if pairs is None else list(pairs[1:]),  # of its pairs of rounds, within the visit
+            "rounds": sum(len(one.samples[-1]) for one in self.counting),
+            "disturbed": self.disturbed,
+            "seen": self.counting[-1].seen,
+            "left": [
+                {
+                    "samples": one.samples[-1],
+                    "reference_s": one.samples[0] if len(one.samples) > 1 else None,
+                    "disturbed": one.disturbed,
+                }
+                for one in left
+            ],
+        }
+
+
+def joined(samples: Sequence[list[list[float]]]) -> list[list[float]]:
+    """The samples of several attempts as one's, side by side."""
+    return [list(chain.from_iterable(side)) for side in zip(*samples, strict=True)]
+
+
+def visit(
+    pair: Pair,
+    pilot: sampling.Pilot,
+    canary: Canary,
+    take: Callable[[], list[list[float]]],
+    quiet: dict[str, Any] | None = None,
+) -> Visit:
+    """Measure a pair, and once more where something disturbed it; arguments as of ``attempt``."""
+    first = attempt(pair, pilot, canary, take, quiet)
+    if not first.samples or not first.disturbed:
+        return Visit([first])
     canary.wait()
-    turns = [turn(side, n) for side, n in zip(pair.sides, pilot.iterations, strict=True)]
-    rounds(turns, range(len(turns)))  # untimed: waiting let them go cold
-    order = list(abba(pilot.rounds // 2)) if len(turns) > 1 else [0] * pilot.rounds
-    again = Attempt.of(pair, pilot, canary, lambda: rounds(turns, order))
-    why_again = disturbed(again.seen, quiet)
-    counts = len(why_again) < len(why)
-    if counts:
-        own = [list(side) for side in first.samples]
-        for side, new in zip(first.samples, again.samples, strict=True):
-            side[:] = new
-        again.samples, first.samples = first.samples, own
-    left = first if counts else again
-    other = {"samples": left.samples[-1], "reference_s": left.samples[0] if len(left.samples) > 1 else None}
-    return (again, other | {"disturbed": why}) if counts else (first, other | {"disturbed": why_again})
+    return Visit([first, attempt(pair, pilot, canary, partial(own_rounds, pair, pilot), quiet)])
+
+
+def own_rounds(pair: Pair, pilot: sampling.Pilot) -> list[list[float]]:
+    """Take the rounds of a pair in a loop of our own; seconds of each side's."""
+    return rounds(pilot.turns(pair.sides), pilot.order())

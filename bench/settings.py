@@ -7,7 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attnlib.commands.options import bytes_of, fields_of
+from attnlib.measure import heap
+from attnlib.measure.cores import default_threads
 from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model.classifier import POOLING
@@ -17,7 +21,7 @@ from attnlib.model.positional import POSITIONAL
 from bench.cases import NAMES, Case
 
 # fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
-SHARED = ("phase", "device", "denormals", "matmul_precision", "cache")
+SHARED = ("phase", "device", "denormals", "matmul_precision", "cache", "heap")
 VARIANTS = ("rotary_interleaved", "learned_0.02", "learned_0.71")  # of an encoding, which cost what it costs
 ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS)
 
@@ -32,6 +36,7 @@ class Preset:
     pe: tuple[str, ...]
     case: Mapping[str, Any]
     fixed: tuple[int, int] | None = None  # depth and length where the two slices cross; None: the middles
+    most: int | None = None  # T L of a cell at most, unless lengths or depths are asked for; None: no limit
 
 
 def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[str, Any]:
@@ -43,7 +48,7 @@ QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "
 LONG = (512, 1024, 2048, 4096, 8192, 16384)
 PRESETS = {
     "smoke": Preset((16, 32), (1, 2), 0.4, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
-    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.7, ONCE, widths(64, 4, 2)),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.7, ONCE, widths(64, 4, 2), most=8192),
     "gpu": Preset(LONG, (2, 8, 32), 2.0, ONCE, widths(512, 8, 1, dtype="bfloat16")),
     "seed": Preset(
         (64, 128, 256, 512),
@@ -96,10 +101,12 @@ def byte_count(flag: str, text: str) -> int:
 
 
 def threads(flag: str, text: str) -> int:
-    """Read a number of threads that this machine has CPUs for; raises as ``integers`` does."""
+    """Read a number of threads that this machine has CPUs for, or ``all`` that torch takes; raises as ``integers``."""
+    if text == "all":
+        return torch.get_num_threads()
     count, cpus = integer(flag, text), os.cpu_count() or 1
     if count > cpus:
-        raise ValueError(f"{flag} {text} exceeds this machine's {cpus} CPUs")
+        raise ValueError(f"{flag} {text} exceeds this machine's {cpus} CPUs; all takes as many as torch would")
     return count
 
 
@@ -159,7 +166,7 @@ def encodings(flag: str, text: str) -> tuple[str, ...]:
 FIELDS = {"batch_size": "batch_size", "d_model": "d_model", "heads": "n_heads", "head_dim": "head_dim"}
 READERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(("seq_lens", "depths"), integers),
-    **dict.fromkeys((*FIELDS, "tokens_per_batch", "num_texts", "order_seed", "fixed_depth", "fixed_seq_len"), integer),
+    **dict.fromkeys((*FIELDS, "tokens_per_batch", "num_texts", "order_seed", "fixed_depth", "fixed_seq_len", "visits"), integer),
     **dict.fromkeys(("budget", "precision"), number),
     **{name: partial(named, registry) for name, registry in NAMES.items()},
     "pe": encodings,
@@ -186,13 +193,16 @@ class Settings:
     fixed_depth: int
     fixed_seq_len: int
     budget: float  # seconds a case
+    most: int | None = None  # T L of a cell, see ``Preset``
+    visits: int = 3  # of a case beside its reference, each at a random moment of the run
     precision: float = 0.02
     reference: Mapping[str, Any] | None = field(default_factory=lambda: {"pe": "none"})  # fields of it; None: alone
     order_seed: int = 1
     num_texts: int = 1000
     data: tuple[str, ...] = ("digits", "stress")  # to learn
     tokens_per_batch: int | None = None
-    threads: int | None = None
+    threads: int | None = None  # of a step; None on an accelerator, where torch's own number stays
+    heap_reason: str | None = None  # why freed memory is not kept although it should be
     case_timeout: float | None = None  # seconds
     memory_limit: int | None = None  # bytes; 0 for no prediction
 
@@ -227,9 +237,30 @@ class Settings:
         chosen: dict[str, Any] = {name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")} | read
         depth, length = preset.fixed or (middle(chosen["depths"]), middle(chosen["seq_lens"]))
         chosen = {"fixed_depth": depth, "fixed_seq_len": length} | chosen
+        chosen["most"] = None if {"seq_lens", "depths"} & read.keys() else preset.most
+        if device.kind == "cpu":
+            chosen = {"threads": default_threads(torch.get_num_threads())} | chosen
+            own = {"heap": "kept"} | own
         base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | own)
         replace(base, **chosen.get("reference") or {})  # refuses sizes that make no stack
         return cls(name, base, **chosen)
+
+
+def on_this_heap(settings: Settings, *, asked: bool) -> Settings:
+    """Have freed memory kept where the settings say so, before the first large tensor; the settings as it came out.
+
+    Args:
+        settings: the run's choices.
+        asked: whether ``--heap kept`` was given.
+
+    Raises:
+        ValueError: it was given, and cannot be had; the message says why.
+    """
+    if settings.base.heap != "kept" or (reason := heap.keep()) is None:
+        return settings
+    if asked:
+        raise ValueError(f"--heap kept cannot be had: {reason}; choose system")
+    return replace(settings, base=replace(settings.base, heap="system"), heap_reason=reason)
 
 
 def middle(axis: tuple[int, ...]) -> int:

@@ -24,13 +24,13 @@ from attnlib.compare.worker import Worker
 from attnlib.measure import clock, environment
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings, process_peak
-from attnlib.measure.rounds import rounds, timed
+from attnlib.measure.rounds import timed
 from attnlib.model.config import choose
 from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.checks.fits import recorded
 from bench.frontier import forecast, frontier, verify
 from bench.listing import listing
-from bench.workload import Workload, build, fresh_compiler
+from bench.workload import Workload, build, fresh_start
 
 ROOT = Path(__file__).parent.parent
 _elapsed = 0.0
@@ -91,7 +91,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 workload = None  # released before the next one is made, and gone where that fails
                 case = accepted(request["build"])
                 clock.bind(open_device(case.device))
-                fresh_compiler()
+                fresh_start(case)
                 workload = build(case)
                 answer: dict[str, Any] = {"first_call_s": workload.check(), "repeatable": workload.prepare is None}
             elif "list" in request:
@@ -139,15 +139,9 @@ def accepted(given: dict[str, Any]) -> Case:
 
 def seconds_of(workload: Workload, request: dict[str, Any]) -> list[float]:
     """Seconds of a step in each of the rounds that a request asks for."""
-    turn = partial(
-        timed,
-        workload.step,
-        workload.prepare,
-        workload.clock,
-        iterations=request.get("iterations", 1),
-        untimed=request.get("untimed", 0),
-    )
-    return rounds([turn], [0] * request["step"])[0]
+    iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
+    once = partial(timed, workload.step, workload.prepare, workload.clock, iterations, untimed)
+    return [once() for _ in range(request["step"])]
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attnlib.measure import memory
+from attnlib.measure import heap, memory
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.operators import operators
@@ -170,7 +170,7 @@ class Workload:
         return {"kernel": "+".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
 
     def compiled(self) -> dict[str, int] | None:
-        """What torch.compile made of it since ``fresh_compiler``, or None where it was not asked.
+        """What torch.compile made of it since ``fresh_start``, or None where it was not asked.
 
         Returns:
             ``graphs``; ``graph_breaks`` between them; ``recompiles``, graphs beyond the first of each piece; ``eager``,
@@ -274,8 +274,14 @@ def compiles(case: Case) -> bool:
     return case.compile or case.attention == "flex"
 
 
-def fresh_compiler() -> None:
-    """Forget what was compiled for other cases: after eight recompiles a function silently runs uncompiled."""
+def fresh_start(case: Case) -> None:
+    """Forget what earlier cases left in the process.
+
+    Of the compiler, since after eight recompiles a function silently runs uncompiled; and of a heap that gives memory
+    back, whose thresholds depend on what was freed.
+    """
+    if case.heap == "system" and case.device.startswith("cpu"):
+        heap.level()
     if "torch._dynamo" not in sys.modules:  # nothing was compiled yet; importing it takes most of a second
         return
     from torch._dynamo.utils import counters

@@ -1,7 +1,7 @@
 """Times and ratios of cases whose rounds lay beside those of a reference.
 
-A reference is visited once by every case that has it, at random moments of the run: its time is the geometric mean over
-these visits, and a case's time is that times its ratio. So no time hangs on the moment of one visit.
+A reference is visited by every case that has it, at random moments of the run: its time is the geometric mean over these
+visits, and a case's time is that times its ratio. So no time hangs on the moment of one visit.
 """
 
 from collections.abc import Iterable
@@ -11,6 +11,8 @@ import numpy as np
 
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
+from attnlib.runs.visits import pooled as pooled_variances
+from attnlib.runs.visits import visited
 
 Key = tuple[tuple[str, Any], ...]  # the fields of a case
 
@@ -51,8 +53,8 @@ def pooled(cells: Iterable[Cell]) -> dict[Key, Estimate]:
             visits.setdefault(key, []).append(cell)
     found = {}
     for key, own in visits.items():
-        logs = [np.log(cell.reference_median) for cell in own if not cell.disturbed]
-        logs = logs or [np.log(cell.reference_median) for cell in own]
+        quiet = [cell for cell in own if not cell.disturbed] or own
+        logs = [np.log(seconds) for cell in quiet for seconds in cell.reference_medians]
         found[key] = Estimate(*np.exp(t_interval(logs)).tolist())
     return found
 
@@ -100,6 +102,25 @@ class Floor(NamedTuple):
 
     def __str__(self) -> str:
         return f"over itself: {self.rms:.1%} rms, worst {self.worst:.3f}, {self.held} of {self.cells} intervals hold 1"
+
+
+class Spread(NamedTuple):
+    """How far visits of like cases lie apart, as the standard deviation of a log ratio from visit to visit."""
+
+    kind: str  # of attention kernel: fused or written out
+    seq_len: int
+    deviation: float
+
+    def __str__(self) -> str:
+        return f"{self.deviation:.1%} ({self.kind}, T = {self.seq_len})"
+
+
+def spreads(cells: Iterable[Cell]) -> list[Spread]:
+    """How far visits lie apart, by group, the worst first."""
+    found = (visited({"extra_info": cell.info}) for cell in cells if cell.over)
+    pools = pooled_variances(one for one in found if one is not None)
+    own = [Spread(kind, length, float(np.sqrt(variance))) for (kind, length), variance in pools.items()]
+    return sorted(own, key=lambda spread: -spread.deviation)
 
 
 def floor(cells: Iterable[Cell]) -> Floor | None:

@@ -1,68 +1,103 @@
 """A fixed workload, timed throughout a run: if it changes its time, the machine did and not what is measured."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
 from attnlib.measure.rounds import timed
 
 ROUNDS = 3
-QUIET = 25  # percentile of the readings so far that counts as undisturbed
-SLOW = 1.25  # times that: a slow spell. Measured on 2 cores: 1.3 to 1.5 in spells, where steps took twice their time
+# Percentiles of a run's readings between which a reading is usual. Wide, since a shared machine has two speeds: on 2
+# cores whose neighbours come and go, small operators took 1.0 or 1.6 times their least in half of the readings each.
+USUAL = (10, 90)
+FAR = 1.25  # times beyond them, on either side: another machine than the one that the rest of the run saw
 PATIENCE = 1.0  # seconds that a spell is waited out
+TRAFFIC = 2**23  # bytes that are copied: more than a core's own caches hold
 
 
 class Canary:
-    """Softmax attention of two sizes in float32, the same in every run: about 1.5 ms a round on 2 cores.
+    """The kinds of work that a step consists of, the same in every run: about 1 ms together on a core.
 
-    30 times softmax(x x) x with ``[64, 64]``, where threads wait for each other, then 60 times with ``[8, 8]``, where
-    one thread calls small operators: slow spells of a shared machine hit both, and large products hardly.
+    ``products``: 3 products of ``[192, 192]``; ``traffic``: a copy of 8 MiB; ``operators``: 40 times softmax(x x) x with
+    ``[8, 8]``, whose time is that of calling operators. A slow spell need not change all of them alike, which is why it
+    can change the ratio of two cases.
 
     Args:
-        device: where it sings.
+        device: where it runs.
         everyones: gets its readings too, beside those of other canaries.
     """
 
     def __init__(self, device: Device, everyones: list[dict[str, Any]] | None = None) -> None:
         self.device, self.everyones = device, [] if everyones is None else everyones
         seed = torch.Generator().manual_seed(0)
-        self.large, self.small = (torch.randn(n, n, generator=seed) for n in (64, 8))
+        self.large, self.small = (torch.randn(n, n, generator=seed) for n in (192, 8))
+        self.block = torch.zeros(TRAFFIC, dtype=torch.uint8)
         self.started = time.perf_counter()
         self.readings: list[dict[str, Any]] = []
         for _ in range(10):
             self.listen()
 
     @property
-    def slowness(self) -> float:
-        """The last reading over what is usual in this run."""
-        readings = [reading["seconds"] for reading in self.readings]
-        return float(readings[-1] / np.percentile(readings, QUIET))
+    def at_s(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self.started
+
+    @property
+    def change(self) -> float:
+        """How far the last reading lies outside of what is usual in this run, as a factor; 1 within it."""
+        found = 1.0
+        for kind, last in self.readings[-1]["kinds"].items():
+            low, high = np.percentile([reading["kinds"][kind] for reading in self.readings], USUAL)
+            found = max(found, float(last / high), float(low / last))
+        return found
 
     def wait(self) -> None:
-        """Wait until the canary is as fast as usual, at most ``PATIENCE`` seconds."""
+        """Wait until the canary takes its usual time, at most ``PATIENCE`` seconds."""
         deadline = time.perf_counter() + PATIENCE
-        while self.listen() and self.slowness > SLOW and time.perf_counter() < deadline:
+        while self.listen() and self.change > FAR and time.perf_counter() < deadline:
             time.sleep(0.02)
 
-    def step(self, large: torch.Tensor, small: torch.Tensor) -> None:
-        """One round."""
-        with torch.no_grad():
-            for x, times in ((large, 30), (small, 60)):
-                for _ in range(times):
-                    torch.softmax(x @ x, -1) @ x
+    def kinds(self) -> dict[str, Callable[[], Any]]:
+        """What is timed, by kind of work, on the device; nothing stays there, where it would weigh on the cases."""
+        large, small, block = (x.to(self.device.torch_device) for x in (self.large, self.small, self.block))
+        target = torch.empty_like(block)
+        return {
+            "products": partial(products, large, torch.empty_like(large)),
+            "traffic": partial(target.copy_, block),
+            "operators": partial(operators, small),
+        }
 
     def listen(self) -> float:
-        """Seconds of a round, the median of a few; noted in ``readings`` with ``at_s``, seconds since the start."""
-        at = time.perf_counter() - self.started
-        # no tensor stays on the device, where it would weigh on the cases
-        song = partial(self.step, self.large.to(self.device.torch_device), self.small.to(self.device.torch_device))
-        song()  # untimed: what ran before it left the caches full of its own
-        seconds = float(np.median([timed(song, None, device_clock) for _ in range(ROUNDS)]))
-        self.readings.append({"at_s": at, "seconds": seconds, "device": self.device.kind})
+        """Seconds of all kinds together, each the median of a few rounds; noted in ``readings``.
+
+        A reading has ``seconds``, ``kinds``, the seconds of each, and ``at_s``, seconds since the start.
+        """
+        at, seconds = self.at_s, {}
+        with torch.no_grad():
+            for kind, work in self.kinds().items():
+                # one untimed round: what ran before it left the caches full of its own
+                seconds[kind] = float(np.median([timed(work, None, device_clock, 1, n == 0) for n in range(ROUNDS)]))
+        self.readings.append(
+            {"at_s": at, "seconds": sum(seconds.values()), "kinds": seconds, "device": self.device.kind}
+        )
         self.everyones.append(self.readings[-1])
-        return seconds
+        return float(self.readings[-1]["seconds"])
+
+
+def products(x: Tensor, out: Tensor) -> None:
+    """Matrix products, which a core's arithmetic bounds."""
+    for _ in range(3):
+        torch.mm(x, x, out=out)
+
+
+def operators(x: Tensor) -> None:
+    """Operators on next to nothing, which the calls bound."""
+    for _ in range(40):
+        torch.softmax(x @ x, -1) @ x

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from attnlib.measure import nvml
-from attnlib.measure.canary import SLOW, Canary
+from attnlib.measure.canary import FAR, Canary
 from attnlib.measure.device import Device
 
 # Measured on 2 cores over windows of 0.1 s: at most 0.08 on an idle machine, at least 0.49 beside one busy loop.
@@ -29,7 +29,7 @@ class Disturbance:
 
     def __init__(self, device: Device, canary: Canary | None = None) -> None:
         self.device, self.canary, self.process = device, canary, psutil.Process()
-        self.before = None if canary is None else (canary.listen(), canary.slowness)
+        self.before = None if canary is None else (canary.listen(), canary.change)
         self.card = self._card()
         self.start = self._counters()
 
@@ -61,8 +61,8 @@ class Disturbance:
             task waited for a CPU; ``steal``, the share of a CPU that the hypervisor gave to others;
             ``involuntary_switches`` and ``page_faults`` of this process; ``load_average`` over the last minute;
             ``card``, the readings ``before`` and ``after`` of a CUDA device, see ``attnlib.measure.nvml.Card.state``;
-            with a canary ``canary_s``, its readings before and after, and ``canary_slowness``, the slower one over
-            what is usual.
+            with a canary ``canary_s``, its readings before and after, and ``canary_change``, how far the stranger one
+            lies outside of what is usual.
         """
         end = self._counters()
         since: dict[str, Any] = {
@@ -78,7 +78,7 @@ class Disturbance:
         if self.canary is not None and self.before is not None:
             after = self.canary.listen()
             heard["canary_s"] = [self.before[0], after]
-            heard["canary_slowness"] = max(self.before[1], self.canary.slowness)
+            heard["canary_change"] = max(self.before[1], self.canary.change)
         return heard | {
             "wall_s": wall,
             "cpu_s_per_wall_s": since["cpu"] / wall,
@@ -95,7 +95,7 @@ def disturbed(seen: dict[str, Any], quiet: dict[str, Any] | None = None) -> list
     """Why a reading of ``Disturbance`` cannot be trusted, in words; an empty list if it can.
 
     Args:
-        seen: the reading; with ``canary_slowness``, the slower one of the readings before and after it, if there are.
+        seen: the reading, with that of a canary if there is one.
         quiet: the same case's reading while it was warmed up; ignored if that was disturbed itself.
     """
     found = []
@@ -110,8 +110,8 @@ def disturbed(seen: dict[str, Any], quiet: dict[str, Any] | None = None) -> list
         before, now = quiet["cpu_s_per_wall_s"], seen["cpu_s_per_wall_s"]
         if now < CPU_SHARE * before:
             found.append(f"it had {now:.1f} CPU seconds a second, {before:.1f} while it was warmed up")
-    if seen.get("canary_slowness", 1.0) > SLOW:
-        found.append(f"the canary took {seen['canary_slowness']:.1f} times as long as usual")
+    if seen.get("canary_change", 1.0) > FAR:
+        found.append(f"the canary was {seen['canary_change']:.1f} times beyond its usual times")
     return found + _throttled(seen["card"], None if quiet is None else quiet["card"])
 
 

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Protocol
 
 Step = Callable[[], None]
 Clock = Callable[[], float]  # seconds
-Turn = Callable[[], float]  # one round of a side: seconds of a step
+Turn = Callable[..., float]  # one round of a side, given whether another side ran before it: seconds of a step
 
 
 class Side(Protocol):
@@ -26,6 +25,14 @@ class Side(Protocol):
         """Seconds."""
 
 
+def settle(step: Step, prepare: Step | None, untimed: int) -> None:
+    """Run steps untimed, so that what comes meets caches full of its own."""
+    for _ in range(untimed):
+        if prepare is not None:
+            prepare()
+        step()
+
+
 def timed(step: Step, prepare: Step | None, clock: Clock, iterations: int = 1, untimed: int = 0) -> float:
     """One round: seconds of one ``step``, averaged over ``iterations`` back to back.
 
@@ -36,10 +43,7 @@ def timed(step: Step, prepare: Step | None, clock: Clock, iterations: int = 1, u
         iterations: steps in the round.
         untimed: steps before it, so that it meets caches full of its own.
     """
-    for _ in range(untimed):
-        if prepare is not None:
-            prepare()
-        step()
+    settle(step, prepare, untimed)
     if prepare is not None:
         prepare()
     start = clock()
@@ -48,21 +52,25 @@ def timed(step: Step, prepare: Step | None, clock: Clock, iterations: int = 1, u
     return (clock() - start) / iterations
 
 
-def turn(side: Side, iterations: int = 1) -> Turn:
-    """A side's rounds of so many steps."""
-    return partial(timed, side.step, side.prepare, side.clock, iterations)
+def turn(side: Side, iterations: int = 1, untimed: int = 0) -> Turn:
+    """Return what takes one round of a side; called with True, the round comes right after the other side's."""
+
+    def take(changed: bool = False) -> float:
+        return timed(side.step, side.prepare, side.clock, iterations, untimed if changed else 0)
+
+    return take
 
 
-def rounds(sides: Sequence[Turn], order: Iterable[int]) -> list[list[float]]:
+def rounds(sides: Sequence[Turn], order: Iterable[tuple[int, bool]]) -> list[list[float]]:
     """Let the sides take turns; returns the seconds of each side's rounds.
 
     Args:
         sides: one, or several that are compared.
-        order: whose turn it is, as places in ``sides``; see ``abba``.
+        order: of every round, the place of its side in ``sides`` and whether another side ran before it, see ``turns``.
     """
     samples: list[list[float]] = [[] for _ in sides]
-    for side in order:
-        samples[side].append(sides[side]())
+    for side, changed in order:
+        samples[side].append(sides[side](changed))
     return samples
 
 
@@ -72,6 +80,20 @@ def abba(blocks: int) -> Iterator[int]:
         yield from (1, 0, 0, 1) if block % 2 else (0, 1, 1, 0)
 
 
+def turns(blocks: int, each: int) -> Iterator[tuple[int, bool]]:
+    """Yield the side of every round of two that take turns, and whether the other side ran right before it.
+
+    Args:
+        blocks: of two turns of either side, in ``abba`` order.
+        each: rounds in a turn.
+    """
+    before = None
+    for side in abba(blocks):
+        for _ in range(each):
+            yield side, side != before
+            before = side
+
+
 def log_ratios(samples: Sequence[Sequence[float]]) -> list[float]:
     """Of two sides that took turns in ``abba``: log(new / base) of each block."""
     base, new = samples
@@ -79,22 +101,25 @@ def log_ratios(samples: Sequence[Sequence[float]]) -> list[float]:
 
 
 class Between:
-    """Rounds of a reference that lie between those of a case whose loop belongs to someone else, in ``abba`` order.
+    """Runs what lies between the rounds of a case whose loop belongs to someone else: its reference's turns.
 
     Call it before the case's first round and after each.
 
     Args:
         reference: one round of the reference.
-        blocks: of two rounds of either side.
+        settle: runs the case's untimed steps after a change of side.
+        order: of all rounds, the reference being 0 and the case 1, see ``turns``.
     """
 
-    def __init__(self, reference: Turn, blocks: int) -> None:
-        self.reference, self.order = reference, abba(blocks)
+    def __init__(self, reference: Turn, settle: Step, order: Iterable[tuple[int, bool]]) -> None:
+        self.reference, self.settle, self.order = reference, settle, iter(order)
         self.samples: list[float] = []  # seconds of a step of the reference
 
     def __call__(self) -> None:
-        """Run the reference's rounds that come before the next one of the case, or before the end."""
-        for side in self.order:
+        """Run what comes before the next round of the case, or before the end."""
+        for side, changed in self.order:
             if side:
+                if changed:
+                    self.settle()
                 return
-            self.samples.append(self.reference())
+            self.samples.append(self.reference(changed))

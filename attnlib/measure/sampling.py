@@ -1,40 +1,66 @@
-"""How many rounds a case gets: warm-up until steady, a short pilot, then a number that is fixed before measuring."""
+"""How many rounds a case gets: warm-up until steady, then turns whose number and length are fixed before measuring."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from attnlib.measure.rounds import Side, rounds, turn
+from attnlib.measure.rounds import Side, Turn, settle, turn, turns
 
 MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
-SOME = 12  # rounds that are taken however alike a pilot's few were, if the budget has them: one outlier moves no end
+SOME = 12  # rounds that are taken however alike a few were, if the budget has them: one outlier is no interval's end
 MAX_ROUNDS = 2000
+BLOCKS = 2  # of two turns of either side: the second in the opposite order
+LONG_TURN = 12  # rounds of a turn; where there are more of them there are more blocks, or drift would not cancel
 STEADY, WINDOW = 0.05, 3  # warm once a window of calls is not faster than the one before by this share
 WARM = 0.1  # share of the budget that goes into warming up at most
 SLOW = 5  # times the budget: where the least number of rounds takes so long, no call is spent on warming up
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
+# Untimed steps after a change of side. Measured on one core with 1 MiB of L2 and 32 MiB of L3: the first steps of 1 to
+# 10 ms after another side's are 20, 10, 5, 3 % slow and steady after about 10 ms; those of 20 to 70 ms by 5 % at most
+# in the first one; in steps of 0.1 s and more nothing is seen.
+REFILL, LONG_STEP = 0.012, 0.1  # seconds of them, and of a step that needs none
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """What warm-up and pilot fixed of a case, in seconds and counts."""
+    """What was fixed of a case before it was measured, in seconds and counts."""
 
     warmup_calls: int
     warmup_s: float
     steady: bool | None  # whether more warming up no longer made it faster; None where too slow to tell
-    pilot_s: tuple[float, ...]  # a step
     iterations: tuple[int, ...]  # steps a round, of each side
+    untimed: tuple[int, ...]  # steps of each side after a change of side
+    blocks: int  # of two turns of either side; 0 where there is one side
+    each: int  # rounds in a turn
     rounds: int  # of each side
     stop_reason: str
-    spent_s: float  # in pilot rounds, by all sides
 
     def as_json(self) -> dict[str, Any]:
         """What is saved of it."""
-        first = self.iterations[0] if len(self.iterations) > 1 else None
-        return asdict(self) | {"iterations": self.iterations[-1], "reference_iterations": first}
+        first = {"reference_iterations": None, "reference_untimed": None}
+        if len(self.iterations) > 1:
+            first = {"reference_iterations": self.iterations[0], "reference_untimed": self.untimed[0]}
+        return asdict(self) | {"iterations": self.iterations[-1], "untimed": self.untimed[-1]} | first
+
+    def with_iterations(self, iterations: tuple[int, ...]) -> "Pilot":
+        """This one, with so many steps a round of each side."""
+        return replace(self, iterations=iterations)
+
+    def order(self) -> Iterable[tuple[int, bool]]:
+        """Return the side of every round and whether another one ran before it, see ``attnlib.measure.rounds``."""
+        return turns(self.blocks, self.each) if self.blocks else [(0, n == 0) for n in range(self.rounds)]
+
+    def turns(self, sides: Sequence[Side]) -> list[Turn]:
+        """Return what takes one round of each side."""
+        return [turn(side, *own) for side, *own in zip(sides, self.iterations, self.untimed, strict=True)]
+
+    def settle(self, side: Side) -> None:
+        """Run the untimed steps of the case, which is the last side."""
+        settle(side.step, side.prepare, self.untimed[-1])
 
 
 def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -67,75 +93,103 @@ def over(reference: Sequence[float], case: Sequence[float]) -> tuple[float, floa
     return float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high))
 
 
-def rounds_for(logs: Sequence[float], *, each: float, precision: float, seconds: float) -> tuple[int, str]:
+def untimed_steps(step: float) -> int:
+    """Return how many steps of so many seconds run untimed after a change of side."""
+    return 0 if step >= LONG_STEP else math.ceil(REFILL / step)
+
+
+def rounds_for(spread: float | None, *, each: float, precision: float, seconds: float, least: int) -> tuple[int, str]:
     """Rounds that should bring the median's relative half-width to ``precision`` within ``seconds``, and what bound.
 
-    The standard error of a median is about 1.253 s / sqrt(n), with s taken robustly from the pilot's quartiles.
+    The standard error of a median is about 1.253 s / sqrt(n).
 
     Args:
-        logs: logarithm of each pilot round, or of the ratio of each pair.
+        spread: s, standard deviation of a round's logarithm, or of a pair's log ratio; None where it is not known.
         each: seconds of a round, or of a pair.
         precision: wished half-width of the 95 % interval, relative to the median.
         seconds: left for the rounds.
+        least: rounds that are taken whatever they take.
 
     Returns:
-        the number of rounds or pairs, in [``MIN_ROUNDS``, ``MAX_ROUNDS``], and ``precision``, ``budget``,
-        ``min_rounds`` or ``max_rounds``.
+        the number of rounds or pairs, in [``least``, ``MAX_ROUNDS``], and ``precision``, ``budget``, ``min_rounds`` or
+        ``max_rounds``.
     """
-    spread = float(np.subtract(*np.percentile(logs, [75, 25]))) / 1.349
-    wished = max(SOME, math.ceil((1.96 * 1.253 * spread / precision) ** 2))
-    bounds = {"precision": wished, "budget": int(seconds / each), "max_rounds": MAX_ROUNDS}
+    bounds = {"budget": int(seconds / each), "max_rounds": MAX_ROUNDS}
+    if spread is not None:
+        bounds["precision"] = max(SOME, math.ceil((1.96 * 1.253 * spread / precision) ** 2))
     reason = min(bounds, key=lambda name: bounds[name])
-    return (MIN_ROUNDS, "min_rounds") if bounds[reason] < MIN_ROUNDS else (bounds[reason], reason)
+    return (least, "min_rounds") if bounds[reason] < least else (bounds[reason], reason)
 
 
-def warm_up(side: Side, *, budget: float) -> tuple[list[float], bool | None]:
-    """Call a side until a window of calls is no faster than the window before, for half the budget at least.
+@dataclass(frozen=True)
+class Warmed:
+    """A side that is warm."""
 
-    Returns:
-        seconds of each call, and whether it became steady within ``budget`` seconds; None with too few calls to tell.
-    """
-    once = turn(side)
+    seconds: list[float]  # of each call
+    each_s: float  # a call with what is called untimed before it
+    steady: bool | None  # whether it became steady within the budget; None with too few calls to tell
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step: the median of the last calls."""
+        return float(np.median(self.seconds[-2 * WINDOW :]))
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the logarithm of a step by its quartiles; None with too few calls."""
+        last = np.log(self.seconds[-4 * WINDOW :])
+        return float(np.subtract(*np.percentile(last, [75, 25]))) / 1.349 if len(last) >= 2 * WINDOW else None
+
+
+def warm_up(side: Side, *, budget: float) -> Warmed:
+    """Call a side until a window of calls is no faster than the window before, for half the budget at least."""
+    once, steady = turn(side), None
+    begun = time.perf_counter()
     warm = [once()]
     while sum(warm) < budget:
         before, last = np.median(warm[-2 * WINDOW : -WINDOW] or [np.inf]), np.median(warm[-WINDOW:])
         if sum(warm) >= budget / 2 and last >= (1 - STEADY) * before:
-            return warm, True
+            steady = True
+            break
         warm.append(once())
-    return warm, False if len(warm) > WINDOW else None
+    else:
+        steady = False if len(warm) > WINDOW else None
+    wall = time.perf_counter() - begun  # what is called untimed takes its time too
+    return Warmed(warm, max(wall, sum(warm)) / len(warm), steady)
 
 
 def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, budget: float) -> Pilot:
-    """Warm the sides up, time a few rounds and fix how many will be measured; the slowest steps need no such pilot.
+    """Warm the sides up and fix how they will be measured; the slowest steps are not even warmed up.
 
     Args:
         sides: the case alone, or its reference and the case.
         first: seconds of each side's first call ever, which has been made: the slowest steps need no other warm-up.
         precision: see ``rounds_for``.
-        budget: seconds for warm-up, pilot and rounds together; slow steps exceed it by ``MIN_ROUNDS``.
+        budget: seconds for warm-up and rounds together; slow steps exceed it by the least number of rounds.
     """
-    if MIN_ROUNDS * sum(first) > SLOW * budget:
-        return Pilot(0, 0.0, None, (), (1,) * len(sides), MIN_ROUNDS, "min_rounds", 0.0)
+    paired, ones = len(sides) > 1, (1,) * len(sides)
+    least = 2 * BLOCKS if paired else MIN_ROUNDS
+    if least * sum(first) > SLOW * budget:
+        untimed = tuple(map(untimed_steps, first))
+        return Pilot(0, 0.0, None, ones, untimed, BLOCKS * paired, 1, least, "min_rounds")
     warmed = [warm_up(side, budget=WARM * budget / len(sides)) for side in sides]
-    spent, (warm, steady) = sum(sum(warm) for warm, _ in warmed), warmed[-1]
-    known = len(warm), sum(warm), steady
-    if MIN_ROUNDS * sum(min(warm) for warm, _ in warmed) > budget:  # so slow that a pilot could decide nothing
-        return Pilot(*known, (), (1,) * len(sides), MIN_ROUNDS, "min_rounds", 0.0)
     repeats = [
-        1 if side.prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / float(np.median(warm))))
-        for side, (warm, _) in zip(sides, warmed, strict=True)
+        1 if side.prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / warm.step))
+        for side, warm in zip(sides, warmed, strict=True)
     ]
-    turns = [turn(side, n) for side, n in zip(sides, repeats, strict=True)]
-    found, seconds, order = np.empty((0, len(sides))), 0.0, list(range(len(sides)))
-    while len(found) < 2 or (seconds < 0.1 * budget and len(found) < 50):
-        found = np.append(found, np.array(rounds(turns, order)).T, axis=0)
-        seconds, order = float((found @ repeats).sum()), order[::-1]
-    logs = np.log(found[:, -1]) - (np.log(found[:, 0]) if len(sides) > 1 else 0.0)
-    each = float(np.median(found, axis=0) @ repeats)
-    left = budget - spent - seconds
-    count, reason = rounds_for(logs.tolist(), each=each, precision=precision, seconds=left)
-    count += count % 2 if len(sides) > 1 else 0  # whole blocks
-    return Pilot(*known, tuple(found[:, -1].tolist()), tuple(repeats), count, reason, seconds)
+    untimed = tuple(untimed_steps(warm.step) for warm in warmed)
+    spreads = [warm.spread for warm in warmed]
+    spread = None if None in spreads else float(np.hypot.reduce(np.array(spreads, dtype=float)))
+    each = sum(n * warm.each_s for n, warm in zip(repeats, warmed, strict=True))
+    changes = sum((BLOCKS + 1) * n * warm.each_s for n, warm in zip(untimed, warmed, strict=True)) if paired else 0.0
+    left = budget - sum(len(warm.seconds) * warm.each_s for warm in warmed) - changes
+    count, reason = rounds_for(spread, each=each, precision=precision, seconds=left, least=least)
+    known = len(warmed[-1].seconds), sum(warmed[-1].seconds), warmed[-1].steady
+    if not paired:
+        return Pilot(*known, tuple(repeats), (0,), 0, count, count, reason)
+    blocks = max(BLOCKS, count // (2 * LONG_TURN) // 2 * 2)
+    turn_rounds = max(1, round(count / (2 * blocks)))
+    return Pilot(*known, tuple(repeats), untimed, blocks, turn_rounds, 2 * blocks * turn_rounds, reason)
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from attnlib.runs import visits
 from attnlib.runs.save import sync
 
 try:
@@ -49,14 +50,15 @@ class Process(Struct, tag="process", tag_field="event", kw_only=True):
 
 
 class Start(Struct, tag="start", tag_field="event", kw_only=True):
-    """A test begins, ``at_s`` seconds after its process."""
+    """A test, or a later visit of its case, begins, ``at_s`` seconds after its process."""
 
     test: str
     at_s: float
+    visit: int = 1
 
 
 class Finish(Struct, tag="finish", tag_field="event", kw_only=True):
-    """A test is over."""
+    """A test, or a later visit of its case, is over; what it says holds for all visits so far."""
 
     test: str
     at_s: float
@@ -65,6 +67,7 @@ class Finish(Struct, tag="finish", tag_field="event", kw_only=True):
     canary: list[Object] = []  # readings since the last event
     spent_s: float = 0.0
     timed_s: float = 0.0
+    visit: int = 1
 
 
 class Save(Struct, tag="save", tag_field="event", kw_only=True):
@@ -225,13 +228,25 @@ def last_events(found: Events) -> dict[str, Start | Finish]:
     return {event.test: event for event in found if isinstance(event, (Start, Finish))}
 
 
+def ends(found: Events) -> dict[str, Finish]:
+    """What became of each test: its last end, also while a later visit of its case has begun and not ended."""
+    last: dict[str, Finish] = {}
+    for event in found:
+        if isinstance(event, Finish):
+            last[event.test] = event
+        elif isinstance(event, Start) and event.visit == 1:  # measured again
+            last.pop(event.test, None)
+    return last
+
+
 def finished(found: Events, retry: Collection[Any] = ("interrupted",)) -> dict[str, Finish]:
-    """The tests that need not be measured again: finished, and of no status in ``retry``."""
-    return {
-        test: event
-        for test, event in last_events(found).items()
-        if isinstance(event, Finish) and event.row.get("status") not in retry
-    }
+    """The tests that need not be run again: ended, and of no status in ``retry``."""
+    return {test: event for test, event in ends(found).items() if event.row.get("status") not in retry}
+
+
+def visits_left(found: Events) -> dict[str, int]:
+    """How many more visits each case needs that was timed, see ``attnlib.runs.visits.left``."""
+    return visits.left({test: event.benchmark for test, event in ends(found).items() if event.benchmark is not None})
 
 
 def assemble(found: Events, *, live: bool = False) -> Object:
@@ -241,17 +256,17 @@ def assemble(found: Events, *, live: bool = False) -> Object:
         found: see ``events``.
         live: whether a process is still writing it, so that a test without an end is being measured.
     """
-    plan, last = plan_of(found), last_events(found)
-    ends = {test: event for test, event in last.items() if isinstance(event, Finish)}
+    plan, over = plan_of(found), ends(found)
+    begun = {event.test for event in found if isinstance(event, Start)}
     order = [planned.test for planned in plan.tests]
     rows = [
         planned.case
         | {"test": planned.test}
-        | (ends[planned.test].row if planned.test in ends else _unfinished(started=planned.test in last, live=live))
+        | (over[planned.test].row if planned.test in over else _unfinished(started=planned.test in begun, live=live))
         for planned in plan.tests
         if planned.case is not None
     ]
-    timed, spent = (sum(getattr(event, name) for event in ends.values()) for name in ("timed_s", "spent_s"))
+    timed, spent = (sum(getattr(event, name) for event in over.values()) for name in ("timed_s", "spent_s"))
     about = processes(found)
     ours = plan.ours | {
         "run": plan.run,
@@ -261,8 +276,8 @@ def assemble(found: Events, *, live: bool = False) -> Object:
         "processes": about,
         "cases": rows,
     }
-    benchmarks = [ends[test].benchmark for test in order if test in ends and ends[test].benchmark is not None]
-    return plan.head | {"benchmarks": benchmarks, "attnlib": ours}
+    benchmarks = [found for test in order if test in over and (found := over[test].benchmark) is not None]
+    return plan.head | {"benchmarks": visits.settle(benchmarks), "attnlib": ours}
 
 
 def processes(found: Events) -> list[Object]:

@@ -55,9 +55,20 @@ class Cell:
         return found if found and found["value"] is not None else None
 
     @property
-    def reference_median(self) -> float:
-        """Median seconds of that reference's rounds; there is one where ``over`` is not None."""
-        return float(np.median((self.info or {})["time"]["reference_s"]))
+    def visits(self) -> list[dict[str, Any]]:
+        """What is saved of each visit; none of a case without a reference, or saved before there were visits."""
+        return (self.info or {"time": {}})["time"].get("visits", []) if self.over else []
+
+    @property
+    def reference_medians(self) -> list[float]:
+        """Median seconds of that reference's rounds, a visit each; there are some where ``over`` is not None.
+
+        Disturbed visits are left out, unless all are.
+        """
+        seconds = np.array((self.info or {})["time"]["reference_s"])
+        parts = np.split(seconds, np.cumsum([visit["rounds"] for visit in self.visits])[:-1]) or [seconds]
+        quiet = [part for part, visit in zip(parts, self.visits, strict=False) if not visit["disturbed"]]
+        return [float(np.median(part)) for part in quiet or parts]
 
     @property
     def timed(self) -> bool:
@@ -126,6 +137,7 @@ USUAL |= {
     "cache": "hot",
     "launch": "eager",
     "matmul_precision": "highest",
+    "heap": "kept",
     "data": None,
     "n_train": None,
     "learning_rate": None,

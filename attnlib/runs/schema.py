@@ -46,8 +46,27 @@ class OverReference(Struct):
     low: Positive | None = None
     high: Positive | None = None
     blocks: Count = 0
+    visits: Count = 0
+    interval: str | None = None  # what it comes from
     reference: Scalars = {}
     reason: str | None = None
+
+
+class Visit(Struct):
+    """One visit of a case: its log ratio over the reference, null without one, and how many rounds it has of each."""
+
+    log_ratio: Real | None
+    interval: tuple[Positive, Positive] | None
+    rounds: Size
+    disturbed: list[str] = []
+    at_s: float | None = None
+
+
+class Lost(Struct):
+    """A visit that came to nothing."""
+
+    visit: Count
+    reason: str
 
 
 class Time(Struct):
@@ -58,6 +77,9 @@ class Time(Struct):
     canary_s: list[Positive] = []
     over_reference: OverReference | UnsetType = UNSET
     reference_s: list[Positive] | None = None
+    visits: list[Visit] = []  # none before there were visits
+    visits_planned: Count = 1
+    visits_lost: list[Lost] = []
 
 
 class Row(Struct):
@@ -151,6 +173,7 @@ class Canary(Struct):
     """One reading of the canary."""
 
     seconds: Positive
+    kinds: dict[Name, Positive] = {}
     rates: Rates | None = None
     at_s: float | None = None
     process: Count | None = None
@@ -297,4 +320,10 @@ def pair_problems(row: Any) -> list[str]:
         return ["time.over_reference has no interval that holds its value"]
     if not over.get("reference"):
         return ["time.over_reference does not say over what"]
-    return [] if time.get("reference_s") else ["time.over_reference without time.reference_s"]
+    if not time.get("reference_s"):
+        return ["time.over_reference without time.reference_s"]
+    rounds = sum(visit["rounds"] for visit in time.get("visits", ()))
+    counts = {"stats.data": len(row["stats"]["data"]), "time.reference_s": len(time["reference_s"])}
+    return [
+        f"time.visits have {rounds} rounds, {name} has {count}" for name, count in counts.items() if rounds not in (0, count)
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.pairs import fields_in_words, floor, is_itself, reference_of
+from attnlib.compare.pairs import fields_in_words, floor, is_itself, reference_of, spreads
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import joules, seconds, size
@@ -30,7 +30,9 @@ def costs(cells: Cells) -> list[Table]:
     """One table a phase with pairs: rows T x L, a column an encoding; time, peak, energy of the reference beside."""
     found = [table for phase in cells.axis("phase") if (table := of_phase(cells, phase)).rows]
     if found:  # once, under the last one
-        found[-1] = replace(found[-1], after=[*found[-1].after[:-1], f"intervals: {interval_note(cells)}"])
+        apart = spreads(cell for run in cells.runs for cell in run.cells)
+        note = [f"visits of a case lie apart by {apart[-1]} to {apart[0]}, one standard deviation"] if apart else []
+        found[-1] = replace(found[-1], after=[*found[-1].after[:-1], *note, f"intervals: {interval_note(cells)}"])
     return found
 
 

@@ -94,7 +94,7 @@ class Attempt:
         self, task: Task, most: int, patience: float = 0.0, say: Callable[[str], None] = print, idle: int = 0
     ) -> None:
         self.task, self.most, self.patience, self.say, self.idle = task, most, patience, say, idle
-        self.before = 0  # tests that were done when it began
+        self.before = 0  # tests and visits that were done when it began
         self.process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
@@ -104,7 +104,7 @@ class Attempt:
             ValueError: see ``planned``.
         """
         sweep, task = Sweep(self.task.folder), self.task
-        self.before = finished(task.events())
+        self.before = progress(task.events())
         plan = planned(sweep)
         if task.shard > len(plan.tests) or task.done:
             return 0
@@ -112,7 +112,7 @@ class Attempt:
             if handle is None:
                 self.say(f"{task} is being measured by another process")
                 return FAILED
-            self.before, idle = finished(task.events()), 0
+            self.before, idle = progress(task.events()), 0
             while idle < self.most:
                 if task.done:  # it was ended after its file was whole
                     return 0
@@ -161,7 +161,7 @@ class Attempt:
             self.process.send_signal(signal.SIGTERM)
             while is_there(self.process.pid):
                 time.sleep(OFTEN)
-        came = self.process is not None and (finished(self.task.events()) > self.before or self.task.done)
+        came = self.process is not None and (progress(self.task.events()) > self.before or self.task.done)
         idle = 0 if came else self.idle + 1
         if idle >= self.most:
             self.say(f"{self.task}: no case was finished in {idle} jobs, and it is not queued again")
@@ -181,7 +181,16 @@ def deaths(events: journal.Events) -> Counter[str]:
     """In which tests processes died, and how many in each, by the journal of a task that nobody works on."""
     died = Counter(e.test for e in events if isinstance(e, journal.Finish) and e.row.get("status") == "crashed")
     died.update(test for test, event in journal.last_events(events).items() if isinstance(event, journal.Start))
+    last = {test: (end.benchmark or {}).get("extra_info", {}) for test, end in journal.ends(events).items()}
+    lost = {test: info.get("time", {}).get("visits_lost", ()) for test, info in last.items()}
+    died.update(test for test, own in lost.items() for visit in own if visit["reason"].startswith("crashed"))
     return died
+
+
+def progress(events: journal.Events) -> int:
+    """How many tests and later visits of an unfinished task are done."""
+    later = sum(isinstance(event, journal.Finish) and event.visit > 1 for event in events)
+    return finished(events) + later
 
 
 def finished(events: journal.Events) -> int:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from attnlib.runs import journal
 from attnlib.runs.save import as_json, plain, save_new, save_over, token_in
 from bench.session.plan import agreement
@@ -82,6 +84,7 @@ class Keeper:
         self.book, self.targets, self.retry = book, targets, retry
         self.begun = time.perf_counter()
         self.running: str | None = None  # the test that has begun
+        self.visit = 1  # of its case
         self.before_it = 0  # size of the journal then
         self.heard = 0  # readings of the canary that are written down
         known = book.events()
@@ -89,9 +92,19 @@ class Keeper:
         self.number = len(journal.processes(known))  # of this process among those that worked on the run
         for test, event in journal.last_events(known).items():
             if isinstance(event, journal.Start):  # a process died in it
-                row = journal.CRASHED | {"process": self.number - 1}
-                self.write(journal.Finish(test=test, at_s=event.at_s, row=row))
+                self.write(self.died_in(event, journal.ends(known).get(test)))
         self.write(journal.Process(about=about))
+
+    def died_in(self, start: journal.Start, before: journal.Finish | None) -> journal.Finish:
+        """The end of a test that an earlier process died in; in a later visit, that of the visits before it stays."""
+        if before is None or before.benchmark is None:
+            row = journal.CRASHED | {"process": self.number - 1}
+            return journal.Finish(test=start.test, at_s=start.at_s, row=row)
+        info = before.benchmark["extra_info"]
+        lost = {"visit": start.visit, "reason": f"crashed: {journal.CRASHED['reason']}"}
+        time = info["time"] | {"visits_lost": [*info["time"]["visits_lost"], lost]}
+        benchmark = before.benchmark | {"extra_info": info | {"time": time}}
+        return msgspec.structs.replace(before, at_s=start.at_s, visit=start.visit, benchmark=benchmark, canary=[])
 
     @property
     def at_s(self) -> float:
@@ -118,10 +131,10 @@ class Keeper:
             )
             raise Lost(text) from None
 
-    def begin(self, test: str) -> None:
-        """A test begins."""
-        self.before_it, self.running = self.book.size, test
-        self.write(journal.Start(test=test, at_s=self.at_s))
+    def begin(self, test: str, visit: int = 1) -> None:
+        """A test begins, or a later visit of its case."""
+        self.before_it, self.running, self.visit = self.book.size, test, visit
+        self.write(journal.Start(test=test, at_s=self.at_s, visit=visit))
 
     def end(self, entry: Entry, readings: list[dict[str, Any]]) -> None:
         """The running test is over.
@@ -142,6 +155,7 @@ class Keeper:
                 canary=[plain(reading) | {"process": self.number} for reading in readings[self.heard :]],
                 spent_s=entry.spent_s if ok else 0.0,
                 timed_s=entry.timed_s if ok else 0.0,
+                visit=self.visit,
             )
         )
         self.running, self.heard = None, len(readings)
@@ -150,7 +164,7 @@ class Keeper:
         """Write the final files from the journal, which goes once every test is done.
 
         Returns:
-            the files, none where no test is done; and how many tests are left.
+            the files, none where no test is done; and how many tests and further visits are left.
 
         Raises:
             Lost: they cannot be written.
@@ -159,6 +173,7 @@ class Keeper:
             found = self.book.events()
             left = len(self.plan.tests) - len(journal.finished(found, self.retry))
             files = self._place(found) if left < len(self.plan.tests) else []
+            left += sum(journal.visits_left(found).values())
         except OSError as error:
             text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
             raise Lost(f"{text}make room, then --resume") from None

@@ -20,12 +20,13 @@ from attnlib.measure.ceilings import Ceilings, Rates, typical
 from attnlib.measure.device import CaptureFailed, Device, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
+from attnlib.runs import visits
 from attnlib.runs.findings import probe_problems
 from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
 from attnlib.runs.schema import benchmark_problems
-from bench.cases import PROBES, Case
+from bench.cases import PAIRED, PROBES, Case
 from bench.measuring import Instruments, identity
 from bench.settings import Settings
 
@@ -78,7 +79,8 @@ class Record:
     def __init__(self, settings: Settings, device: Device) -> None:
         self.settings, self.device = settings, device
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
-        self.earlier = self.done = 0  # tests that an earlier process, and this one, is through with
+        self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
+        self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
         self.started = time.perf_counter()
         self.canaries: dict[str, Canary] = {}  # by device
         self.readings: list[dict[str, Any]] = []  # of all canaries, in order
@@ -141,19 +143,50 @@ class Record:
             result = yield
         finally:
             config.option.keyword = keyword
-        self.entries = {item.nodeid: Entry(cases.get(item)) for item in items if item.path.parent == BENCH}
+        self.items = {item.nodeid: item for item in items if item.path.parent == BENCH}
+        self.entries = {test: Entry(cases.get(item)) for test, item in self.items.items()}
         return result
 
     def adopt(self, ends: dict[str, Finish]) -> None:
         """Take over what became of tests that an earlier process of the run is through with."""
         for test, end in ends.items():
-            self.entries[test].row, self.entries[test].benchmark = end.row, end.benchmark
-        self.earlier = len(ends)
+            entry = self.entries[test]
+            entry.row, entry.benchmark = end.row, end.benchmark
+            entry.timed_s, entry.spent_s = end.timed_s, end.spent_s
+        self.earlier = sum(self.made(test) for test in ends)
+
+    def benchmarks(self) -> dict[str, dict[str, Any]]:
+        """What is saved of every case that was timed so far, by test, each ratio from all visits of all cases."""
+        timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
+        return dict(zip(timed, visits.settle(list(timed.values())), strict=True))
+
+    def settled(self, test: str) -> dict[str, Any]:
+        """What is saved of a case that was timed, its ratio from all visits so far."""
+        return self.benchmarks()[test]
+
+    def visits_left(self) -> dict[str, int]:
+        """How many more visits each case needs, by test."""
+        timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
+        return visits.left(timed)
+
+    def made(self, test: str) -> int:
+        """Visits of a test's case so far, those that came to nothing too; 1 of a test that has none."""
+        time = ((self.entries[test].benchmark or {}).get("extra_info") or {}).get("time") or {}
+        return max(1, len(time.get("visits", ())) + len(time.get("visits_lost", ())))
+
+    def to_do(self) -> int:
+        """How many tests and visits there are in all, as far as is known."""
+        paired = [entry for entry in self.entries.values() if entry.case is not None and entry.case.phase in PAIRED]
+        fresh = [entry for entry in paired if entry.status == NOT_YET["status"]]
+        later = (self.settings.visits - 1) * len(fresh) if self.settings.reference else 0
+        done = sum(self.made(test) - 1 for test in self.entries)
+        return len(self.entries) + later + done + sum(self.visits_left().values())
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells of this run so far, as its readers will see them."""
+        benchmarks = self.benchmarks()
         return tuple(
-            cell_of(identity(entry.case) | {"test": test} | entry.row, entry.benchmark)
+            cell_of(identity(entry.case) | {"test": test} | entry.row, benchmarks.get(test))
             for test, entry in self.entries.items()
             if entry.case is not None
         )
@@ -279,8 +312,18 @@ def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
     saved.pop("cprofile", None)  # it names folders
     if nulled:
         saved["extra_info"]["not_finite"] = nulled
+    return checked(saved, "".join(f"; {text}" for text in nulled))
+
+
+def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
+    """A benchmark that keeps the results contract.
+
+    Raises:
+        AssertionError: it breaks it; the message says how, and ``more``.
+    """
+    saved = plain(saved)
     if found := benchmark_problems(saved):
-        raise AssertionError(f"{found[0]}" + (f"; {'; '.join(nulled)}" if nulled else ""))
+        raise AssertionError(found[0] + more)
     return saved
 
 

@@ -98,13 +98,23 @@ class Saving:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins."""
-        if self.keeper is not None and nodeid in self.record.entries:
+        if nodeid in self.record.entries:
+            self.begin(nodeid)
+
+    def begin(self, test: str, visit: int = 1) -> None:
+        """Write down that a test begins, or a later visit of its case."""
+        if self.keeper is not None:
             with self.or_end():
-                self.keeper.begin(nodeid)
+                self.keeper.begin(test, visit)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """A test is over."""
         if self.keeper is not None and nodeid == self.keeper.running:
+            self.end_test()
+
+    def end_test(self) -> None:
+        """Write down the end of the running test or visit."""
+        if self.keeper is not None:
             with self.or_end():
                 self.end(self.keeper)
 
@@ -137,8 +147,7 @@ class Saving:
         for path in files:
             self.say(f"saved in {path}; look at it with: attnlib costs, attnlib encodings, python plots.py")
         if files and left:
-            tests = len(keeper.plan.tests)
-            self.say(f"{left} of {tests} tests are left: go on with --resume, or read {keeper.book.path} as it is")
+            self.say(f"{left} measurements are left: go on with --resume, or read {keeper.book.path} as it is")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Which signal it was."""

@@ -11,6 +11,7 @@ import pytest
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import fields_in_words
+from attnlib.measure.cores import usable_cores
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.journal import NOT_YET, differences
 from attnlib.runs.load import Run, machine_of
@@ -41,6 +42,7 @@ class Screen:
         if not self.record.entries or reporter is None:
             return
         reporter.showfspath = False  # in random order the module's name would stand before every line
+        reporter.write_line(f"attnlib: {conditions(self.record)}")
         if self.compared:
             here = machine_of(machine_info(session.config))
             differ = [line for saved in self.compared for line in differences(machine_of(saved), here)]
@@ -70,7 +72,7 @@ class Screen:
 
     def line(self, text: str) -> str:
         """A progress line: how many tests are done, ``text``, and the time left at the mean pace after the first."""
-        done, planned, earlier = self.record.done + 1, len(self.record.entries), self.record.earlier
+        done, planned, earlier = self.record.done + 1, self.record.to_do(), self.record.earlier
         if not any(entry.case for entry in self.record.entries.values()):
             return text
         start = f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}"
@@ -120,10 +122,27 @@ def name_of(item: pytest.Item) -> str:
     return item.name.removeprefix("test_")
 
 
+def conditions(record: Record) -> str:
+    """On what, and with what of it, the session measures."""
+    settings, device = record.settings, record.device
+    words = [str(device.torch_device)]
+    if settings.threads is not None:
+        cores = usable_cores()
+        free = "" if settings.threads >= cores else ", the others stay free (--threads all)"
+        words.append(f"{settings.threads} of {cores} cores{free}")
+    if device.kind == "cpu":
+        kept = settings.base.heap == "kept"
+        why = "freed memory is kept" if kept else settings.heap_reason or "freed memory may be given back"
+        words.append(f"heap {settings.base.heap}: {why}")
+    if settings.reference is not None:
+        words.append(f"{settings.visits} visits a case")
+    return "; ".join(words)
+
+
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     """A case's result: time, its ratio over the reference, memory and energy, an unfused attention, what to know."""
     time, peak, attention = info["time"], info["memory"]["allocated_peak"]["value"], info["attention"]
-    found = over(time.get("over_reference"))
+    found = over(time.get("over_reference"), time)
     unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
     noise = "".join(f"  {flag}" for flag in info["flags"]) + noise
@@ -133,11 +152,29 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     return f"{name}  {seconds(median)}{found}{weight}{near(info['cost'].get('floor_s'), median)}{unfused}{noise}"
 
 
-def over(found: dict[str, Any] | None) -> str:
-    """A ratio with its interval and what it is over, or why there is none; nothing in phases without a reference."""
+def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
+    """A ratio with what it is over, or why there is none; nothing in phases without a reference.
+
+    Args:
+        found: the ratio.
+        time: where it stands.
+    """
     if found is None:
         return ""
     if found["value"] is None:
         return f"  alone: {found['reason']}"
+    return f"  {visit_line(time, 1)}"
+
+
+def visit_line(time: dict[str, Any], number: int) -> str:
+    """A case's ratio after a visit: with its interval once there are as many as planned, else which visit it was."""
+    found, planned = time["over_reference"], time["visits_planned"]
     name = fields_in_words(found["reference"])
-    return f"  {with_interval(digits(2))(Estimate(found['value'], found['low'], found['high']))} x {name}"
+    lost = time["visits_lost"][-1]["reason"] if time["visits_lost"] else None
+    if lost and len(time["visits"]) + len(time["visits_lost"]) == number:
+        return f"visit {number} of {planned} came to nothing: {lost}"
+    if number < planned:
+        return f"{digits(2)(found['value'])} x {name} after {number} of {planned} visits"
+    noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
+    more = f"  {number} visits, since they disagreed" if number > planned else ""
+    return f"{with_interval(digits(2))(Estimate(found['value'], found['low'], found['high']))} x {name}{more}{noise}"

@@ -1,0 +1,41 @@
+"""How many threads a measurement takes: one core stays free, or whatever else runs there holds every step up."""
+
+import os
+from pathlib import Path
+
+import psutil
+
+from attnlib.measure.cgroups import cpu_quota
+
+CPUS = Path("/sys/devices/system/cpu")  # Linux
+
+
+def usable_cores(cpus: Path = CPUS) -> int:
+    """Return the number of physical cores that this process may use; CPUs that share a core count as one.
+
+    Args:
+        cpus: folder with the topology of each CPU; where it does not tell, every CPU counts as a core.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        try:
+            cores.add((cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip())
+        except OSError:
+            return len(allowed)
+    return len(cores)
+
+
+def default_threads(most: int, cores: int | None = None, quota: float | None = None) -> int:
+    """Return the threads that leave a core free: the least of ``most``, cores - 1 and quota - 1, but at least 1.
+
+    Args:
+        most: what torch would take.
+        cores: physical ones that the process may use; None counts them.
+        quota: CPUs that its control groups grant; None reads it.
+    """
+    cores = usable_cores() if cores is None else cores
+    quota = cpu_quota() if quota is None else quota
+    return max(1, min(most, cores - 1, *([] if quota is None else [int(quota) - 1])))

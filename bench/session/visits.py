@@ -1,0 +1,127 @@
+"""Later visits, as a pytest plugin: once every test has run, each paired case is measured again, at random moments."""
+
+import gc
+import random
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_benchmark.stats import Stats
+
+from attnlib.measure.device import CaptureFailed
+from attnlib.measure.limits import TimeIsUp, time_limit
+from attnlib.runs import visits
+from bench.measuring import Times, revisit
+from bench.pair import paired
+from bench.session.record import Entry, Left, Record, checked
+from bench.session.saving import Saving
+from bench.session.screen import Screen, name_of, visit_line
+
+
+class Visits:
+    """Makes the visits after a test's own run: pytest runs a test once.
+
+    Args:
+        record: of the session.
+        screen: where each visit has its line.
+        saving: which keeps each visit.
+    """
+
+    def __init__(self, record: Record, screen: Screen, saving: Saving) -> None:
+        self.record, self.screen, self.saving = record, screen, saving
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
+        """Visit every case as often as is planned, then those whose visits disagree, when the tests are through."""
+        result = yield
+        if session.config.getoption("collectonly"):
+            return result
+        while left := self.record.visits_left():
+            most = max(left.values())  # a pass over those that have the most to come
+            tests = [test for test, count in left.items() if count == most]
+            random.Random(f"{self.record.settings.order_seed} {most}").shuffle(tests)
+            for test in tests:
+                self.once_more(session, test)
+        return result
+
+    def once_more(self, session: pytest.Session, test: str) -> None:
+        """Visit a case, under the guards of a test: a failure is reported as its test's.
+
+        Raises:
+            session.Failed: there were as many failures as may be.
+        """
+        item, entry = self.record.items[test], self.record.entries[test]
+        number = self.record.made(test) + 1
+        self.saving.begin(test, number)
+        call = pytest.CallInfo.from_call(
+            lambda: self.visit(item, entry), "call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
+        )
+        if call.excinfo is not None:
+            item.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
+        self.record.done += 1
+        self.saving.end_test()
+        if entry.benchmark is not None and call.excinfo is None:
+            settled = self.record.settled(test)
+            self.screen.announce(item, f"{name_of(item)}  {visit_line(settled['extra_info']['time'], number)}")
+            tell_pytest_benchmark(session.config, test, settled)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+
+    def visit(self, item: pytest.Item, entry: Entry) -> None:
+        """Measure a case once more; where that comes to nothing, as for lack of memory, its row says why."""
+        known = dict(entry.benchmark or {})
+        earlier = Times.saved(known["stats"]["data"], known["extra_info"]["time"])
+        try:
+            with time_limit(self.record.settings.case_timeout):
+                later, timed_s = self.measured(entry, known["extra_info"]["time"])
+            times = earlier.and_then(later)
+            entry.timed_s += timed_s
+            entry.disturbed = list(times.as_json()["disturbed"])
+        except (Left, CaptureFailed, TimeIsUp, MemoryError, RuntimeError) as error:
+            if (ended := self.record.how(error)) is None:
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the workload
+            times = earlier.without(f"{ended['status']}: {ended['reason']}")
+        gc.collect()
+        self.record.device.release()
+        entry.benchmark = checked(with_times(known, times))
+
+    def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
+        """The times of one more visit, and the seconds that went into rounds."""
+        if entry.case is None:
+            raise ValueError("a visit of a test without a case")
+        record = self.record
+        instruments = record.instruments(entry.case)
+        pair = paired(entry.case, record.settings, instruments.device)
+        if pair.reference is None:
+            raise Left("oom", pair.alone or "its reference cannot be measured beside it")
+        return revisit(pair, time, record.settings, instruments)
+
+
+def with_times(benchmark: dict[str, Any], times: Times) -> dict[str, Any]:
+    """A saved benchmark with the times of all its visits, and pytest-benchmark's statistics made anew of them."""
+    info = benchmark["extra_info"]
+    stats = benchmark["stats"] | statistics_of(times.samples).as_dict() | {"data": list(times.samples)}
+    made = times.as_json()
+    disturbed = sum(bool(visit["disturbed"]) for visit in made["visits"])
+    flags = [flag for flag in info["flags"] if not flag.startswith("disturbed in")]
+    if disturbed and not made["disturbed"]:
+        flags.append(f"disturbed in {disturbed} of {len(made['visits'])} visits")
+    return benchmark | {"stats": stats, "extra_info": info | {"time": info["time"] | made, "flags": flags}}
+
+
+def statistics_of(samples: Any) -> Stats:
+    """Return pytest-benchmark's statistics of these seconds."""
+    stats = Stats()
+    stats.data = list(samples)
+    return stats
+
+
+def tell_pytest_benchmark(config: pytest.Config, test: str, benchmark: dict[str, Any]) -> None:
+    """Let pytest-benchmark's own tables and comparisons of this session see all visits of a test."""
+    plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    for own in plugin.benchmarks:
+        if own.fullname == test:
+            own.stats = statistics_of(benchmark["stats"]["data"])
+            own.extra_info.update(benchmark["extra_info"])
