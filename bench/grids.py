@@ -1,6 +1,6 @@
 """Grids: over which cases a test is spread, as axes that vary and fields that are fixed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from bench.settings import Settings
@@ -25,17 +25,24 @@ def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test],
 
 
 def product(settings: Settings) -> Points:
-    """Every sequence length x depth x encoding; of a preset's own axes no cell of more than its T L."""
-    cells = [(T, L) for T in settings.seq_lens for L in settings.depths]
-    cells = [(T, L) for T, L in cells if settings.most is None or T * L <= settings.most]
-    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in cells for pe in settings.pe]
+    """Every sequence length x depth x encoding."""
+    return spread(settings, [(T, L) for T in settings.seq_lens for L in settings.depths])
+
+
+def spread(settings: Settings, cells: Iterable[tuple[int, int]]) -> Points:
+    """Each encoding at these lengths and depths, each once; of a preset's own axes no cell of more than its T L."""
+    return [
+        {"seq_len": T, "depth": L, "pe": pe}
+        for T, L in dict.fromkeys(cells)
+        for pe in settings.pe
+        if settings.most is None or T * L <= settings.most
+    ]
 
 
 def slices(settings: Settings) -> Points:
     """Every length at the fixed depth and every depth at the fixed length, for each encoding."""
     cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
-    cells += [(settings.fixed_seq_len, L) for L in settings.depths]
-    return [{"seq_len": T, "depth": L, "pe": pe} for T, L in dict.fromkeys(cells) for pe in settings.pe]
+    return spread(settings, [*cells, *((settings.fixed_seq_len, L) for L in settings.depths)])
 
 
 def lengths(settings: Settings) -> Points:

@@ -274,5 +274,6 @@ def over_reference(
     if reference is None:
         return {"over_reference": {"value": None, "reason": alone}}
     low, high = made["interval"]
-    found = {"value": float(np.exp(made["log_ratio"])), "low": low, "high": high, "visits": 1}
+    found = {"value": float(np.exp(made["log_ratio"])), "low": low, "high": high}
+    found |= {"blocks": made["blocks"], "visits": 1}
     return {"over_reference": found | {"interval": "pairs of one visit", "reference": dict(reference)}}

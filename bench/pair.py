@@ -183,9 +183,14 @@ class Visit:
     """The attempts of one visit: one, or two where something disturbed the first.
 
     An undisturbed attempt counts alone; two disturbed ones count both, since nothing says which is better.
+
+    Args:
+        attempts: in order.
+        blocks: of turns in each.
     """
 
     attempts: list[Attempt]
+    blocks: int
 
     @property
     def counting(self) -> list[Attempt]:
@@ -227,6 +232,7 @@ class Visit:
             "log_ratio": float(np.mean(logs)) if logs else None,
             "interval": None if pairs is None else list(pairs[1:]),  # of its pairs of rounds, within the visit
             "rounds": sum(len(one.samples[-1]) for one in self.counting),
+            "blocks": self.blocks * len(self.counting),
             "disturbed": self.disturbed,
             "seen": self.counting[-1].seen,
             "left": [
@@ -255,9 +261,9 @@ def visit(
     """Measure a pair, and once more where something disturbed it; arguments as of ``attempt``."""
     first = attempt(pair, pilot, canary, take, quiet)
     if not first.samples or not first.disturbed:
-        return Visit([first])
+        return Visit([first], pilot.blocks)
     canary.wait()
-    return Visit([first, attempt(pair, pilot, canary, partial(own_rounds, pair, pilot), quiet)])
+    return Visit([first, attempt(pair, pilot, canary, partial(own_rounds, pair, pilot), quiet)], pilot.blocks)
 
 
 def own_rounds(pair: Pair, pilot: sampling.Pilot) -> list[list[float]]:

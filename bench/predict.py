@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from attnlib.measure import heap
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.ledger import Ledger
@@ -236,12 +237,19 @@ def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = 
         return Unfit("unsupported", reason)
     if case.cache == "cold" and device.cache_bytes() is None:
         return Unfit("unsupported", f"{device.kind} does not tell how large its cache is")
-    free, limit = available_bytes(device), settings.memory_limit
-    if limit == 0 or (free is None and limit is None):
+    if settings.memory_limit == 0 or (available := least(device, settings.memory_limit)) is None:
         return None
-    available = min(bytes_ for bytes_ in (free, limit) if bytes_ is not None)
     predicted = prediction(case, beside)["value"]
     if predicted is None or (needed := int(MARGIN * predicted)) <= available:
         return None
+    heap.trim()  # what the process keeps of freed memory counts as taken
+    if needed <= (available := least(device, settings.memory_limit) or available):
+        return None
     reason = f"predicted to need {size(needed)}, {size(available)} available"
     return Unfit("oom", reason, predicted_bytes=needed, available_bytes=available)
+
+
+def least(device: Device, limit: int | None) -> int | None:
+    """The bytes that a case may take: what is free now, or ``limit`` if that is less; None where neither is known."""
+    known = [bytes_ for bytes_ in (available_bytes(device), limit) if bytes_ is not None]
+    return min(known, default=None)

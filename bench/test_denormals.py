@@ -7,6 +7,7 @@ the cases run in two child processes.
 import pytest
 
 from attnlib.compare.worker import Worker
+from attnlib.measure import heap
 from bench.grids import over
 from bench.worker import ROOT, Remote, child_clock
 
@@ -28,7 +29,9 @@ def _workers(settings):
     def worker(policy):
         """The process of this policy; another one after it was killed, as when a case took too long."""
         if policy not in started or started[policy].process.poll() is not None:
-            started[policy] = Worker(ROOT, "--denormals", policy, *threads)
+            started[policy] = Worker(
+                ROOT, "--denormals", policy, *threads, environment=heap.variables(settings.base.heap)
+            )
         return started[policy]
 
     yield worker

@@ -4,7 +4,8 @@
 ``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
 or an encoding that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how
 often a case is called different from itself, in saved runs or in new ones, and how far its ratio changes from run to
-run.
+run. ``holds`` counts, over saved runs of one machine, how often a run's own interval holds the mean of the others.
+``apart`` sets the ratios of cases beside those of their sides run by themselves.
 """
 
 import argparse
@@ -23,18 +24,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from attnlib.compare.ab import Contender, Match
 from attnlib.compare.comparison import Comparison
+from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, worst
 from attnlib.compare.pairs import fields_in_words, floor
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.worker import Worker
+from attnlib.measure import clock, sampling
+from attnlib.measure.device import Device, open_device
+from attnlib.measure.rounds import turn
 from attnlib.runs.find import load_all
 from attnlib.runs.load import Cell, Run, load
+from attnlib.show.table import Column, Table
+from bench.cases import Case
+from bench.pair import own_rounds, paired
+from bench.settings import ONCE, Settings, on_this_heap
 
 ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab
 SLOWER = 1.2  # what a phase takes longer
+ALONE = 0.5  # seconds of a turn of sides that are run apart
 TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
 SMOKE = 20.0  # seconds of its cases on 2 cores
 SUITE = [
@@ -98,6 +109,62 @@ def trust_noise(options: argparse.Namespace) -> None:
             counts.append(sum(cell.disturbed for cell in run.cells))
         name, flagged = "beside a busy loop" if busy else "left alone", sum(map(bool, counts))
         print(f"{name}: {flagged} of {options.tries} runs flagged; disturbed cases a run {counts}", flush=True)
+
+
+def trust_holds(options: argparse.Namespace) -> None:
+    """Count how often a run's interval holds the mean of the others, by phase, kernel and length; the worst cells."""
+    runs, bad = load_all(options.runs)
+    cells = repeated(runs)
+    if bad or not cells:
+        raise SystemExit("; ".join(bad) or f"{len(runs)} runs have no ratio in common; {FEWEST} are needed")
+    everything = holding("all", cells)
+    groups = by(cells, lambda one: one.cell.case["phase"]) + by_kernel_and_length(cells)
+    share = Column(lambda value: f"{value:.1%}", number=True)
+    heads = {"group": Column(), "intervals": Column(number=True), "hold the others": share}
+    heads |= {"half-width": share, "nine in ten below": share, "run to run": share}
+    fields = ("name", "intervals", "share", "half_width", "wide", "deviation")
+    rows = [dict(zip(heads, (getattr(own, name) for name in fields), strict=True)) for own in [everything, *groups]]
+    print(f"{len(runs)} runs, {len(cells)} cells: intervals within a run against the geometric mean of the other runs")
+    Table(heads, rows).print()
+    deviations = np.array([cell.deviation for cell in cells])
+    within = ", ".join(f"{np.mean(deviations <= limit):.1%} within {limit:.0%}" for limit in (0.02, 0.04, 0.08))
+    print(f"standard deviation of a cell's log ratio from run to run: {within}, worst {deviations.max():.1%}")
+    for cell in worst(cells):
+        ratios = ", ".join(f"{ratio:.2f}" for ratio in cell.ratios)
+        print(f"  {cell.deviation:.1%}  {cell.cell.label}: {ratios}")
+
+
+def trust_apart(options: argparse.Namespace) -> None:
+    """Print the ratio of cases beside each other, and of their sides by themselves in long turns, in one process."""
+    settings = Settings.from_options({"preset": "laptop", "budget": str(options.budget)})
+    settings = on_this_heap(settings, asked=False)
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(settings.threads or 1)
+    clock.bind(device := open_device("cpu"))
+    far: list[float] = []
+    cells = [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in ONCE if pe != "none"]
+    for T, L, pe in cells:
+        case = settings.case(seq_len=T, depth=L, pe=pe)
+        beside, alone = (np.mean(own) for own in zip(*(both_ways(case, settings, device) for _ in range(3)), strict=True))
+        far.append(float(beside - alone))
+        print(f"T={T} L={L} {pe}: beside {np.exp(beside):.3f}, apart {np.exp(alone):.3f}, {far[-1]:+.1%}", flush=True)
+    print(f"{len(far)} cells: rms {np.sqrt(np.mean(np.square(far))):.1%}, worst {max(far, key=abs):+.1%}")
+
+
+def both_ways(case: Case, settings: Settings, device: Device) -> tuple[float, float]:
+    """Log ratio of a case over its reference, measured as a visit, and in turns of ``ALONE`` seconds of either side."""
+    pair = paired(case, settings, device)
+    pilot = sampling.pilot(pair.sides, [pair.first_s, pair.work.check()], precision=0.005, budget=settings.budget)
+    reference, own = own_rounds(pair, pilot)
+    seconds = []
+    for side in pair.sides * 2:  # twice, since the machine changes meanwhile
+        once = turn(side)
+        steps = [once() for _ in range(5)]
+        while sum(steps) < ALONE:
+            steps.append(once())
+        seconds.append(float(np.median(steps[len(steps) // 4 :])))
+    apart = np.log(seconds[1] * seconds[3] / (seconds[0] * seconds[2])) / 2
+    return float(np.median(np.log(own) - np.log(reference))), float(apart)
 
 
 def trust_contrasts(options: argparse.Namespace) -> None:
@@ -233,6 +300,14 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     text = "seconds after the first case that a busy loop begins, and that it lasts"
     command.add_argument("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
     command.set_defaults(run=trust_contrasts)
+    command = commands.add_parser("holds")
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
+    command.set_defaults(run=trust_holds)
+    command = commands.add_parser("apart")
+    command.add_argument("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
+    command.add_argument("--depths", nargs="+", type=int, default=[2, 8])
+    command.add_argument("--budget", type=float, default=1.0, help="seconds of a case's rounds (%(default)s)")
+    command.set_defaults(run=trust_apart)
     command = commands.add_parser("noise")
     command.add_argument("--tries", type=int, default=20)
     command.add_argument("--seed", type=int, default=0)

@@ -14,14 +14,15 @@ import contextlib
 import json
 import sys
 from dataclasses import asdict, fields
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
 from attnlib.compare.worker import Worker
-from attnlib.measure import clock, environment
+from attnlib.measure import clock, environment, heap
+from attnlib.measure.cores import default_threads
 from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings, process_peak
 from attnlib.measure.rounds import timed
@@ -126,7 +127,7 @@ def accepted(given: dict[str, Any]) -> Case:
     """
     for name in given:
         choose("field", name, dict.fromkeys(field.name for field in fields(Case)))
-    case = Case(**given)
+    case = Case(**{"heap": heap_here()} | given)
     choose("phase", case.phase, dict.fromkeys(phase for phase in PHASES if phase not in PROBES))
     for name, registry in NAMES.items():
         choose(name, getattr(case, name), registry)
@@ -134,7 +135,15 @@ def accepted(given: dict[str, Any]) -> Case:
         raise ValueError(reason)
     if case.device.startswith("cpu") and (case.denormals == "flush") != environment.flushes_subnormals():
         raise ValueError(f"denormals={case.denormals} is not what this process was started with")
+    if case.heap != heap_here():
+        raise ValueError(f"heap={case.heap} is not what this process was started with")
     return case
+
+
+@cache
+def heap_here() -> str:
+    """The heap that this process has, by the environment that it was started with: kept or system."""
+    return "kept" if heap.is_kept() else "system"
 
 
 def seconds_of(workload: Workload, request: dict[str, Any]) -> list[float]:
@@ -148,11 +157,10 @@ def main() -> None:
     """Set what must precede the first torch operation, then serve."""
     parser = argparse.ArgumentParser(prog="python -m bench.worker", description=__doc__)
     parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, help="by default one fewer than there are cores")
     options = parser.parse_args()
     torch.set_flush_denormal(options.denormals == "flush")
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads or default_threads(torch.get_num_threads()))
     with contextlib.suppress(KeyboardInterrupt):  # the one who asks hears it too
         serve(sys.stdin, sys.stdout)
 

@@ -14,12 +14,14 @@ import numpy as np
 
 from attnlib.compare.verdicts import Verdict, of_pairs
 from attnlib.compare.worker import Worker, WorkerDied, WorkerError
-from attnlib.measure.rounds import abba, log_ratios, rounds
+from attnlib.measure import heap
+from attnlib.measure.cores import default_threads, usable_cores
+from attnlib.measure.rounds import log_ratios, rounds, turns
+from attnlib.measure.sampling import TURN, untimed_steps
 
 FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
 ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
 BLOCKS = 30  # ABBA blocks a pair and case
-ROUND, UNTIMED = 5e-3, 2e-3  # seconds of a timed round, and before it: shorter steps are repeated
 # A worker that waits must not spin on the other's core for long. Measured on 2 cores, against libgomp's default: steps
 # take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
 SPIN = {"GOMP_SPINCOUNT": "10000"}
@@ -42,20 +44,19 @@ class Contender:
     python: str
     fields: Fields = field(default_factory=dict)
     threads: int | None = None  # of its own, instead of the match's
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, denormals: str, threads: int | None) -> Worker:
-        """A fresh worker; what the user says of how threads wait wins, and so do the side's own ``denormals``.
+        """A fresh worker; what the user says of how threads wait wins, and so do the side's own fields.
 
         Raises:
             ValueError: no checkout or no interpreter there.
         """
         chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
         options = ["--denormals", self.fields.get("denormals", denormals)]
-        threads = self.threads or threads
-        options += [] if threads is None else ["--threads", str(threads)]
-        waiting = {} if chosen else SPIN
-        return Worker(self.checkout, *options, python=self.python, environment={**waiting, **self.environment})
+        # said to both sides: an older checkout takes every core by itself, and lets its heap give memory back
+        options += ["--threads", str(self.threads or threads or default_threads(usable_cores()))]
+        surroundings = {**({} if chosen else SPIN), **heap.variables(self.fields.get("heap", "kept"))}
+        return Worker(self.checkout, *options, python=self.python, environment=surroundings)
 
 
 @dataclass
@@ -196,14 +197,14 @@ class Match:
             if "repeatable" not in built[i]:
                 raise WorkerError(f"{('base', 'new')[i]}: this checkout's worker is too old to take turns")
         once = max(ask(i, step=3)["seconds"][-1] for i in (0, 1))
-        iterations, untimed = (max(1, math.ceil(wished / once)) for wished in (ROUND, UNTIMED))
         repeatable = built[0]["repeatable"] and built[1]["repeatable"]
-        request = {"step": 1, "iterations": iterations if repeatable else 1, "untimed": untimed}
+        iterations = max(1, math.ceil(TURN / once)) if repeatable else 1
+        request = {"step": 1, "iterations": iterations, "untimed": untimed_steps(once)}
 
-        def turn(which: int) -> float:
+        def turn(which: int, _: bool) -> float:
             return float(ask(which, **request)["seconds"][0])
 
-        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], abba(BLOCKS)))))
+        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], turns(BLOCKS, 1)))))
 
     def look(self) -> None:
         """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""

@@ -8,6 +8,7 @@ from typing import Any
 from attnlib.compare.ab import Contender, Match
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.compare.worker import WorkerDied, WorkerError
+from attnlib.measure.cores import usable_cores
 
 PAIRS = 3  # of workers a switch: the t interval of their mean has a finite width
 STEPS = 3  # before a process is weighed: the second has the optimiser's state
@@ -15,12 +16,11 @@ STEPS = 3  # before a process is weighed: the second has the optimiser's state
 
 @dataclass(frozen=True)
 class Switch:
-    """One thing that is different: fields of the case, threads, or the process's environment."""
+    """One thing that is different: fields of the case, or threads."""
 
     name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     threads: int | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def offered(d_model: int) -> tuple[Switch, ...]:
@@ -30,9 +30,9 @@ def offered(d_model: int) -> tuple[Switch, ...]:
         Switch("checkpoint=true", {"checkpoint": True}),
         Switch("dtype=bfloat16", {"dtype": "bfloat16"}),
         Switch("heads as wide as the model", {"head_dim": d_model}),
-        Switch("one thread", threads=1),
+        *([Switch("all threads", threads=cores)] if (cores := usable_cores()) > 1 else []),
         Switch("torch.compile", {"compile": True}),
-        Switch("allocator: MALLOC_MMAP_THRESHOLD_=131072", environment={"MALLOC_MMAP_THRESHOLD_": "131072"}),
+        Switch("heap=system", {"heap": "system"}),
     )
 
 
@@ -74,7 +74,7 @@ def switches(
     for switch in offered(case.get("d_model", 64)):
         say(switch.name)
         own = switch.threads or threads
-        side = Contender(checkout, python, switch.fields, threads=own, environment=switch.environment)
+        side = Contender(checkout, python, switch.fields, threads=own)
         worth = weighed(Worth(switch.name), side, case)
         if worth.status == "ok":
             match = Match((base, side), [case], 0.05, say=say)

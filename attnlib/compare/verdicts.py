@@ -9,7 +9,10 @@ import numpy as np
 
 EQUAL = 1e-9  # a spread of logarithms that is rounding
 ENDLESS = 30.0  # half-width of a log ratio whose interval says nothing, and whose ends are hardly numbers
-ALIKE, LEAN = 10, 60.0  # cases that can say how alike they spread, and the most degrees of freedom that this is worth
+ALIKE = 10  # cases that can say how like ones spread
+# Degrees of freedom that their mean variance is worth. Fitting it to how alike the cases spread, by Smyth's empirical
+# Bayes, held in 74 % of simulated runs of which a tenth of the visits were 15 % off; this holds in 95 %.
+WEIGHT = 8.0
 COVARIATE = 3  # runs a side, the least that leave something after a slope
 Replicate = tuple[float, float | None]  # seconds of a case in one run, and of the canary around it
 
@@ -45,23 +48,12 @@ class Prior(NamedTuple):
 
 
 def prior(variances: Sequence[float], freedoms: Sequence[float]) -> Prior | None:
-    """The variances of many cases as draws from one scaled inverse chi-squared distribution, fitted by moments.
-
-    Smyth's empirical Bayes (doi 10.2202/1544-6115.1027): the more alike the cases spread, the more each one's estimate
-    leans on the others', so that six runs say nearly as much as many. None with too few cases to tell.
-    """
-    from scipy import optimize, special
-
+    """Mean variance of many cases, worth ``WEIGHT`` degrees of freedom in each; None with fewer than ``ALIKE``."""
     kept = [(v, d) for v, d in zip(variances, freedoms, strict=True) if v > EQUAL**2 and d > 0]
     if len(kept) < ALIKE:
         return None
     v, d = np.array(kept).T
-    logs = np.log(v) - special.digamma(d / 2) + np.log(d / 2)
-    excess = float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
-    own = LEAN
-    if excess > special.polygamma(1, LEAN / 2):
-        own = 2 * float(optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, LEAN / 2))
-    return Prior(float(np.exp(logs.mean() + special.digamma(own / 2) - np.log(own / 2))), own)
+    return Prior(float(np.average(v, weights=d)), WEIGHT)
 
 
 def word_for(low: float, high: float, threshold: float) -> str:

@@ -1,5 +1,6 @@
 """How many threads a measurement takes: one core stays free, or whatever else runs there holds every step up."""
 
+import math
 import os
 from pathlib import Path
 
@@ -38,4 +39,4 @@ def default_threads(most: int, cores: int | None = None, quota: float | None = N
     """
     cores = usable_cores() if cores is None else cores
     quota = cpu_quota() if quota is None else quota
-    return max(1, min(most, cores - 1, *([] if quota is None else [int(quota) - 1])))
+    return max(1, min(most, cores - 1, most if quota in (None, math.inf) else int(quota) - 1))

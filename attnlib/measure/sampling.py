@@ -13,16 +13,18 @@ from attnlib.measure.rounds import Side, Turn, settle, turn, turns
 MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
 SOME = 12  # rounds that are taken however alike a few were, if the budget has them: one outlier is no interval's end
 MAX_ROUNDS = 2000
-BLOCKS = 2  # of two turns of either side: the second in the opposite order
-LONG_TURN = 12  # rounds of a turn; where there are more of them there are more blocks, or drift would not cancel
+BLOCKS = 2  # of two turns of either side, at least: the second in the opposite order
 STEADY, WINDOW = 0.05, 3  # warm once a window of calls is not faster than the one before by this share
 WARM = 0.1  # share of the budget that goes into warming up at most
 SLOW = 5  # times the budget: where the least number of rounds takes so long, no call is spent on warming up
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
-# Untimed steps after a change of side. Measured on one core with 1 MiB of L2 and 32 MiB of L3: the first steps of 1 to
-# 10 ms after another side's are 20, 10, 5, 3 % slow and steady after about 10 ms; those of 20 to 70 ms by 5 % at most
-# in the first one; in steps of 0.1 s and more nothing is seen.
-REFILL, LONG_STEP = 0.012, 0.1  # seconds of them, and of a step that needs none
+# Untimed steps after a change of side, and rounds of a turn, in seconds. Measured on one core with 1 MiB of L2 and 32
+# MiB of L3: the first steps of 1 to 10 ms after those of another side are 20, 10, 5, 3 % slow, and without untimed steps
+# ratios over a small reference are 2 to 7 % low; with 3 ms of them within 1 % of those with 12 ms. In steps of 0.1 s and
+# more nothing is seen. Turns are short, since the machine changes its speed every few tenths of a second: turns of 25 ms
+# give ratios that spread twice as far in the same time.
+REFILL, TURN = 0.004, 0.006
+LONG_STEP = 0.1  # seconds of a step that needs no untimed ones
 
 
 @dataclass(frozen=True)
@@ -180,16 +182,17 @@ def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, bu
     untimed = tuple(untimed_steps(warm.step) for warm in warmed)
     spreads = [warm.spread for warm in warmed]
     spread = None if None in spreads else float(np.hypot.reduce(np.array(spreads, dtype=float)))
-    each = sum(n * warm.each_s for n, warm in zip(repeats, warmed, strict=True))
-    changes = sum((BLOCKS + 1) * n * warm.each_s for n, warm in zip(untimed, warmed, strict=True)) if paired else 0.0
-    left = budget - sum(len(warm.seconds) * warm.each_s for warm in warmed) - changes
+    each = sum(n * warm.each_s for n, warm in zip(repeats, warmed, strict=True))  # a pair of rounds
+    in_turn = max(1, round(2 * TURN / each))
+    if paired:  # three changes of side of either in two blocks
+        each += 3 / 4 * sum(n * warm.each_s for n, warm in zip(untimed, warmed, strict=True)) / in_turn
+    left = budget - sum(len(warm.seconds) * warm.each_s for warm in warmed)
     count, reason = rounds_for(spread, each=each, precision=precision, seconds=left, least=least)
     known = len(warmed[-1].seconds), sum(warmed[-1].seconds), warmed[-1].steady
     if not paired:
         return Pilot(*known, tuple(repeats), (0,), 0, count, count, reason)
-    blocks = max(BLOCKS, count // (2 * LONG_TURN) // 2 * 2)
-    turn_rounds = max(1, round(count / (2 * blocks)))
-    return Pilot(*known, tuple(repeats), untimed, blocks, turn_rounds, 2 * blocks * turn_rounds, reason)
+    blocks = max(BLOCKS, 2 * round(count / (4 * in_turn)))
+    return Pilot(*known, tuple(repeats), untimed, blocks, in_turn, 2 * blocks * in_turn, reason)
 
 
 def summary(samples: Sequence[float]) -> dict[str, Any]:

@@ -137,7 +137,6 @@ USUAL |= {
     "cache": "hot",
     "launch": "eager",
     "matmul_precision": "highest",
-    "heap": "kept",
     "data": None,
     "n_train": None,
     "learning_rate": None,

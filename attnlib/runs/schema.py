@@ -58,6 +58,7 @@ class Visit(Struct):
     log_ratio: Real | None
     interval: tuple[Positive, Positive] | None
     rounds: Size
+    blocks: Count = 0
     disturbed: list[str] = []
     at_s: float | None = None
 

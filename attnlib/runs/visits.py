@@ -57,9 +57,13 @@ def visited(benchmark: Object) -> Visited | None:
     logs = tuple(visit["log_ratio"] for visit in time.get("visits") or () if visit["log_ratio"] is not None)
     if not logs or not (time.get("over_reference") or {}).get("value"):
         return None
-    written_out = (info.get("attention") or {}).get("fused") is False
     further = len(logs) > time["visits_planned"]
-    return Visited("written out" if written_out else "fused", info["case"]["seq_len"], logs, further)
+    return Visited(kernel_kind(info), info["case"]["seq_len"], logs, further)
+
+
+def kernel_kind(info: Object) -> str:
+    """``written out`` where a case's attention was not torch's fused kernel, else ``fused``."""
+    return "written out" if (info.get("attention") or {}).get("fused") is False else "fused"
 
 
 def pooled(cells: Iterable[Visited]) -> dict[Group, float]:
@@ -129,6 +133,7 @@ def _with_ratio(benchmark: Object, cell: Visited, alike: Sequence[Visited]) -> O
     value = float(np.exp(cell.centre))
     over = time["over_reference"] | {"value": value, "low": min(low, value), "high": max(high, value)}
     over |= {"visits": len(cell.logs), "interval": interval}
+    over |= {"blocks": sum(visit.get("blocks", 0) for visit in time["visits"])}
     return benchmark | {"extra_info": info | {"time": time | {"over_reference": over}}}
 
 

@@ -9,9 +9,9 @@ from bench.session.record import Record
 from bench.settings import Settings
 
 # As seen on one core of an EPYC. Only the end of a shard that was judged wrong is later.
-STEPS = 16  # of a case and its reference together, where no more are needed
+STEPS = 12  # of a case and its reference together in a visit, where no more are needed
+AGAIN = 0.06  # seconds of building and checking a case in a later visit
 BESIDE, A_LAYER = 0.15, 0.02  # seconds of building, checking, weighing and predicting: a case, and each of its layers
-PART, USUAL = 1 / 8, 0.02  # of the budget that a short step takes for its rounds, to reach the usual precision
 CHECKS = {"rate": 0.4, "profile": 0.5, "collapse": 0.2, "control": 1.7, "flush": 2.5} | dict.fromkeys(LEARNING, 8.0)
 OTHERS = 2.0  # of a test without a case
 WORKER = 2.0  # more, where a process of its own measures a case
@@ -29,9 +29,11 @@ def spent(case: Case, settings: Settings, step: float) -> float:
         settings: the run's choices.
         step: seconds of one.
     """
-    steps = STEPS if case.phase in PAIRED and settings.reference else STEPS / 2
-    rounds = settings.budget * min(1.0, PART * (USUAL / settings.precision) ** 2)
-    return max(rounds, steps * step) + BESIDE + A_LAYER * case.depth
+    paired = case.phase in PAIRED and settings.reference is not None
+    visits = settings.visits if paired else 1
+    steps = visits * (STEPS if paired else STEPS / 2)
+    again = (visits - 1) * (AGAIN + A_LAYER * case.depth / 2)
+    return max(settings.budget, steps * step) + BESIDE + A_LAYER * case.depth + again
 
 
 def middle(ends: Sequence[float] | None) -> float:

@@ -128,15 +128,14 @@ def conditions(record: Record) -> str:
     words = [str(device.torch_device)]
     if settings.threads is not None:
         cores = usable_cores()
-        free = "" if settings.threads >= cores else ", the others stay free (--threads all)"
-        words.append(f"{settings.threads} of {cores} cores{free}")
+        more = "" if settings.threads >= cores else " (--threads all takes every core)"
+        words.append(f"{settings.threads} thread{'s' * (settings.threads > 1)} on {cores} cores{more}")
     if device.kind == "cpu":
-        kept = settings.base.heap == "kept"
-        why = "freed memory is kept" if kept else settings.heap_reason or "freed memory may be given back"
-        words.append(f"heap {settings.base.heap}: {why}")
+        why = f": {settings.heap_reason}" if settings.heap_reason else ""
+        words.append("freed memory is kept" if settings.base.heap == "kept" else f"freed memory may be given back{why}")
     if settings.reference is not None:
-        words.append(f"{settings.visits} visits a case")
-    return "; ".join(words)
+        words.append(f"each case is visited {settings.visits} times")
+    return ", ".join(words)
 
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from bench.measuring import Instruments, measure_case
 from bench.pair import Pair
 from bench.predict import prediction
 from bench.settings import Settings
-from bench.workload import Workload, fresh_compiler
+from bench.workload import Workload, fresh_start
 
 CASE = {"seq_len": 8, "depth": 1, "d_model": 8, "n_heads": 2, "device": "cuda", "phase": "train_step"}
 RATES = Rates(1e12, ((8192, 1e-6), (2**25, 1e-4)), 1e-6)
@@ -44,7 +44,7 @@ class Benchmark:
 class Canary:
     """One that never changes."""
 
-    slowness = 1.0
+    change, at_s = 1.0, 0.0
 
     def __init__(self, device):
         self.device = device
@@ -157,7 +157,7 @@ def test_a_card_that_throttles_is_measured_once_more(measured):
     info, _ = measured(lambda device: Work(device, 1e-3), cards=[STATE, STATE, STATE, hot])
 
     assert info["time"]["disturbed"] == []
-    assert info["time"]["replaced"]["disturbed"] == ["the card slowed down: HwThermalSlowdown"]
+    assert info["time"]["visits"][0]["left"][0]["disturbed"] == ["the card slowed down: HwThermalSlowdown"]
 
 
 def test_others_on_the_card_are_flagged(measured):
@@ -215,12 +215,12 @@ def test_what_runs_uncompiled_is_counted():
     work = Workload(Case(**CASE | {"device": "cpu", "phase": "forward"}, compile=True))
     work.network = torch.compile(work.model, backend="eager", dynamic=False)
     tokens, _ = work.texts(10)
-    fresh_compiler()
+    fresh_start(work.case)
     with torch.no_grad():
         for n_texts in range(1, 11):
             work.network(tokens[:n_texts])
     found = work.compiled()
-    fresh_compiler()
+    fresh_start(work.case)
 
     assert found["graphs"] == 8
     assert found["eager"] > 0

@@ -11,6 +11,8 @@ from attnlib.commands.options import fields_of
 from attnlib.compare import ab
 from attnlib.compare.ab import FIRST, Contender, Match
 from attnlib.compare.worker import WorkerDied, WorkerError
+from attnlib.measure import heap
+from attnlib.measure.cores import default_threads, usable_cores
 from attnlib.measure.rounds import abba
 from attnlib.tests import ROOT
 
@@ -150,14 +152,14 @@ def test_a_decided_case_is_left_alone(match):
 
 
 def test_rounds_are_long_enough_and_warmed(match):
-    """Steps of a millisecond are repeated for 5 ms a round, after 2 ms untimed; backward passes are not repeated."""
+    """Steps of a millisecond are repeated for 6 ms a round, after 4 ms untimed; backward passes are not repeated."""
     played, _ = match(suite=(CASE, CASE | {"phase": "backward"}))
     played.pair()
     asked = {(r["iterations"], r["untimed"]) for _, r in Fake.log if "iterations" in r}
 
-    assert all(untimed >= 2 for _, untimed in asked)
+    assert all(untimed >= 4 for _, untimed in asked)
     assert 1 in {iterations for iterations, _ in asked}
-    assert max(iterations for iterations, _ in asked) >= 5
+    assert max(iterations for iterations, _ in asked) >= 6
 
 
 def test_a_dead_worker_costs_its_pair(match):
@@ -225,7 +227,19 @@ def test_a_side_has_its_own_denormals(monkeypatch):
     Contender(ROOT, "python", {"denormals": "keep"}).start("flush", 2)
     Contender(ROOT, "python").start("flush", None)
 
-    assert started == [("--denormals", "keep", "--threads", "2"), ("--denormals", "flush")]
+    usual = str(default_threads(usable_cores()))
+    assert started == [("--denormals", "keep", "--threads", "2"), ("--denormals", "flush", "--threads", usual)]
+
+
+def test_both_sides_keep_freed_memory(monkeypatch):
+    """By their environment, since an older checkout knows nothing of it; a side that asks for the system's does not."""
+    given = []
+    monkeypatch.setattr(ab, "Worker", lambda checkout, *options, **rest: given.append(rest["environment"]))
+    monkeypatch.setattr(heap, "chosen_outside", lambda *_: None)
+    for fields in ({}, {"heap": "kept"}, {"heap": "system"}):
+        Contender(ROOT, "python", fields).start("flush", None)
+
+    assert [heap.KEPT.items() <= environment.items() for environment in given] == [True, True, False]
 
 
 def test_a_spent_budget_is_undecided(match):
@@ -275,7 +289,7 @@ def test_live_workers_take_turns(monkeypatch, capsys):
     """Two real workers: the written-out attention's step and the fused one's are compared; the JSON has every pair."""
     monkeypatch.setattr(ab, "BLOCKS", 2)
     monkeypatch.setattr(ab, "FIRST", 2)
-    monkeypatch.setattr(ab, "ROUND", 1e-3)
+    monkeypatch.setattr(ab, "TURN", 1e-3)
     here = ["--base", str(ROOT), "--new", str(ROOT), "--case", "phase=forward,seq_len=16,depth=1", "--budget", "9"]
     main(["ab", "attention=math", "attention=sdpa", *here, "--json"])
     data = json.loads(capsys.readouterr().out)

@@ -6,8 +6,10 @@ from typing import ClassVar
 import pytest
 
 from attnlib.compare import ab
+from attnlib.compare import switches as switching
 from attnlib.compare.switches import PAIRS, offered, switches
 from attnlib.compare.worker import WorkerError
+from attnlib.measure import heap
 
 
 class Made:
@@ -40,6 +42,9 @@ def found(monkeypatch, tmp_path):
     Made.started = []
     monkeypatch.setattr(ab, "Worker", Made)
     monkeypatch.setattr(ab, "BLOCKS", 2)
+    monkeypatch.setattr(heap, "chosen_outside", lambda *_: None)
+    for module in (ab, switching):
+        monkeypatch.setattr(module, "usable_cores", lambda: 8)
     return {worth.name: worth for worth in switches(tmp_path, "python", {"d_model": 48}, None, lambda _: None)}
 
 
@@ -60,7 +65,7 @@ def test_what_cannot_be_run_is_a_status(found):
 
 
 def test_threads_and_environment_are_the_sides_own(found):
-    """One thread, and the allocator's variable, each in the processes of that switch only: one to weigh, and pairs."""
-    assert sum(options[-2:] == ("--threads", "1") for options, _ in Made.started) == 1 + PAIRS
-    assert sum("MALLOC_MMAP_THRESHOLD_" in environment for _, environment in Made.started) == 1 + PAIRS
-    assert math.isfinite(found["one thread"].time.high)
+    """All threads, and the system's heap, each in the processes of that switch only: one to weigh, and pairs."""
+    assert sum(options[-2:] == ("--threads", "8") for options, _ in Made.started) == 1 + PAIRS
+    assert sum("MALLOC_MMAP_MAX_" not in environment for _, environment in Made.started) == 1 + PAIRS
+    assert math.isfinite(found["all threads"].time.high)

@@ -6,7 +6,7 @@ import torch
 
 from attnlib.measure import clock, memory
 from attnlib.measure.device import Accelerator, CaptureFailed, Device
-from attnlib.measure.rounds import abba, rounds, timed, turn
+from attnlib.measure.rounds import rounds, timed, turn, turns
 from attnlib.tests.measure.fake_cuda import LAUNCH, UUID, open_fake
 
 DURATIONS = np.linspace(1e-3, 50e-3, 10)
@@ -76,12 +76,12 @@ def test_pairs_leak_nothing_into_each_other(fake):
     """Of two sides in turns each has its own time, set-ups and the other side's work in neither."""
     truth = (2e-3, 3e-3)
     sides = [Work(fake, truth[0], before=0.01), Work(fake, truth[1])]
-    order = list(abba(10))
+    order = list(turns(10, 1))
     (base, new), device = both_sides(sides, order)
 
     assert true_within(base, truth[0])
     assert true_within(new, truth[1])
-    assert true_within(device, np.array(truth)[order])
+    assert true_within(device, np.array(truth)[[side for side, _ in order]])
 
 
 def both_sides(sides, order):

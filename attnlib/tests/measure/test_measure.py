@@ -49,13 +49,45 @@ def test_clock_waits_for_queued_work(device):
 
 
 def test_pilot_spends_its_budget(device):
-    """Warm-up takes half of its tenth of the budget at least, the pilot a tenth at most, the rounds fit in the rest."""
+    """Warm-up takes half of its tenth of the budget at least; steps without noise get no more rounds than some."""
     plan = sampling.pilot([clock.Bare(launch(device, 0.01))], [0.01], precision=1e-9, budget=10.0)
 
     assert plan.warmup_s == pytest.approx(0.5, abs=0.02)
-    assert sum(plan.pilot_s) == pytest.approx(0.5, abs=0.02)  # 50 rounds at most
-    assert plan.spent_s == pytest.approx(sum(plan.pilot_s))
-    assert (plan.rounds, plan.stop_reason) == (sampling.SOME, "precision")  # no noise at all
+    assert (plan.rounds, plan.stop_reason) == (sampling.SOME, "precision")
+
+
+def test_turns_fit_into_the_budget(device):
+    """Rounds and untimed steps of noisy sides take about the budget, in an even number of blocks."""
+    rng = np.random.default_rng(0)
+
+    def noisy():
+        device.queued += 0.002 * float(np.exp(0.3 * rng.standard_normal()))
+
+    sides = [clock.Bare(noisy), clock.Bare(noisy)]
+    plan = sampling.pilot(sides, [0.002, 0.002], precision=1e-9, budget=2.0)
+    before = device.now
+    samples = rounds.rounds(plan.turns(sides), plan.order())
+
+    assert plan.blocks % 2 == 0
+    assert [len(side) for side in samples] == [plan.rounds] * 2
+    assert device.now - before == pytest.approx(1.9, rel=0.15)
+
+
+@pytest.mark.parametrize(("step", "count"), [(1e-3, 4), (3e-3, 2), (0.05, 1), (0.2, 0)])
+def test_untimed_steps_last_as_long_as_caches_take_to_fill(step, count):
+    """Many short steps, one of the longer ones, and none of those in which filling the caches does not show."""
+    assert sampling.untimed_steps(step) == count
+
+
+def test_a_side_is_settled_after_each_change():
+    """Untimed steps come first whenever the other side ran before, and at no other time."""
+    log = []
+    sides = [clock.Bare(lambda name=name: log.append(name), clock=lambda: 0.0) for name in "RC"]
+    plan = sampling.Pilot(1, 0.0, True, (1, 1), (2, 3), 2, 2, 8, "precision")
+    rounds.rounds(plan.turns(sides), plan.order())
+
+    # reference, case twice, reference | case, reference twice, case; two rounds each
+    assert "".join(log) == "RRRR" + "CCCCCCC" + "RRRR" + "CCCCC" + "RRRRRR" + "CCCCC"
 
 
 @pytest.mark.parametrize(
@@ -75,19 +107,19 @@ def test_warm_up_ends_when_steady(seconds, calls, steady):
     def step():
         now["s"] += next(times)
 
-    warm, found = sampling.warm_up(clock.Bare(step, clock=lambda: now["s"]), budget=1.0)
+    warm = sampling.warm_up(clock.Bare(step, clock=lambda: now["s"]), budget=1.0)
 
-    assert (len(warm), found) == (calls, steady)
+    assert (len(warm.seconds), warm.steady) == (calls, steady)
 
 
 @pytest.mark.parametrize("sides", [1, 2])
-def test_slow_steps_have_no_pilot(device, sides):
+def test_slow_steps_have_the_fewest_rounds(device, sides):
     """Steps that exceed their budget within the least number of rounds are warmed up once and get those rounds."""
-    plan = sampling.pilot([clock.Bare(launch(device, 2.0))] * sides, [2.0] * sides, precision=0.03, budget=10.0)
+    plan = sampling.pilot([clock.Bare(launch(device, 3.0))] * sides, [3.0] * sides, precision=0.03, budget=10.0)
 
-    assert (plan.warmup_calls, plan.pilot_s, plan.rounds) == (1, (), sampling.MIN_ROUNDS)
+    assert (plan.warmup_calls, plan.rounds) == (1, 6 if sides == 1 else 4)
     assert (plan.stop_reason, plan.iterations) == ("min_rounds", (1,) * sides)
-    assert (device.now, plan.spent_s) == (2.0 * sides, 0.0)
+    assert device.now == 3.0 * sides
 
 
 def test_the_slowest_steps_are_not_warmed_up(device):
@@ -118,22 +150,25 @@ def test_pairs_come_in_whole_blocks(device):
     plan = sampling.pilot([clock.Bare(noisy), clock.Bare(noisy)], [0.0, 0.0], precision=0.05, budget=20.0)
 
     assert plan.stop_reason == "precision"
-    assert plan.rounds % 2 == 0
+    assert plan.rounds == 2 * plan.blocks * plan.each
     assert plan.rounds > sampling.SOME
 
 
 def test_rounds_of_the_reference_lie_between():
-    """Called before a case's first round and after each, they make ABBA blocks, and end with the last."""
-    order = []
-    between = rounds.Between(lambda: order.append("reference") or 1.0, 3)
+    """Called before a case's first round and after each, its turns are those of one loop over both sides."""
+    order, plan = [], sampling.Pilot(1, 0.0, True, (1, 1), (1, 1), 2, 3, 12, "precision")
+    between = rounds.Between(
+        lambda changed: order.append("R!" if changed else "R") or 1.0, lambda: order.append("!"), plan.order()
+    )
     between()
-    for _ in range(6):
-        order.append("case")
+    for _ in range(12):
+        order.append("C")
         between()
     between()  # pytest-benchmark calls once more than there are rounds
 
-    assert [("reference", "case").index(who) for who in order] == list(rounds.abba(3))
-    assert between.samples == [1.0] * 6
+    whole = [f"{'RC'[side]}{'!' * changed}" for side, changed in plan.order()]
+    assert " ".join(order).replace("! C", "C!").split() == whole
+    assert between.samples == [1.0] * 12
 
 
 def test_drift_favours_neither_side():
@@ -162,17 +197,17 @@ def test_a_ratio_has_the_interval_of_a_median():
 
 
 def test_rounds_follow_noise_and_budget():
-    """Noisier pilots want more rounds; a small budget or slow steps end in the minimum."""
-    rng = np.random.default_rng(0)
-    quiet, noisy = 0.01 * rng.standard_normal(50), 0.1 * rng.standard_normal(50)
+    """Noisier steps want more rounds; a small budget or slow steps end in the minimum."""
 
-    assert sampling.rounds_for(quiet, each=1.0, precision=0.03, seconds=1e6) == (sampling.SOME, "precision")
-    assert sampling.rounds_for(quiet, each=1.0, precision=0.03, seconds=5.0) == (sampling.MIN_ROUNDS, "min_rounds")
-    count, reason = sampling.rounds_for(noisy, each=1.0, precision=0.01, seconds=1e6)
-    assert reason == "precision"
-    assert 300 < count < 1200
-    assert sampling.rounds_for(noisy, each=1.0, precision=0.01, seconds=20.5) == (20, "budget")
-    assert sampling.rounds_for(noisy, each=1.0, precision=1e-4, seconds=1e6) == (sampling.MAX_ROUNDS, "max_rounds")
+    def found(spread, precision, seconds):
+        return sampling.rounds_for(spread, each=1.0, precision=precision, seconds=seconds, least=6)
+
+    assert found(0.01, 0.03, 1e6) == (sampling.SOME, "precision")
+    assert found(0.01, 0.03, 5.0) == (6, "min_rounds")
+    assert found(0.1, 0.01, 1e6) == (604, "precision")  # (1.96 x 1.253 x 0.1 / 0.01)^2
+    assert found(0.1, 0.01, 20.5) == (20, "budget")
+    assert found(0.1, 1e-4, 1e6) == (sampling.MAX_ROUNDS, "max_rounds")
+    assert found(None, 0.01, 20.5) == (20, "budget")
 
 
 @pytest.mark.parametrize("n", [6, 11, 30])

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import time
+from functools import partial
 
+import numpy as np
 import psutil
 import pytest
 
@@ -12,7 +14,7 @@ from attnlib.measure.canary import ROUNDS, Canary
 from attnlib.measure.device import Device
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.sampling import Pilot
-from bench.pair import Attempt, Pair, once_more
+from bench.pair import Pair, visit
 
 QUIET = {
     "wall_s": 1.0,
@@ -122,94 +124,123 @@ class Work:
         return self.now
 
 
-def tried(samples, **seen):
-    """A first attempt with these counters."""
-    return Attempt(samples, None, cold=False, seen=QUIET | seen)
+PILOT = {sides: Pilot(1, 1.0, True, (1,) * sides, (0,) * sides, 2 * (sides - 1), 1, 4, "budget") for sides in (1, 2)}
 
 
-@pytest.mark.parametrize(("later", "kept"), [([0.0], [9.0, 9.0]), ([0.5], [1.0, 1.0])])
-def test_a_disturbed_case_is_measured_once_more(monkeypatch, later, kept):
-    """The counters decide which attempt counts, whatever its times; the other one is kept beside it, whole."""
-    pressures = iter(later)
-    monkeypatch.setattr(Disturbance, "read", lambda self: QUIET | {"cpu_pressure": next(pressures)})
-    samples = [1.0, 1.0]
-    pilot = Pilot(1, 1.0, True, (), (1,), 2, "min_rounds", 1.0)
-    first, work = tried([samples], cpu_pressure=0.5), Work([1.0, 9.0, 9.0])  # one untimed step first
-    counts, replaced = once_more(first, Pair(work), pilot, QUIET, Canary(Device()))
+@pytest.fixture(name="visited")
+def _visited(monkeypatch):
+    """Visit a pair whose first attempt has these samples, and whose attempts were under such pressure."""
 
-    assert samples == kept
-    assert counts.samples == [kept]
-    assert counts.seen["cpu_pressure"] == (0.0 if kept == [9.0, 9.0] else 0.5)
-    assert replaced["samples"] == ([1.0, 1.0] if kept == [9.0, 9.0] else [9.0, 9.0])
-    assert replaced["disturbed"] == disturbed(QUIET | {"cpu_pressure": 0.5})
+    def made(pair, samples, *pressures):
+        found = iter(pressures)
+        monkeypatch.setattr(Disturbance, "read", lambda self: QUIET | {"cpu_pressure": next(found)})
+        monkeypatch.setattr(Canary, "wait", lambda self: None)
+        return visit(pair, PILOT[len(samples)], Canary(Device()), lambda: samples, QUIET)
+
+    return made
 
 
-def test_both_sides_are_measured_once_more(monkeypatch):
-    """A pair is repeated as a pair, in the same order, and replaced or kept as one."""
-    monkeypatch.setattr(Disturbance, "read", lambda self: QUIET)
-    samples = [[1.0, 1.0], [2.0, 2.0]]
-    pilot = Pilot(1, 1.0, True, (), (1, 1), 2, "min_rounds", 1.0)
-    pair = Pair(Work([1.0, 8.0, 9.0]), Work([1.0, 4.0, 5.0]))
-    counts, replaced = once_more(tried(samples, cpu_pressure=0.5), pair, pilot, QUIET, Canary(Device()))
+def test_a_disturbed_visit_is_made_once_more(visited):
+    """The undisturbed attempt counts, whatever its times, and the other one is saved beside it, whole."""
+    made = visited(Pair(Work([9.0] * 4)), [[1.0] * 4], 0.5, 0.0)
+    saved = made.as_json(3.0)
 
-    assert samples == counts.samples == [[4.0, 5.0], [8.0, 9.0]]
-    assert counts.seen == QUIET
-    assert (replaced["samples"], replaced["reference_s"]) == ([2.0, 2.0], [1.0, 1.0])
+    assert made.samples == [[9.0] * 4]
+    assert (saved["at_s"], saved["rounds"], saved["disturbed"]) == (3.0, 4, [])
+    assert saved["seen"]["cpu_pressure"] == 0.0
+    (left,) = saved["left"]
+    assert left == {"samples": [1.0] * 4, "reference_s": None, "disturbed": disturbed(QUIET | {"cpu_pressure": 0.5})}
 
 
-def test_a_quiet_case_is_measured_once():
+def test_two_disturbed_attempts_both_count(visited):
+    """Nothing says which of them is better: the ratio is their mean, and the visit says that it was disturbed."""
+    made = visited(Pair(Work([4.0] * 4), Work([1.0] * 4)), [[1.0] * 4, [2.0] * 4], 0.5, 0.6)
+    saved = made.as_json(0.0)
+
+    assert made.samples == [[1.0] * 8, [2.0] * 4 + [4.0] * 4]
+    assert saved["log_ratio"] == pytest.approx(np.log([2, 4]).mean())
+    assert (saved["rounds"], saved["left"]) == (8, [])
+    assert saved["disturbed"] == disturbed(QUIET | {"cpu_pressure": 0.6})
+
+
+def test_both_sides_are_measured_once_more(visited):
+    """A pair is repeated as a pair, in the same order, and kept or left as one."""
+    made = visited(Pair(Work([8.0, 9.0, 8.0, 9.0]), Work([4.0, 5.0, 4.0, 5.0])), [[1.0] * 4, [2.0] * 4], 0.5, 0.0)
+    (left,) = made.as_json(0.0)["left"]
+
+    assert made.samples == [[4.0, 5.0, 4.0, 5.0], [8.0, 9.0, 8.0, 9.0]]
+    assert (left["samples"], left["reference_s"]) == ([2.0] * 4, [1.0] * 4)
+
+
+def test_a_quiet_visit_is_made_once(visited):
     """Without a disturbance there is no second attempt."""
-    first = tried([[1.0]])
+    made = visited(Pair(Work([])), [[1.0] * 4], 0.0)
 
-    assert once_more(first, Pair(Work([])), None, QUIET, None) == (first, None)
-    assert first.samples == [[1.0]]
+    assert len(made.attempts) == 1
+    assert made.as_json(0.0)["left"] == []
 
 
 def test_the_canary_is_the_same_every_time(monkeypatch):
-    """Its work depends on nothing; a reading is the median of its rounds, with the seconds since the start."""
+    """Its work depends on nothing; a reading is the sum of the medians of its kinds, after an untimed round of each."""
     first, second = Canary(Device()), Canary(Device())
     assert (first.large == second.large).all()
 
     calls, before = [], len(first.readings)
-    monkeypatch.setattr(Canary, "step", lambda self, large, small: calls.append(self))
+    kinds = {kind: partial(calls.append, kind) for kind in ("products", "traffic", "operators")}
+    monkeypatch.setattr(Canary, "kinds", lambda self: kinds)
     seconds = first.listen()
-    assert len(calls) == 1 + ROUNDS
-    assert first.readings[before]["seconds"] == seconds
+    assert [calls.count(kind) for kind in kinds] == [1 + ROUNDS] * 3
+    assert first.readings[before]["seconds"] == seconds == sum(first.readings[before]["kinds"].values())
     assert first.readings[before]["at_s"] > first.readings[0]["at_s"] >= 0
 
 
+def test_the_canary_has_the_kinds_of_work_of_a_step():
+    """Products, copies of more than a core's caches, and operators on next to nothing."""
+    canary = Canary(Device())
+    assert list(canary.readings[-1]["kinds"]) == ["products", "traffic", "operators"]
+    assert all(seconds > 0 for seconds in canary.readings[-1]["kinds"].values())
+
+
 def sings(canary, monkeypatch, seconds):
-    """Make a canary's readings come from a list."""
+    """Make the readings of a canary's one kind of work come from a list."""
     notes = iter(seconds)
 
     def listen():
-        canary.readings.append({"at_s": 0.0, "seconds": next(notes)})
-        return canary.readings[-1]["seconds"]
+        second = next(notes)
+        canary.readings.append({"at_s": 0.0, "seconds": second, "kinds": {"traffic": second}})
+        return second
 
     canary.readings.clear()
     monkeypatch.setattr(canary, "listen", listen)
 
 
-def test_a_slow_canary_is_a_disturbance(monkeypatch):
-    """A reading of 1.5 times what is usual in this run, before or after, is a reason; 1.2 times is none."""
+@pytest.mark.parametrize(("strange", "why"), [(1.5, 1), (0.6, 1), (1.2, 0), (0.9, 0)])
+def test_a_strange_canary_is_a_disturbance(monkeypatch, strange, why):
+    """A reading 1.5 times beyond what is usual in this run, on either side, before or after; 1.2 times is none."""
     canary = Canary(Device())
-    sings(canary, monkeypatch, [1.0] * 8 + [1.5, 1.0, 1.2, 1.2])
-    for _ in range(8):
+    sings(canary, monkeypatch, [1.0] * 18 + [strange, 1.0])
+    for _ in range(18):
         canary.listen()
-    readings = [Disturbance(Device(), canary).read() for _ in range(2)]
+    seen = Disturbance(Device(), canary).read()
 
-    assert readings[0]["canary_s"] == [1.5, 1.0]
-    assert [disturbed(QUIET | {"canary_slowness": r["canary_slowness"]}) for r in readings] == [
-        ["the canary took 1.5 times as long as usual"],
-        [],
-    ]
+    assert seen["canary_s"] == [strange, 1.0]
+    assert len(disturbed(QUIET | {"canary_change": seen["canary_change"]})) == why
+
+
+def test_both_speeds_of_a_machine_are_usual(monkeypatch):
+    """Where a quarter of the readings is slow, neither a slow nor a fast one is strange."""
+    canary = Canary(Device())
+    sings(canary, monkeypatch, [1.0, 1.0, 1.0, 1.6] * 6)
+    for _ in range(24):
+        canary.listen()
+        assert len(canary.readings) < 12 or canary.change == 1.0
 
 
 def test_a_spell_is_waited_out(monkeypatch):
     """Waiting ends with the first usual reading, or after a while."""
     canary = Canary(Device())
-    sings(canary, monkeypatch, [1.0] * 8 + [1.5, 1.4, 1.0, 9.9])
-    for _ in range(8):
+    sings(canary, monkeypatch, [1.0] * 18 + [1.5, 1.4, 1.0, 9.9])
+    for _ in range(18):
         canary.listen()
     canary.wait()
     assert canary.readings[-1]["seconds"] == 1.0

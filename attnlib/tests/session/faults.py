@@ -14,7 +14,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.measure import clock
 from attnlib.runs.journal import Finish, Journal, Process, Start
-from bench import measuring
+from bench import pair
+from bench.session import visits
 from bench.session.keeper import Keeper
 from bench.workload import Workload
 
@@ -164,9 +165,19 @@ def wrong():
     Workload.check = check
 
 
+def in_visits(strike):
+    """Strike in every later visit of a case."""
+    visits.revisit = lambda *_: strike()
+
+
+def refuse():
+    """What the correctness gate says of a wrong model."""
+    raise AssertionError("logits are not finite")
+
+
 def not_a_number():
     """A clock that loses its mind for one reading, in a case that is not measured once more for its disturbances."""
-    measuring.disturbed = lambda seen, quiet=None: []
+    pair.disturbed = lambda seen, quiet=None: []
     mad, read = [], time.perf_counter
     in_rounds(lambda: mad.append(True))
     clock.time = SimpleNamespace(perf_counter=lambda: float("nan") if mad and mad.pop() else read())
@@ -189,6 +200,12 @@ FAULTS = {
     "SIGTERM twice": signal_in_place,
     "too long": partial(in_rounds, lambda: time.sleep(600)),
     "out of memory": partial(in_rounds, lambda: torch.empty(2**60)),
+    "visit begun": partial(around_write, Start, 5, after=lambda book: kill()),
+    "visit finished": partial(around_write, Finish, 5, after=lambda book: kill()),
+    "SIGINT in a visit": partial(in_visits, lambda: signal.raise_signal(signal.SIGINT)),
+    "visit too long": partial(in_visits, lambda: time.sleep(600)),
+    "out of memory in a visit": partial(in_visits, lambda: torch.empty(2**60)),
+    "wrong in a visit": partial(in_visits, refuse),
     "wrong": wrong,
     "not a number": not_a_number,
     "not a number, then killed": partial(then, not_a_number, partial(around_link, before=kill)),

@@ -1,0 +1,120 @@
+"""How often a run's own interval holds what other runs of the same machine say, and how far ratios change run to run."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnlib.runs.load import Cell, Run
+from attnlib.runs.visits import kernel_kind
+
+FEWEST = 3  # runs: the mean of the others is more than another run
+ENOUGH = 100  # intervals of a group; smaller ones are joined with the next length
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A cell's ratio over its reference in several runs.
+
+    Args:
+        cell: of the first one.
+        ratios: one a run.
+        lows: lower ends of the runs' own intervals.
+        highs: upper ends.
+    """
+
+    cell: Cell
+    ratios: np.ndarray
+    lows: np.ndarray
+    highs: np.ndarray
+
+    @property
+    def group(self) -> tuple[str, int]:
+        """Kind of attention kernel, and T."""
+        return kernel_kind(self.cell.info or {}), self.cell.case["seq_len"]
+
+    @property
+    def held(self) -> np.ndarray:
+        """Of each run, whether its interval holds the geometric mean of the others."""
+        logs = np.log(self.ratios)
+        others = np.exp((logs.sum() - logs) / (len(logs) - 1))
+        return np.asarray((self.lows <= others) & (others <= self.highs))
+
+    @property
+    def half_widths(self) -> np.ndarray:
+        """Of the runs' intervals, relative: those of the logarithm."""
+        return np.asarray(np.log(self.highs / self.lows) / 2)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the log ratio from run to run."""
+        return float(np.log(self.ratios).std(ddof=1))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What is said of a group of cells: ``intervals`` of which a ``share`` holds the mean of the other runs."""
+
+    name: str
+    intervals: int
+    share: float
+    half_width: float  # median
+    wide: float  # nine in ten are narrower
+    deviation: float  # from run to run, median cell
+
+
+def repeated(runs: Sequence[Run]) -> list[Repeated]:
+    """The cells that ``FEWEST`` runs or more have measured beside a reference."""
+    found: dict[str, list[Cell]] = {}
+    for cell in (cell for run in runs for cell in run.cells if cell.over):
+        found.setdefault(cell.case_id, []).append(cell)
+    columns = [(own[0], [cell.over or {} for cell in own]) for own in found.values() if len(own) >= FEWEST]
+    return [
+        Repeated(cell, *(np.array([over[name] for over in own]) for name in ("value", "low", "high")))
+        for cell, own in columns
+    ]
+
+
+def holding(name: str, cells: Sequence[Repeated]) -> Holding:
+    """Sum up a group."""
+    halves = np.concatenate([cell.half_widths for cell in cells])
+    held = np.concatenate([cell.held for cell in cells])
+    deviations = [cell.deviation for cell in cells]
+    wide = float(np.quantile(halves, 0.9))
+    return Holding(name, len(held), float(held.mean()), float(np.median(halves)), wide, float(np.median(deviations)))
+
+
+def by(cells: Iterable[Repeated], key: Callable[[Repeated], str]) -> list[Holding]:
+    """Sum up the groups of cells that share a key, in order of their first cells."""
+    groups: dict[str, list[Repeated]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return [holding(name, own) for name, own in groups.items()]
+
+
+def by_kernel_and_length(cells: Sequence[Repeated]) -> list[Holding]:
+    """Sum up by kind of kernel and T; a length with fewer than ``ENOUGH`` intervals is joined with its neighbour."""
+    found = []
+    for kind in sorted({cell.group[0] for cell in cells}):
+        joined: list[tuple[list[int], list[Repeated]]] = []
+        for length in sorted({cell.group[1] for cell in cells if cell.group[0] == kind}):
+            own = [cell for cell in cells if cell.group == (kind, length)]
+            if joined and intervals(joined[-1][1]) < ENOUGH:
+                joined[-1] = ([*joined[-1][0], length], joined[-1][1] + own)
+            else:
+                joined.append(([length], own))
+        if len(joined) > 1 and intervals(joined[-1][1]) < ENOUGH:
+            lengths, own = joined.pop()
+            joined[-1] = (joined[-1][0] + lengths, joined[-1][1] + own)
+        found += [holding(f"{kind}, T = {', '.join(map(str, lengths))}", own) for lengths, own in joined]
+    return found
+
+
+def intervals(cells: Sequence[Repeated]) -> int:
+    """How many intervals these cells have."""
+    return sum(len(cell.ratios) for cell in cells)
+
+
+def worst(cells: Sequence[Repeated], count: int = 10) -> list[Repeated]:
+    """The cells that change most from run to run."""
+    return sorted(cells, key=lambda cell: -cell.deviation)[:count]
