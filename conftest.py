@@ -105,7 +105,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if hasattr(metafunc.function, "points"):
         settings = metafunc.config.stash[RECORD].settings
         try:
-            points = metafunc.function.points(settings)
+            if not (points := metafunc.function.points(settings)):
+                raise ValueError("no cell of these lengths and depths is small enough; name --seq-lens or --depths")
             ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
             if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
                 points, ids = ([own[n] for n in shard.points(metafunc, ids)] for own in (points, ids))

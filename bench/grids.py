@@ -29,20 +29,26 @@ def product(settings: Settings) -> Points:
     return spread(settings, [(T, L) for T in settings.seq_lens for L in settings.depths])
 
 
-def spread(settings: Settings, cells: Iterable[tuple[int, int]]) -> Points:
-    """Each encoding at these lengths and depths, each once; of a preset's own axes no cell of more than its T L."""
+def spread(settings: Settings, cells: Iterable[tuple[int, int]], weight: int = 1) -> Points:
+    """Return each encoding at these lengths and depths; of a preset's own axes no cell beyond its largest T L.
+
+    Args:
+        settings: the run's choices.
+        cells: T and L.
+        weight: by which T L counts: phases that are two for one train step have half as large a limit.
+    """
     return [
         {"seq_len": T, "depth": L, "pe": pe}
         for T, L in dict.fromkeys(cells)
         for pe in settings.pe
-        if settings.most is None or T * L <= settings.most
+        if settings.most is None or weight * T * L <= settings.most
     ]
 
 
 def slices(settings: Settings) -> Points:
     """Every length at the fixed depth and every depth at the fixed length, for each encoding."""
     cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
-    return spread(settings, [*cells, *((settings.fixed_seq_len, L) for L in settings.depths)])
+    return spread(settings, [*cells, *((settings.fixed_seq_len, L) for L in settings.depths)], weight=2)
 
 
 def lengths(settings: Settings) -> Points:

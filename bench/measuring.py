@@ -75,7 +75,7 @@ def measure_case(
     began = canary.at_s
     first, local = work.check(), work.clock is device_clock
     info["time"] = {"first_call_s": first}  # what there is, should the case end early
-    pilot, quiet = warmed_up(pair, first, settings, device)
+    pilot, quiet = warmed_up(pair, first, settings, device, cold=case.cache == "cold")
     info["time"] |= pilot.as_json()
     made = visit(pair, pilot, canary, lambda: rounds_of(benchmark, pair, pilot), quiet if local else None)
     if benchmark.stats is None:
@@ -101,7 +101,7 @@ def measure_case(
 
 
 def warmed_up(
-    pair: Pair, first: float, settings: Settings, device: Device
+    pair: Pair, first: float, settings: Settings, device: Device, *, cold: bool
 ) -> tuple[sampling.Pilot, dict[str, Any] | None]:
     """Warm a pair up; what was fixed by it, and the counters meanwhile, None where it took no time.
 
@@ -110,34 +110,36 @@ def warmed_up(
         first: seconds of the case's first call.
         settings: the run's choices.
         device: whose counters are read.
+        cold: whether the cache is rewritten before every step, so that no side meets the other's data in it.
     """
     watch = Disturbance(device)
     firsts = [pair.first_s, first][-len(pair.sides) :]
     budget = settings.budget / (settings.visits if pair.reference is not None else 1)
-    pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=budget)
+    pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=budget, settled=not cold)
     return pilot, watch.read() if pilot.warmup_calls else None
 
 
 def revisit(
-    pair: Pair, earlier: Mapping[str, Any], settings: Settings, instruments: Instruments
+    pair: Pair, case: Case, earlier: Mapping[str, Any], settings: Settings, instruments: Instruments
 ) -> tuple["Times", float]:
     """Measure a pair that was built anew once more, with as many steps a round as in the first visit.
 
     Args:
         pair: the case and its reference.
+        case: what is measured.
         earlier: ``time`` of the saved row.
         settings: the run's choices.
         instruments: of the device.
 
     Returns:
-        the times of all visits, and the seconds that went into rounds.
+        the times of this visit, and the seconds that went into rounds.
 
     Raises:
         AssertionError: the correctness gate failed.
     """
     device, canary, _ = instruments
     began = canary.at_s
-    pilot, quiet = warmed_up(pair, pair.work.check(), settings, device)
+    pilot, quiet = warmed_up(pair, pair.work.check(), settings, device, cold=case.cache == "cold")
     pilot = pilot.with_iterations((earlier["reference_iterations"], earlier["iterations"]))
     made = visit(pair, pilot, canary, lambda: own_rounds(pair, pilot), quiet)
     return Times.of(made, began, local=True, planned=settings.visits), made.wall_s
@@ -163,7 +165,14 @@ class Times:
 
     @classmethod
     def of(cls, made: Visit, began: float, *, local: bool, planned: int) -> "Times":
-        """Those of one visit, which began at so many seconds of the session; counters of a child process are not ours."""
+        """Return those of one visit; counters of a child process are not ours.
+
+        Args:
+            made: the visit.
+            began: seconds since the device's canary was made.
+            local: whether the steps ran in this process.
+            planned: visits that each case should have.
+        """
         saved = made.as_json(began)
         if not local:
             saved["seen"] |= dict.fromkeys(OF_THE_PROCESS)
@@ -178,9 +187,7 @@ class Times:
     def and_then(self, later: "Times") -> "Times":
         """These, and those of a later visit."""
         reference = [*(self.reference or ()), *(later.reference or ())]
-        return Times(
-            [*self.samples, *later.samples], reference, [*self.visits, *later.visits], self.planned, self.lost
-        )
+        return Times([*self.samples, *later.samples], reference, [*self.visits, *later.visits], self.planned, self.lost)
 
     def without(self, reason: str) -> "Times":
         """These, and a visit that came to nothing."""
@@ -213,7 +220,7 @@ def added(counts: Iterable[int | None]) -> int | None:
 
 def on_the_device(made: Visit, work: Timeable, device: Device, *, local: bool) -> dict[str, Any]:
     """What is saved of the device's own clock: every round of both sides, and a step that no launch holds up."""
-    method, own = "device events around every round", made.by_device
+    method, own = "device events around every round of the first visit", made.by_device
     if own is None:
         median = reading(None, method, f"{device.kind} has no event clock" if local else "timed in a child process")
     else:
@@ -274,6 +281,7 @@ def over_reference(
     if reference is None:
         return {"over_reference": {"value": None, "reason": alone}}
     low, high = made["interval"]
-    found = {"value": float(np.exp(made["log_ratio"])), "low": low, "high": high}
+    value = float(np.exp(made["log_ratio"]))
+    found = {"value": value, "low": min(low, value), "high": max(high, value)}
     found |= {"blocks": made["blocks"], "visits": 1}
     return {"over_reference": found | {"interval": "pairs of one visit", "reference": dict(reference)}}

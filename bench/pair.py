@@ -8,7 +8,6 @@ from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
-
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.measure import sampling

@@ -32,11 +32,12 @@ class Preset:
 
     seq_lens: tuple[int, ...]
     depths: tuple[int, ...]
-    budget: float  # seconds of warm-up, pilot and rounds a case
+    budget: float  # seconds of warm-up and rounds a case
     pe: tuple[str, ...]
     case: Mapping[str, Any]
     fixed: tuple[int, int] | None = None  # depth and length where the two slices cross; None: the middles
-    most: int | None = None  # T L of a cell at most, unless lengths or depths are asked for; None: no limit
+    # T L of a train step at most, and half of it of a forward or backward pass; nothing where axes are asked for
+    most: int | None = None
 
 
 def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[str, Any]:
@@ -48,7 +49,7 @@ QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "
 LONG = (512, 1024, 2048, 4096, 8192, 16384)
 PRESETS = {
     "smoke": Preset((16, 32), (1, 2), 0.4, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
-    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 1.2, ONCE, widths(64, 4, 2), (8, 128), most=4096),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 1.0, ONCE, widths(64, 4, 2), (8, 64), most=4096),
     "gpu": Preset(LONG, (2, 8, 32), 2.0, ONCE, widths(512, 8, 1, dtype="bfloat16")),
     "seed": Preset(
         (64, 128, 256, 512),
@@ -166,7 +167,9 @@ def encodings(flag: str, text: str) -> tuple[str, ...]:
 FIELDS = {"batch_size": "batch_size", "d_model": "d_model", "heads": "n_heads", "head_dim": "head_dim"}
 READERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(("seq_lens", "depths"), integers),
-    **dict.fromkeys((*FIELDS, "tokens_per_batch", "num_texts", "order_seed", "fixed_depth", "fixed_seq_len", "visits"), integer),
+    **dict.fromkeys(
+        (*FIELDS, "tokens_per_batch", "num_texts", "order_seed", "fixed_depth", "fixed_seq_len", "visits"), integer
+    ),
     **dict.fromkeys(("budget", "precision"), number),
     **{name: partial(named, registry) for name, registry in NAMES.items()},
     "pe": encodings,
@@ -182,7 +185,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
 class Settings:
     """One run's choices.
 
-    ``fixed_depth`` and ``fixed_seq_len`` are where the two slices cross; both default to the middle of their axis.
+    ``fixed_depth`` and ``fixed_seq_len`` are where the two slices cross: the preset's, or the middle of an axis.
     """
 
     preset: str
@@ -235,14 +238,18 @@ class Settings:
         read = {option: READERS[option](f"--{option.replace('_', '-')}", text) for option, text in given.items()}
         own = {FIELDS.get(option, option): read.pop(option) for option in (*FIELDS, *NAMES) if option in read}
         chosen: dict[str, Any] = {name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")} | read
-        depth, length = preset.fixed or (middle(chosen["depths"]), middle(chosen["seq_lens"]))
+        depth, length = preset.fixed or (None, None)
+        depth = middle(chosen["depths"]) if depth is None or "depths" in read else depth
+        length = middle(chosen["seq_lens"]) if length is None or "seq_lens" in read else length
         chosen = {"fixed_depth": depth, "fixed_seq_len": length} | chosen
-        chosen["most"] = None if {"seq_lens", "depths"} & read.keys() else preset.most
+        own_axes = {"seq_lens", "depths", "fixed_depth", "fixed_seq_len"} & read.keys()
+        chosen["most"] = None if own_axes else preset.most
         if device.kind == "cpu":
             chosen = {"threads": default_threads(torch.get_num_threads())} | chosen
             own = {"heap": "kept"} | own
         base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | own)
-        replace(base, **chosen.get("reference") or {})  # refuses sizes that make no stack
+        reference: dict[str, Any] = chosen.get("reference") or {}
+        replace(base, **reference)  # refuses sizes that make no stack
         return cls(name, base, **chosen)
 
 

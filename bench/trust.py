@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from attnlib.compare.ab import Contender, Match
+from attnlib.compare.ab import ERROR, FIRST, GROWTH, Contender, Match
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, worst
 from attnlib.compare.pairs import fields_in_words, floor
 from attnlib.compare.saved import MIN_RUNS, compare
+from attnlib.compare.verdicts import of_pairs
 from attnlib.compare.worker import Worker
 from attnlib.measure import clock, sampling
 from attnlib.measure.device import Device, open_device
@@ -80,21 +81,49 @@ def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, least: int, 
 
 
 def trust_ab(options: argparse.Namespace) -> None:
-    """Play the suites and count verdicts."""
+    """Play the suites and count verdicts; then draw further suites from the pairs of workers that were recorded."""
     counts: Counter[str] = Counter()
     shares = (0.0, options.extra_work)
     least = round(1 / options.extra_work) if options.extra_work else 1
     base, new = (Burdened(ROOT, sys.executable, extra_work=share, least=least) for share in shares)
+    recorded: list[list[float]] = []
     for number in range(options.suites):
         begun = time.monotonic()
-        match = Match((base, new), SUITE[: options.cases], THRESHOLD, say=quiet)
+        match = Match((base, new), SUITE[: options.cases], options.threshold, say=quiet)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)
+        recorded += [contest.logs for contest in match.contests if contest.logs]
         note = json.dumps([[round(log, 4) for log in contest.logs] for contest in match.contests])
         spent = time.monotonic() - begun
         print(f"suite {number + 1}: {match.pairs} pairs in {spent:.0f} s, {words} {note}", flush=True)
     print(f"extra work {options.extra_work:.0%}: {dict(counts)} of {counts.total()} case verdicts")
+    pairs = max(map(len, recorded), default=0)
+    for change in (0.0, options.change):
+        drawn = Counter(redrawn(recorded, n, options, pairs, change) for n in range(options.drawn if pairs else 0))
+        print(f"drawn from these pairs, {change:+.0%}: {dict(drawn)} of {drawn.total()} case verdicts")
+
+
+def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespace, pairs: int, change: float) -> str:
+    """The verdict on a case whose pairs are drawn from a recorded one's, with the looks of a match.
+
+    Args:
+        recorded: log ratios of every case; they are drawn around 0.
+        number: of the draw, which chooses the case and is its seed.
+        options: the cases of a suite, and the threshold.
+        pairs: how many there are time for.
+        change: by which the new side is slower than recorded.
+    """
+    rng = np.random.default_rng(number)
+    own = np.array(recorded[number % len(recorded)])
+    logs = rng.choice(own - own.mean(), size=pairs) + math.log1p(change)
+    look, looks, word = FIRST, 0, "undecided"
+    while word == "undecided" and look <= pairs:
+        looks += 1
+        confidence = 1 - ERROR / 2**looks / options.cases
+        word = of_pairs(logs[:look].tolist(), confidence=confidence, threshold=options.threshold).word
+        look = pairs if look < pairs < math.ceil(GROWTH * look) else math.ceil(GROWTH * look)
+    return word
 
 
 def trust_noise(options: argparse.Namespace) -> None:
@@ -145,7 +174,9 @@ def trust_apart(options: argparse.Namespace) -> None:
     cells = [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in ONCE if pe != "none"]
     for T, L, pe in cells:
         case = settings.case(seq_len=T, depth=L, pe=pe)
-        beside, alone = (np.mean(own) for own in zip(*(both_ways(case, settings, device) for _ in range(3)), strict=True))
+        beside, alone = (
+            np.mean(own) for own in zip(*(both_ways(case, settings, device) for _ in range(3)), strict=True)
+        )
         far.append(float(beside - alone))
         print(f"T={T} L={L} {pe}: beside {np.exp(beside):.3f}, apart {np.exp(alone):.3f}, {far[-1]:+.1%}", flush=True)
     print(f"{len(far)} cells: rms {np.sqrt(np.mean(np.square(far))):.1%}, worst {max(far, key=abs):+.1%}")
@@ -286,6 +317,12 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("--cases", type=int, default=len(SUITE))
     command.add_argument("--budget", type=float, default=300.0, help="seconds a suite (%(default)s)")
     command.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side")
+    command.add_argument("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
+    command.add_argument(
+        "--drawn", type=int, default=160, help="further cases, drawn from recorded pairs (%(default)s)"
+    )
+    text = "by which drawn cases are made slower, to count how often that is found (%(default)s)"
+    command.add_argument("--change", type=float, default=0.02, metavar="SHARE", help=text)
     command.set_defaults(run=trust_ab)
     command = commands.add_parser("compare")
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN")

@@ -54,7 +54,8 @@ class Contender:
         chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
         options = ["--denormals", self.fields.get("denormals", denormals)]
         # said to both sides: an older checkout takes every core by itself, and lets its heap give memory back
-        options += ["--threads", str(self.threads or threads or default_threads(usable_cores()))]
+        most = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+        options += ["--threads", str(self.threads or threads or default_threads(most))]
         surroundings = {**({} if chosen else SPIN), **heap.variables(self.fields.get("heap", "kept"))}
         return Worker(self.checkout, *options, python=self.python, environment=surroundings)
 

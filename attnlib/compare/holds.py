@@ -1,4 +1,4 @@
-"""How often a run's own interval holds what other runs of the same machine say, and how far ratios change run to run."""
+"""How often a run's own interval holds what other runs of one machine say, and how far ratios change run to run."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Times and ratios of cases whose rounds lay beside those of a reference.
 
-A reference is visited by every case that has it, at random moments of the run: its time is the geometric mean over these
-visits, and a case's time is that times its ratio. So no time hangs on the moment of one visit.
+A reference is visited by every case that has it, at random moments of the run: its time is the geometric mean over
+these visits, and a case's time is that times its ratio. So no time hangs on the moment of one visit.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,7 @@ import numpy as np
 
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
-from attnlib.runs.visits import pooled as pooled_variances
-from attnlib.runs.visits import visited
+from attnlib.runs.visits import pools, visited
 
 Key = tuple[tuple[str, Any], ...]  # the fields of a case
 
@@ -118,8 +117,10 @@ class Spread(NamedTuple):
 def spreads(cells: Iterable[Cell]) -> list[Spread]:
     """How far visits lie apart, by group, the worst first."""
     found = (visited({"extra_info": cell.info}) for cell in cells if cell.over)
-    pools = pooled_variances(one for one in found if one is not None)
-    own = [Spread(kind, length, float(np.sqrt(variance))) for (kind, length), variance in pools.items()]
+    own = [
+        Spread(kind, length, float(np.sqrt(pool.variance)))
+        for (kind, length), pool in pools(one for one in found if one is not None).items()
+    ]
     return sorted(own, key=lambda spread: -spread.deviation)
 
 

@@ -25,9 +25,9 @@ TRAFFIC = 2**23  # bytes that are copied: more than a core's own caches hold
 class Canary:
     """The kinds of work that a step consists of, the same in every run: about 1 ms together on a core.
 
-    ``products``: 3 products of ``[192, 192]``; ``traffic``: a copy of 8 MiB; ``operators``: 40 times softmax(x x) x with
-    ``[8, 8]``, whose time is that of calling operators. A slow spell need not change all of them alike, which is why it
-    can change the ratio of two cases.
+    ``products``: 3 products of ``[192, 192]``; ``traffic``: a copy of 8 MiB; ``operators``: 40 times softmax(x x) x
+    with ``[8, 8]``, whose time is that of calling operators. A slow spell need not change all of them alike, which is
+    why it can change the ratio of two cases.
 
     Args:
         device: where it runs.
@@ -53,15 +53,21 @@ class Canary:
     def change(self) -> float:
         """How far the last reading lies outside of what is usual in this run, as a factor; 1 within it."""
         found = 1.0
+        # those of a spell that was waited out are many of one moment
+        usual = [reading["kinds"] for reading in self.readings if not reading.get("waited")]
         for kind, last in self.readings[-1]["kinds"].items():
-            low, high = np.percentile([reading["kinds"][kind] for reading in self.readings], USUAL)
+            low, high = np.percentile([kinds[kind] for kinds in usual], USUAL)
             found = max(found, float(last / high), float(low / last))
         return found
 
     def wait(self) -> None:
         """Wait until the canary takes its usual time, at most ``PATIENCE`` seconds."""
         deadline = time.perf_counter() + PATIENCE
-        while self.listen() and self.change > FAR and time.perf_counter() < deadline:
+        while True:
+            self.listen()
+            self.readings[-1]["waited"] = True
+            if self.change <= FAR or time.perf_counter() > deadline:
+                return
             time.sleep(0.02)
 
     def kinds(self) -> dict[str, Callable[[], Any]]:

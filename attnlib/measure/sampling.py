@@ -19,10 +19,10 @@ WARM = 0.1  # share of the budget that goes into warming up at most
 SLOW = 5  # times the budget: where the least number of rounds takes so long, no call is spent on warming up
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
 # Untimed steps after a change of side, and rounds of a turn, in seconds. Measured on one core with 1 MiB of L2 and 32
-# MiB of L3: the first steps of 1 to 10 ms after those of another side are 20, 10, 5, 3 % slow, and without untimed steps
-# ratios over a small reference are 2 to 7 % low; with 3 ms of them within 1 % of those with 12 ms. In steps of 0.1 s and
-# more nothing is seen. Turns are short, since the machine changes its speed every few tenths of a second: turns of 25 ms
-# give ratios that spread twice as far in the same time.
+# MiB of L3: the first steps of 1 to 10 ms after those of another side are 20, 10, 5, 3 % slow, and without untimed
+# steps ratios over a small reference are 2 to 7 % low; with 3 ms of them within 1 % of those with 12 ms. In steps of
+# 0.1 s and more nothing is seen. Turns are short, since the machine changes its speed every few tenths of a second:
+# turns of 25 ms give ratios that spread twice as far in the same time.
 REFILL, TURN = 0.004, 0.006
 LONG_STEP = 0.1  # seconds of a step that needs no untimed ones
 
@@ -43,7 +43,7 @@ class Pilot:
 
     def as_json(self) -> dict[str, Any]:
         """What is saved of it."""
-        first = {"reference_iterations": None, "reference_untimed": None}
+        first: dict[str, int | None] = {"reference_iterations": None, "reference_untimed": None}
         if len(self.iterations) > 1:
             first = {"reference_iterations": self.iterations[0], "reference_untimed": self.untimed[0]}
         return asdict(self) | {"iterations": self.iterations[-1], "untimed": self.untimed[-1]} | first
@@ -81,13 +81,13 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
 
 
 def over(reference: Sequence[float], case: Sequence[float]) -> tuple[float, float, float]:
-    """A case's time over its reference's, with the 95 % interval of this run.
+    """A case's time over its reference's, with the interval over pairs of rounds.
 
-    Rounds of the two that took turns in ``abba`` lie beside each other one by one: the ratio is the median over these
-    pairs, and its interval that of a median, see ``median_interval``.
+    Rounds of two that took turns lie beside each other one by one: the ratio is the median over these pairs, and its
+    95 % interval that of a median, see ``median_interval``; of fewer than ``MIN_ROUNDS`` pairs the least and the most.
 
     Args:
-        reference: seconds of its rounds, at least ``MIN_ROUNDS``.
+        reference: seconds of its rounds.
         case: seconds of as many.
     """
     logs = np.log(case) - np.log(reference)
@@ -160,7 +160,9 @@ def warm_up(side: Side, *, budget: float) -> Warmed:
     return Warmed(warm, max(wall, sum(warm)) / len(warm), steady)
 
 
-def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, budget: float) -> Pilot:
+def pilot(
+    sides: Sequence[Side], first: Sequence[float], *, precision: float, budget: float, settled: bool = True
+) -> Pilot:
     """Warm the sides up and fix how they will be measured; the slowest steps are not even warmed up.
 
     Args:
@@ -168,18 +170,19 @@ def pilot(sides: Sequence[Side], first: Sequence[float], *, precision: float, bu
         first: seconds of each side's first call ever, which has been made: the slowest steps need no other warm-up.
         precision: see ``rounds_for``.
         budget: seconds for warm-up and rounds together; slow steps exceed it by the least number of rounds.
+        settled: whether a side runs untimed steps after a change of side.
     """
     paired, ones = len(sides) > 1, (1,) * len(sides)
     least = 2 * BLOCKS if paired else MIN_ROUNDS
     if least * sum(first) > SLOW * budget:
-        untimed = tuple(map(untimed_steps, first))
+        untimed = tuple(untimed_steps(seconds) * settled for seconds in first)
         return Pilot(0, 0.0, None, ones, untimed, BLOCKS * paired, 1, least, "min_rounds")
     warmed = [warm_up(side, budget=WARM * budget / len(sides)) for side in sides]
     repeats = [
         1 if side.prepare is not None else max(1, math.ceil(MIN_ROUND_SECONDS / warm.step))
         for side, warm in zip(sides, warmed, strict=True)
     ]
-    untimed = tuple(untimed_steps(warm.step) for warm in warmed)
+    untimed = tuple(untimed_steps(warm.step) * settled for warm in warmed)
     spreads = [warm.spread for warm in warmed]
     spread = None if None in spreads else float(np.hypot.reduce(np.array(spreads, dtype=float)))
     each = sum(n * warm.each_s for n, warm in zip(repeats, warmed, strict=True))  # a pair of rounds

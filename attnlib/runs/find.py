@@ -61,13 +61,18 @@ def joined(files: Sequence[Run]) -> Run:
     cells: dict[str, Cell] = {}
     for cell in (cell for file in files for cell in file.cells):
         known = cells.setdefault(cell.case_id, cell)
-        if FURTHER.get(cell.status, 1) > FURTHER.get(known.status, 1):
+        if came(cell) > came(known):
             cells[cell.case_id] = cell
     ours = files[0].data["attnlib"]
     for name, key in (("canary", "at_s"), ("processes", "started")):  # by what tells one entry from another
         entries = [entry for file in files for entry in file.data["attnlib"].get(name, ())]
         ours = ours | {name: list({(entry.get(key), entry.get("process")): entry for entry in entries}.values())}
     return Run(files[0].path, files[0].data | {"attnlib": ours}, tuple(cells.values()))
+
+
+def came(cell: Cell) -> tuple[int, int]:
+    """How far a case came: by its status, and by its visits."""
+    return FURTHER.get(cell.status, 1), len(cell.visits)
 
 
 def find(name: Path, folder: Path = RESULTS) -> list[Path]:

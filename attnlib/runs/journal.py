@@ -276,7 +276,7 @@ def assemble(found: Events, *, live: bool = False) -> Object:
         "processes": about,
         "cases": rows,
     }
-    benchmarks = [found for test in order if test in over and (found := over[test].benchmark) is not None]
+    benchmarks = [made for test in order if test in over and (made := over[test].benchmark) is not None]
     return plan.head | {"benchmarks": visits.settle(benchmarks), "attnlib": ours}
 
 

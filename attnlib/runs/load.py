@@ -92,13 +92,13 @@ class Cell:
 
     @property
     def canary(self) -> float | None:
-        """Seconds of the canary around it, the mean of before and after, or None where it was not timed."""
+        """Seconds of the canary around its visits, the mean of before and after, or None where it was not timed."""
         readings = None if self.info is None else self.info["time"].get("canary_s")
         return float(np.mean(readings)) if readings else None
 
     @property
     def disturbed(self) -> bool:
-        """Whether something else held the machine up while it was measured, twice."""
+        """Whether something else held the machine up in most of its visits, twice each."""
         return self.info is not None and bool(self.info["time"].get("disturbed"))
 
     def cost(self, name: str) -> Any:

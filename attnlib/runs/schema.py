@@ -61,6 +61,7 @@ class Visit(Struct):
     blocks: Count = 0
     disturbed: list[str] = []
     at_s: float | None = None
+    process: Count | None = None
 
 
 class Lost(Struct):
@@ -325,6 +326,5 @@ def pair_problems(row: Any) -> list[str]:
         return ["time.over_reference without time.reference_s"]
     rounds = sum(visit["rounds"] for visit in time.get("visits", ()))
     counts = {"stats.data": len(row["stats"]["data"]), "time.reference_s": len(time["reference_s"])}
-    return [
-        f"time.visits have {rounds} rounds, {name} has {count}" for name, count in counts.items() if rounds not in (0, count)
-    ]
+    other = {name: count for name, count in counts.items() if rounds not in (0, count)}
+    return [f"time.visits have {rounds} rounds, {name} has {count}" for name, count in other.items()]

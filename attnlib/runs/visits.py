@@ -1,10 +1,12 @@
 """The visits of a case: its ratio over its reference from all of them, and which cases need more.
 
 An interval over the rounds of one visit knows nothing of what changes from visit to visit, which is more than what
-changes within. So the interval comes from the visits alone; three say little of their spread, and like cells lend theirs.
+changes within. So the interval comes from the visits alone; three say little of their spread, and like cells lend them
+theirs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,9 +47,23 @@ class Visited(NamedTuple):
         return len(self.logs) - 1
 
     @property
-    def variance(self) -> float:
-        """Of its visits; 0 with one."""
-        return float(np.var(self.logs, ddof=1)) if self.freedoms else 0.0
+    def squares(self) -> float:
+        """Sum of the squared deviations of its visits from their mean."""
+        mean = sum(self.logs) / len(self.logs)
+        return sum((log - mean) ** 2 for log in self.logs)
+
+
+class Pool(NamedTuple):
+    """What several cells say of how visits spread: their mean variance, weighted by degrees of freedom, and these."""
+
+    variance: float
+    freedoms: int
+
+    def without(self, cell: Visited) -> "Pool":
+        """What the others of these cells say."""
+        freedoms = self.freedoms - cell.freedoms
+        squares = self.variance * self.freedoms - cell.squares
+        return Pool(squares / freedoms if freedoms else 0.0, freedoms)
 
 
 def visited(benchmark: Object) -> Visited | None:
@@ -66,29 +82,31 @@ def kernel_kind(info: Object) -> str:
     return "written out" if (info.get("attention") or {}).get("fused") is False else "fused"
 
 
-def pooled(cells: Iterable[Visited]) -> dict[Group, float]:
-    """Variance between the visits of a cell, by group, and the mean over the group's cells."""
+def pool(cells: Iterable[Visited]) -> Pool:
+    """Pool the spread of cells; 0 with no degree of freedom."""
+    own = list(cells)
+    freedoms = sum(cell.freedoms for cell in own)
+    return Pool(sum(cell.squares for cell in own) / freedoms if freedoms else 0.0, freedoms)
+
+
+def pools(cells: Iterable[Visited]) -> dict[Group, Pool]:
+    """Pool the spread of the cells of each group that has one."""
     groups: dict[Group, list[Visited]] = {}
     for cell in cells:
         if cell.freedoms:
             groups.setdefault((cell.kind, cell.seq_len), []).append(cell)
-    return {group: mean_variance(own) for group, own in sorted(groups.items())}
+    return {group: pool(own) for group, own in sorted(groups.items())}
 
 
-def mean_variance(cells: Sequence[Visited]) -> float:
-    """Mean of the cells' variances, each weighted by its degrees of freedom."""
-    return sum(c.freedoms * c.variance for c in cells) / sum(c.freedoms for c in cells)
-
-
-def like(cell: Visited, cells: Sequence[Visited]) -> list[Visited]:
-    """The cells that say how this one should spread: same kernel and length, or same kernel, or all that there are."""
+def like(group: Group, cells: Iterable[Visited]) -> list[Visited]:
+    """Return the cells that say how a group's should spread: of the same kernel and length, or kernel, or all."""
     spread = [other for other in cells if other.freedoms]
-    kind = [other for other in spread if other.kind == cell.kind]
-    length = [other for other in kind if other.seq_len == cell.seq_len]
+    kind = [other for other in spread if other.kind == group[0]]
+    length = [other for other in kind if other.seq_len == group[1]]
     return next((own for own in (length, kind) if len(own) >= LIKE), spread)
 
 
-def half_width(cell: Visited, others: Sequence[Visited]) -> float | None:
+def half_width(cell: Visited, alike: Pool) -> float | None:
     """Half-width of the 95 % interval of a cell's log ratio; None where neither it nor a like cell has a spread.
 
     With s^2 the cell's variance over its V visits and p^2 the mean variance of like cells, sigma^2 = (w p^2 + (V - 1)
@@ -96,41 +114,48 @@ def half_width(cell: Visited, others: Sequence[Visited]) -> float | None:
 
     Args:
         cell: its visits.
-        others: like cells, itself among them if it has a spread.
+        alike: like cells, itself among them if it has a spread.
     """
     from scipy import special  # a tenth of a second that collecting need not pay
 
-    known = sum(other.freedoms for other in others)
-    weight = min(WEIGHT, known - cell.freedoms)
+    weight = min(WEIGHT, alike.freedoms - cell.freedoms)
     freedoms = weight + cell.freedoms
     if freedoms < 1:
         return None
-    variance = (weight * mean_variance(others) + cell.freedoms * cell.variance) / freedoms
-    error = float(np.sqrt(variance / len(cell.logs))) * (MEDIAN_OF_FIVE if cell.further else 1.0)
+    variance = (weight * alike.variance + cell.squares) / freedoms
+    error = math.sqrt(variance / len(cell.logs)) * (MEDIAN_OF_FIVE if cell.further else 1.0)
     return float(special.stdtrit(freedoms, 0.975)) * error
 
 
-def settle(benchmarks: Sequence[Object]) -> list[Object]:
-    """Return benchmarks whose ratios over their references, and intervals, come from all visits of all of them."""
+def settle(benchmarks: Sequence[Object], some: Collection[int] | None = None) -> list[Object]:
+    """Return benchmarks whose ratios over their references, and intervals, come from all visits of all of them.
+
+    Args:
+        benchmarks: all of a run's.
+        some: places of those that are returned; None for all.
+    """
     found = [visited(benchmark) for benchmark in benchmarks]
     cells = [cell for cell in found if cell is not None]
-    alike = {(cell.kind, cell.seq_len): like(cell, cells) for cell in cells}
+    places = range(len(benchmarks)) if some is None else some
+    groups = {(cell.kind, cell.seq_len) for place in places if (cell := found[place]) is not None}
+    alike = {group: pool(like(group, cells)) for group in groups}
     return [
-        benchmark if cell is None else _with_ratio(benchmark, cell, alike[cell.kind, cell.seq_len])
-        for benchmark, cell in zip(benchmarks, found, strict=True)
+        benchmarks[place] if cell is None else _with_ratio(benchmarks[place], cell, alike[cell.kind, cell.seq_len])
+        for place in places
+        for cell in [found[place]]
     ]
 
 
-def _with_ratio(benchmark: Object, cell: Visited, alike: Sequence[Visited]) -> Object:
+def _with_ratio(benchmark: Object, cell: Visited, alike: Pool) -> Object:
     info = benchmark["extra_info"]
     time, half = info["time"], half_width(cell, alike)
     if half is None:  # one visit of a run that has no others: what its own pairs of rounds say
         low, high = time["visits"][0]["interval"]
         interval = "pairs of one visit"
     else:
-        low, high = (float(np.exp(cell.centre + end * half)) for end in (-1, 1))
+        low, high = (math.exp(cell.centre + end * half) for end in (-1, 1))
         interval = "visits"
-    value = float(np.exp(cell.centre))
+    value = math.exp(cell.centre)
     over = time["over_reference"] | {"value": value, "low": min(low, value), "high": max(high, value)}
     over |= {"visits": len(cell.logs), "interval": interval}
     over |= {"blocks": sum(visit.get("blocks", 0) for visit in time["visits"])}
@@ -150,11 +175,12 @@ def left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
     if found := {test: count for test, count in planned.items() if count > 0}:
         return found
     own = list(cells.values())
+    alike = {(cell.kind, cell.seq_len): pool(like((cell.kind, cell.seq_len), own)) for cell in own}
     found = {}
     for test, cell in cells.items():
-        wanted = times[test]["visits_planned"] + FURTHER
-        far = np.ptp(cell.logs[: times[test]["visits_planned"]])
-        apart = len(cell.logs) >= 3 and far > APART * float(np.sqrt(mean_variance(like(cell, own))))
-        if (apart or made[test] > times[test]["visits_planned"]) and made[test] < wanted:
-            found[test] = wanted - made[test]
+        first = times[test]["visits_planned"]
+        others = alike[cell.kind, cell.seq_len].without(cell)
+        apart = len(cell.logs) >= 3 and others.freedoms and np.ptp(cell.logs[:first]) > APART * others.variance**0.5
+        if (apart or made[test] > first) and made[test] < first + FURTHER:
+            found[test] = first + FURTHER - made[test]
     return found

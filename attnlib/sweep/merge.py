@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from attnlib.runs import journal
+from attnlib.runs import journal, visits
 from attnlib.runs.findings import Object, problem
 from attnlib.runs.load import node_of, one_line, saved_data
 from attnlib.runs.save import token_in
@@ -75,6 +75,9 @@ class Merged:
         for number, path in enumerate(parts):
             data = saved_data(path)
             self.compare(path, data)
+            lacking = sum(visits.left({row["fullname"]: row for row in data["benchmarks"]}).values())
+            if lacking and not self.partial:
+                raise ValueError(one_line(f"{lacking} visits of {path} are missing: --partial merges without them"))
             if number == 0:
                 head = {name: value for name, value in data.items() if name not in ("benchmarks", "attnlib")}
                 yield encode(head)[:-1] + b',"benchmarks":[\n'

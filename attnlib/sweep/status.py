@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from attnlib.runs import journal
 from attnlib.sweep.folder import Sweep, Task
-from attnlib.sweep.task import deaths, finished
+from attnlib.sweep.task import deaths, finished, progress
 
 STATES = ("planned", "queued", "running", "stopped", "dead", "done")
 RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT")  # states of Slurm; with any other that it tells, a job waits
@@ -23,6 +23,7 @@ class Standing:
         done: how many of them have come to an end.
         seconds: that it should take in all.
         note: what else there is to say, such as where it died.
+        later: further visits of its cases that were made, and that are left as far as is known.
     """
 
     task: Task
@@ -31,6 +32,13 @@ class Standing:
     done: int
     seconds: float
     note: str = ""
+    later: tuple[int, int] = (0, 0)
+
+    @property
+    def share(self) -> float:
+        """How much of its tests and visits is done."""
+        made, left = self.later
+        return (self.done + made) / max(1, (self.tests or 0) + made + left)
 
 
 def standings(sweep: Sweep, queue: Queued, most: int) -> list[Standing]:
@@ -63,7 +71,10 @@ def standings(sweep: Sweep, queue: Queued, most: int) -> list[Standing]:
             state, note = "stopped", f"died in {', '.join(sorted(died))}" if died else ""
         else:
             state, note = "planned", ""
-        found.append(Standing(task, state, tests, done, seconds, note))
+        later = progress(events) - done, sum(journal.visits_left(events).values())
+        if done == tests:
+            note = ", ".join(filter(None, [note, f"{later[1]} visits left"]))
+        found.append(Standing(task, state, tests, done, seconds, note, later))
     return found
 
 
@@ -71,7 +82,5 @@ def seconds_left(found: Sequence[Standing], at_once: int) -> float | None:
     """How long ``at_once`` machines should take for what is left; None before there is a plan."""
     if any(own.tests is None for own in found):
         return None
-    left = [
-        own.seconds * (1 - own.done / own.tests) for own in found if own.state not in ("done", "dead") and own.tests
-    ]
+    left = [own.seconds * (1 - own.share) for own in found if own.state not in ("done", "dead") and own.tests]
     return max([sum(left) / max(1, at_once), *left], default=0.0)

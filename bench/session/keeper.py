@@ -150,8 +150,8 @@ class Keeper:
             journal.Finish(
                 test=self.running,
                 at_s=self.at_s,
-                row=plain(entry.row | {"process": self.number}),
-                benchmark=entry.benchmark if ok else None,
+                row=plain({"process": self.number} | entry.row),
+                benchmark=self.named(entry.benchmark) if ok else None,
                 canary=[plain(reading) | {"process": self.number} for reading in readings[self.heard :]],
                 spent_s=entry.spent_s if ok else 0.0,
                 timed_s=entry.timed_s if ok else 0.0,
@@ -159,6 +159,12 @@ class Keeper:
             )
         )
         self.running, self.heard = None, len(readings)
+
+    def named(self, benchmark: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A benchmark each of whose visits says which process made it."""
+        for visit in ((benchmark or {}).get("extra_info", {}).get("time") or {}).get("visits", ()):
+            visit.setdefault("process", self.number)
+        return benchmark
 
     def save(self) -> tuple[list[Path], int]:
         """Write the final files from the journal, which goes once every test is done.

@@ -162,7 +162,8 @@ class Record:
 
     def settled(self, test: str) -> dict[str, Any]:
         """What is saved of a case that was timed, its ratio from all visits so far."""
-        return self.benchmarks()[test]
+        timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
+        return visits.settle(list(timed.values()), [list(timed).index(test)])[0]
 
     def visits_left(self) -> dict[str, int]:
         """How many more visits each case needs, by test."""

@@ -42,7 +42,9 @@ class Screen:
         if not self.record.entries or reporter is None:
             return
         reporter.showfspath = False  # in random order the module's name would stand before every line
-        reporter.write_line(f"attnlib: {conditions(self.record)}")
+        plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
+        if not session.config.getoption("collectonly") and not plugin.disabled:
+            reporter.write_line(f"attnlib: {conditions(self.record)}")
         if self.compared:
             here = machine_of(machine_info(session.config))
             differ = [line for saved in self.compared for line in differences(machine_of(saved), here)]
@@ -169,11 +171,10 @@ def visit_line(time: dict[str, Any], number: int) -> str:
     """A case's ratio after a visit: with its interval once there are as many as planned, else which visit it was."""
     found, planned = time["over_reference"], time["visits_planned"]
     name = fields_in_words(found["reference"])
-    lost = time["visits_lost"][-1]["reason"] if time["visits_lost"] else None
-    if lost and len(time["visits"]) + len(time["visits_lost"]) == number:
-        return f"visit {number} of {planned} came to nothing: {lost}"
+    if (lost := time["visits_lost"]) and lost[-1]["visit"] == number:
+        return f"visit {number} of {planned} came to nothing: {lost[-1]['reason']}"
     if number < planned:
         return f"{digits(2)(found['value'])} x {name} after {number} of {planned} visits"
-    noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
+    noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] and number > 1 else ""
     more = f"  {number} visits, since they disagreed" if number > planned else ""
     return f"{with_interval(digits(2))(Estimate(found['value'], found['low'], found['high']))} x {name}{more}{noise}"

@@ -3,6 +3,7 @@
 import gc
 import random
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,9 @@ from pytest_benchmark.stats import Stats
 
 from attnlib.measure.device import CaptureFailed
 from attnlib.measure.limits import TimeIsUp, time_limit
-from attnlib.runs import visits
 from bench.measuring import Times, revisit
 from bench.pair import paired
+from bench.predict import reference_of
 from bench.session.record import Entry, Left, Record, checked
 from bench.session.saving import Saving
 from bench.session.screen import Screen, name_of, visit_line
@@ -46,7 +47,7 @@ class Visits:
         return result
 
     def once_more(self, session: pytest.Session, test: str) -> None:
-        """Visit a case, under the guards of a test: a failure is reported as its test's.
+        """Visit a case within the limits of time and memory of a test; a failure is reported as its test's.
 
         Raises:
             session.Failed: there were as many failures as may be.
@@ -55,25 +56,30 @@ class Visits:
         number = self.record.made(test) + 1
         self.saving.begin(test, number)
         call = pytest.CallInfo.from_call(
-            lambda: self.visit(item, entry), "call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
+            lambda: self.visit(entry), "call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
         )
+        entry.spent_s += call.duration
         if call.excinfo is not None:
             item.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
-        self.record.done += 1
-        self.saving.end_test()
-        if entry.benchmark is not None and call.excinfo is None:
+            forget(session.config, test)
+        elif entry.benchmark is not None:
             settled = self.record.settled(test)
             self.screen.announce(item, f"{name_of(item)}  {visit_line(settled['extra_info']['time'], number)}")
             tell_pytest_benchmark(session.config, test, settled)
+            self.record.done += 1
+        gc.collect()
+        self.record.device.release()
+        self.saving.end_test()
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
 
-    def visit(self, item: pytest.Item, entry: Entry) -> None:
+    def visit(self, entry: Entry) -> None:
         """Measure a case once more; where that comes to nothing, as for lack of memory, its row says why."""
         known = dict(entry.benchmark or {})
         earlier = Times.saved(known["stats"]["data"], known["extra_info"]["time"])
         try:
-            with time_limit(self.record.settings.case_timeout):
+            with time_limit(self.record.settings.case_timeout), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pytest has shown them in the first visit
                 later, timed_s = self.measured(entry, known["extra_info"]["time"])
             times = earlier.and_then(later)
             entry.timed_s += timed_s
@@ -83,8 +89,6 @@ class Visits:
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the workload
             times = earlier.without(f"{ended['status']}: {ended['reason']}")
-        gc.collect()
-        self.record.device.release()
         entry.benchmark = checked(with_times(known, times))
 
     def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
@@ -93,10 +97,13 @@ class Visits:
             raise ValueError("a visit of a test without a case")
         record = self.record
         instruments = record.instruments(entry.case)
+        reference, alone = reference_of(entry.case, record.settings, instruments.device)
+        if reference is None:  # less memory is free than in the first visit
+            raise Left("oom", str(alone))
         pair = paired(entry.case, record.settings, instruments.device)
         if pair.reference is None:
-            raise Left("oom", pair.alone or "its reference cannot be measured beside it")
-        return revisit(pair, time, record.settings, instruments)
+            raise Left("unsupported", str(pair.alone))
+        return revisit(pair, entry.case, time, record.settings, instruments)
 
 
 def with_times(benchmark: dict[str, Any], times: Times) -> dict[str, Any]:
@@ -120,8 +127,18 @@ def statistics_of(samples: Any) -> Stats:
 
 def tell_pytest_benchmark(config: pytest.Config, test: str, benchmark: dict[str, Any]) -> None:
     """Let pytest-benchmark's own tables and comparisons of this session see all visits of a test."""
+    for own in told(config, test):
+        own.stats = statistics_of(benchmark["stats"]["data"])
+        own.extra_info.update(benchmark["extra_info"])
+
+
+def forget(config: pytest.Config, test: str) -> None:
+    """Let pytest-benchmark leave out a test that failed in a later visit."""
+    for own in told(config, test):
+        own.stats = statistics_of([])
+
+
+def told(config: pytest.Config, test: str) -> list[Any]:
+    """Return what pytest-benchmark knows of a test in this session; nothing of one that an earlier process ran."""
     plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
-    for own in plugin.benchmarks:
-        if own.fullname == test:
-            own.stats = statistics_of(benchmark["stats"]["data"])
-            own.extra_info.update(benchmark["extra_info"])
+    return [own for own in plugin.benchmarks if own.fullname == test]

@@ -189,6 +189,9 @@ def test_a_presets_own_axes_have_no_cells_that_take_long():
     assert max(row["seq_len"] * row["depth"] for row in default) == PRESETS["laptop"].most
     assert {row["seq_len"] for row in default} == set(PRESETS["laptop"].seq_lens)
     assert {row["depth"] for row in asked} == set(PRESETS["laptop"].depths)
+    assert max(row["seq_len"] * row["depth"] for row in slices(settings(preset="laptop"))) == 2048
+    crossing = settings(preset="laptop", seq_lens="2048", depths="4")
+    assert [(row["seq_len"], row["depth"]) for row in slices(crossing) if row["pe"] == "none"] == [(2048, 4)]
 
 
 def test_presets_build_valid_cases():

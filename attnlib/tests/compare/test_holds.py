@@ -1,4 +1,4 @@
-"""``trust holds`` on synthetic runs: how often intervals hold the other runs, where history moves a cell and where not."""
+"""``trust holds`` on synthetic runs: how often intervals hold the other runs, with history and without."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ LENGTHS = (64, 128, 256)
 
 
 def runs(rng, *, count=5, spread=0.01, history=0.0, epochs=0.0, visits=3):
-    """Runs of 90 cells; ``history`` shifts each written-out cell of a run as a whole, ``epochs`` of visits are 15 % off."""
+    """Runs of 90 cells; ``history`` shifts each written-out cell of a run, ``epochs`` of visits are 15 % off."""
     found = []
     for _ in range(count):
         benchmarks, cases = [], []

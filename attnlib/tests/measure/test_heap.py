@@ -38,7 +38,9 @@ def run(code, **environment):
 @NO_GLIBC
 def test_a_kept_heap_has_no_page_faults():
     """Tensors of 32 MiB are mapped anew in every step, and taken again without a page fault once memory is kept."""
-    code = "steps(); before = faults(step); why = heap.keep(); steps(); print(before, why, faults(step), heap.is_kept())"
+    code = (
+        "steps(); before = faults(step); why = heap.keep(); steps(); print(before, why, faults(step), heap.is_kept())"
+    )
     before, why, after, kept = run(code)
 
     assert int(before) > 1000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from attnlib.runs.visits import Visited, half_width, left, like, mean_variance, pooled, settle, visited
+from attnlib.runs.visits import Visited, half_width, left, like, pool, pools, settle, visited
 
 
 def drawn(rng, *, spread=0.015, epochs=0.0, cells=40, visits=3):
@@ -19,7 +19,11 @@ def drawn(rng, *, spread=0.015, epochs=0.0, cells=40, visits=3):
 
 
 def covered(cells):
-    return [abs(cell.centre) <= half_width(cell, like(cell, cells)) for cell in cells]
+    return [abs(cell.centre) <= half_of(cell, cells) for cell in cells]
+
+
+def half_of(cell, cells):
+    return half_width(cell, pool(like((cell.kind, cell.seq_len), cells)))
 
 
 @pytest.mark.parametrize("visits", [2, 3, 5])
@@ -44,19 +48,18 @@ def test_a_lone_cell_has_students_interval():
     logs = (0.1, 0.12, 0.17)
     half = stats.t.ppf(0.975, 2) * np.std(logs, ddof=1) / np.sqrt(3)
 
-    assert half_width(Visited("fused", 64, logs), [Visited("fused", 64, logs)]) == pytest.approx(half)
+    assert half_of(Visited("fused", 64, logs), [Visited("fused", 64, logs)]) == pytest.approx(half)
 
 
 def test_like_cells_lend_their_spread():
     """By the formula: eight degrees of freedom of the group's mean variance, two of its own."""
     cells = [Visited("fused", 64, (0.0, 0.01 * n, 0.02 * n)) for n in range(1, 8)]
     cell = cells[0]
-    pool = np.mean([c.variance for c in cells])
-    sigma = np.sqrt((8 * pool + 2 * cell.variance) / 10)
+    mean = np.mean([np.var(c.logs, ddof=1) for c in cells])
+    sigma = np.sqrt((8 * mean + 2 * np.var(cell.logs, ddof=1)) / 10)
 
-    assert mean_variance(cells) == pytest.approx(pool)
-    assert half_width(cell, cells) == pytest.approx(stats.t.ppf(0.975, 10) * sigma / np.sqrt(3))
-    assert pooled(cells) == {("fused", 64): pytest.approx(pool)}
+    assert half_of(cell, cells) == pytest.approx(stats.t.ppf(0.975, 10) * sigma / np.sqrt(3))
+    assert pools(cells) == {("fused", 64): (pytest.approx(mean), 14)}
 
 
 def test_small_groups_are_joined():
@@ -65,16 +68,16 @@ def test_small_groups_are_joined():
     many = [Visited("written out", 128, (0.0, 0.1))] * 4
     fused = [Visited("fused", 64, (0.0, 0.1))] * 3
 
-    assert like(own, [own, *many, *fused]) == [own, *many]
-    assert like(own, [own, *many[:2], *fused]) == [own, *many[:2], *fused]
+    assert like(("written out", 64), [own, *many, *fused]) == [own, *many]
+    assert like(("written out", 64), [own, *many[:2], *fused]) == [own, *many[:2], *fused]
 
 
 def test_one_visit_takes_the_spread_of_others():
     """A run that was interrupted in its second pass has intervals for all; one of single visits has none by visits."""
     cells = [Visited("fused", 64, (0.0, 0.02))] * 8 + [Visited("fused", 64, (0.0,))]
 
-    assert half_width(cells[-1], like(cells[-1], cells)) > half_width(cells[0], like(cells[0], cells))
-    assert half_width(cells[-1], like(cells[-1], cells[-1:])) is None
+    assert half_of(cells[-1], cells) > half_of(cells[0], cells)
+    assert half_of(cells[-1], cells[-1:]) is None
 
 
 def benchmark(*logs, planned=3, lost=(), seq_len=64):

@@ -18,7 +18,20 @@ from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
 
 TESTS = ["bench/test_forward.py", "bench/test_encodings.py"]
-SMALL = ["--preset", "smoke", "--seq-lens", "8", "--depths", "1", "--pe", "none,learned", "--budget", "0.02", "--visits", "1"]
+SMALL = [
+    "--preset",
+    "smoke",
+    "--seq-lens",
+    "8",
+    "--depths",
+    "1",
+    "--pe",
+    "none,learned",
+    "--budget",
+    "0.02",
+    "--visits",
+    "1",
+]
 CASES = 4  # of these, one of them unsupported
 
 

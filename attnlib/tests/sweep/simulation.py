@@ -76,7 +76,8 @@ class Copies:
         self.data = saved_data(path)
         ours = self.data["attnlib"]
         self.timed = {row["fullname"]: row for row in self.data["benchmarks"]}
-        own = {test: row["extra_info"]["time"]["spent_s"] for test, row in self.timed.items()}
+        visits = {test: row["extra_info"]["time"]["visits"] for test, row in self.timed.items()}
+        own = {test: sum(visit["seen"]["wall_s"] for visit in made) for test, made in visits.items()}
         beside = (ours["wall_s"] - sum(own.values())) / len(ours["cases"])
         rows = list(itertools.islice(itertools.cycle(ours["cases"]), cells))
         copies = [number // len(ours["cases"]) for number in range(cells)]
