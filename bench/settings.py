@@ -248,7 +248,7 @@ class Settings:
             chosen = {"threads": default_threads(torch.get_num_threads())} | chosen
             own = {"heap": "kept"} | own
         base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | own)
-        reference: dict[str, Any] = chosen.get("reference") or {}
+        reference: Any = chosen.get("reference") or {}
         replace(base, **reference)  # refuses sizes that make no stack
         return cls(name, base, **chosen)
 

@@ -180,7 +180,8 @@ def left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
     for test, cell in cells.items():
         first = times[test]["visits_planned"]
         others = alike[cell.kind, cell.seq_len].without(cell)
-        apart = len(cell.logs) >= 3 and others.freedoms and np.ptp(cell.logs[:first]) > APART * others.variance**0.5
+        known = len(cell.logs) >= 3 and others.freedoms >= WEIGHT  # fewer cannot say what is far
+        apart = known and np.ptp(cell.logs[:first]) > APART * others.variance**0.5
         if (apart or made[test] > first) and made[test] < first + FURTHER:
             found[test] = first + FURTHER - made[test]
     return found
