@@ -49,7 +49,7 @@ QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "
 LONG = (512, 1024, 2048, 4096, 8192, 16384)
 PRESETS = {
     "smoke": Preset((16, 32), (1, 2), 0.4, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
-    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 1.0, ONCE, widths(64, 4, 2), (8, 64), most=4096),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.8, ONCE, widths(64, 4, 2), (8, 64), most=4096),
     "gpu": Preset(LONG, (2, 8, 32), 2.0, ONCE, widths(512, 8, 1, dtype="bfloat16")),
     "seed": Preset(
         (64, 128, 256, 512),

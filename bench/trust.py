@@ -28,7 +28,7 @@ import torch
 
 from attnlib.compare.ab import ERROR, FIRST, GROWTH, Contender, Match
 from attnlib.compare.comparison import Comparison
-from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, worst
+from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
 from attnlib.compare.pairs import fields_in_words, floor
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.verdicts import of_pairs
@@ -48,7 +48,7 @@ THRESHOLD = 0.02  # of attnlib ab
 SLOWER = 1.2  # what a phase takes longer
 ALONE = 0.5  # seconds of a turn of sides that are run apart
 TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
-SMOKE = 20.0  # seconds of its cases on 2 cores
+SMOKE = 45.0  # seconds of its cases on a core
 SUITE = [
     {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
     for phase in ("forward", "train_step")
@@ -158,6 +158,9 @@ def trust_holds(options: argparse.Namespace) -> None:
     deviations = np.array([cell.deviation for cell in cells])
     within = ", ".join(f"{np.mean(deviations <= limit):.1%} within {limit:.0%}" for limit in (0.02, 0.04, 0.08))
     print(f"standard deviation of a cell's log ratio from run to run: {within}, worst {deviations.max():.1%}")
+    share_of_runs = shared_by_runs(cells)
+    if share_of_runs is not None:
+        print(f"of the variance between visits, {share_of_runs:.0%} is shared by the visits of a run")
     for cell in worst(cells):
         ratios = ", ".join(f"{ratio:.2f}" for ratio in cell.ratios)
         print(f"  {cell.deviation:.1%}  {cell.cell.label}: {ratios}")

@@ -182,6 +182,20 @@ def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, li
     return sorted(((group[0].case[name], group) for group in groups), key=lambda point: point[0])
 
 
+def fullest(cells: Cells, name: str, other: str) -> Any:
+    """Return the value of ``other`` at which train steps have most values of ``name``, the middle one of several.
+
+    A grid need not be whole: where a preset leaves the largest cells out, the middle depth lacks the longest lengths.
+
+    Args:
+        cells: with a train step at least.
+        name: ``seq_len`` or ``depth``, along which a line is drawn.
+        other: the other one.
+    """
+    counts = {value: len(cells.axis(name, **{other: value}, **STEP)) for value in cells.axis(other, **STEP)}
+    return middle([value for value, count in counts.items() if count == max(counts.values())])
+
+
 def middle(values: Sequence[Any]) -> Any:
     """The middle of an axis."""
     return values[len(values) // 2]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attnlib.runs.load import Cell, Run
-from attnlib.runs.visits import kernel_kind
+from attnlib.runs.visits import kernel_kind, visited
 
 FEWEST = 3  # runs: the mean of the others is more than another run
 ENOUGH = 100  # intervals of a group; smaller ones are joined with the next length
@@ -21,12 +21,14 @@ class Repeated:
         ratios: one a run.
         lows: lower ends of the runs' own intervals.
         highs: upper ends.
+        visits: log ratios of the visits, a run each; none of runs that were saved before there were visits.
     """
 
     cell: Cell
     ratios: np.ndarray
     lows: np.ndarray
     highs: np.ndarray
+    visits: tuple[tuple[float, ...], ...] = ()
 
     @property
     def group(self) -> tuple[str, int]:
@@ -68,11 +70,34 @@ def repeated(runs: Sequence[Run]) -> list[Repeated]:
     found: dict[str, list[Cell]] = {}
     for cell in (cell for run in runs for cell in run.cells if cell.over):
         found.setdefault(cell.case_id, []).append(cell)
-    columns = [(own[0], [cell.over or {} for cell in own]) for own in found.values() if len(own) >= FEWEST]
-    return [
-        Repeated(cell, *(np.array([over[name] for over in own]) for name in ("value", "low", "high")))
-        for cell, own in columns
-    ]
+    return [repetition(own) for own in found.values() if len(own) >= FEWEST]
+
+
+def repetition(own: Sequence[Cell]) -> Repeated:
+    """Put one case's cells of several runs together."""
+    value, low, high = (np.array([(cell.over or {})[name] for cell in own]) for name in ("value", "low", "high"))
+    made = [visited({"extra_info": cell.info}) for cell in own]
+    return Repeated(own[0], value, low, high, tuple(one.logs for one in made if one is not None))
+
+
+def shared_by_runs(cells: Iterable[Repeated]) -> float | None:
+    """Share of the variance between visits that visits of one run have in common; None where it cannot be told.
+
+    By analysis of variance: with V visits in each of several runs, the variance of the runs' means exceeds the V-th
+    part of the variance within runs by what the visits of a run share. Cells count with equal weight. Below 0 where the
+    runs' means lie closer together than chance has them.
+    """
+    within, between = [], []
+    for cell in cells:
+        runs = [np.array(logs) for logs in cell.visits if len(logs) == len(cell.visits[0]) > 1]
+        if len(runs) >= FEWEST:
+            own = float(np.mean([logs.var(ddof=1) for logs in runs]))
+            within.append(own)
+            between.append(float(np.var([logs.mean() for logs in runs], ddof=1)) - own / len(runs[0]))
+    if not within:
+        return None
+    shared = float(np.mean(between))
+    return shared / (shared + float(np.mean(within)))
 
 
 def holding(name: str, cells: Sequence[Repeated]) -> Holding:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import STEP, Cells, measured, middle, points_along
+from attnlib.compare.cells import STEP, Cells, fullest, measured, points_along
 from attnlib.show.figures.drawing import COLOURS, PLAIN, Plain, Sheet, band, finish, name_ends, style
 
 MIB = 2**20
@@ -50,7 +50,7 @@ def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figur
             points = points_along(cells, name, pe=pe, **{other: value}, **STEP)
             sheet.draw(panel, cells, points, style(cells, pe), 1e3)
         finish(panel, x=label, y="train step [ms]", title=f"{unit} = {value}")
-    at = middle(values)
+    at = fullest(cells, name, other)
     for pe in pes:
         points = points_along(cells, name, pe=pe, **{other: at}, **STEP)
         known = [(x, group[0].case, value) for x, group in points if (value := cells.time(group))]
@@ -109,13 +109,13 @@ def heat_map(cells: Cells) -> Figure | None:
 
 def memory(cells: Cells) -> Figure | None:
     """Peak allocated memory of a train step against sequence length and depth."""
-    lengths, depths = cells.axis("seq_len", **STEP), cells.axis("depth", **STEP)
-    if not lengths:
+    if not cells.axis("seq_len", **STEP):
         return None
     sheet = Sheet(2, share=2)
+    L, T = fullest(cells, "seq_len", "depth"), fullest(cells, "depth", "seq_len")
     slices: tuple[tuple[str, str, dict[str, Any], str], ...] = (
-        ("seq_len", LENGTH, {"depth": middle(depths)}, f"L = {middle(depths)}"),
-        ("depth", DEPTH, {"seq_len": middle(lengths)}, f"T = {middle(lengths)}"),
+        ("seq_len", LENGTH, {"depth": L}, f"L = {L}"),
+        ("depth", DEPTH, {"seq_len": T}, f"T = {T}"),
     )
     for panel, (name, label, at, title) in zip(sheet.panels, slices, strict=True):
         for pe in cells.axis("pe", **STEP):
@@ -136,11 +136,10 @@ def energy(cells: Cells) -> Figure | None:
     """Energy of a train step against sequence length and depth; none where no machine told."""
     if not any(cell.joules is not None for group in cells.where(**STEP) for cell in group):
         return None
-    lengths, depths = cells.axis("seq_len", **STEP), cells.axis("depth", **STEP)
     sheet = Sheet(2, share=2)
     for panel, name, label, at in (
-        (sheet.panels[0], "seq_len", LENGTH, {"depth": middle(depths)}),
-        (sheet.panels[1], "depth", DEPTH, {"seq_len": middle(lengths)}),
+        (sheet.panels[0], "seq_len", LENGTH, {"depth": fullest(cells, "seq_len", "depth")}),
+        (sheet.panels[1], "depth", DEPTH, {"seq_len": fullest(cells, "depth", "seq_len")}),
     ):
         for pe in cells.axis("pe", **STEP):
             points = points_along(cells, name, pe=pe, **at, **STEP)

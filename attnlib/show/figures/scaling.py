@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from attnlib.compare.cells import STEP, Cells, middle, points_along
+from attnlib.compare.cells import STEP, Cells, fullest, points_along
 from attnlib.compare.scaling import lines, slopes
 from attnlib.runs.load import Cell
 from attnlib.show.figures.cost import LENGTH
@@ -11,23 +11,24 @@ from attnlib.show.figures.drawing import Sheet, band, finish, name_ends, style
 
 
 def scaling(cells: Cells) -> Figure | None:
-    """A train step at the middle depth with its fit a + b T + c T^2, and its slope from each length to the next."""
-    depths = cells.axis("depth", **STEP)
-    found = lines(cells, "seq_len", depth=middle(depths), **STEP) if depths else []
-    if not found:
+    """Train steps at the depth of most lengths with their fits a + b T + c T^2, and slopes from length to length."""
+    if not cells.axis("depth", **STEP):
+        return None
+    at = fullest(cells, "seq_len", "depth")
+    if not (found := lines(cells, "seq_len", depth=at, **STEP)):
         return None
     sheet = Sheet(2)
     left, right = sheet.panels
     for cell, fitted, times in found:
         line = style(cells, cell.case["pe"])
-        sheet.draw(left, cells, along(cells, cell.case["pe"], middle(depths)), line | {"linestyle": "none"}, 1e3)
+        sheet.draw(left, cells, along(cells, cell.case["pe"], at), line | {"linestyle": "none"}, 1e3)
         first, last = fitted.sizes[0], fitted.sizes[-1]
         for start, end, dashes in ((first, last, "-"), (last, 2 * last, ":")):
             fine = np.geomspace(start, end, 60)
             left.plot(fine, [fitted.at(n) * 1e3 for n in fine], dashes, color=line["color"], linewidth=1)
         between = np.sqrt(np.array(fitted.sizes[1:]) * np.array(fitted.sizes[:-1]))
         band(right, [(x, *slope) for x, slope in zip(between, slopes(fitted.sizes, times), strict=True)], line)
-    depth = f"L = {middle(depths)}"
+    depth = f"L = {at}"
     finish(left, x=LENGTH, y="train step [ms]", title=f"{depth}: a + b T + c T^2, dotted beyond the data")
     finish(right, x="between lengths [tokens]", y="d log t / d log T", title=f"{depth}: local slope")
     ticks = sorted({x for line in right.get_lines() for x in np.asarray(line.get_xdata())})

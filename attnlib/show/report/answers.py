@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attnlib.compare.cells import STEP, Cells, claims, middle
+from attnlib.compare.cells import STEP, Cells, claims, fullest
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.learning import BASE, depths, encodings
 from attnlib.compare.learning import answers as depth_answers
@@ -34,11 +34,11 @@ def answers(cells: Cells) -> list[Answer]:
 
 
 def costs(cells: Cells) -> Iterator[Answer]:
-    """What an encoding costs at the middle depth and the greatest length, and how time grows."""
-    depths, lengths = cells.axis("depth", **STEP), cells.axis("seq_len", **STEP)
-    if not depths:
+    """What an encoding costs at the depth of most lengths and the greatest of them, and how time grows."""
+    if not cells.axis("depth", **STEP):
         return
-    at = {"depth": middle(depths), "seq_len": lengths[-1]}
+    depth = fullest(cells, "seq_len", "depth")
+    at = {"depth": depth, "seq_len": cells.axis("seq_len", depth=depth, **STEP)[-1]}
     base = cells.first(pe="none", **at, **STEP)
     others = [cells.first(pe=pe, **at, **STEP) for pe in cells.axis("pe", **STEP) if pe != "none"]
     ratios = [(ratio, group[0]) for group in others if (ratio := cells.ratio(group, base))]
@@ -51,7 +51,7 @@ def costs(cells: Cells) -> Iterator[Answer]:
         words: list[Part] = [(f"{cell.case['pe']} {TWO(ratio)}", cell.case_id) for ratio, cell in by_ratio]
         commas = [part for word in words for part in ((", ", None), word)][1:]
         yield Answer("What does an encoding cost?", [(f"A {place}, over the same without: ", None), *commas])
-    for cell, fitted, times in lines(cells, "seq_len", pe="none", depth=middle(depths), **STEP):
+    for cell, fitted, times in lines(cells, "seq_len", pe="none", depth=depth, **STEP):
         first, last = fitted.sizes[-2:]
         power = TWO(slopes(fitted.sizes, times)[-1]), cell.case_id
         yield Answer("How does time grow?", [(f"From {first:g} to {last:g} tokens as T to the power ", None), power])

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from attnlib.compare.holds import by, by_kernel_and_length, holding, repeated, worst
+from attnlib.compare.holds import by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
 from attnlib.runs.visits import settle
 
 LENGTHS = (64, 128, 256)
@@ -78,6 +78,12 @@ def test_phases_are_counted_by_themselves():
     found = by(repeated(runs(np.random.default_rng(4))), lambda one: one.cell.case["phase"])
 
     assert {own.name: own.intervals for own in found} == {"forward": 150, "train_step": 300}
+
+
+@pytest.mark.parametrize(("history", "least", "most"), [(0.0, -0.05, 0.05), (0.01, 0.2, 0.45)])
+def test_what_runs_share_is_found(history, least, most):
+    """Half of the cells are shifted from run to run by as much as visits spread: a third of all variance."""
+    assert least < shared_by_runs(repeated(runs(np.random.default_rng(6), count=8, history=history))) < most
 
 
 def test_two_runs_are_too_few():
