@@ -62,13 +62,12 @@ class Visits:
         if call.excinfo is not None:
             item.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
             forget(session.config, test)
+            self.make_room()
         elif entry.benchmark is not None:
             settled = self.record.settled(test)
             self.screen.announce(item, f"{name_of(item)}  {visit_line(settled['extra_info']['time'], number)}")
             tell_pytest_benchmark(session.config, test, settled)
             self.record.done += 1
-        gc.collect()
-        self.record.device.release()
         self.saving.end_test()
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
@@ -89,7 +88,13 @@ class Visits:
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the workload
             times = earlier.without(f"{ended['status']}: {ended['reason']}")
+            self.make_room()
         entry.benchmark = checked(with_times(known, times))
+
+    def make_room(self) -> None:
+        """Free what a visit that ended early has left in cycles and caches."""
+        gc.collect()
+        self.record.device.release()
 
     def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
         """The times of one more visit, and the seconds that went into rounds."""
