@@ -103,7 +103,7 @@ def measure_case(
 def warmed_up(
     pair: Pair, first: float, settings: Settings, device: Device, *, cold: bool
 ) -> tuple[sampling.Pilot, dict[str, Any] | None]:
-    """Warm a pair up; what was fixed by it, and the counters meanwhile, None where it took no time.
+    """Warm a pair up; return the rounds that this fixed, and the counters meanwhile, None where it took no time.
 
     Args:
         pair: the case, checked, and its reference if it has one.
@@ -181,21 +181,21 @@ class Times:
 
     @classmethod
     def saved(cls, samples: Sequence[float], time: Mapping[str, Any]) -> "Times":
-        """Those of a saved row, by its samples and its ``time``."""
+        """Return those of a saved row, from its samples and its ``time``."""
         return cls(samples, time["reference_s"], time["visits"], time["visits_planned"], time["visits_lost"])
 
     def and_then(self, later: "Times") -> "Times":
-        """These, and those of a later visit."""
+        """Return these with those of a later visit behind them."""
         reference = [*(self.reference or ()), *(later.reference or ())]
         return Times([*self.samples, *later.samples], reference, [*self.visits, *later.visits], self.planned, self.lost)
 
     def without(self, reason: str) -> "Times":
-        """These, and a visit that came to nothing."""
+        """Return these with one more lost visit."""
         lost = [*self.lost, {"visit": len(self.visits) + len(self.lost) + 1, "reason": reason}]
         return Times(self.samples, self.reference, self.visits, self.planned, lost)
 
     def as_json(self) -> dict[str, Any]:
-        """What is saved of them: counters add up over the visits, a case is disturbed if most of its visits were."""
+        """Return what is saved: counters summed over the visits; disturbed if most visits were."""
         seen = [visit["seen"] for visit in self.visits]
         reasons = [reason for visit in self.visits for reason in visit["disturbed"]]
         most = sum(bool(visit["disturbed"]) for visit in self.visits) * 2 > len(self.visits)
@@ -213,7 +213,7 @@ class Times:
 
 
 def added(counts: Iterable[int | None]) -> int | None:
-    """Sum of counts; None where one is missing."""
+    """Return the sum of counts; None where one is missing."""
     found = list(counts)
     return None if None in found else sum(count for count in found if count is not None)
 
@@ -266,7 +266,7 @@ def flags(info: dict[str, Any], seconds: float) -> list[str]:
 def over_reference(
     made: Mapping[str, Any], case: Case, reference: Mapping[str, Any] | None, alone: str | None
 ) -> dict[str, Any]:
-    """What is saved of a case's ratio over its reference after the first visit; nothing of an unpaired phase.
+    """Return a case's ratio over its reference as it is saved after the first visit; empty in an unpaired phase.
 
     ``attnlib.runs.visits.settle`` makes it anew from all visits.
 

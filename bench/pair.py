@@ -193,12 +193,12 @@ class Visit:
 
     @property
     def counting(self) -> list[Attempt]:
-        """The attempts that count."""
+        """The undisturbed attempts, or all where there are none."""
         return [one for one in self.attempts if not one.disturbed] or self.attempts
 
     @property
     def disturbed(self) -> list[str]:
-        """Why no attempt was undisturbed; empty if one was."""
+        """Reasons why every attempt was disturbed; empty if one was not."""
         return self.counting[-1].disturbed
 
     @property
@@ -218,10 +218,10 @@ class Visit:
         return sum(float(one.seen["wall_s"]) for one in self.attempts)
 
     def as_json(self, at_s: float) -> dict[str, Any]:
-        """What is saved of it.
+        """Return what is saved of it.
 
         Args:
-            at_s: when it began, in seconds of the session.
+            at_s: when it began, in seconds since the device's canary was made.
         """
         logs = [log for one in self.counting if (log := one.log_ratio) is not None]
         pairs = sampling.over(*self.samples) if logs else None
@@ -246,7 +246,7 @@ class Visit:
 
 
 def joined(samples: Sequence[list[list[float]]]) -> list[list[float]]:
-    """The samples of several attempts as one's, side by side."""
+    """Concatenate the samples of several attempts, side by side."""
     return [list(chain.from_iterable(side)) for side in zip(*samples, strict=True)]
 
 

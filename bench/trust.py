@@ -5,7 +5,7 @@
 or an encoding that takes 20 % longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how
 often a case is called different from itself, in saved runs or in new ones, and how far its ratio changes from run to
 run. ``holds`` counts, over saved runs of one machine, how often a run's own interval holds the mean of the others.
-``apart`` sets the ratios of cases beside those of their sides run by themselves.
+``apart`` sets the ratios of cases beside those of turns so long that no side meets the other's caches.
 """
 
 import argparse
@@ -34,19 +34,17 @@ from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.verdicts import of_pairs
 from attnlib.compare.worker import Worker
 from attnlib.measure import clock, sampling
-from attnlib.measure.device import Device, open_device
-from attnlib.measure.rounds import turn
+from attnlib.measure.device import open_device
 from attnlib.runs.find import load_all
 from attnlib.runs.load import Cell, Run, load
 from attnlib.show.table import Column, Table
-from bench.cases import Case
-from bench.pair import own_rounds, paired
+from bench.pair import Pair, own_rounds, paired
 from bench.settings import ONCE, Settings, on_this_heap
 
 ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab
 SLOWER = 1.2  # what a phase takes longer
-ALONE = 0.5  # seconds of a turn of sides that are run apart
+LONG = (0.02, 0.04)  # seconds of untimed steps after a change of side, and of a turn, that are as good as apart
 TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
 SMOKE = 45.0  # seconds of its cases on a core
 SUITE = [
@@ -167,38 +165,41 @@ def trust_holds(options: argparse.Namespace) -> None:
 
 
 def trust_apart(options: argparse.Namespace) -> None:
-    """Print the ratio of cases beside each other, and of their sides by themselves in long turns, in one process."""
-    settings = Settings.from_options({"preset": "laptop", "budget": str(options.budget)})
+    """Print ratios of cases measured as in a visit, and in turns so long that neither side meets the other's caches."""
+    settings = Settings.from_options({"preset": "laptop"})
     settings = on_this_heap(settings, asked=False)
     torch.set_flush_denormal(True)
     torch.set_num_threads(settings.threads or 1)
     clock.bind(device := open_device("cpu"))
     far: list[float] = []
-    cells = [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in ONCE if pe != "none"]
-    for T, L, pe in cells:
-        case = settings.case(seq_len=T, depth=L, pe=pe)
-        beside, alone = (
-            np.mean(own) for own in zip(*(both_ways(case, settings, device) for _ in range(3)), strict=True)
+    for T, L, pe in [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in options.pe]:
+        pair = paired(settings.case(seq_len=T, depth=L, pe=pe), settings, device)
+        beside, apart = both_ways(pair, options.budget)
+        far.append(float(beside.mean() - apart.mean()))
+        errors = [float(logs.std(ddof=1)) / math.sqrt(len(logs)) for logs in (beside, apart)]
+        print(
+            f"T={T} L={L} {pe}: beside {np.exp(beside.mean()):.3f}, apart {np.exp(apart.mean()):.3f}, "
+            f"{far[-1]:+.1%} +- {math.hypot(*errors):.1%}, {len(apart)} times each",
+            flush=True,
         )
-        far.append(float(beside - alone))
-        print(f"T={T} L={L} {pe}: beside {np.exp(beside):.3f}, apart {np.exp(alone):.3f}, {far[-1]:+.1%}", flush=True)
     print(f"{len(far)} cells: rms {np.sqrt(np.mean(np.square(far))):.1%}, worst {max(far, key=abs):+.1%}")
 
 
-def both_ways(case: Case, settings: Settings, device: Device) -> tuple[float, float]:
-    """Log ratio of a case over its reference, measured as a visit, and in turns of ``ALONE`` seconds of either side."""
-    pair = paired(case, settings, device)
-    pilot = sampling.pilot(pair.sides, [pair.first_s, pair.work.check()], precision=0.005, budget=settings.budget)
-    reference, own = own_rounds(pair, pilot)
-    seconds = []
-    for side in pair.sides * 2:  # twice, since the machine changes meanwhile
-        once = turn(side)
-        steps = [once() for _ in range(5)]
-        while sum(steps) < ALONE:
-            steps.append(once())
-        seconds.append(float(np.median(steps[len(steps) // 4 :])))
-    apart = np.log(seconds[1] * seconds[3] / (seconds[0] * seconds[2])) / 2
-    return float(np.median(np.log(own) - np.log(reference))), float(apart)
+def both_ways(pair: Pair, budget: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return log ratios of a pair, measured as in a visit and in long turns, by turns for ``budget`` seconds."""
+    first = [pair.first_s, pair.work.check()]
+    usual = sampling.pilot(pair.sides, first, precision=1e-9, budget=0.25)
+    steps = [sampling.warm_up(side, budget=0.02).step for side in pair.sides]
+    untimed = tuple(math.ceil(LONG[0] / step) for step in steps)
+    each = max(1, math.ceil(LONG[1] / float(np.mean(steps))))
+    long = replace(usual, untimed=untimed, each=each, blocks=2, rounds=4 * each, iterations=(1, 1))
+    found: tuple[list[float], list[float]] = ([], [])
+    begun = time.monotonic()
+    while time.monotonic() - begun < budget or len(found[0]) < 4:
+        for logs, pilot in zip(found, (usual, long), strict=True):
+            reference, case = own_rounds(pair, pilot)
+            logs.append(float(np.median(np.log(case) - np.log(reference))))
+    return np.array(found[0]), np.array(found[1])
 
 
 def trust_contrasts(options: argparse.Namespace) -> None:
@@ -346,7 +347,8 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command = commands.add_parser("apart")
     command.add_argument("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
     command.add_argument("--depths", nargs="+", type=int, default=[2, 8])
-    command.add_argument("--budget", type=float, default=1.0, help="seconds of a case's rounds (%(default)s)")
+    command.add_argument("--pe", nargs="+", default=[pe for pe in ONCE if pe != "none"])
+    command.add_argument("--budget", type=float, default=6.0, help="seconds a case (%(default)s)")
     command.set_defaults(run=trust_apart)
     command = commands.add_parser("noise")
     command.add_argument("--tries", type=int, default=20)

@@ -36,7 +36,9 @@ def declare(commands: Any) -> None:
         "--budget", type=positive, default=300.0, metavar="SECONDS", help="no pair that would not fit (%(default)s)"
     )
     command.add_argument("--denormals", choices=("flush", "keep"), default="flush", help="subnormal numbers")
-    command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
+    command.add_argument(
+        "--threads", type=count, metavar="N", help="torch's intra-op threads; one core stays free by default"
+    )
     add_verdict_options(command, 0.02, "smallest change that matters (%(default)s)")
     command.set_defaults(run=run)
 

@@ -229,7 +229,7 @@ def last_events(found: Events) -> dict[str, Start | Finish]:
 
 
 def ends(found: Events) -> dict[str, Finish]:
-    """What became of each test: its last end, also while a later visit of its case has begun and not ended."""
+    """Return the last end of each test, also while a later visit of its case has begun and not ended."""
     last: dict[str, Finish] = {}
     for event in found:
         if isinstance(event, Finish):
@@ -245,7 +245,7 @@ def finished(found: Events, retry: Collection[Any] = ("interrupted",)) -> dict[s
 
 
 def visits_left(found: Events) -> dict[str, int]:
-    """How many more visits each case needs that was timed, see ``attnlib.runs.visits.left``."""
+    """Return how many more visits each timed case needs, see ``attnlib.runs.visits.left``."""
     return visits.left({test: event.benchmark for test, event in ends(found).items() if event.benchmark is not None})
 
 

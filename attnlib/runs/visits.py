@@ -54,20 +54,20 @@ class Visited(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What several cells say of how visits spread: their mean variance, weighted by degrees of freedom, and these."""
+    """Mean variance between the visits of several cells, weighted by degrees of freedom, and their sum."""
 
     variance: float
     freedoms: int
 
     def without(self, cell: Visited) -> "Pool":
-        """What the others of these cells say."""
+        """Return the pool of the other cells."""
         freedoms = self.freedoms - cell.freedoms
         squares = self.variance * self.freedoms - cell.squares
         return Pool(squares / freedoms if freedoms else 0.0, freedoms)
 
 
 def visited(benchmark: Object) -> Visited | None:
-    """The visits of a saved benchmark; None where it has no ratio, or was saved before there were visits."""
+    """Return the visits of a saved benchmark; None where it has no ratio, or was saved before there were visits."""
     info = benchmark.get("extra_info", {})
     time = info.get("time") or {}
     logs = tuple(visit["log_ratio"] for visit in time.get("visits") or () if visit["log_ratio"] is not None)
@@ -78,7 +78,7 @@ def visited(benchmark: Object) -> Visited | None:
 
 
 def kernel_kind(info: Object) -> str:
-    """``written out`` where a case's attention was not torch's fused kernel, else ``fused``."""
+    """Return ``written out`` where a case's attention was not torch's fused kernel, else ``fused``."""
     return "written out" if (info.get("attention") or {}).get("fused") is False else "fused"
 
 
@@ -107,7 +107,7 @@ def like(group: Group, cells: Iterable[Visited]) -> list[Visited]:
 
 
 def half_width(cell: Visited, alike: Pool) -> float | None:
-    """Half-width of the 95 % interval of a cell's log ratio; None where neither it nor a like cell has a spread.
+    """Return the half-width of the 95 % interval of a cell's log ratio; None where no like cell has a spread.
 
     With s^2 the cell's variance over its V visits and p^2 the mean variance of like cells, sigma^2 = (w p^2 + (V - 1)
     s^2) / (w + V - 1), and the half-width is t(w + V - 1) sigma / sqrt(V). w is ``WEIGHT``, or what the others have.
@@ -163,7 +163,7 @@ def _with_ratio(benchmark: Object, cell: Visited, alike: Pool) -> Object:
 
 
 def left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
-    """How many more visits each benchmark needs: those that were planned, then two more where its visits disagree.
+    """Return how many more visits each benchmark needs: those planned, then two more where its visits disagree.
 
     Args:
         benchmarks: of the cases that were timed, by test.

@@ -96,7 +96,7 @@ class Keeper:
         self.write(journal.Process(about=about))
 
     def died_in(self, start: journal.Start, before: journal.Finish | None) -> journal.Finish:
-        """The end of a test that an earlier process died in; in a later visit, that of the visits before it stays."""
+        """Return the end of a test that an earlier process died in; if in a later visit, the earlier visits stay."""
         if before is None or before.benchmark is None:
             row = journal.CRASHED | {"process": self.number - 1}
             return journal.Finish(test=start.test, at_s=start.at_s, row=row)
@@ -161,7 +161,7 @@ class Keeper:
         self.running, self.heard = None, len(readings)
 
     def named(self, benchmark: dict[str, Any] | None) -> dict[str, Any] | None:
-        """A benchmark each of whose visits says which process made it."""
+        """Note in each new visit of a benchmark which process made it."""
         for visit in ((benchmark or {}).get("extra_info", {}).get("time") or {}).get("visits", ()):
             visit.setdefault("process", self.number)
         return benchmark

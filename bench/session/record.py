@@ -158,27 +158,27 @@ class Record:
         self.earlier = sum(self.made(test) for test in ends)
 
     def benchmarks(self) -> dict[str, dict[str, Any]]:
-        """What is saved of every case that was timed so far, by test, each ratio from all visits of all cases."""
+        """Return the saved benchmark of every case that was timed so far, by test, with ratios from all visits."""
         timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
         return dict(zip(timed, visits.settle(list(timed.values())), strict=True))
 
     def settled(self, test: str) -> dict[str, Any]:
-        """What is saved of a case that was timed, its ratio from all visits so far."""
+        """Return the saved benchmark of a case that was timed, with its ratio from all visits so far."""
         timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
         return visits.settle(list(timed.values()), [list(timed).index(test)])[0]
 
     def visits_left(self) -> dict[str, int]:
-        """How many more visits each case needs, by test."""
+        """Return how many more visits each case needs, by test."""
         timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
         return visits.left(timed)
 
     def made(self, test: str) -> int:
-        """Visits of a test's case so far, those that came to nothing too; 1 of a test that has none."""
+        """Return the number of visits of a test so far, lost ones too; 1 for a test without visits."""
         time = ((self.entries[test].benchmark or {}).get("extra_info") or {}).get("time") or {}
         return max(1, len(time.get("visits", ())) + len(time.get("visits_lost", ())))
 
     def to_do(self) -> int:
-        """How many tests and visits there are in all, as far as is known."""
+        """Return the number of tests and visits of the session, as far as is known."""
         paired = [entry for entry in self.entries.values() if entry.case is not None and entry.case.phase in PAIRED]
         fresh = [entry for entry in paired if entry.status == NOT_YET["status"]]
         later = (self.settings.visits - 1) * len(fresh) if self.settings.reference else 0
@@ -329,7 +329,7 @@ def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
 
 
 def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
-    """A benchmark that keeps the results contract.
+    """Return a benchmark as plain JSON that keeps the results contract.
 
     Raises:
         AssertionError: it breaks it; the message says how, and ``more``.

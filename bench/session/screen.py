@@ -125,7 +125,7 @@ def name_of(item: pytest.Item) -> str:
 
 
 def conditions(record: Record) -> str:
-    """On what, and with what of it, the session measures."""
+    """Return the line that names device, threads, heap and visits."""
     settings, device = record.settings, record.device
     words = [str(device.torch_device)]
     if settings.threads is not None:
@@ -154,7 +154,7 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
 
 
 def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
-    """A ratio with what it is over, or why there is none; nothing in phases without a reference.
+    """Return a case's ratio, or the reason why it has none; nothing in phases without a reference.
 
     Args:
         found: the ratio.
@@ -168,7 +168,7 @@ def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
 
 
 def visit_line(time: dict[str, Any], number: int) -> str:
-    """A case's ratio after a visit: with its interval once there are as many as planned, else which visit it was."""
+    """Return a case's ratio after a visit, with its interval once there are as many as planned."""
     found, planned = time["over_reference"], time["visits_planned"]
     name = fields_in_words(found["reference"])
     if (lost := time["visits_lost"]) and lost[-1]["visit"] == number:

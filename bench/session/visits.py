@@ -21,7 +21,7 @@ from bench.session.screen import Screen, name_of, visit_line
 
 
 class Visits:
-    """Makes the visits after a test's own run: pytest runs a test once.
+    """Makes the visits that follow a test's own run, since pytest runs a test once.
 
     Args:
         record: of the session.
@@ -73,7 +73,7 @@ class Visits:
             raise session.Failed(session.shouldfail)
 
     def visit(self, entry: Entry) -> None:
-        """Measure a case once more; where that comes to nothing, as for lack of memory, its row says why."""
+        """Measure a case once more; a visit that ends for lack of memory or time is noted as lost, with its reason."""
         known = dict(entry.benchmark or {})
         earlier = Times.saved(known["stats"]["data"], known["extra_info"]["time"])
         try:
@@ -92,12 +92,12 @@ class Visits:
         entry.benchmark = checked(with_times(known, times))
 
     def make_room(self) -> None:
-        """Free what a visit that ended early has left in cycles and caches."""
+        """Free the memory of a visit that ended early."""
         gc.collect()
         self.record.device.release()
 
     def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
-        """The times of one more visit, and the seconds that went into rounds."""
+        """Measure once more; return the visit's times and the seconds that went into rounds."""
         if entry.case is None:
             raise ValueError("a visit of a test without a case")
         record = self.record
@@ -112,7 +112,7 @@ class Visits:
 
 
 def with_times(benchmark: dict[str, Any], times: Times) -> dict[str, Any]:
-    """A saved benchmark with the times of all its visits, and pytest-benchmark's statistics made anew of them."""
+    """Return a saved benchmark with the times of all visits and pytest-benchmark's statistics recomputed from them."""
     info = benchmark["extra_info"]
     stats = benchmark["stats"] | statistics_of(times.samples).as_dict() | {"data": list(times.samples)}
     made = times.as_json()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 import pytest
 
 from attnlib.compare.worker import Worker, WorkerError
+from attnlib.measure.cores import default_threads, usable_cores
 from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
@@ -67,6 +68,29 @@ def test_rounds_lie_beside_those_of_the_reference(sessions, tmp_path):
         ratios = [case / reference for case, reference in zip(samples, time["reference_s"], strict=True)]
         assert over["value"] == pytest.approx(statistics.median(ratios), rel=0.05)
         assert over["low"] <= over["value"] <= over["high"]
+
+
+def test_the_first_line_says_what_is_measured_with(sessions, tmp_path):
+    """A core stays free and freed memory is kept; both are saved, and options change both."""
+    usual = sessions("--benchmark-autosave", folder=tmp_path / "a").out
+    other = sessions("--heap=system", "--threads=all", "--benchmark-autosave", folder=tmp_path / "b").out
+    cases = [times_of(tmp_path / name)[0][0]["extra_info"]["case"] for name in "ab"]
+
+    assert f"cpu, {default_threads(usable_cores())} thread" in usual
+    assert [f"freed memory {words}" in text for text, words in ((usual, "is kept"), (other, "may be given back"))]
+    assert [case["heap"] for case in cases] == ["kept", "system"]
+
+
+def test_a_heap_that_cannot_be_kept_is_said(sessions, tmp_path):
+    """The user's own setting stays, the case says so, and asking for both at once is refused."""
+    environment = {"MALLOC_ARENA_MAX": "2"}
+    done = sessions("--benchmark-autosave", folder=tmp_path, environment=environment)
+    refused = sessions("--heap=kept", folder=tmp_path, environment=environment)
+
+    assert "freed memory may be given back: MALLOC_ARENA_MAX is set" in done.out
+    assert times_of(tmp_path)[0][0]["extra_info"]["case"]["heap"] == "system"
+    assert refused.code == 4
+    assert "--heap kept cannot be had: MALLOC_ARENA_MAX is set; choose system" in refused.out
 
 
 def test_the_answer_is_the_last_thing_on_the_screen(sessions, tmp_path):
