@@ -162,18 +162,32 @@ def _with_ratio(benchmark: Object, cell: Visited, alike: Pool) -> Object:
     return benchmark | {"extra_info": info | {"time": time | {"over_reference": over}}}
 
 
+def planned_left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
+    """Return how many of its planned visits each benchmark lacks that lacks any; lost visits count as made.
+
+    Args:
+        benchmarks: of the cases that were timed, by test.
+    """
+    times = {test: benchmarks[test]["extra_info"]["time"] for test in benchmarks if visited(benchmarks[test])}
+    lacking = {test: time["visits_planned"] - made(time) for test, time in times.items()}
+    return {test: count for test, count in lacking.items() if count > 0}
+
+
+def made(time: Object) -> int:
+    """Return the number of a row's visits, lost ones too."""
+    return len(time["visits"]) + len(time["visits_lost"])
+
+
 def left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
     """Return how many more visits each benchmark needs: those planned, then two more where its visits disagree.
 
     Args:
         benchmarks: of the cases that were timed, by test.
     """
+    if found := planned_left(benchmarks):
+        return found
     cells = {test: cell for test, benchmark in benchmarks.items() if (cell := visited(benchmark)) is not None}
     times = {test: benchmarks[test]["extra_info"]["time"] for test in cells}
-    made = {test: len(time["visits"]) + len(time["visits_lost"]) for test, time in times.items()}
-    planned = {test: time["visits_planned"] - made[test] for test, time in times.items()}
-    if found := {test: count for test, count in planned.items() if count > 0}:
-        return found
     own = list(cells.values())
     alike = {(cell.kind, cell.seq_len): pool(like((cell.kind, cell.seq_len), own)) for cell in own}
     found = {}
@@ -182,6 +196,7 @@ def left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
         others = alike[cell.kind, cell.seq_len].without(cell)
         known = len(cell.logs) >= 3 and others.freedoms >= WEIGHT  # fewer cannot say what is far
         apart = known and np.ptp(cell.logs[:first]) > APART * others.variance**0.5
-        if (apart or made[test] > first) and made[test] < first + FURTHER:
-            found[test] = first + FURTHER - made[test]
+        so_far = made(times[test])
+        if (apart or so_far > first) and so_far < first + FURTHER:
+            found[test] = first + FURTHER - so_far
     return found

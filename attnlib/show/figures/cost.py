@@ -93,7 +93,7 @@ def heat_map(cells: Cells) -> Figure | None:
         image = panel.imshow(grids[index], norm=scale, origin="lower", aspect="auto", cmap="cividis")
         for (own, row, column), word in status.items():
             if own == index:
-                dark = word == "" and scale is not None and scale(grids[own, row, column]) < 0.5
+                dark = word == "" and scale is not None and is_dark(image.cmap(scale(grids[own, row, column])))
                 text = word or f"{float(f'{grids[own, row, column]:.3g}'):g}"
                 panel.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
         left, bottom = index % sheet.columns == 0, index + sheet.columns >= len(pes)
@@ -105,6 +105,12 @@ def heat_map(cells: Cells) -> Figure | None:
         ticks: dict[str, Any] = {"ticks": Plain(), "format": PLAIN}
         sheet.figure.colorbar(image, ax=sheet.panels, label="train step [ms]", shrink=0.6, **ticks).minorticks_off()
     return sheet.finish("Time of a train step [ms]")
+
+
+def is_dark(colour: tuple[float, ...]) -> bool:
+    """Whether white is easier to read on a colour than black, by its relative luminance (WCAG 2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722])) < 0.179
 
 
 def memory(cells: Cells) -> Figure | None:
