@@ -21,7 +21,8 @@ from attnlib.measure.sampling import TURN, untimed_steps
 
 FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
 ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
-BLOCKS = 30  # ABBA blocks a pair and case
+BLOCKS, FEWEST = 30, 4  # ABBA blocks a pair and case, and the least number of them, for steps that take long
+SECONDS = 4.0  # of a case in a pair, beyond which there are fewer blocks
 # A worker that waits must not spin on the other's core for long. Measured on 2 cores, against libgomp's default: steps
 # take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
 SPIN = {"GOMP_SPINCOUNT": "10000"}
@@ -201,11 +202,13 @@ class Match:
         repeatable = built[0]["repeatable"] and built[1]["repeatable"]
         iterations = max(1, math.ceil(TURN / once)) if repeatable else 1
         request = {"step": 1, "iterations": iterations, "untimed": untimed_steps(once)}
+        block = 4 * once * (iterations + untimed_steps(once))
+        blocks = min(BLOCKS, max(FEWEST, math.ceil(SECONDS / block)))
 
         def turn(which: int, _: bool) -> float:
             return float(ask(which, **request)["seconds"][0])
 
-        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], turns(BLOCKS, 1)))))
+        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1)))))
 
     def look(self) -> None:
         """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""
