@@ -166,10 +166,8 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
     from bench.session.screen import name_of
 
     def run() -> None:
-        record = request.config.stash[RECORD]
-        with record.untimed():
-            finding = CHECKS[case.phase](case)
-        record.read(request.node.nodeid, finding.as_json())
+        finding = CHECKS[case.phase](case)
+        request.config.stash[RECORD].read(request.node.nodeid, finding.as_json())
         assert not finding.problems, "; ".join(finding.problems)
         announce(f"{name_of(request.node)}  holds: {finding}")
 

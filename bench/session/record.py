@@ -6,8 +6,7 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,6 @@ class Record:
 
     def __init__(self, settings: Settings, device: Device) -> None:
         self.settings, self.device = settings, device
-        self.all_threads = torch.get_num_threads()
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
         self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
@@ -208,16 +206,6 @@ class Record:
             torch.set_num_threads(self.settings.threads)
         clock.bind(self.device)
         self.started = time.perf_counter()
-
-    @contextmanager
-    def untimed(self) -> Iterator[None]:
-        """Let what is not timed take every core."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(max(before, self.all_threads))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def note_time(self, test: str, seconds: float, disturbed: list[str]) -> None:
         """Note how long a case was timed, and what disturbed it."""
