@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.skipif(lacking() is not None, reaso
 ONE = ["--threads", "1", "-q"]
 SMOKE = ["--preset", "smoke", *ONE]
 SHORT = [*SMOKE, "--seq-lens", "8,16", "--depths", "1", "--pe", "none,learned", "--budget", "0.02", "-k", "forward"]
-LONG = [*SMOKE, "--budget", "1.5", "--precision", "0.0001", "-k", "forward or backward"]  # 40 seconds
+LONG = [*SMOKE, "--budget", "1.5", "--precision", "0.0001", "-k", "forward or backward", "--visits", "1"]  # 40 seconds
 
 
 @pytest.fixture(name="cluster", scope="module")
@@ -265,7 +265,7 @@ def test_a_node_that_is_not_exclusive_is_seen(cluster, attnlib, tmp_path):
 def test_killed_ten_times_at_random(cluster, attnlib, tmp_path):
     """Whatever is struck, pytest or the job around it, nothing is lost or measured twice."""
     moments, before, table = random.Random(17), [], []
-    options = [*SMOKE, "--budget", "3", "--precision", "0.0001", "-k", "forward or backward"]  # 80 seconds
+    options = [*LONG, "--budget", "3"]  # 80 seconds
     waiting = start(cluster, *sweep(tmp_path / "s", "--attempts", 99, options=options))
 
     def running():
