@@ -37,14 +37,14 @@ class Repeated:
 
     @property
     def held(self) -> np.ndarray:
-        """Of each run, whether its interval holds the geometric mean of the others."""
+        """One boolean a run: True if its interval holds the geometric mean of the other runs."""
         logs = np.log(self.ratios)
         others = np.exp((logs.sum() - logs) / (len(logs) - 1))
         return np.asarray((self.lows <= others) & (others <= self.highs))
 
     @property
     def half_widths(self) -> np.ndarray:
-        """Of the runs' intervals, relative: those of the logarithm."""
+        """Half-width of each run's interval of the log ratio."""
         return np.asarray(np.log(self.highs / self.lows) / 2)
 
     @property
@@ -55,7 +55,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Holding:
-    """What is said of a group of cells: ``intervals`` of which a ``share`` holds the mean of the other runs."""
+    """Summary of a group of cells: ``intervals`` of which a ``share`` holds the mean of the other runs."""
 
     name: str
     intervals: int

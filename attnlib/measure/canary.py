@@ -71,7 +71,7 @@ class Canary:
             time.sleep(0.02)
 
     def kinds(self) -> dict[str, Callable[[], Any]]:
-        """What is timed, by kind of work, on the device; nothing stays there, where it would weigh on the cases."""
+        """Return what is timed, by kind of work, on the device; its tensors are freed after each reading."""
         large, small, block = (x.to(self.device.torch_device) for x in (self.large, self.small, self.block))
         target = torch.empty_like(block)
         return {

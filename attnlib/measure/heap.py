@@ -51,7 +51,7 @@ def keep() -> str | None:
 
 
 def is_kept() -> bool:
-    """Whether a large block that was freed is taken again without page faults."""
+    """Return True if a large block that was freed is reused without page faults."""
     libc = _glibc()
     if libc is None:
         return False

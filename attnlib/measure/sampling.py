@@ -29,7 +29,7 @@ LONG_STEP = 0.1  # seconds of a step that needs no untimed ones
 
 @dataclass(frozen=True)
 class Pilot:
-    """What was fixed of a case before it was measured, in seconds and counts."""
+    """The rounds of a case, fixed before it is measured, and its warm-up, in seconds and counts."""
 
     warmup_calls: int
     warmup_s: float

@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def visits(self) -> list[dict[str, Any]]:
-        """What is saved of each visit; none of a case without a reference, or saved before there were visits."""
+        """The saved visits; empty for a case without a reference, or saved before there were visits."""
         return (self.info or {"time": {}})["time"].get("visits", []) if self.over else []
 
     @property
@@ -98,7 +98,7 @@ class Cell:
 
     @property
     def disturbed(self) -> bool:
-        """Whether something else held the machine up in most of its visits, twice each."""
+        """True if most of its visits were disturbed in both attempts."""
         return self.info is not None and bool(self.info["time"].get("disturbed"))
 
     def cost(self, name: str) -> Any:

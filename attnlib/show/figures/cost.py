@@ -108,7 +108,7 @@ def heat_map(cells: Cells) -> Figure | None:
 
 
 def is_dark(colour: tuple[float, ...]) -> bool:
-    """Whether white is easier to read on a colour than black, by its relative luminance (WCAG 2)."""
+    """Return True if white is easier to read on a colour than black, by its relative luminance (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722])) < 0.179
 
