@@ -17,10 +17,10 @@ from bench.session import options
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from attnlib.cases.case import Case
+    from attnlib.cases.settings import Settings
     from attnlib.measure.device import Device
-    from bench.cases import Case
     from bench.session.study import Study
-    from bench.settings import Settings
 
 RECORD = pytest.StashKey["Record"]()
 SCREEN = pytest.StashKey["Screen"]()
@@ -46,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the options and open the device, before anything is collected or written."""
+    from attnlib.cases.settings import Settings, on_this_heap
     from attnlib.measure.device import open_device
     from bench.session.preview import Preview
     from bench.session.record import Record
@@ -53,7 +54,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from bench.session.screen import Screen
     from bench.session.shards import Chosen, Outliner
     from bench.session.visits import Visits
-    from bench.settings import Settings, on_this_heap
 
     config, option = session.config, session.config.option
     try:
@@ -101,7 +101,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Spread a bench test over its points (``bench.grids.over``): scalars, ids such as seq_len=64-depth=2-pe=none."""
+    """Spread a bench test over its points (``attnlib.cases.grids.over``), with ids such as seq_len=64-depth=2-pe=none."""
     if hasattr(metafunc.function, "points"):
         settings = metafunc.config.stash[RECORD].settings
         try:

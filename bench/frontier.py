@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 
+from attnlib.cases.case import PAIRED, Case
+from attnlib.cases.workload import build
 from attnlib.measure import clock
 from attnlib.measure.ceilings import Ceilings
 from attnlib.measure.device import open_device
 from attnlib.measure.memory import available_bytes
 from attnlib.theory import cost
 from attnlib.theory.kernels import CALIBRATED, is_calibrated
-from bench.cases import PAIRED, Case
 from bench.predict import MARGIN, SLOWER, kernel_of, need, outlook
-from bench.workload import build
 
 LONGEST, DEEPEST = 2**24, 2**20  # where the search ends
 

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnlib.cases.case import Case
+from attnlib.cases.workload import placed
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import Labelled
-from bench.cases import Case
-from bench.workload import placed
 
 WARM_UP = 0.1  # of the steps, in which the learning rate rises from 0; then it falls as a cosine
 WEIGHT_DECAY = 0.01

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from attnlib.cases.case import NAMES
+from attnlib.cases.settings import PRESETS, Preset
 from attnlib.model.positional import POSITIONAL
-from bench.cases import NAMES
-from bench.settings import PRESETS, Preset
 
 ARXIV = re.compile(r"arXiv \d{4}\.\d{4,5}")
 Entry = tuple[str, str, str]  # a name, what it is, its source
@@ -18,7 +18,9 @@ def listing() -> dict[str, list[Entry]]:
     registries: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL}
     registries |= {name: NAMES[name] for name in ("block", "attention", "init")}
     found = {kind: [entry(name, made) for name, made in registry.items()] for kind, registry in registries.items()}
-    return found | {"preset": [(name, of_preset(preset), "bench/settings.py") for name, preset in PRESETS.items()]}
+    return found | {
+        "preset": [(name, of_preset(preset), "attnlib/cases/settings.py") for name, preset in PRESETS.items()]
+    }
 
 
 def entry(name: str, made: Any) -> Entry:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from attnlib.cases.case import PAIRED, Case
+from attnlib.cases.settings import Settings
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Rates
@@ -22,9 +24,7 @@ from attnlib.measure.noise import Disturbance
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory import cost
 from bench import predict
-from bench.cases import PAIRED, Case
 from bench.pair import Pair, Timeable, Visit, own_rounds, rounds_of, visit
-from bench.settings import Settings
 
 LAUNCH_BOUND = 1.2  # times what the device works on a step
 OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")

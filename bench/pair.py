@@ -10,6 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from attnlib.cases.case import Case
+from attnlib.cases.settings import Settings
+from attnlib.cases.workload import build, fresh_start
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.clock import device_times
@@ -17,14 +20,11 @@ from attnlib.measure.device import CaptureFailed, Device
 from attnlib.measure.memory import Readings, is_out_of_memory
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, rounds
-from bench.cases import Case
 from bench.predict import reference_of
-from bench.settings import Settings
-from bench.workload import build, fresh_start
 
 
 class Timeable(Side, Protocol):
-    """What is measured: a ``bench.workload.Workload`` here, or a ``bench.worker.Remote`` in a child process."""
+    """What is measured: a ``attnlib.cases.workload.Workload`` here, or a ``bench.worker.Remote`` in a child process."""
 
     @property
     def flushes(self) -> int:

@@ -9,18 +9,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from attnlib.cases.case import PAIRED, Case, unsupported
+from attnlib.cases.settings import Settings
+from attnlib.cases.text import size
+from attnlib.cases.workload import Workload, build, compiles
 from attnlib.measure import heap
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
-from attnlib.show.units import size
 from attnlib.theory import cost
 from attnlib.theory.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.theory.probes import layers_of
-from bench.cases import PAIRED, Case, unsupported
-from bench.settings import Settings
-from bench.workload import Workload, build, compiles
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others

@@ -6,9 +6,9 @@ the cases run in two child processes.
 
 import pytest
 
+from attnlib.cases.grids import over
 from attnlib.compare.worker import Worker
 from attnlib.measure import heap
-from bench.grids import over
 from bench.worker import ROOT, Remote, child_clock
 
 FIXED = {"init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}

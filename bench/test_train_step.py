@@ -1,6 +1,6 @@
 """Training step (zero_grad, forward, loss, backward, SGD) over sequence length x depth x encoding."""
 
-from bench.grids import over, product
+from attnlib.cases.grids import over, product
 
 
 @over(product, phase="train_step")

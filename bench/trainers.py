@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from attnlib.cases.case import Case
 from attnlib.model.data import Labelled, data_set
-from bench.cases import Case
 
 AHEAD = 4  # cases that are given out at once at most, the one that is asked for among them
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from attnlib.cases.settings import ONCE, Settings, on_this_heap
 from attnlib.compare.ab import ERROR, FIRST, GROWTH, Contender, Match
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
@@ -39,7 +40,6 @@ from attnlib.runs.find import load_all
 from attnlib.runs.load import Cell, Run, load
 from attnlib.show.table import Column, Table
 from bench.pair import Pair, own_rounds, paired
-from bench.settings import ONCE, Settings, on_this_heap
 
 ROOT = Path(__file__).parent.parent
 THRESHOLD = 0.02  # of attnlib ab

@@ -20,6 +20,8 @@ from typing import Any, TextIO
 
 import torch
 
+from attnlib.cases.case import NAMES, PHASES, PROBES, Case, unsupported
+from attnlib.cases.workload import Workload, build, fresh_start
 from attnlib.compare.worker import Worker
 from attnlib.measure import clock, environment, heap
 from attnlib.measure.cores import default_threads
@@ -27,11 +29,9 @@ from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings, process_peak
 from attnlib.measure.rounds import timed
 from attnlib.model.config import choose
-from bench.cases import NAMES, PHASES, PROBES, Case, unsupported
 from bench.checks.fits import recorded
 from bench.frontier import forecast, frontier, verify
 from bench.listing import listing
-from bench.workload import Workload, build, fresh_start
 
 ROOT = Path(__file__).parent.parent
 _elapsed = 0.0
@@ -43,7 +43,7 @@ def child_clock() -> float:
 
 
 class Remote:
-    """A case in a worker process, shaped like a ``bench.workload.Workload``.
+    """A case in a worker process, shaped like a ``attnlib.cases.workload.Workload``.
 
     Args:
         case: what to build.

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import CODES, add_verdict_options, count, fields_of, output, positive, say
+from attnlib.cases.text import fields_of
+from attnlib.commands.options import CODES, add_verdict_options, count, output, positive, say
 from attnlib.compare.ab import SUITE, Contender, Match
 from attnlib.show.comparison import contested
 

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import add_markdown, asked, count, counts, fields_of, memory, output
+from attnlib.cases.text import fields_of
+from attnlib.commands.options import add_markdown, asked, count, counts, memory, output
 from attnlib.show.frontier import far, proof
 
 DEPTHS, SEQ_LENS = [2, 4, 8, 16, 32, 64], [512, 1024, 2048, 4096, 8192, 16384]

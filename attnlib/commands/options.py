@@ -1,20 +1,19 @@
 """What subcommands share: kinds of values, options that several have, and how they complain."""
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from attnlib.cases.text import bytes_of
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.compare.worker import Worker, WorkerDied, WorkerError
 from attnlib.runs.find import RESULTS, chosen
 from attnlib.runs.load import Run
 from attnlib.show.table import Table
 
-UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided or compared."
 
 
@@ -48,18 +47,6 @@ def run_name(text: str) -> str:
     return text
 
 
-def bytes_of(text: str) -> int:
-    """Bytes from ``4096``, ``800MiB`` or ``6.5GiB``.
-
-    Raises:
-        ValueError: the text is no positive size with a binary unit.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
-    if found is None or not float(found[1]):
-        raise ValueError(f"bytes such as 800MiB or 6.5GiB, not {text!r}")
-    return int(float(found[1]) * UNITS[found[2]])
-
-
 def counts(text: str) -> list[int]:
     """Positive integers separated by commas, in order, for argparse."""
     return [count(entry) for entry in text.split(",")]
@@ -84,24 +71,6 @@ def asked(threads: int | None, *requests: dict[str, Any]) -> list[dict[str, Any]
             return [worker.ask(**request) for request in requests]
         except (WorkerError, WorkerDied) as error:
             raise ValueError(str(error).removeprefix("the worker failed: ")) from None
-
-
-def fields_of(text: str) -> dict[str, Any]:
-    """Fields of a case from ``seq_len=512,pe=rotary,causal=true``.
-
-    Raises:
-        ValueError: an entry has no name or no value.
-    """
-    fields = {}
-    for entry in text.split(","):
-        name, _, value = entry.partition("=")
-        if not name or not value:
-            raise ValueError(f"{text!r} is no list of fields such as phase=train_step,seq_len=512,pe=rotary")
-        try:
-            fields[name] = json.loads(value)
-        except ValueError:  # a word
-            fields[name] = value
-    return fields
 
 
 def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from attnlib.commands.options import add_markdown, asked, count, fields_of, output
+from attnlib.cases.text import fields_of
+from attnlib.commands.options import add_markdown, asked, count, output
 from attnlib.show.prediction import predicted
 
 

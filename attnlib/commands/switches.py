@@ -4,7 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from attnlib.commands.options import add_markdown, count, fields_of, output, say
+from attnlib.cases.text import fields_of
+from attnlib.commands.options import add_markdown, count, output, say
 from attnlib.compare.switches import switches
 from attnlib.runs.find import RESULTS
 from attnlib.show.switches import worths

@@ -88,7 +88,7 @@ class Match:
 
     Args:
         sides: base and new.
-        suite: cases, as fields of ``bench.cases.Case``; fields left out are each checkout's own defaults.
+        suite: cases, as fields of ``attnlib.cases.case.Case``; fields left out are each checkout's own defaults.
         threshold: the smallest change of time that matters.
         denormals: ``flush`` or ``keep``, of every worker.
         threads: of every worker.

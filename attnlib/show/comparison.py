@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from attnlib.cases.text import size
 from attnlib.compare import ab, saved
 from attnlib.compare.comparison import Comparison, Summary
 from attnlib.compare.verdicts import Verdict
 from attnlib.show.table import Column, Table
-from attnlib.show.units import digits, seconds, size
+from attnlib.show.units import digits, seconds
 
 
 def time(summary: Summary) -> str:

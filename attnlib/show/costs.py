@@ -3,12 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+from attnlib.cases.text import size
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import fields_in_words, floor, is_itself, reference_of, spreads
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
-from attnlib.show.units import joules, seconds, size
+from attnlib.show.units import joules, seconds
 
 
 def cost(estimate: Estimate) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from attnlib.cases.text import size
 from attnlib.compare.cells import STEP, Cells, claims, interval_note, middle
 from attnlib.compare.intervals import Estimate
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
-from attnlib.show.units import digits, seconds, size, with_interval
+from attnlib.show.units import digits, seconds, with_interval
 
 
 class Law(NamedTuple):

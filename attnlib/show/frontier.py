@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from attnlib.cases.text import size
 from attnlib.show.table import Column, Table
-from attnlib.show.units import size
 
 NUMBER = Column(number=True)
 BYTES = Column(lambda value: f"{value:,}", number=True)

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from attnlib import __version__
+from attnlib.cases.text import size
 from attnlib.runs.load import Cell
 from attnlib.show.ceilings import binding
 from attnlib.show.table import Column, Table
-from attnlib.show.units import many, seconds, size
+from attnlib.show.units import many, seconds
 
 FLOPS = Column(lambda value: f"{many(value)}FLOP", number=True)
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from attnlib.cases.text import size
 from attnlib.compare.switches import Worth
 from attnlib.show.table import Column, Table
-from attnlib.show.units import digits, seconds, size, with_interval
+from attnlib.show.units import digits, seconds, with_interval
 
 BYTES = Column(size, number=True)
 

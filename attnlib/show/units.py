@@ -23,11 +23,6 @@ def joules(value: float) -> str:
     return f"{value / 1e-6:.3g} uJ"
 
 
-def size(value: int) -> str:
-    """Three digits in MiB, or GiB from 1024 MiB on; a MiB is 2**20 bytes."""
-    return f"{value / 2**20:.3g} MiB" if value < 2**30 else f"{value / 2**30:.3g} GiB"
-
-
 def many(value: float) -> str:
     """Three digits with an SI prefix: ``1.23 G``."""
     for scale, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from attnlib.cases.case import Case
+from attnlib.cases.workload import Workload
 from attnlib.theory import closed_forms
-from bench.cases import Case
 from bench.checks.claims import Claim, Curves, Finding, between, near
 from bench.checks.fits import RATE, SEEDS, recorded, seeded, slopes
-from bench.workload import Workload
 
 CONTROL_DEPTHS = (4, 16, 64)
 MATRICES = ("q", "k", "v", "out", "feed_forward")

@@ -13,7 +13,7 @@ from pytest_benchmark.utils import get_tag, parse_save
 from attnlib.runs.find import RESULTS
 from attnlib.runs.save import is_special
 
-OPTIONS = {  # dest without its prefix: what it says; values are checked by bench.settings.Settings
+OPTIONS = {  # dest without its prefix: what it says; values are checked by attnlib.cases.settings.Settings
     "preset": "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
     "seq_lens": "sequence lengths T, as 64,128",
     "depths": "numbers of layers L, as 2,8,32 (also --self-attn-layers)",

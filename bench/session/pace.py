@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from attnlib.cases.case import LEARNING, PAIRED, Case
+from attnlib.cases.settings import Settings
 from attnlib.theory.cost import algorithmic_flops, total
-from bench.cases import LEARNING, PAIRED, Case
 from bench.session.record import Record
-from bench.settings import Settings
 
 # As seen on one core of an EPYC. Only the end of a shard that was judged wrong is later.
 STEPS = 12  # of a case and its reference together in a visit, where no more are needed

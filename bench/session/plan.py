@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from attnlib.cases.case import Case
+from attnlib.cases.settings import Settings
 from attnlib.model.attention import ATTENTION, INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.data import data_set
@@ -20,10 +22,8 @@ from attnlib.runs import journal
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
 from attnlib.theory.closed_forms import decay_rate
-from bench.cases import Case
 from bench.measuring import identity
 from bench.session.record import BENCH
-from bench.settings import Settings
 
 MEASURING = ("attnlib/model", "attnlib/theory", "attnlib/measure", "bench")  # folders of code that decides on a number
 PLACE = ("affinity", "memory_bytes")  # of the environment: where a process ran, and not on what kind of machine

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from attnlib.cases.case import LEARNING, PROBES, Case
 from attnlib.runs.load import Cell
 from attnlib.show import units
 from attnlib.show.table import Column, Table
-from bench.cases import LEARNING, PROBES, Case
 from bench.frontier import seconds_of
 from bench.predict import outlook, unfit
 from bench.session.pace import middle, spent

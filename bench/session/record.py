@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from attnlib.cases.case import PAIRED, PROBES, Case
+from attnlib.cases.settings import Settings
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Ceilings, Rates, typical
@@ -26,9 +28,7 @@ from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
 from attnlib.runs.schema import benchmark_problems
-from bench.cases import PAIRED, PROBES, Case
 from bench.measuring import Instruments, identity
-from bench.settings import Settings
 
 BENCH = Path(__file__).parents[1]
 OFTEN = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import fields_in_words
@@ -18,7 +19,7 @@ from attnlib.runs.load import Run, machine_of
 from attnlib.runs.text import forgive, printable
 from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
-from attnlib.show.units import digits, duration, joules, seconds, size, with_interval
+from attnlib.show.units import digits, duration, joules, seconds, with_interval
 from bench.session.plan import machine_info
 from bench.session.record import Record
 

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from attnlib.cases.case import CHECKED, LEARNING, Case
 from attnlib.runs.save import plain, save_over
 from attnlib.sweep.folder import Outline, Shard, read
-from bench.cases import CHECKED, LEARNING, Case
 from bench.session.pace import OTHERS, WORKER, Pace
 from bench.session.plan import fingerprint, machine_info, planned_tests, refuse_twins
 from bench.session.record import Record

@@ -5,10 +5,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from attnlib.cases.case import Case
 from attnlib.compare.learning import chosen_rate
 from attnlib.model.data import data_set
 from attnlib.runs.journal import NOT_YET
-from bench.cases import Case
 from bench.learning import bag_of_tokens
 from bench.session.record import Left, Record
 from bench.trainers import AHEAD, Trainers

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from attnlib.cases.text import size
 from attnlib.show.figures.drawing import Sheet, finish, look, name_ends
 from attnlib.show.figures.files import drawn, write
-from attnlib.show.units import size
 
 
 def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]], memory: int, folder: Path) -> Path:

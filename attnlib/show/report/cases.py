@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attnlib.cases.text import size
 from attnlib.compare.cells import Cells, claims, measured
 from attnlib.runs.load import Cell, Run
-from attnlib.show.units import digits, joules, many, percent, seconds, size, with_interval
+from attnlib.show.units import digits, joules, many, percent, seconds, with_interval
 
 TIME, RATIO = with_interval(seconds), with_interval(digits(2))
 COLUMNS = (

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.runs.load import Run
 from attnlib.show.nodes import CANARY
 from attnlib.show.table import Column, Table
-from attnlib.show.units import duration, seconds, size, with_interval
+from attnlib.show.units import duration, seconds, with_interval
 
 FACTS = (
     "operating system",

@@ -7,15 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnlib.cases.case import Case
+from attnlib.cases.settings import Settings
+from attnlib.cases.workload import build
 from attnlib.commands.__main__ import main
 from attnlib.show.frontier import far, proof
 from attnlib.show.prediction import predicted
 from attnlib.theory import cost
-from bench.cases import Case
 from bench.frontier import forecast, frontier, largest, verify
 from bench.predict import kernel_of, need
-from bench.settings import Settings
-from bench.workload import build
 
 ORIGINAL = Settings.from_options({"preset": "seed", "device": "cpu", "attention": "math"}).case(phase="train_step")
 SMALL = Case(d_model=32, n_heads=2, batch_size=1, pe="rotary")

@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bench.cases import Case
+from attnlib.cases.case import Case
+from attnlib.cases.settings import Settings
 from bench.checks import controls, gradients
 from bench.checks.claims import Claim, Finding, between, near
 from bench.checks.fits import seeded, slopes
-from bench.settings import Settings
 from bench.test_gradients import (
     collapse_points,
     control_points,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from attnlib.cases.case import Case
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import read_cells
 from attnlib.measure.limits import TimeIsUp
@@ -16,7 +17,6 @@ from attnlib.model.positional import POSITIONAL
 from attnlib.runs.findings import probe_problems
 from attnlib.show.figures import FIGURES
 from attnlib.tests.session.sessions import files, saved
-from bench.cases import Case
 from bench.learning import bag_of_tokens, judged, left_chance, rate_at, seeded_model, subset, train
 from bench.trainers import Trainers
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from attnlib.cases.case import Case, unsupported
+from attnlib.cases.settings import Settings
+from attnlib.cases.workload import build
 from attnlib.measure.device import Device
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.positional import POSITIONAL
 from attnlib.theory import cost
 from bench import predict
-from bench.cases import Case, unsupported
 from bench.predict import need, reference_of, unfit
-from bench.settings import Settings
-from bench.workload import build
 
 VARIETY = [
     *({"pe": pe} for pe in POSITIONAL),

@@ -12,15 +12,15 @@ from dataclasses import dataclass, fields
 
 import pytest
 
+from attnlib.cases.case import FOUNDING, Case, unsupported
+from attnlib.cases.grids import lengths, product, slices
+from attnlib.cases.settings import PRESETS, Settings
+from attnlib.cases.workload import Workload, build
 from attnlib.compare.worker import Worker, WorkerError
 from attnlib.measure.cores import default_threads, usable_cores
 from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
-from bench.cases import FOUNDING, Case, unsupported
-from bench.grids import lengths, product, slices
-from bench.settings import PRESETS, Settings
-from bench.workload import Workload, build
 
 
 def test_a_run_is_saved_with_everything(sessions, tmp_path):

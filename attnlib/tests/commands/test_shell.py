@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from attnlib.cases.settings import PRESETS
 from attnlib.commands.__main__ import COMMANDS, main, parsed
 from attnlib.model.attention import INITS
 from attnlib.model.blocks import BLOCKS
@@ -17,7 +18,6 @@ from attnlib.show.table import Column, Table
 from attnlib.show.tables import TABLES
 from attnlib.tests import ROOT
 from bench.listing import listing
-from bench.settings import PRESETS
 
 NAMES = [name for module in COMMANDS for name in (TABLES if "tables" in module.__name__ else [module.__name__])]
 WORDS = ["list" if "names" in name else name.rpartition(".")[2] for name in NAMES]

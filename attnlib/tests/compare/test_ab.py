@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import pytest
 
+from attnlib.cases.text import fields_of
 from attnlib.commands.__main__ import main
-from attnlib.commands.options import fields_of
 from attnlib.compare import ab
 from attnlib.compare.ab import FIRST, Contender, Match
 from attnlib.compare.worker import WorkerDied, WorkerError

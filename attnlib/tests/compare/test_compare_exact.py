@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from attnlib.cases.case import Case
 from attnlib.compare.saved import compare
 from attnlib.tests.compare.test_compare import command, load
 from attnlib.tests.runs.examples import saved
-from bench.cases import Case
 
 
 @pytest.fixture(name="write")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from attnlib.cases.case import Case
 from attnlib.compare.cells import Cells
 from attnlib.compare.learning import answers, bags, chosen_rate, depths, encodings
 from attnlib.runs.load import Cell, Run
 from attnlib.show.learning import learning
 from attnlib.tests.runs.examples import row_of, saved
-from bench.cases import Case
 
 NAMES = {"pe": ["none", "sinusoidal", "learned", "rotary"], "block": ["plain", "residual", "pre_ln"]}
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 import plots
+from attnlib.cases.case import Case
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import Cells
 from attnlib.compare.scaling import DEPTH, LENGTH, fit, nonnegative, slopes
 from attnlib.runs.load import load
 from attnlib.show.scaling import by_depth, by_length
 from attnlib.tests.runs.examples import row_of, saved
-from bench.cases import Case
 
 SIZES = [64 * 2**i for i in range(7)]  # 64 to 4096
 TRUTH = {"a": 1e-4, "b": 2e-7, "c": 1e-9}

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from attnlib.cases.case import Case
+from attnlib.cases.workload import Workload
 from attnlib.measure import clock, memory, nvml
 from attnlib.measure.device import Device, open_device
 from attnlib.measure.energy import energy
 from attnlib.measure.rounds import timed
-from bench.cases import Case
 from bench.predict import prediction
-from bench.workload import Workload
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SMALL = {"seq_len": 256, "d_model": 64, "n_heads": 4, "depth": 4, "device": "cuda", "dtype": "bfloat16"}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from attnlib.cases.settings import Settings
 from attnlib.model.data import DATA, data_set, random_texts, register
 from attnlib.model.data.labelled import PARTS, Labelled, shuffled
 from attnlib.model.data.stress import stressed
-from bench.settings import Settings
 
 NAMES = list(DATA)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from bench.cases import Case
+from attnlib.cases.case import Case
 
 
 def reading(value):

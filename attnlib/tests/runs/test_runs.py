@@ -12,11 +12,12 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 
 import plots
+from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
 from attnlib.runs.find import find, load_all, newest
 from attnlib.runs.load import BadRun, load
 from attnlib.runs.schema import problems
-from attnlib.show.units import duration, seconds, size
+from attnlib.show.units import duration, seconds
 from attnlib.tests import ROOT
 from attnlib.tests.runs.examples import saved
 

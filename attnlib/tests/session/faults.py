@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from attnlib.cases.workload import Workload
 from attnlib.measure import clock
 from attnlib.runs.journal import Finish, Journal, Process, Start
 from bench import pair
 from bench.session import visits
 from bench.session.keeper import Keeper
-from bench.workload import Workload
 
 SECOND = 2  # the test that is struck
 

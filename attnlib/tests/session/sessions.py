@@ -135,8 +135,8 @@ def serve():
     import scipy.special  # noqa: F401
 
     import bench.session.saving  # noqa: F401
+    from attnlib.cases.case import Case
     from attnlib.tests.session.faults import FAULTS
-    from bench.cases import Case
     from bench.predict import need
 
     # imports what torch imports late; without a backward pass, whose threads would not survive a fork

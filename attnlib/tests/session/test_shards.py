@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnlib.cases.case import CHECKED, Case
+from attnlib.cases.settings import Settings
 from attnlib.runs.load import load
 from attnlib.sweep.cut import cut
 from attnlib.sweep.folder import Outline, Shard, read
 from attnlib.sweep.merge import of_parts
 from attnlib.tests.session.sessions import CASES, files, skeleton
-from bench.cases import CHECKED, Case
 from bench.session.pace import Pace
-from bench.settings import Settings
 
 
 @pytest.fixture(name="outline")

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import msgspec
 
+from attnlib.cases.text import size
 from attnlib.runs import journal
 from attnlib.runs.load import load, saved_data
 from attnlib.runs.save import as_json, save_over
 from attnlib.show.table import Column, Table
-from attnlib.show.units import duration, seconds, size
+from attnlib.show.units import duration, seconds
 from attnlib.sweep.cut import cut
 from attnlib.sweep.folder import Outline, Shard, Sweep, read
 from attnlib.sweep.status import standings

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attnlib.cases.case import Case
 from attnlib.measure import heap, memory
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, open_device, reading
@@ -17,7 +18,6 @@ from attnlib.measure.rounds import Step, timed
 from attnlib.model.attention import blocks_seen
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import random_texts
-from bench.cases import Case
 
 SDPA = "aten::_scaled_dot_product_"
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from attnlib.commands.options import bytes_of, fields_of
+from attnlib.cases.case import NAMES, Case
+from attnlib.cases.text import bytes_of, fields_of
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads
 from attnlib.measure.device import open_device
@@ -18,7 +19,6 @@ from attnlib.model.classifier import POOLING
 from attnlib.model.config import choose
 from attnlib.model.data import DATA, data_set, register
 from attnlib.model.positional import POSITIONAL
-from bench.cases import NAMES, Case
 
 # fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
 SHARED = ("phase", "device", "denormals", "matmul_precision", "cache", "heap")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from bench.settings import Settings
+from attnlib.cases.settings import Settings
 
 Points = list[dict[str, Any]]  # fields that vary, a case a point, all with the same keys
 Test = TypeVar("Test", bound=Callable[..., None])
