@@ -101,7 +101,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Spread a bench test over its points (``attnlib.cases.grids.over``), with ids such as seq_len=64-depth=2-pe=none."""
+    """Spread a test over its points (``attnlib.cases.grids.over``), with ids such as seq_len=64-depth=2-pe=none."""
     if hasattr(metafunc.function, "points"):
         settings = metafunc.config.stash[RECORD].settings
         try:
@@ -203,9 +203,9 @@ def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
     """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
+    from attnlib.predict.peak import unfit
     from bench.measuring import measure_case
     from bench.pair import Pair, paired
-    from bench.predict import unfit
     from bench.session.record import Left
     from bench.session.screen import name_of, result_line
 

@@ -21,9 +21,9 @@ from attnlib.measure.device import Device, reading
 from attnlib.measure.energy import energy
 from attnlib.measure.memory import out_of_order
 from attnlib.measure.noise import Disturbance
+from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters, total
+from attnlib.predict.peak import kernel_of, outlook
 from attnlib.runs.schema import SCHEMA
-from attnlib.theory import cost
-from bench import predict
 from bench.pair import Pair, Timeable, Visit, own_rounds, rounds_of, visit
 
 LAUNCH_BOUND = 1.2  # times what the device works on a step
@@ -51,12 +51,12 @@ def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, An
         attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
         rates: that the machine reached in this run.
     """
-    found = {"params": cost.parameters(case), "flops": None, "flops_algorithmic": None}
+    found = {"params": parameters(case), "flops": None, "flops_algorithmic": None}
     if case.phase in PAIRED:
-        executed = cost.executed_flops(case, case.batch_size, attention["kernel"] or predict.kernel_of(case))
-        needed = cost.algorithmic_flops(case, case.batch_size)
-        found |= {"flops": cost.total(executed, case.phase), "flops_algorithmic": cost.total(needed, case.phase)}
-    return found | predict.outlook(case, rates)
+        executed = executed_flops(case, case.batch_size, attention["kernel"] or kernel_of(case))
+        needed = algorithmic_flops(case, case.batch_size)
+        found |= {"flops": total(executed, case.phase), "flops_algorithmic": total(needed, case.phase)}
+    return found | outlook(case, rates)
 
 
 def measure_case(

@@ -20,7 +20,7 @@ from attnlib.measure.device import CaptureFailed, Device
 from attnlib.measure.memory import Readings, is_out_of_memory
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, rounds
-from bench.predict import reference_of
+from attnlib.predict.peak import reference_of
 
 
 class Timeable(Side, Protocol):

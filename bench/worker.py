@@ -5,7 +5,7 @@ steps may be repeated within a round}``; ``{"step": n, "iterations": i, "untimed
 after u untimed steps (1 and 0 by default), and answers ``{"seconds": [n numbers]}``, of one step each;
 ``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite;
 ``{"weigh": true}`` answers the peak bytes of a step, and by how many the process grew. ``predict``, ``frontier`` and
-``verify`` with case fields answer what steps should cost and how far they go, see ``bench.frontier``; nothing stays.
+``verify`` with case fields answer what steps should cost and how far they go, see ``predict.frontier``; nothing stays.
 A request that fails is answered ``{"error": "..."}``.
 """
 
@@ -29,8 +29,8 @@ from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.memory import Readings, process_peak
 from attnlib.measure.rounds import timed
 from attnlib.model.config import choose
+from attnlib.predict.frontier import forecast, frontier, verify
 from bench.checks.fits import recorded
-from bench.frontier import forecast, frontier, verify
 from bench.listing import listing
 
 ROOT = Path(__file__).parent.parent

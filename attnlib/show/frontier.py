@@ -15,7 +15,7 @@ def far(found: Mapping[str, Mapping[str, Sequence[Point]]], memory: int) -> list
     """The largest T at each L and the largest L at each T, a column an encoding; of a single one, its peaks too.
 
     Args:
-        found: by encoding, see ``bench.frontier.frontier``.
+        found: by encoding, see ``attnlib.predict.frontier.frontier``.
         memory: bytes.
     """
     return [
@@ -41,7 +41,7 @@ def side(found: Mapping[str, Mapping[str, Sequence[Point]]], name: str, given: s
 
 
 def proof(points: Sequence[Mapping[str, Any]], memory: int) -> Table:
-    """What became of steps on both sides of the frontier, see ``bench.frontier.verify``."""
+    """What became of steps on both sides of the frontier, see ``attnlib.predict.frontier.verify``."""
     columns = {"encoding": Column(), "L": NUMBER, "T": NUMBER, "predicted": BYTES, "measured": BYTES, "": Column()}
     rows = [
         {

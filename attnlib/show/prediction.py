@@ -14,7 +14,7 @@ FLOPS = Column(lambda value: f"{many(value)}FLOP", number=True)
 
 
 def predicted(found: Mapping[str, Any]) -> list[Table]:
-    """The tables of a forecast, as ``bench.frontier.forecast`` makes it."""
+    """The tables of a forecast, as ``attnlib.predict.frontier.forecast`` makes it."""
     return [*([products(found["flops"])] if found["flops"] else []), memory(found)]
 
 

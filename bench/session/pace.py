@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from attnlib.cases.case import LEARNING, PAIRED, Case
 from attnlib.cases.settings import Settings
-from attnlib.theory.cost import algorithmic_flops, total
+from attnlib.predict.flops import algorithmic_flops, total
 from bench.session.record import Record
 
 # As seen on one core of an EPYC. Only the end of a shard that was judged wrong is later.

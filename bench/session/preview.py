@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from attnlib.cases.case import LEARNING, PROBES, Case
+from attnlib.predict.frontier import seconds_of
+from attnlib.predict.peak import outlook, unfit
 from attnlib.runs.load import Cell
 from attnlib.show import units
 from attnlib.show.table import Column, Table
-from bench.frontier import seconds_of
-from bench.predict import outlook, unfit
 from bench.session.pace import middle, spent
 from bench.session.record import Record
 

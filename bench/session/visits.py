@@ -12,9 +12,9 @@ from pytest_benchmark.stats import Stats
 
 from attnlib.measure.device import CaptureFailed
 from attnlib.measure.limits import TimeIsUp, time_limit
+from attnlib.predict.peak import reference_of
 from bench.measuring import Times, revisit
 from bench.pair import paired
-from bench.predict import reference_of
 from bench.session.record import Entry, Left, Record, checked
 from bench.session.saving import Saving
 from bench.session.screen import Screen, name_of, visit_line

@@ -14,7 +14,7 @@ def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
     """Draw the frontier of each encoding over length and depth; returns the PNG's path.
 
     Args:
-        found: by encoding, see ``bench.frontier.frontier``.
+        found: by encoding, see ``attnlib.predict.frontier.frontier``.
         memory: bytes.
         folder: for PNG and SVG.
     """

@@ -12,11 +12,11 @@ from attnlib.measure import clock
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.noise import Disturbance
+from attnlib.predict.peak import prediction
 from attnlib.runs.schema import benchmark_problems
 from attnlib.tests.measure.fake_cuda import open_fake
 from bench.measuring import Instruments, measure_case
 from bench.pair import Pair
-from bench.predict import prediction
 
 CASE = {"seq_len": 8, "depth": 1, "d_model": 8, "n_heads": 2, "device": "cuda", "phase": "train_step"}
 RATES = Rates(1e12, ((8192, 1e-6), (2**25, 1e-4)), 1e-6)

@@ -10,7 +10,7 @@ from attnlib.measure import clock, memory, nvml
 from attnlib.measure.device import Device, open_device
 from attnlib.measure.energy import energy
 from attnlib.measure.rounds import timed
-from bench.predict import prediction
+from attnlib.predict.peak import prediction
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 SMALL = {"seq_len": 256, "d_model": 64, "n_heads": 4, "depth": 4, "device": "cuda", "dtype": "bfloat16"}

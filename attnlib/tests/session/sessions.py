@@ -136,8 +136,8 @@ def serve():
 
     import bench.session.saving  # noqa: F401
     from attnlib.cases.case import Case
+    from attnlib.predict.peak import need
     from attnlib.tests.session.faults import FAULTS
-    from bench.predict import need
 
     # imports what torch imports late; without a backward pass, whose threads would not survive a fork
     need(Case(phase="forward", seq_len=8))

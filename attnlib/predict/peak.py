@@ -16,10 +16,10 @@ from attnlib.cases.workload import Workload, build, compiles
 from attnlib.measure import heap
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
-from attnlib.measure.ledger import Ledger
 from attnlib.measure.memory import available_bytes
-from attnlib.theory import cost
-from attnlib.theory.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.predict.flops import meta_encoding
+from attnlib.predict.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.predict.ledger import Ledger
 from attnlib.theory.probes import layers_of
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
@@ -155,7 +155,7 @@ def kernel_of(case: Case) -> str:
     """The attention kernel that a case should run."""
     if case.attention != "sdpa":
         return MATH
-    encoding = cost.encoding(case)
+    encoding = meta_encoding(case)
     learned = encoding.learns_bias and case.phase != "forward"
     return attention_kernel(case.device, getattr(torch, case.dtype), biased=encoding.biases, learned=learned)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from attnlib.measure.ledger import OTHER, WORKSPACE, Ledger, distinct_bytes
+from attnlib.predict.ledger import OTHER, WORKSPACE, Ledger, distinct_bytes
 
 KIB = 2**10
 

@@ -11,9 +11,9 @@ from attnlib.measure import clock
 from attnlib.measure.ceilings import Ceilings
 from attnlib.measure.device import open_device
 from attnlib.measure.memory import available_bytes
-from attnlib.theory import cost
-from attnlib.theory.kernels import CALIBRATED, is_calibrated
-from bench.predict import MARGIN, SLOWER, kernel_of, need, outlook
+from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters
+from attnlib.predict.kernels import CALIBRATED, is_calibrated
+from attnlib.predict.peak import MARGIN, SLOWER, kernel_of, need, outlook
 
 LONGEST, DEEPEST = 2**24, 2**20  # where the search ends
 
@@ -23,7 +23,7 @@ def forecast(case: Case) -> dict[str, Any]:
 
     Returns:
         ``case``; ``kernel`` of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``) and component,
-        both ways; what ``bench.predict.outlook`` has; ``seconds``, from and to, null for a device that is not here;
+        both ways; what ``peak.outlook`` has; ``seconds``, from and to, null for a device that is not here;
         ``torch``, ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
     """
     kernel = kernel_of(case)
@@ -35,13 +35,13 @@ def forecast(case: Case) -> dict[str, Any]:
         rates = None
     found = outlook(case, rates)
     flops = {
-        "algorithmic": cost.algorithmic_flops(case, case.batch_size),
-        "executed": cost.executed_flops(case, case.batch_size, kernel),
+        "algorithmic": algorithmic_flops(case, case.batch_size),
+        "executed": executed_flops(case, case.batch_size, kernel),
     }
     return found | {
         "case": asdict(case),
         "kernel": kernel,
-        "params": cost.parameters(case),
+        "params": parameters(case),
         "flops": flops if case.phase in PAIRED else None,
         "seconds": seconds_of(found),
         "torch": torch.__version__,

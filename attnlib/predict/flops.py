@@ -9,7 +9,7 @@ from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_encoding, build_model
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import PositionalEncoding
-from attnlib.theory.kernels import MATH, scored_pairs
+from attnlib.predict.kernels import MATH, scored_pairs
 
 
 class Flops(NamedTuple):
@@ -28,8 +28,8 @@ def parameters(config: StackConfig) -> int:
         return sum(p.numel() for p in build_model(config).parameters())
 
 
-def encoding(config: StackConfig) -> PositionalEncoding:
-    """The encoding without storage."""
+def meta_encoding(config: StackConfig) -> PositionalEncoding:
+    """Build the encoding of a stack on tensors without storage."""
     with torch.device("meta"):
         return build_encoding(config)
 
@@ -46,7 +46,7 @@ def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str,
         "projections": 8 * config.depth * tokens * D * inner,
         "scores": 4 * config.depth * batch_size * pairs * inner,
         "feed_forward": 4 * config.depth * tokens * config.ffn_mult * D**2,
-        "encoding": encoding(config).flops(seq_len=config.seq_len, batch_size=batch_size, depth=config.depth),
+        "encoding": meta_encoding(config).flops(seq_len=config.seq_len, batch_size=batch_size, depth=config.depth),
         "embedding": 0,
         "head": 2 * batch_size * D * config.n_classes,
     }
@@ -72,7 +72,7 @@ def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Compone
     Args:
         config: the stack.
         batch_size: B.
-        kernel: of attention, as ``attnlib.theory.kernels.attention_kernel`` names it; ``math`` is the written-out one.
+        kernel: of attention, as ``attnlib.predict.kernels.attention_kernel`` names it; ``math`` is the written-out one.
     """
     fused = kernel not in (MATH, "math")
     forward = forward_flops(config, batch_size, scored_pairs(config.seq_len, kernel, causal=config.causal))
@@ -81,7 +81,7 @@ def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Compone
         backward["scores"] += forward["scores"] // 2
     if config.checkpoint:
         again = ["projections", "scores", "feed_forward"]
-        again += ["encoding"] if encoding(config).overrides("query_bias") else []
+        again += ["encoding"] if meta_encoding(config).overrides("query_bias") else []
         for name in again:
             backward[name] += forward[name]
         if not choose("block", config.block, BLOCKS).needs_output:

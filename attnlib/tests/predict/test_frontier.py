@@ -11,11 +11,11 @@ from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
 from attnlib.cases.workload import build
 from attnlib.commands.__main__ import main
+from attnlib.predict.flops import algorithmic_flops, total
+from attnlib.predict.frontier import forecast, frontier, largest, verify
+from attnlib.predict.peak import kernel_of, need
 from attnlib.show.frontier import far, proof
 from attnlib.show.prediction import predicted
-from attnlib.theory import cost
-from bench.frontier import forecast, frontier, largest, verify
-from bench.predict import kernel_of, need
 
 ORIGINAL = Settings.from_options({"preset": "seed", "device": "cpu", "attention": "math"}).case(phase="train_step")
 SMALL = Case(d_model=32, n_heads=2, batch_size=1, pe="rotary")
@@ -62,7 +62,7 @@ def test_the_originals_wall(memory):
 def test_the_originals_seconds():
     """FLOPs and a constant give its 5, 9, 18 and 42 s to their rounding: one slope, one offset, four numbers."""
     flops = [
-        cost.total(cost.algorithmic_flops(Case(**ORIGINAL.__dict__ | {"seq_len": T, "depth": 8}), 32), "train_step")
+        total(algorithmic_flops(Case(**ORIGINAL.__dict__ | {"seq_len": T, "depth": 8}), 32), "train_step")
         for T in (64, 128, 256, 512)
     ]
     seconds = (5, 9, 18, 42)
@@ -157,7 +157,7 @@ def test_a_device_that_is_not_here_has_no_time():
 
 def test_another_torch_is_said(monkeypatch):
     """Peaks were held against one release."""
-    monkeypatch.setattr("bench.frontier.is_calibrated", lambda: False)
+    monkeypatch.setattr("attnlib.predict.frontier.is_calibrated", lambda: False)
 
     assert any("peaks were held against torch 2.13" in line for line in predicted(forecast(SMALL))[-1].after)
 

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib.measure.memory import allocations
 from attnlib.model.attention import math_attention
-from attnlib.theory.kernels import EFFICIENT, FLASH, FLASH_CPU, MATH, attend, attention_kernel, workspace
+from attnlib.predict.kernels import EFFICIENT, FLASH, FLASH_CPU, MATH, attend, attention_kernel, workspace
 
 
 class Workspaces(TorchDispatchMode):

@@ -8,8 +8,8 @@ from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
 from attnlib.model.positional import POSITIONAL
-from attnlib.theory import cost
-from attnlib.theory.kernels import FLASH, FLASH_CPU, FLOPS, MATH, attention_kernel, scored_pairs
+from attnlib.predict.flops import algorithmic_flops, executed_flops, meta_encoding, parameters, total
+from attnlib.predict.kernels import FLASH, FLASH_CPU, FLOPS, MATH, attention_kernel, scored_pairs
 
 SMALL = StackConfig(depth=3, seq_len=24)
 CONFIGS = [
@@ -34,7 +34,7 @@ def counted(step):
 
 
 def kernel(config, dtype, *, training):
-    encoding = cost.encoding(config)
+    encoding = meta_encoding(config)
     return attention_kernel("cpu", dtype, biased=encoding.biases, learned=training and encoding.learns_bias)
 
 
@@ -51,17 +51,17 @@ def test_executed_flops_are_those_of_torchs_counter(config, attention, dtype):
 
     def executed(training):
         name = "math" if attention == "math" else kernel(config, dtype, training=training)
-        return cost.executed_flops(config, 2, name)
+        return executed_flops(config, 2, name)
 
     with torch.no_grad():
-        assert cost.total(executed(False), "forward") == counted(lambda: model(tokens))
-    assert cost.total(executed(True), "train_step") == counted(lambda: model(tokens).sum().backward())
+        assert total(executed(False), "forward") == counted(lambda: model(tokens))
+    assert total(executed(True), "train_step") == counted(lambda: model(tokens).sum().backward())
 
 
 def test_a_fused_kernel_counts_as_torch_counts_others():
     """Without a mask the CPU's fused kernel has the products that torch's own formulas give those of CUDA."""
     heads = (2, 4, 24, 16)  # [B, H, T, K]
-    scores = cost.executed_flops(SMALL, 2, FLASH_CPU)["scores"]
+    scores = executed_flops(SMALL, 2, FLASH_CPU)["scores"]
 
     assert scores.forward == 3 * sdpa_flop_count(heads, heads, heads)
     assert scores.backward == 3 * sdpa_backward_flop_count(heads, heads, heads, heads)
@@ -70,14 +70,14 @@ def test_a_fused_kernel_counts_as_torch_counts_others():
 def test_the_mathematics_needs_no_more_than_is_executed():
     """Nothing twice: backward is twice forward, half the pairs under a mask, and the same whether recomputed or not."""
     free, masked, again = (StackConfig(depth=3, seq_len=24, **f) for f in ({}, {"causal": True}, {"checkpoint": True}))
-    needed, half = cost.algorithmic_flops(free, 2), cost.algorithmic_flops(masked, 2)
+    needed, half = algorithmic_flops(free, 2), algorithmic_flops(masked, 2)
 
-    assert cost.algorithmic_flops(again, 2) == needed
+    assert algorithmic_flops(again, 2) == needed
     assert all(flops.backward == 2 * flops.forward for flops in needed.values())
     assert half["scores"].forward * 2 * 24 == needed["scores"].forward * 25
     assert {**half, "scores": None} == {**needed, "scores": None}
-    assert cost.total(needed, "train_step") < cost.total(cost.executed_flops(free, 2, FLASH_CPU), "train_step")
-    assert cost.total(cost.executed_flops(free, 2, "math"), "train_step") == cost.total(needed, "train_step")
+    assert total(needed, "train_step") < total(executed_flops(free, 2, FLASH_CPU), "train_step")
+    assert total(executed_flops(free, 2, "math"), "train_step") == total(needed, "train_step")
     assert needed["embedding"] == (0, 0)
 
 
@@ -95,4 +95,4 @@ def test_blocks_behind_the_mask_are_left_out(seq_len):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_parameters_are_those_of_the_built_model(config):
     """Counting without storage counts the same."""
-    assert cost.parameters(config) == sum(p.numel() for p in build_model(config).parameters())
+    assert parameters(config) == sum(p.numel() for p in build_model(config).parameters())

@@ -12,9 +12,8 @@ from attnlib.cases.workload import build
 from attnlib.measure.device import Device
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.positional import POSITIONAL
-from attnlib.theory import cost
-from bench import predict
-from bench.predict import need, reference_of, unfit
+from attnlib.predict.flops import parameters
+from attnlib.predict.peak import MARGIN, need, outlook, prediction, reference_of, unfit
 
 VARIETY = [
     *({"pe": pe} for pe in POSITIONAL),
@@ -62,7 +61,7 @@ def test_a_few_layers_tell_the_depth(monkeypatch, fields, phase):
     """Past ``STRAIGHT`` layers all is a straight line: what is extrapolated is what would be predicted."""
     case = Case(phase=phase, seq_len=128, depth=12, **fields)
     extrapolated = need(case)
-    monkeypatch.setattr(predict, "STRAIGHT", 99)
+    monkeypatch.setattr("attnlib.predict.peak.STRAIGHT", 99)
     whole = need(case)
 
     assert {kind: size for kind, size in extrapolated.parts.items() if size} == {
@@ -85,11 +84,11 @@ def test_threads_have_buffers_of_their_own(threads):
 
 def test_an_outlook_is_saved_whole():
     """Kinds sum to the peak; without rates there is no floor; what cannot be predicted says why."""
-    found = predict.outlook(Case(), None)
+    found = outlook(Case(), None)
 
     assert sum(found["predicted_parts"].values()) == found["predicted_peak"]["value"]
     assert found["floor_s"] is None
-    assert predict.outlook(Case(compile=True), None) == {"predicted_peak": predict.prediction(Case(compile=True))}
+    assert outlook(Case(compile=True), None) == {"predicted_peak": prediction(Case(compile=True))}
 
 
 @pytest.mark.parametrize(
@@ -134,16 +133,16 @@ def test_what_is_held_between_steps():
     case = Case(phase="train_step", seq_len=32, depth=2)
     batch = 8 * 2 * 32 + 8 * 2
 
-    assert need(case).held == 3 * 4 * cost.parameters(case) + batch
-    assert need(replace(case, phase="forward")).held == 4 * cost.parameters(case) + batch
+    assert need(case).held == 3 * 4 * parameters(case) + batch
+    assert need(replace(case, phase="forward")).held == 4 * parameters(case) + batch
 
 
 def test_a_reference_needs_room_beside_its_case():
     """Where only the case fits it is measured alone, and says so; a reference that does not exist says why."""
     case = chosen().case(seq_len=32, depth=2, phase="train_step", pe="t5")
     plain = replace(case, pe="none")
-    both = int(predict.MARGIN * predict.prediction(case, plain)["value"])
-    alone = int(predict.MARGIN * need(case).peak)
+    both = int(MARGIN * prediction(case, plain)["value"])
+    alone = int(MARGIN * need(case).peak)
 
     assert alone < both
     assert reference_of(case, chosen(memory_limit=f"{both}B"), Device()) == (plain, None)
