@@ -162,7 +162,7 @@ def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None
 @pytest.fixture
 def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
     """Run this test's check of gradients, save what it found as its row's ``probe``, and assert it."""
-    from bench.checks.gradients import CHECKS
+    from attnlib.gradients.checks import CHECKS
     from bench.session.screen import name_of
 
     def run() -> None:

@@ -1,13 +1,13 @@
 """Do gradients survive depth? Seeded stacks in float64, fitted and held against closed forms, one check a question.
 
 A point is one check of one kind of stack: its claims are intervals over fixed seeds that must lie within a band around
-theory (``bench/checks/claims.py``). It is no benchmark: what it found is its row's ``probe``.
+theory (``attnlib/gradients/claims.py``). It is no benchmark: what it found is its row's ``probe``.
 """
 
 from attnlib.cases.grids import over
+from attnlib.gradients.controls import CONTROL_DEPTHS, CONTROLS
 from attnlib.model.attention import INITS
 from attnlib.model.positional import POSITIONAL
-from bench.checks.controls import CONTROL_DEPTHS, CONTROLS
 
 FIXED = {"device": "cpu", "dtype": "float64", "dropout": 0.0, "seq_len": 16, "n_heads": 4, "batch_size": 2}
 FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa"}

@@ -2,7 +2,7 @@
 
 from attnlib.cases import workload
 from attnlib.cases.grids import over
-from attnlib.theory.probes import gradient_by_place
+from attnlib.gradients.probes import gradient_by_place
 
 
 def points(settings):

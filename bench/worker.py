@@ -23,6 +23,7 @@ import torch
 from attnlib.cases.case import NAMES, PHASES, PROBES, Case, unsupported
 from attnlib.cases.workload import Workload, build, fresh_start
 from attnlib.compare.worker import Worker
+from attnlib.gradients.fits import recorded
 from attnlib.measure import clock, environment, heap
 from attnlib.measure.cores import default_threads
 from attnlib.measure.device import Device, open_device, reading
@@ -30,7 +31,6 @@ from attnlib.measure.memory import Readings, process_peak
 from attnlib.measure.rounds import timed
 from attnlib.model.config import choose
 from attnlib.predict.frontier import forecast, frontier, verify
-from bench.checks.fits import recorded
 from bench.listing import listing
 
 ROOT = Path(__file__).parent.parent

@@ -13,6 +13,7 @@ from attnlib.cases.case import PAIRED, Case, unsupported
 from attnlib.cases.settings import Settings
 from attnlib.cases.text import size
 from attnlib.cases.workload import Workload, build, compiles
+from attnlib.gradients.probes import layers_of
 from attnlib.measure import heap
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
@@ -20,7 +21,6 @@ from attnlib.measure.memory import available_bytes
 from attnlib.predict.flops import meta_encoding
 from attnlib.predict.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.predict.ledger import Ledger
-from attnlib.theory.probes import layers_of
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others

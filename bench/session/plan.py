@@ -14,6 +14,7 @@ import pytest
 
 from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
+from attnlib.gradients.closed_forms import decay_rate
 from attnlib.model.attention import ATTENTION, INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.data import data_set
@@ -21,7 +22,6 @@ from attnlib.model.positional import POSITIONAL
 from attnlib.runs import journal
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
-from attnlib.theory.closed_forms import decay_rate
 from bench.measuring import identity
 from bench.session.record import BENCH
 

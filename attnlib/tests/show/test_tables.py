@@ -9,13 +9,13 @@ import plots
 from attnlib.cases.case import Case
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import Cells
+from attnlib.gradients import checks
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
 from attnlib.show.table import Column, Table
 from attnlib.tests.runs.examples import reading, saved
-from bench.checks import gradients
 
 SMALL = {"dtype": "float64", "seq_len": 16, "d_model": 64, "n_heads": 4, "batch_size": 2}
 FOUND = [

@@ -7,9 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from attnlib.model.attention import INITS, MultiHeadSelfAttention
-from attnlib.model.positional import POSITIONAL
-from attnlib.theory.closed_forms import (
+from attnlib.gradients.closed_forms import (
     collapse_exponent,
     decay_rate,
     flush_depth,
@@ -21,6 +19,8 @@ from attnlib.theory.closed_forms import (
     query_key_powers,
     skip_contraction,
 )
+from attnlib.model.attention import INITS, MultiHeadSelfAttention
+from attnlib.model.positional import POSITIONAL
 
 
 def test_gain_is_one_sixth_when_heads_fill_the_width():

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from attnlib.gradients.closed_forms import key_bias_is_idle
 from attnlib.model.blocks import Plain
 from attnlib.model.classifier import SequenceClassifier
-from attnlib.theory.closed_forms import key_bias_is_idle
 
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of so many bytes
 KINDS = ("zero", "subnormal", "nonfinite")

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from attnlib.cases.case import Case
 from attnlib.cases.workload import Workload
-from attnlib.theory import closed_forms
-from bench.checks.claims import Claim, Curves, Finding, between, near
-from bench.checks.fits import RATE, SEEDS, recorded, seeded, slopes
+from attnlib.gradients import closed_forms
+from attnlib.gradients.claims import Claim, Curves, Finding, between, near
+from attnlib.gradients.fits import RATE, SEEDS, recorded, seeded, slopes
 
 CONTROL_DEPTHS = (4, 16, 64)
 MATRICES = ("q", "k", "v", "out", "feed_forward")

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from attnlib.cases.case import Case
 from attnlib.cases.workload import Workload
-from attnlib.theory import closed_forms
-from attnlib.theory.probes import Recorder
+from attnlib.gradients import closed_forms
+from attnlib.gradients.probes import Recorder
 
 SEEDS = range(8)
 RATE, UNIT = 0.05, 0.02  # bands of a rate: a share of it; decades where it is almost 0

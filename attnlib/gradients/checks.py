@@ -12,13 +12,13 @@ import torch
 
 from attnlib.cases.case import Case
 from attnlib.cases.workload import Workload
+from attnlib.gradients import closed_forms
+from attnlib.gradients.claims import Curves, Finding, between, near
+from attnlib.gradients.controls import control
+from attnlib.gradients.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes
+from attnlib.gradients.probes import Recorder, gradient_by_place
 from attnlib.measure.environment import flushes_subnormals
 from attnlib.model.classifier import build_encoding
-from attnlib.theory import closed_forms
-from attnlib.theory.probes import Recorder, gradient_by_place
-from bench.checks.claims import Curves, Finding, between, near
-from bench.checks.controls import control
-from bench.checks.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes
 
 DEPTHS = (4, 8, 16, 32)  # of the fit of a rate, below the depth of the case
 ENDS = slice(2, -2)  # what a fit within one network uses: two layers at each end are left out

@@ -10,11 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from attnlib.model.blocks import BLOCKS
-from attnlib.model.classifier import build_model
-from attnlib.model.config import StackConfig
-from attnlib.model.positional import POSITIONAL
-from attnlib.theory.probes import (
+from attnlib.gradients.probes import (
     Recorder,
     cosine_gap,
     float_kinds,
@@ -23,6 +19,10 @@ from attnlib.theory.probes import (
     layer_gradients,
     rank1_residual,
 )
+from attnlib.model.blocks import BLOCKS
+from attnlib.model.classifier import build_model
+from attnlib.model.config import StackConfig
+from attnlib.model.positional import POSITIONAL
 
 SMALL = StackConfig(seq_len=9, d_model=16, n_heads=4, depth=3)
 TOKENS = torch.arange(18).view(2, 9)

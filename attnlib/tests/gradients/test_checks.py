@@ -8,9 +8,9 @@ import pytest
 
 from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
-from bench.checks import controls, gradients
-from bench.checks.claims import Claim, Finding, between, near
-from bench.checks.fits import seeded, slopes
+from attnlib.gradients import checks, controls
+from attnlib.gradients.claims import Claim, Finding, between, near
+from attnlib.gradients.fits import seeded, slopes
 from bench.test_gradients import (
     collapse_points,
     control_points,
