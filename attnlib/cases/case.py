@@ -15,7 +15,7 @@ from attnlib.model.config import StackConfig
 from attnlib.model.positional import PositionalEncoding
 
 CHECKED = ("rate", "profile", "collapse", "control", "flush")  # checks of gradients, in bench.checks
-LEARNING = ("bag", "tune", "learn", "depth")  # trainings, in bench.learning
+LEARNING = ("bag", "tune", "learn", "depth")  # trainings, in attnlib.learning.training
 PROBES = (*CHECKED, *LEARNING)  # read, not timed: after what is timed, and in this order
 PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
 PAIRED = ("forward", "backward", "train_step")  # phases whose rounds lie beside those of a reference

@@ -1,9 +1,9 @@
 """The tables of what was learned: encodings against the fixed one, seed by seed, and depth at fixed data."""
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.equivalence import MARGIN, MOST, Verdict
 from attnlib.compare.intervals import Estimate, mean_over_runs
-from attnlib.compare.learning import BASE, Answer, Depth, answers, bags, depths, encodings, time_over_none
+from attnlib.learning.equivalence import MARGIN, MOST, Verdict
+from attnlib.learning.study import BASE, Answer, Depth, answers, bags, depths, encodings, time_over_none
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, with_interval
 

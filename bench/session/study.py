@@ -6,12 +6,12 @@ from itertools import islice
 from typing import Any
 
 from attnlib.cases.case import Case
-from attnlib.compare.learning import chosen_rate
+from attnlib.learning.study import chosen_rate
+from attnlib.learning.trainers import AHEAD, Trainers
+from attnlib.learning.training import bag_of_tokens
 from attnlib.model.data import data_set
 from attnlib.runs.journal import NOT_YET
-from bench.learning import bag_of_tokens
 from bench.session.record import Left, Record
-from bench.trainers import AHEAD, Trainers
 
 
 class Study:

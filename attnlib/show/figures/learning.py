@@ -4,9 +4,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.equivalence import MARGIN
 from attnlib.compare.intervals import Estimate, t_interval
-from attnlib.compare.learning import BASE, Depth, Trained, depths, encodings, time_over_none
+from attnlib.learning.equivalence import MARGIN
+from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, time_over_none
 from attnlib.show.figures.drawing import Sheet, band, look, style
 
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from attnlib.compare.cells import STEP, Cells, claims, fullest
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.learning import BASE, depths, encodings
-from attnlib.compare.learning import answers as depth_answers
 from attnlib.compare.pairs import floor
 from attnlib.compare.scaling import lines, slopes
+from attnlib.learning.study import BASE, depths, encodings
+from attnlib.learning.study import answers as depth_answers
 from attnlib.runs.load import Cell
 from attnlib.show.ceilings import errors_of
 from attnlib.show.encodings import Law, checks

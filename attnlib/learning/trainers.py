@@ -36,7 +36,7 @@ class Trainers:
         self.most = min(len(cpus), AHEAD)
 
     def train(self, wanted: Case, upcoming: Iterable[Case]) -> dict[str, Any]:
-        """What the training of a case found, see ``bench.learning.train``.
+        """What the training of a case found, see ``attnlib.learning.training.train``.
 
         Whatever interrupts it, as the end of a case's time, ends what is being trained too.
 
@@ -114,7 +114,7 @@ def serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
-    from bench.learning import train
+    from attnlib.learning.training import train
 
     torch.set_num_threads(1)
     while True:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from attnlib.compare.equivalence import MARGIN, verdict
 from attnlib.compare.intervals import share_interval, t_interval
+from attnlib.learning.equivalence import MARGIN, verdict
 
 SEEDS, TRIALS = 20, 2000
 LIMIT = 0.05 + 3 * (0.05 * 0.95 / TRIALS) ** 0.5  # of an error rate of 5 %, three standard deviations of counting it

@@ -7,7 +7,7 @@ import pytest
 
 from attnlib.cases.case import Case
 from attnlib.compare.cells import Cells
-from attnlib.compare.learning import answers, bags, chosen_rate, depths, encodings
+from attnlib.learning.study import answers, bags, chosen_rate, depths, encodings
 from attnlib.runs.load import Cell, Run
 from attnlib.show.learning import learning
 from attnlib.tests.runs.examples import row_of, saved

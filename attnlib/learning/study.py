@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.equivalence import Verdict, verdict
 from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
+from attnlib.learning.equivalence import Verdict, verdict
 from attnlib.runs.load import Cell
 
 BASE = "sinusoidal"  # the fixed encoding that others are held against

@@ -11,14 +11,14 @@ import torch
 from attnlib.cases.case import Case
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import read_cells
+from attnlib.learning.trainers import Trainers
+from attnlib.learning.training import bag_of_tokens, judged, left_chance, rate_at, seeded_model, subset, train
 from attnlib.measure.limits import TimeIsUp
 from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.findings import probe_problems
 from attnlib.show.figures import FIGURES
 from attnlib.tests.session.sessions import files, saved
-from bench.learning import bag_of_tokens, judged, left_chance, rate_at, seeded_model, subset, train
-from bench.trainers import Trainers
 
 SIZES = {"d_model": 16, "n_heads": 2, "depth": 1, "seq_len": 6, "vocab_size": 4, "n_classes": 2, "batch_size": 8}
 CASE = Case(
@@ -58,7 +58,7 @@ def in_a_process_of_its_own(*cases):
 
 def test_a_second_process_repeats_it_to_the_bit(monkeypatch):
     """Weights, losses and accuracies; but not where the seed is another."""
-    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
     other_seed = Case(**vars(CASE) | {"seed": 1})
     (first, other), (second,) = in_a_process_of_its_own(CASE, other_seed), in_a_process_of_its_own(CASE)
 
@@ -134,7 +134,7 @@ def test_a_loss_that_is_not_finite_has_a_reason_and_no_numbers():
 def test_the_last_step_counts(monkeypatch):
     """Weights that only the last update spoiled give no accuracy of constant answers."""
     losses = iter([(0.5, 1.0), (0.5, float("nan"))])
-    monkeypatch.setattr("bench.learning.judged", lambda model, found: next(losses))
+    monkeypatch.setattr("attnlib.learning.training.judged", lambda model, found: next(losses))
     found = train(Case(**vars(CASE) | {"steps": 3}), DATA)
 
     assert found["reason"] == "the loss was not finite after the last step"
@@ -161,7 +161,7 @@ def test_a_bag_learns_counts_and_no_order():
 
 def test_nothing_is_trained_twice(monkeypatch):
     """A case that is among the next ones too, as every case of a session is, leaves no second result behind."""
-    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
     cases = [Case(**vars(CASE) | {"seed": seed, "steps": 3}) for seed in range(4)]
     own = Trainers()
     try:
@@ -180,7 +180,7 @@ def killed_first(trainers, pipes):
 
 def test_a_trainer_that_fails_or_dies_is_said_so(monkeypatch):
     """In one line, at work; one that died idle is replaced; the next case has a trainer again."""
-    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
     own = Trainers()
     try:
         with pytest.raises(RuntimeError, match="ValueError: a training needs steps"):
@@ -188,10 +188,10 @@ def test_a_trainer_that_fails_or_dies_is_said_so(monkeypatch):
         own.idle[0].process.kill()
         own.idle[0].process.join()
         assert own.train(CASE, [])["reason"] is None
-        monkeypatch.setattr("bench.trainers.wait", partial(killed_first, own))
+        monkeypatch.setattr("attnlib.learning.trainers.wait", partial(killed_first, own))
         with pytest.raises(RuntimeError, match="the process that trained it died, exit code -9"):
             own.train(Case(**vars(CASE) | {"steps": 10**6}), [])
-        monkeypatch.setattr("bench.trainers.wait", connection.wait)
+        monkeypatch.setattr("attnlib.learning.trainers.wait", connection.wait)
         assert own.train(CASE, [])["reason"] is None
     finally:
         own.close()
@@ -199,18 +199,18 @@ def test_a_trainer_that_fails_or_dies_is_said_so(monkeypatch):
 
 def test_what_interrupts_a_training_ends_it(monkeypatch):
     """As the end of a case's time does: the next one does not wait for it."""
-    monkeypatch.setattr("bench.trainers.data_set", lambda name: DATA)
+    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
 
     def up(pipes):
         raise TimeIsUp
 
     own = Trainers()
     try:
-        monkeypatch.setattr("bench.trainers.wait", up)
+        monkeypatch.setattr("attnlib.learning.trainers.wait", up)
         with pytest.raises(TimeIsUp):
             own.train(Case(**vars(CASE) | {"steps": 10**6}), [])
         assert (own.idle, own.busy) == ([], {})
-        monkeypatch.setattr("bench.trainers.wait", connection.wait)
+        monkeypatch.setattr("attnlib.learning.trainers.wait", connection.wait)
         assert own.train(CASE, [])["reason"] is None
     finally:
         own.close()
