@@ -7,9 +7,9 @@ the cases run in two child processes.
 import pytest
 
 from attnlib.cases.grids import over
-from attnlib.compare.worker import Worker
+from attnlib.live.process import HERE, Worker
+from attnlib.live.remote import Remote, child_clock
 from attnlib.measure import heap
-from bench.worker import ROOT, Remote, child_clock
 
 FIXED = {"init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
@@ -30,7 +30,7 @@ def _workers(settings):
         """The process of this policy; another one after it was killed, as when a case took too long."""
         if policy not in started or started[policy].process.poll() is not None:
             started[policy] = Worker(
-                ROOT, "--denormals", policy, *threads, environment=heap.variables(settings.base.heap)
+                HERE, "--denormals", policy, *threads, environment=heap.variables(settings.base.heap)
             )
         return started[policy]
 

@@ -11,10 +11,10 @@ import torch
 from attnlib.model.attention import ATTENTION, INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_encoding
-from attnlib.model.config import StackConfig
+from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import PositionalEncoding
 
-CHECKED = ("rate", "profile", "collapse", "control", "flush")  # checks of gradients, in bench.checks
+CHECKED = ("rate", "profile", "collapse", "control", "flush")  # checks of gradients, in attnlib.gradients
 LEARNING = ("bag", "tune", "learn", "depth")  # trainings, in attnlib.learning.training
 PROBES = (*CHECKED, *LEARNING)  # read, not timed: after what is timed, and in this order
 PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
@@ -104,3 +104,20 @@ def unsupported(case: Case) -> str | None:
     except ValueError as error:  # such as rotary with an odd head width
         return str(error)
     return None
+
+
+def timed_case(fields_given: Mapping[str, Any]) -> Case:
+    """Return the case of these fields, which may leave some out.
+
+    Raises:
+        ValueError: an unknown field or name, a phase that is not timed, **or** a case that cannot be measured.
+    """
+    for name in fields_given:
+        choose("field", name, dict.fromkeys(field.name for field in fields(Case)))
+    case = Case(**fields_given)
+    choose("phase", case.phase, dict.fromkeys(phase for phase in PHASES if phase not in PROBES))
+    for name, registry in NAMES.items():
+        choose(name, getattr(case, name), registry)
+    if reason := unsupported(case):
+        raise ValueError(reason)
+    return case

@@ -8,10 +8,11 @@ from attnlib.commands import (
     ab,
     compare,
     completion,
+    draw,
     export,
     frontier,
+    listing,
     merge,
-    names,
     predict,
     publish,
     repeat,
@@ -19,13 +20,14 @@ from attnlib.commands import (
     sweep,
     switches,
     tables,
+    trust,
 )
 from attnlib.commands.options import complain
 from attnlib.runs.text import forgive
 
 COMMANDS = (
-    *(names, predict, frontier, switches, ab, compare, repeat, sweep, merge),
-    *(tables, scaling, export, publish, completion),
+    *(listing, predict, frontier, switches, ab, compare, repeat, sweep, merge),
+    *(tables, draw, scaling, export, publish, trust, completion),
 )
 HANDING_ON = (repeat.NAME, sweep.NAME)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import CODES, add_verdict_options, count, output, positive, say
-from attnlib.compare.ab import SUITE, Contender, Match
+from attnlib.live.ab import SUITE, Contender, Match
 from attnlib.show.comparison import contested
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import add_markdown, asked, count, counts, memory, output
-from attnlib.show.frontier import far, proof
+from attnlib.commands.options import add_markdown, count, counts, memory, output
+from attnlib.show.frontier import far
 
 DEPTHS, SEQ_LENS = [2, 4, 8, 16, 32, 64], [512, 1024, 2048, 4096, 8192, 16384]
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "frontier",
         epilog="example: attnlib frontier checkpoint=true,batch_size=1 --memory 24GiB --pe none,t5",
@@ -29,8 +29,6 @@ def declare(commands: Any) -> None:
     text = "tokens a step instead of a batch size: B = max(1, tokens // T)"
     command.add_argument("--tokens-per-batch", type=count, metavar="N", help=text)
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
-    text = "run a step just inside each longest point, and weigh one just outside, which is refused"
-    command.add_argument("--verify", action="store_true", help=text)
     command.add_argument("--out", type=Path, metavar="FOLDER", help="draw frontier.png and frontier.svg there")
     command.add_argument("--json", action="store_true", help="print JSON")
     add_markdown(command)
@@ -38,25 +36,23 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask a worker, then show it; 1 where a point was not as predicted."""
+    """Search the frontier of each encoding, then show it."""
+    from attnlib.cases.case import timed_case
+    from attnlib.measure.environment import use_threads
+    from attnlib.predict.frontier import frontier
+
     fields = fields_of(options.fields) if options.fields else {}
-    encodings = options.pe or [fields.get("pe", "none")]
-    limits = {"memory": options.memory, "depths": options.depths, "seq_lens": options.seq_lens}
-    requests = [{"frontier": fields | {"pe": pe}, "tokens": options.tokens_per_batch} | limits for pe in encodings]
-    found = dict(zip(encodings, asked(options.threads, *requests), strict=True))
-    verified, code = {}, 0
-    if options.verify:
-        request = {"verify": fields, "memory": options.memory, "tokens": options.tokens_per_batch}
-        points = [{"pe": pe, **point} for pe in encodings for point in found[pe]["longest"]]
-        (verified,) = asked(options.threads, request | {"points": points})
-        code = 0 if all(point["as_predicted"] for point in verified["points"]) else 1
+    cases = {pe: timed_case(fields | {"pe": pe}) for pe in options.pe or [fields.get("pe", "none")]}
+    use_threads(options.threads)
+    limits = (options.memory, options.depths, options.seq_lens, options.tokens_per_batch)
+    found = {pe: frontier(case, *limits) for pe, case in cases.items()}
     if options.json:
-        print(json.dumps({"memory": options.memory, "frontier": found} | verified, indent=2))
+        print(json.dumps({"memory": options.memory, "frontier": found}, indent=2))
     else:
-        for table in [*far(found, options.memory), *([proof(verified["points"], options.memory)] if verified else [])]:
+        for table in far(found, options.memory):
             output(table, as_markdown=options.markdown)
     if options.out:
         from attnlib.show.figures.frontier import draw_frontier  # matplotlib takes a second
 
         print(draw_frontier(found, options.memory, options.out))
-    return code
+    return 0

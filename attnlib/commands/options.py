@@ -5,12 +5,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from attnlib.cases.text import bytes_of
 from attnlib.compare.cells import Cells, read_cells
-from attnlib.compare.worker import Worker, WorkerDied, WorkerError
-from attnlib.runs.find import RESULTS, chosen
+from attnlib.runs.find import chosen
 from attnlib.runs.load import Run
 from attnlib.show.table import Table
 
@@ -58,19 +56,6 @@ def memory(text: str) -> int:
         return bytes_of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"takes {error}") from None
-
-
-def asked(threads: int | None, *requests: dict[str, Any]) -> list[dict[str, Any]]:
-    """The answers of a worker of this checkout to requests, one after another.
-
-    Raises:
-        ValueError: there is no checkout here, **or** the worker refused or died; the message says why.
-    """
-    with Worker(RESULTS.parent, *([] if threads is None else ["--threads", str(threads)])) as worker:
-        try:
-            return [worker.ask(**request) for request in requests]
-        except (WorkerError, WorkerDied) as error:
-            raise ValueError(str(error).removeprefix("the worker failed: ")) from None
 
 
 def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:

@@ -4,13 +4,18 @@ import argparse
 import json
 from typing import Any
 
+import numpy as np
+
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import add_markdown, asked, count, output
+from attnlib.commands.options import add_markdown, count, output
+from attnlib.runs.find import newest
+from attnlib.runs.load import load
 from attnlib.show.prediction import predicted
+from attnlib.show.units import percent
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "predict",
         epilog="example: attnlib predict seq_len=512,depth=8,pe=rotary",
@@ -27,11 +32,30 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Ask a worker, then show it."""
-    (found,) = asked(options.threads, {"predict": fields_of(options.fields) if options.fields else {}})
+    """Predict, then show it."""
+    from attnlib.cases.case import timed_case
+    from attnlib.measure.environment import use_threads
+    from attnlib.predict.forecast import forecast
+
+    case = timed_case(fields_of(options.fields) if options.fields else {})
+    use_threads(options.threads)
+    found = forecast(case)
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
-    for table in predicted(found):
+    reached = share_reached(case.phase) if found.get("floor_s") else None
+    for table in predicted(found, reached):
         output(table, as_markdown=options.markdown)
     return 0
+
+
+def share_reached(phase: str) -> str | None:
+    """Return in words which share of the ceilings this machine's newest run reached; None without a run of it."""
+    from attnlib.measure.environment import node
+
+    path = newest()
+    run = None if path is None else load(path)
+    if run is None or run.data["machine_info"].get("node") != node():
+        return None
+    shares = [share for cell in run.cells if cell.case["phase"] == phase and (share := cell.share_of_ceiling)]
+    return f"{percent(float(np.median(shares)))} of it, median of {len(shares)} cases in {run.name}" if shares else None

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from attnlib.commands.options import count
-from attnlib.compare.repeat import repeat
+from attnlib.live.repeat import repeat
 
 NAME = "repeat"
 

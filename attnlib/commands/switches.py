@@ -6,7 +6,7 @@ from typing import Any
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_markdown, count, output, say
-from attnlib.compare.switches import switches
+from attnlib.live.switches import switches
 from attnlib.runs.find import RESULTS
 from attnlib.show.switches import worths
 

@@ -1,1 +1,4 @@
-"""How gradients and tokens vanish in deep stacks: closed forms, probes that read them, checks of one against the other."""
+"""How gradients and tokens vanish in deep stacks.
+
+Closed forms say how, probes read it off a network, and checks hold one against the other.
+"""

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from attnlib.measure import cgroups, nvml
+from attnlib.measure.cores import default_threads
 from attnlib.measure.device import Device
 
 # an allow-list: nothing else of the environment is ever saved
@@ -52,6 +53,11 @@ def flushes_subnormals() -> bool:
     """Whether float32 arithmetic on this thread flushes subnormal numbers to zero."""
     tiny = torch.full((1,), torch.finfo(torch.float32).tiny)
     return bool((tiny / 2 == 0).item())
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch take so many threads for one operation; by default one fewer than there are cores."""
+    torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
 
 
 def versions() -> dict[str, str | None]:

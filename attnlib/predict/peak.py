@@ -24,7 +24,6 @@ from attnlib.predict.ledger import Ledger
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
 MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
-SLOWER = (1.2, 12.0)  # times its floor at the machine's ceilings: what steps were seen to take
 STRAIGHT = 3  # layers: from here on each region's peak is a straight line in depth
 Key = TypeVar("Key")
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from attnlib.cases.text import size
-from attnlib.compare import ab, saved
+from attnlib.compare import saved
 from attnlib.compare.comparison import Comparison, Summary
 from attnlib.compare.verdicts import Verdict
+from attnlib.live import ab
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, seconds
 

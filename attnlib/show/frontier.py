@@ -38,20 +38,3 @@ def side(found: Mapping[str, Mapping[str, Sequence[Point]]], name: str, given: s
     if alone:
         columns |= {"B": NUMBER, "peak": BYTES, "one further": BYTES}
     return Table(columns, rows, before=[before])
-
-
-def proof(points: Sequence[Mapping[str, Any]], memory: int) -> Table:
-    """What became of steps on both sides of the frontier, see ``attnlib.predict.frontier.verify``."""
-    columns = {"encoding": Column(), "L": NUMBER, "T": NUMBER, "predicted": BYTES, "measured": BYTES, "": Column()}
-    rows = [
-        {
-            "encoding": point["pe"],
-            "L": point["depth"],
-            "T": point["seq_len"],
-            "predicted": point["predicted"],
-            "measured": point["measured"],
-            "": point["what"],
-        }
-        for point in points
-    ]
-    return Table(columns, rows, before=[f"both sides of {size(memory)} ({memory:,} bytes)"])

@@ -13,9 +13,14 @@ from attnlib.show.units import many, seconds
 FLOPS = Column(lambda value: f"{many(value)}FLOP", number=True)
 
 
-def predicted(found: Mapping[str, Any]) -> list[Table]:
-    """The tables of a forecast, as ``attnlib.predict.frontier.forecast`` makes it."""
-    return [*([products(found["flops"])] if found["flops"] else []), memory(found)]
+def predicted(found: Mapping[str, Any], reached: str | None = None) -> list[Table]:
+    """Return the tables of a forecast.
+
+    Args:
+        found: the forecast, as ``predict.forecast.forecast`` makes it.
+        reached: in words, which share of the ceilings a saved run of this machine reached.
+    """
+    return [*([products(found["flops"])] if found["flops"] else []), memory(found, reached)]
 
 
 def products(flops: Mapping[str, Mapping[str, tuple[int, int]]]) -> Table:
@@ -30,18 +35,18 @@ def products(flops: Mapping[str, Mapping[str, tuple[int, int]]]) -> Table:
     return Table({"FLOPs": Column()} | dict.fromkeys(list(total)[1:], FLOPS), [*rows, total])
 
 
-def memory(found: Mapping[str, Any]) -> Table:
-    """The predicted peak by kind, with lines on time and what it rests on."""
+def memory(found: Mapping[str, Any], reached: str | None) -> Table:
+    """Return the predicted peak by kind, with lines on time and what it rests on."""
     peak, case, after = found["predicted_peak"]["value"], found["case"], []
     if peak is None:
         return Table({}, [], after=[f"peak: not predicted: {found['predicted_peak']['reason']}"])
     if found["calibrated"]:
         after += [f"peaks were held against torch {found['calibrated']}, and this is {found['torch']}: they may differ"]
     time = "no time: the device is not here"
-    if found["seconds"]:
-        floor = found["floor_s"]
-        time = " to ".join(map(seconds, found["seconds"]))
+    if floor := found["floor_s"]:
+        time = f"at least {seconds(sum(floor.values()))}"
         after += [f"at this machine's ceilings: {seconds(sum(floor.values()))}, most of it {binding(floor)}"]
+        after += [f"steps of this phase ran at {reached}"] if reached else []
     after += [
         f"{found['operators']} operators, which move {size(found['bytes_moved'])}; attention by {found['kernel']}"
     ]

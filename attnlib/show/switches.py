@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from attnlib.cases.text import size
-from attnlib.compare.switches import Worth
+from attnlib.live.switches import Worth
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, seconds, with_interval
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from attnlib.tests.session.sessions import Sessions, saved, skeleton
+from attnlib.tests.plugin.sessions import Sessions, saved, skeleton
 
 # Of two processes that share two cores each gets one: torch's threads would spin on the other's. And the benchmark
 # sessions that tests start are no part of this one, though pytest-benchmark would take them for such.

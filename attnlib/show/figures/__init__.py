@@ -1,29 +1,37 @@
-"""Figures of saved runs, by what they show, and their registry: a name, and what draws it or says that it cannot."""
+"""Figures of saved runs: their registry, and what draws each. Matplotlib is imported where one is drawn."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-from matplotlib.figure import Figure
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from attnlib.compare.cells import Cells
-from attnlib.show.figures import cost, gradients, learning, scaling
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-FIGURES: dict[str, Callable[[Cells], Figure | None]] = {
-    f.__name__: f
-    for f in (
-        cost.encoding_cost,
-        cost.time_against_seq_len,
-        cost.time_against_depth,
-        cost.heat_map,
-        cost.memory,
-        cost.energy,
-        scaling.scaling,
-        scaling.time_per_token,
-        gradients.gradients,
-        gradients.profiles,
-        gradients.collapse,
-        gradients.denormals,
-        learning.learned_accuracy,
-        learning.depth_accuracy,
-        learning.accuracy_cost,
-    )
+    from matplotlib.figure import Figure
+
+    from attnlib.compare.cells import Cells
+
+FIGURES = {  # by name: the module here that has a function of this name
+    "encoding_cost": "cost",
+    "time_against_seq_len": "cost",
+    "time_against_depth": "cost",
+    "heat_map": "cost",
+    "memory": "cost",
+    "energy": "cost",
+    "scaling": "scaling",
+    "time_per_token": "scaling",
+    "gradients": "gradients",
+    "profiles": "gradients",
+    "collapse": "gradients",
+    "denormals": "gradients",
+    "learned_accuracy": "learning",
+    "depth_accuracy": "learning",
+    "accuracy_cost": "learning",
 }
+
+
+def find_figure(name: str) -> Callable[[Cells], Figure | None]:
+    """Return the function that draws the figure of this name, or returns None where the runs have no data for it."""
+    draw: Callable[[Cells], Figure | None] = getattr(import_module(f"{__name__}.{FIGURES[name]}"), name)
+    return draw

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells
-from attnlib.show.figures import FIGURES
+from attnlib.show.figures import FIGURES, find_figure
 
 # The same run gives the same file; text in SVG is text, in a font of these widths.
 DRAWN: dict[Any, Any] = {
@@ -32,7 +32,7 @@ def drawn() -> Iterator[None]:
         yield
 
 
-def draw(cells: Cells, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Path | None]:
+def draw(cells: Cells, folder: Path, names: Iterable[str] = FIGURES) -> dict[str, Path | None]:
     """Draw figures into a folder, as PNG and SVG.
 
     Returns:
@@ -44,7 +44,7 @@ def draw(cells: Cells, folder: Path, names: Sequence[str] = tuple(FIGURES)) -> d
     found: dict[str, Path | None] = {}
     with drawn():
         for name in names:
-            figure = FIGURES[name](cells)
+            figure = find_figure(name)(cells)
             found[name] = None if figure is None else write(figure, folder / name)
     return found
 
@@ -68,4 +68,4 @@ def write(figure: Figure, path: Path) -> Path:
 
 def caption(name: str) -> str:
     """What a figure shows, in a sentence."""
-    return (FIGURES[name].__doc__ or "").partition("\n")[0].replace("``", "")
+    return (find_figure(name).__doc__ or "").partition("\n")[0].replace("``", "")

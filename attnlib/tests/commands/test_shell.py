@@ -10,6 +10,7 @@ import pytest
 
 from attnlib.cases.settings import PRESETS
 from attnlib.commands.__main__ import COMMANDS, main, parsed
+from attnlib.commands.listing import listing
 from attnlib.model.attention import INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.config import LISTED
@@ -17,7 +18,6 @@ from attnlib.model.positional import POSITIONAL
 from attnlib.show.table import Column, Table
 from attnlib.show.tables import TABLES
 from attnlib.tests import ROOT
-from bench.listing import listing
 
 NAMES = [name for module in COMMANDS for name in (TABLES if "tables" in module.__name__ else [module.__name__])]
 WORDS = ["list" if "names" in name else name.rpartition(".")[2] for name in NAMES]

@@ -6,12 +6,10 @@ import sys
 
 import pytest
 
-import plots
 from attnlib.commands import __main__ as attnlib_command
 from attnlib.tests import ROOT
 from attnlib.tests.docs.reading import PAGES, commands
 from attnlib.tests.sweep import simulation
-from bench import trust
 
 SHOWN = commands()
 # What a copy must be changed for first; test_recipes.py runs these.
@@ -52,13 +50,7 @@ def test_commands_on_saved_runs_are_parsed(words):
 @pytest.mark.parametrize("words", of("python", "plots.py") + of("python", "plots.py", "--out"), ids=" ".join)
 def test_figures_are_parsed(words):
     """Options and names of figures exist."""
-    assert plots.parsed(words)
-
-
-@pytest.mark.parametrize("words", of("python", "-m", "bench.trust"), ids=" ".join)
-def test_counts_of_errors_are_parsed(words):
-    """Subcommands and options exist."""
-    assert trust.parsed(words).run
+    assert attnlib_command.parsed(["draw", *words]).command == "draw"
 
 
 @pytest.mark.parametrize("words", of("python", "-m", "attnlib.tests.sweep.simulation"), ids=" ".join)
@@ -101,7 +93,7 @@ def test_benchmarks_select_tests(sessions, tmp_path, words):
 
 def test_every_command_is_looked_at():
     """No program is shown that none of these tests knows."""
-    known = [*of("attnlib"), *of("python", "plots.py"), *of("python", "-m", "bench.trust"), *of("tox", "-e")]
+    known = [*of("attnlib"), *of("python", "plots.py"), *of("tox", "-e")]
     known += of("python", "-m", "attnlib.tests.sweep.simulation")
     known += [*of("pip", "install"), *of("pytest"), *of("python3", "-m", "venv"), *of("pytest-benchmark")]
 

@@ -82,7 +82,7 @@ def case_of(check, says):
 
 def claims_of(case):
     seeds = range(2) if case.phase == "flush" else range(4)
-    return {claim.name: claim for claim in gradients.CHECKS[case.phase](case, seeds).claims}
+    return {claim.name: claim for claim in checks.CHECKS[case.phase](case, seeds).claims}
 
 
 honest_claims = cache(claims_of)  # several mutations share a stack
@@ -95,7 +95,7 @@ def test_every_claim_fails_without_its_cause(check, says, built, broken, monkeyp
     honest = honest_claims(case)
     if built.get("init") == "torch_mha" and check == "flush":
         case = replace(case, depth=128)  # the slower one needs more layers to flush at all
-    for module in (gradients, controls):
+    for module in (checks, controls):
         monkeypatch.setattr(module, "seeded", lambda case, seed: seeded(replace(case, **built), seed))
     wrong = claims_of(case)
 
@@ -173,7 +173,7 @@ def test_a_claim_needs_values():
 def test_low_precision_needs_depth():
     """A stack too shallow to flush is said so."""
     with pytest.raises(ValueError, match="8 layers are too few for float16 to flush"):
-        gradients.flush(Case(**SMALL, depth=8), range(2))
+        checks.flush(Case(**SMALL, depth=8), range(2))
 
 
 @pytest.mark.parametrize("preset", ["smoke", "laptop"])

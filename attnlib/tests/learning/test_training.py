@@ -17,8 +17,8 @@ from attnlib.measure.limits import TimeIsUp
 from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.findings import probe_problems
-from attnlib.show.figures import FIGURES
-from attnlib.tests.session.sessions import files, saved
+from attnlib.show.figures import find_figure
+from attnlib.tests.plugin.sessions import files, saved
 
 SIZES = {"d_model": 16, "n_heads": 2, "depth": 1, "seq_len": 6, "vocab_size": 4, "n_classes": 2, "batch_size": 8}
 CASE = Case(
@@ -256,7 +256,7 @@ def test_the_study_is_shown(study, capsys):
     assert "minus sinusoidal" in out
     assert "0 of 1 seeds" in out or "1 of 1 seeds" in out
     for name in ("learned_accuracy", "depth_accuracy", "accuracy_cost"):
-        assert FIGURES[name](cells) is not None
+        assert find_figure(name)(cells) is not None
 
 
 def test_a_study_without_its_choice_says_so(sessions, tmp_path):

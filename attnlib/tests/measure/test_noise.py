@@ -14,7 +14,7 @@ from attnlib.measure.canary import ROUNDS, Canary
 from attnlib.measure.device import Device
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.sampling import Pilot
-from bench.pair import Pair, visit
+from attnlib.plugin.pair import Pair, visit
 
 QUIET = {
     "wall_s": 1.0,

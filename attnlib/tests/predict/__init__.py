@@ -1,1 +1,1 @@
-"""Prediction."""
+"""Tests of what is in the room of this name."""

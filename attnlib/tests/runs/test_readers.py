@@ -18,7 +18,7 @@ from attnlib.runs.journal import SUFFIX
 from attnlib.runs.load import BadRun, load
 from attnlib.runs.text import UNPRINTABLE
 from attnlib.show.comparison import compared
-from attnlib.show.figures import FIGURES
+from attnlib.show.figures import FIGURES, find_figure
 from attnlib.show.report.page import page
 from attnlib.show.scaling import by_length
 from attnlib.show.tables import TABLES
@@ -51,7 +51,7 @@ def read_everywhere(path, other, figures=False):
     assert not UNPRINTABLE.search(json.dumps(said, ensure_ascii=False))
     if figures:
         by_length(cells, depth=2).texts()
-        for figure in FIGURES.values():
+        for figure in map(find_figure, FIGURES):
             drawn = figure(cells)
             if drawn is not None:
                 drawn.canvas.draw()
@@ -145,7 +145,7 @@ def test_figures_beside_a_bad_file(tmp_path, good, capsys):
 
     assert plots.main([str(good), str(bad), "--out", str(tmp_path / "figures"), "--only", "memory"]) == 2
     assert (tmp_path / "figures" / "memory.png").exists()
-    assert capsys.readouterr().err.startswith(f"plots: {bad}: not JSON")
+    assert capsys.readouterr().err.startswith(f"attnlib: {bad}: not JSON")
 
 
 def test_what_is_no_file(tmp_path):
@@ -206,7 +206,7 @@ def test_text_from_a_file_acts_on_nothing(tmp_path, good, capsys):
     assert "<script" not in markdown
     assert not UNPRINTABLE.search((printed.out + printed.err).replace("\n", ""))
     assert {p.suffix for p in tmp_path.rglob("*.*")} <= {".json", ".png", ".svg"}
-    assert {p.stem for p in out.iterdir()} <= set(plots.FIGURES)
+    assert {p.stem for p in out.iterdir()} <= set(FIGURES)
     for figure in out.glob("*.svg"):
         assert not re.search("script|owned", figure.read_text())
 

@@ -17,6 +17,7 @@ from attnlib.compare.cells import Cells
 from attnlib.runs.find import find, load_all, newest
 from attnlib.runs.load import BadRun, load
 from attnlib.runs.schema import problems
+from attnlib.show.figures import find_figure
 from attnlib.show.units import duration, seconds
 from attnlib.tests import ROOT
 from attnlib.tests.runs.examples import saved
@@ -126,7 +127,7 @@ def test_an_encoding_that_only_a_later_run_knows(write):
 
     assert cells.names("pe") == ["none", "sinusoidal", "learned", "fresh"]
     assert cells.axis("pe") == ["none", "sinusoidal", "fresh"]
-    plt.close(plots.FIGURES["time_against_seq_len"](cells))
+    plt.close(find_figure("time_against_seq_len")(cells))
 
 
 def test_runs_are_found_by_name_and_number(tmp_path):
@@ -150,7 +151,7 @@ def test_runs_are_found_by_name_and_number(tmp_path):
 def test_disturbed_points_are_hollow(write, figure, disturbed):
     """A point of a run that something held up is drawn hollow, and the note says what that means."""
     run = load(write(saved(disturbed=["busy"] if disturbed else [])))
-    drawn = plots.FIGURES[figure](Cells([run]))
+    drawn = find_figure(figure)(Cells([run]))
     hollow = [c for axes in drawn.axes for c in axes.collections if isinstance(c, PathCollection)]
 
     assert bool(hollow) == disturbed
@@ -171,7 +172,7 @@ def test_newest_leaves_reference_runs_out(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.find", "attnlib.compare.ab", "attnlib.show.tables"],
+    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.find", "attnlib.live.ab", "attnlib.show.tables"],
 )
 def test_readers_import_no_torch(module):
     """Comparing and plotting start without torch and pytest."""

@@ -1,7 +1,7 @@
 """Shares of the ceiling, errors of predictions and worths of switches, as people read them."""
 
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.switches import Worth
+from attnlib.live.switches import Worth
 from attnlib.show.ceilings import near, summary
 from attnlib.show.switches import worths
 

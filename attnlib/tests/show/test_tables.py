@@ -55,7 +55,7 @@ def _path(tmp_path_factory):
     run["attnlib"]["axes"]["init"].append("torch_mha")
     for fields in FOUND:
         case = Case(**SMALL | fields)
-        add(run, case, gradients.CHECKS[case.phase](case, range(2)).as_json())
+        add(run, case, checks.CHECKS[case.phase](case, range(2)).as_json())
     counts = {"numbers": 100, "zero": 5, "subnormal": 20, "nonfinite": 0}
     for policy in ("flush", "keep"):
         case = Case(phase="backward", init="linear", denormals=policy)

@@ -8,7 +8,7 @@ from attnlib.commands.__main__ import main
 from attnlib.runs.load import BadRun, load
 from attnlib.sweep.merge import of_sweep
 from attnlib.sweep.task import Attempt, planned
-from attnlib.tests.session.sessions import skeleton
+from attnlib.tests.plugin.sessions import skeleton
 from attnlib.tests.sweep.fake import planned as named
 from attnlib.tests.sweep.fake import shard_of
 

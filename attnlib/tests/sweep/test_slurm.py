@@ -16,7 +16,7 @@ from attnlib.runs.load import load
 from attnlib.sweep import slurm
 from attnlib.sweep.folder import Sweep
 from attnlib.tests import ROOT
-from attnlib.tests.session.sessions import measured_twice, skeleton
+from attnlib.tests.plugin.sessions import measured_twice, skeleton
 from attnlib.tests.sweep.cluster import Cluster, lacking
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]

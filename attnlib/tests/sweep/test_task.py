@@ -18,7 +18,7 @@ from attnlib.sweep import task as module
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import standings
 from attnlib.sweep.task import Attempt, deaths, planned
-from attnlib.tests.session.sessions import measured_twice
+from attnlib.tests.plugin.sessions import measured_twice
 from attnlib.tests.sweep.fake import outline, shard_of
 from attnlib.tests.sweep.fake import planned as named
 

@@ -1,0 +1,72 @@
+"""``attnlib list``: the names that options and fields take, each with what it is and where it comes from."""
+
+import argparse
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from attnlib.commands.options import add_markdown, output
+from attnlib.show.table import Column, Table
+
+if TYPE_CHECKING:
+    from attnlib.cases.settings import Preset
+
+ARXIV = re.compile(r"arXiv \d{4}\.\d{4,5}")
+COLUMNS = {name: Column() for name in ("name", "what it is", "source")}
+Entry = tuple[str, str, str]  # a name, what it is, its source
+
+
+def declare(commands: Any) -> None:
+    """Add the command and its options."""
+    command = commands.add_parser(
+        "list",
+        help="encodings, blocks, attentions, initialisations and presets, a line each with its source",
+        epilog="example: attnlib list pe",
+    )
+    command.add_argument("kind", nargs="?", metavar="KIND", help="one kind: pe, block, attention, init or preset")
+    add_markdown(command)
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show a table a kind."""
+    found = listing()
+    if options.kind not in (None, *found):
+        raise ValueError(f"unknown kind {options.kind!r}; choose from {', '.join(found)}")
+    for kind, entries in found.items():
+        if options.kind in (None, kind):
+            rows = [dict(zip(COLUMNS, entry, strict=True)) for entry in entries]
+            output(Table(COLUMNS, rows, before=[kind], after=[""]), as_markdown=options.markdown)
+    return 0
+
+
+def listing() -> dict[str, list[Entry]]:
+    """Return the names that each field takes, with what they are."""
+    from attnlib.cases.case import NAMES
+    from attnlib.cases.settings import PRESETS
+    from attnlib.model.positional import POSITIONAL
+
+    registries: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL}
+    registries |= {name: NAMES[name] for name in ("block", "attention", "init")}
+    found = {kind: [entry(name, made) for name, made in registry.items()] for kind, registry in registries.items()}
+    presets = [(name, of_preset(preset), "attnlib/cases/settings.py") for name, preset in PRESETS.items()]
+    return found | {"preset": presets}
+
+
+def entry(name: str, made: Any) -> Entry:
+    """Return a name, the first sentence of what it stands for, and the paper that it names, or else its module."""
+    options = made.keywords if isinstance(made, partial) else {}
+    made = made.func if isinstance(made, partial) else made
+    text = (made.__doc__ or "").replace("``", "")
+    papers = ARXIV.findall(text)
+    what = text.partition("\n")[0].strip() + "".join(f" {key}={value}" for key, value in options.items())
+    what = re.sub(r" \((?:[^()]*, )?arXiv[^()]*\)", "", what)
+    return name, what, papers[0] if papers else f"{made.__module__.replace('.', '/')}.py"
+
+
+def of_preset(preset: "Preset") -> str:
+    """Return the axes and widths of a preset in words."""
+    widths = ", ".join(f"{name}={value}" for name, value in preset.case.items())
+    axes = f"T {', '.join(map(str, preset.seq_lens))} x L {', '.join(map(str, preset.depths))}"
+    return f"{axes} x {len(preset.pe)} encodings; {widths}"

@@ -1,0 +1,374 @@
+"""``attnlib trust``: count how often our own comparisons err on this machine, on code that is the same or slower.
+
+``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
+``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
+or an encoding that takes a fifth longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how
+often a case is called different from itself, in saved runs or in new ones, and how far its ratio changes from run to
+run. ``holds`` counts, over saved runs of one machine, how often a run's own interval holds the mean of the others.
+``apart`` sets the ratios of cases beside those of turns so long that no side meets the other's caches.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlib.compare.comparison import Comparison
+from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
+from attnlib.compare.pairs import fields_in_words, floor
+from attnlib.compare.saved import MIN_RUNS, compare
+from attnlib.compare.verdicts import of_pairs
+from attnlib.live.ab import ERROR, FIRST, GROWTH, Contender, Match
+from attnlib.live.process import HERE, Worker
+from attnlib.measure import sampling
+from attnlib.measure.rounds import rounds
+from attnlib.runs.find import load_all
+from attnlib.runs.load import Cell, Run, load
+from attnlib.show.table import Column, Table
+
+THRESHOLD = 0.02  # of attnlib ab
+SLOWER = 1.2  # what a phase takes longer
+LONG = (0.02, 0.04)  # seconds of untimed steps after a change of side, and of a turn, that are as good as apart
+TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
+SMOKE = 45.0  # seconds of its cases on a core
+SUITE = [
+    {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
+    for phase in ("forward", "train_step")
+    for pe in ("none", "learned", "rotary", "alibi")
+]
+
+
+def declare(commands: Any) -> None:
+    """Add the command, a subcommand for each kind of count, and their options."""
+    command = commands.add_parser(
+        "trust",
+        help="count how often our own comparisons err on this machine",
+        description=__doc__,
+        epilog="example: attnlib trust holds results/reference/*.json",
+    )
+    kinds = command.add_subparsers(dest="kind", required=True)
+    command = kinds.add_parser("ab", help="live matches of a checkout against itself", description=__doc__)
+    command.add_argument("--suites", type=int, default=25)
+    command.add_argument("--cases", type=int, default=len(SUITE))
+    command.add_argument("--budget", type=float, default=300.0, help="seconds a suite (%(default)s)")
+    command.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side")
+    command.add_argument("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
+    command.add_argument(
+        "--drawn", type=int, default=160, help="further cases, drawn from recorded pairs (%(default)s)"
+    )
+    text = "by which drawn cases are made slower, to count how often that is found (%(default)s)"
+    command.add_argument("--change", type=float, default=0.02, metavar="SHARE", help=text)
+    command.set_defaults(run=run, trust=trust_ab)
+    command = kinds.add_parser("compare", help="saved runs drawn against each other", description=__doc__)
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    command.add_argument("--draws", type=int, default=100)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=run, trust=trust_compare)
+    command = kinds.add_parser("contrasts", help="cases over themselves", description=__doc__)
+    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of making some")
+    command.add_argument("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
+    command.add_argument("--preset", default="smoke")
+    command.add_argument("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
+    text = "seconds after the first case that a busy loop begins, and that it lasts"
+    command.add_argument("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
+    command.set_defaults(run=run, trust=trust_contrasts)
+    command = kinds.add_parser("holds", help="a run's intervals against the other runs", description=__doc__)
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
+    command.set_defaults(run=run, trust=trust_holds)
+    command = kinds.add_parser("apart", help="ratios beside each other and apart", description=__doc__)
+    command.add_argument("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
+    command.add_argument("--depths", nargs="+", type=int, default=[2, 8])
+    command.add_argument("--pe", nargs="+", default=["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"])
+    command.add_argument("--budget", type=float, default=6.0, help="seconds a case (%(default)s)")
+    command.set_defaults(run=run, trust=trust_apart)
+    command = kinds.add_parser("noise", help="disturbances seen beside a busy loop", description=__doc__)
+    command.add_argument("--tries", type=int, default=20)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=run, trust=trust_noise)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Count, and print what was counted."""
+    options.trust(options)
+    return 0
+
+
+@dataclass(frozen=True)
+class Burdened(Contender):
+    """A side whose workers do a share more of the same work than they say, in rounds of ``least`` steps or more."""
+
+    extra_work: float = 0.0
+    least: int = 1  # of which the share is a whole number
+
+    def start(self, denormals: str, threads: int | None) -> Worker:
+        """A fresh worker."""
+        worker = super().start(denormals, threads)
+        worker.ask = partial(burdened, worker.ask, self.extra_work, self.least)  # type: ignore[method-assign]
+        return worker
+
+
+def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, least: int, **request: Any) -> dict[str, Any]:
+    """Ask for rounds of (1 + extra_work) n steps, n a multiple of ``least``, and count n of them."""
+    if "iterations" not in request:
+        return ask(**request)
+    counted = least * math.ceil(request["iterations"] / least)
+    done = counted + round(counted * extra_work)
+    answer = ask(**request | {"iterations": done})
+    return {"seconds": [seconds * done / counted for seconds in answer["seconds"]]}
+
+
+def trust_ab(options: argparse.Namespace) -> None:
+    """Play the suites and count verdicts; then draw further suites from the pairs of workers that were recorded."""
+    counts: Counter[str] = Counter()
+    shares = (0.0, options.extra_work)
+    least = round(1 / options.extra_work) if options.extra_work else 1
+    base, new = (Burdened(HERE, sys.executable, extra_work=share, least=least) for share in shares)
+    recorded: list[list[float]] = []
+    for number in range(options.suites):
+        begun = time.monotonic()
+        match = Match((base, new), SUITE[: options.cases], options.threshold, say=quiet)
+        match.play(options.budget)
+        words = [contest.verdict.word for contest in match.contests]
+        counts.update(words)
+        recorded += [contest.logs for contest in match.contests if contest.logs]
+        note = json.dumps([[round(log, 4) for log in contest.logs] for contest in match.contests])
+        spent = time.monotonic() - begun
+        print(f"suite {number + 1}: {match.pairs} pairs in {spent:.0f} s, {words} {note}", flush=True)
+    print(f"extra work {options.extra_work:.0%}: {dict(counts)} of {counts.total()} case verdicts")
+    pairs = max(map(len, recorded), default=0)
+    for change in (0.0, options.change):
+        drawn = Counter(redrawn(recorded, n, options, pairs, change) for n in range(options.drawn if pairs else 0))
+        print(f"drawn from these pairs, {change:+.0%}: {dict(drawn)} of {drawn.total()} case verdicts")
+
+
+def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespace, pairs: int, change: float) -> str:
+    """The verdict on a case whose pairs are drawn from a recorded one's, with the looks of a match.
+
+    Args:
+        recorded: log ratios of every case; they are drawn around 0.
+        number: of the draw, which chooses the case and is its seed.
+        options: the cases of a suite, and the threshold.
+        pairs: how many there are time for.
+        change: by which the new side is slower than recorded.
+    """
+    rng = np.random.default_rng(number)
+    own = np.array(recorded[number % len(recorded)])
+    logs = rng.choice(own - own.mean(), size=pairs) + math.log1p(change)
+    look, looks, word = FIRST, 0, "undecided"
+    while word == "undecided" and look <= pairs:
+        looks += 1
+        confidence = 1 - ERROR / 2**looks / options.cases
+        word = of_pairs(logs[:look].tolist(), confidence=confidence, threshold=options.threshold).word
+        look = pairs if look < pairs < math.ceil(GROWTH * look) else math.ceil(GROWTH * look)
+    return word
+
+
+def trust_noise(options: argparse.Namespace) -> None:
+    """Run the smoke preset's timing cases, with and without a busy loop in a third of them, and count flagged runs."""
+    rng = np.random.default_rng(options.seed)
+    for busy in (False, True):
+        counts = []
+        for _ in range(options.tries):
+            start = float(rng.uniform()) * SMOKE * 2 / 3
+            with tempfile.TemporaryDirectory() as folder:
+                run = smoke_run(Path(folder, "run.json"), (start, SMOKE / 3) if busy else None)
+            counts.append(sum(cell.disturbed for cell in run.cells))
+        name, flagged = "beside a busy loop" if busy else "left alone", sum(map(bool, counts))
+        print(f"{name}: {flagged} of {options.tries} runs flagged; disturbed cases a run {counts}", flush=True)
+
+
+def trust_holds(options: argparse.Namespace) -> None:
+    """Count how often a run's interval holds the mean of the others, by phase, kernel and length; the worst cells."""
+    runs, bad = load_all(options.runs)
+    cells = repeated(runs)
+    if bad or not cells:
+        raise ValueError("; ".join(bad) or f"{len(runs)} runs have no ratio in common; {FEWEST} are needed")
+    everything = holding("all", cells)
+    groups = by(cells, lambda one: one.cell.case["phase"]) + by_kernel_and_length(cells)
+    share = Column(lambda value: f"{value:.1%}", number=True)
+    heads = {"group": Column(), "intervals": Column(number=True), "hold the others": share}
+    heads |= {"half-width": share, "nine in ten below": share, "run to run": share}
+    fields = ("name", "intervals", "share", "half_width", "wide", "deviation")
+    rows = [dict(zip(heads, (getattr(own, name) for name in fields), strict=True)) for own in [everything, *groups]]
+    print(f"{len(runs)} runs, {len(cells)} cells: intervals within a run against the geometric mean of the other runs")
+    Table(heads, rows).print()
+    deviations = np.array([cell.deviation for cell in cells])
+    within = ", ".join(f"{np.mean(deviations <= limit):.1%} within {limit:.0%}" for limit in (0.02, 0.04, 0.08))
+    print(f"standard deviation of a cell's log ratio from run to run: {within}, worst {deviations.max():.1%}")
+    share_of_runs = shared_by_runs(cells)
+    if share_of_runs is not None:
+        print(f"of the variance between visits, {share_of_runs:.0%} is shared by the visits of a run")
+    for cell in worst(cells):
+        ratios = ", ".join(f"{ratio:.2f}" for ratio in cell.ratios)
+        print(f"  {cell.deviation:.1%}  {cell.cell.label}: {ratios}")
+
+
+def trust_apart(options: argparse.Namespace) -> None:
+    """Print ratios of cases measured as in a visit, and in turns so long that neither side meets the other's caches."""
+    import torch
+
+    from attnlib.cases.settings import Settings, on_this_heap
+    from attnlib.cases.workload import build
+    from attnlib.measure import clock
+    from attnlib.measure.device import open_device
+    from attnlib.measure.environment import use_threads
+
+    settings = on_this_heap(Settings.from_options({"preset": "laptop"}), asked=False)
+    torch.set_flush_denormal(True)
+    use_threads(settings.threads)
+    clock.bind(open_device("cpu"))
+    far: list[float] = []
+    for T, L, pe in [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in options.pe]:
+        case = settings.case(seq_len=T, depth=L, pe=pe)
+        beside, apart = both_ways([build(replace(case, pe="none")), build(case)], options.budget)
+        far.append(float(beside.mean() - apart.mean()))
+        errors = [float(logs.std(ddof=1)) / math.sqrt(len(logs)) for logs in (beside, apart)]
+        print(
+            f"T={T} L={L} {pe}: beside {np.exp(beside.mean()):.3f}, apart {np.exp(apart.mean()):.3f}, "
+            f"{far[-1]:+.1%} +- {math.hypot(*errors):.1%}, {len(apart)} times each",
+            flush=True,
+        )
+    print(f"{len(far)} cells: rms {np.sqrt(np.mean(np.square(far))):.1%}, worst {max(far, key=abs):+.1%}")
+
+
+def both_ways(sides: Sequence[Any], budget: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return log ratios of a case over its reference, by turns as in a visit and in long turns, for ``budget`` seconds.
+
+    Args:
+        sides: workloads of the reference and of the case.
+        budget: seconds.
+    """
+    usual = sampling.pilot(sides, [side.check() for side in sides], precision=1e-9, budget=0.25)
+    steps = [sampling.warm_up(side, budget=0.02).step for side in sides]
+    untimed = tuple(math.ceil(LONG[0] / step) for step in steps)
+    each = max(1, math.ceil(LONG[1] / float(np.mean(steps))))
+    long = replace(usual, untimed=untimed, each=each, blocks=2, rounds=4 * each, iterations=(1, 1))
+    found: tuple[list[float], list[float]] = ([], [])
+    begun = time.monotonic()
+    while time.monotonic() - begun < budget or len(found[0]) < 4:
+        for logs, pilot in zip(found, (usual, long), strict=True):
+            reference, case = rounds(pilot.turns(sides), pilot.order())
+            logs.append(float(np.median(np.log(case) - np.log(reference))))
+    return np.array(found[0]), np.array(found[1])
+
+
+def trust_contrasts(options: argparse.Namespace) -> None:
+    """Take runs of cases that are their own reference, with each encoding, and count."""
+    runs, bad = load_all(options.runs)
+    if bad:
+        raise ValueError("; ".join(bad))
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(0 if options.runs else options.tries):
+            for pe in options.pe:
+                chosen = ["--pe", pe, "--reference", f"pe={pe}", f"--order-seed={number + 1}"]
+                path = Path(folder, f"{number}-{pe}.json")
+                preset = ["--preset", options.preset]
+                runs.append(smoke_run(path, options.busy, *preset, *chosen, tests=TIMING[:3]))
+    cells = [cell for run in runs for cell in run.cells if cell.over]
+    for phase in dict.fromkeys(cell.case["phase"] for cell in cells):
+        own = [cell for cell in cells if cell.case["phase"] == phase]
+        ratios: dict[str, list[float]] = {}
+        for cell in own:
+            ratios.setdefault(cell.case_id, []).append(math.log((cell.over or {})["value"]))
+        spreads = [float(np.std(logs, ddof=1)) for logs in ratios.values() if len(logs) > 1]
+        spread = f"; from run to run {np.median(spreads):.1%} (median cell)" if spreads else ""
+        print(f"{phase}, {len(runs)} runs: {floor(own) or 'nothing over itself'}{spread}", flush=True)
+
+
+def smoke_run(path: Path, busy: tuple[float, float] | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
+    """One run; ``busy`` are the seconds after its first case that a busy loop begins, and that it lasts, if any."""
+    options = options or ("--preset", "smoke")
+    command = [sys.executable, "-m", "pytest", "-q", *tests, *options, f"--benchmark-json={path}"]
+    process = subprocess.Popen(
+        command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    while process.stdout is not None and b"] " not in (line := process.stdout.readline()) and line:
+        pass  # until its first case is through
+    if busy is not None:
+        time.sleep(busy[0])
+        loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        time.sleep(busy[1])
+        loop.kill()
+        loop.wait()
+    process.communicate()
+    return load(path)
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
+
+
+def trust_compare(options: argparse.Namespace) -> None:
+    """Draw, compare and count suites and phases."""
+    runs, bad = load_all(options.runs)
+    if bad or len(runs) < 2 * MIN_RUNS:
+        raise ValueError("; ".join(bad) or f"{len(runs)} runs, {2 * MIN_RUNS} are needed")
+    rng = np.random.default_rng(options.seed)
+    draws = {
+        "shuffled": [rng.permutation(len(runs))[: 2 * MIN_RUNS] for _ in range(options.draws)],
+        "blocks of time": [np.arange(s, s + 2 * MIN_RUNS) for s in range(len(runs) - 2 * MIN_RUNS + 1)],
+    }
+    for name, drawn in draws.items():
+        found = [halves(runs, draw) for draw in drawn]
+        wrong = sum(any(word in ("slower", "faster") for word in words(c)) for c in found)
+        drifted = sum(bool(comparison.notes) for comparison in found)
+        print(f"{name}: {wrong} of {len(found)} suites with any false verdict, {drifted} drifted")
+        rows = [row for comparison in found for row in comparison.rows if row.base and row.base.over]
+        if rows:
+            same = sum(row.verdict.word == "same" for row in rows)
+            print(f"  same in {same / len(rows):.0%} of the ratios of cases")
+        references = {fields_in_words(cell.over["reference"]) for cell in runs[0].cells if cell.over}
+        names = dict.fromkeys(cell.case[key] for key in ("phase", "pe") for cell in runs[0].cells if cell.timed)
+        for slower in [name for name in names if name not in references]:
+            slow = [slows(halves(runs, draw, slower), slower) for draw in drawn]
+            print(f"  {slower} {SLOWER - 1:+.0%}: found in {sum(slow)} of {len(slow)}")
+
+
+def slows(comparison: Comparison, name: str) -> bool:
+    """Whether a phase as a whole, or a case of an encoding, is called slower."""
+    phases = [verdict for group, verdict in comparison.phases.items() if group.replace(",", "").split()[0] == name]
+    cases = [row.verdict for row in comparison.rows if name in row.label.split()]
+    return any(verdict.word == "slower" for verdict in phases + cases)
+
+
+def halves(runs: Sequence[Run], draw: np.ndarray, slower: str | None = None) -> Comparison:
+    """The first six drawn runs against the others, in which one phase or encoding may take longer."""
+    base, new = ([runs[i] for i in half] for half in (draw[:MIN_RUNS], draw[MIN_RUNS:]))
+    return compare(base, [delayed(run, slower) for run in new])
+
+
+def delayed(run: Run, name: str | None) -> Run:
+    """A run in which a phase, references and all, or an encoding takes ``SLOWER`` times as long."""
+    cells = tuple(slowed(cell, name) if name in (cell.case["phase"], cell.case["pe"]) else cell for cell in run.cells)
+    return replace(run, cells=cells)
+
+
+def slowed(cell: Cell, name: str | None) -> Cell:
+    """A cell that took ``SLOWER`` times as long: with its reference where a phase did, else without."""
+    info = cell.info
+    if info is not None and cell.over is not None:
+        if name == cell.case["phase"]:
+            changed: dict[str, Any] = {"reference_s": [SLOWER * seconds for seconds in info["time"]["reference_s"]]}
+        else:
+            changed = {"over_reference": cell.over | {end: SLOWER * cell.over[end] for end in ("value", "low", "high")}}
+        info = info | {"time": info["time"] | changed}
+    return replace(cell, samples=tuple(SLOWER * s for s in cell.samples), info=info)
+
+
+def words(comparison: Comparison) -> list[str]:
+    """Every verdict of a comparison."""
+    rows = (*comparison.rows, *comparison.references)
+    verdicts = [*comparison.phases.values(), *(row.verdict for row in rows)]
+    return [verdict.word for verdict in verdicts]

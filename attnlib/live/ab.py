@@ -1,0 +1,245 @@
+"""The strong comparison: two live workers take turns, so that whatever slows the machine down slows both."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attnlib.compare.verdicts import Verdict, of_pairs
+from attnlib.live.process import Worker, WorkerDied, WorkerError
+from attnlib.measure import heap
+from attnlib.measure.cores import default_threads, usable_cores
+from attnlib.measure.rounds import log_ratios, rounds, turns
+from attnlib.measure.sampling import TURN, untimed_steps
+
+FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
+ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
+BLOCKS, FEWEST = 30, 4  # ABBA blocks a pair and case, and the least number of them, for steps that take long
+SECONDS = 4.0  # of a case in a pair, beyond which there are fewer blocks
+# A worker that waits must not spin on the other's core for long. Measured on 2 cores, against libgomp's default: steps
+# take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
+SPIN = {"GOMP_SPINCOUNT": "10000"}
+LOST = 3  # pairs in a row without a result: it will not get better
+
+Fields = Mapping[str, Any]
+Say = Callable[[str], None]
+SUITE: tuple[Fields, ...] = tuple(
+    {"phase": phase, "pe": pe, "seq_len": 256, "depth": 4}
+    for phase in ("forward", "train_step")
+    for pe in ("none", "rotary")
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Where and how one side's workers run, and which fields of every case are its own."""
+
+    checkout: Path
+    python: str
+    fields: Fields = field(default_factory=dict)
+    threads: int | None = None  # of its own, instead of the match's
+
+    def start(self, denormals: str, threads: int | None) -> Worker:
+        """A fresh worker; what the user says of how threads wait wins, and so do the side's own fields.
+
+        Raises:
+            ValueError: no checkout or no interpreter there.
+        """
+        chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
+        options = ["--denormals", self.fields.get("denormals", denormals)]
+        # said to both sides: an older checkout takes every core by itself, and lets its heap give memory back
+        most = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+        options += ["--threads", str(self.threads or threads or default_threads(most))]
+        surroundings = {**({} if chosen else SPIN), **heap.variables(self.fields.get("heap", "kept"))}
+        return Worker(self.checkout, *options, python=self.python, environment=surroundings)
+
+
+@dataclass
+class Contest:
+    """One case on both sides: log ratios new / base, one a pair of workers, and what may be said about them so far."""
+
+    case: Fields
+    logs: list[float] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=lambda: Verdict("undecided", None, reason="no pair of workers yet"))
+    failed: bool = False
+    deaths: int = 0  # of workers in it, one after another
+
+    @property
+    def open(self) -> bool:
+        """Whether more pairs could decide it."""
+        return not self.failed and self.verdict.word == "undecided"
+
+    @property
+    def label(self) -> str:
+        """The case in words."""
+        return " ".join(f"{key}={value}" for key, value in self.case.items())
+
+
+@dataclass
+class Match:
+    """Contests of a suite between two sides.
+
+    Args:
+        sides: base and new.
+        suite: cases, as fields of ``attnlib.cases.case.Case``; fields left out are each checkout's own defaults.
+        threshold: the smallest change of time that matters.
+        denormals: ``flush`` or ``keep``, of every worker.
+        threads: of every worker.
+        say: what progress is told to.
+    """
+
+    sides: tuple[Contender, Contender]
+    suite: Sequence[Fields]
+    threshold: float
+    denormals: str = "flush"
+    threads: int | None = None
+    say: Say = print
+    contests: list[Contest] = field(init=False)
+    dropped: list[str] = field(default_factory=list)  # why, for each pair that was lost
+    pairs: int = 0
+    looks: int = 0
+
+    def __post_init__(self) -> None:
+        self.contests = [Contest(case) for case in self.suite]
+
+    def play(self, budget: float) -> None:
+        """Add pairs of workers until every case is decided or another would not fit in ``budget`` seconds.
+
+        The first pair is always played. Three lost pairs in a row end it.
+        """
+        started, longest, lost = time.monotonic(), 0.0, 0
+        look_at, looked_at = FIRST, 0
+        while any(contest.open for contest in self.contests) and lost < LOST:
+            begun = time.monotonic()
+            if longest and begun - started + longest > budget:
+                break
+            try:
+                self.pair()
+                lost = 0
+            except WorkerDied as error:
+                lost += 1
+                self.dropped.append(str(error))
+                self.say(f"a pair was dropped: {error}")
+                continue
+            longest = max(longest, time.monotonic() - begun)
+            if self.pairs == look_at:
+                self.look()
+                look_at, looked_at = math.ceil(GROWTH * look_at), self.pairs
+            undecided = sum(contest.open for contest in self.contests)
+            self.say(
+                f"pair {self.pairs}: {time.monotonic() - begun:.0f} s, {undecided} of {len(self.contests)} undecided"
+            )
+        if self.pairs != looked_at or not self.pairs:
+            self.look()
+
+    def pair(self) -> None:
+        """Start a worker a side and let them take turns on every open case; where a case kills one, it alone is lost.
+
+        Raises:
+            WorkerDied: nothing came of it.
+        """
+        left, found = [contest for contest in self.contests if contest.open], 0
+        died = None
+        while left:
+            try:
+                with ExitStack() as stack:
+                    workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
+                    while left:
+                        found += self.contest(left.pop(0), workers)
+            except WorkerDied as error:
+                died = error
+        if not found and died is not None:
+            raise died
+        self.pairs += 1
+
+    def contest(self, contest: Contest, workers: Sequence[Worker]) -> bool:
+        """Let workers take turns on one case; whether they did.
+
+        Raises:
+            WorkerDied: one of them is gone; after ``LOST`` of them the case is given up.
+        """
+        try:
+            contest.logs.append(self.turns(contest.case, workers))
+            contest.deaths = 0
+        except WorkerError as error:
+            contest.failed = True
+            contest.verdict = Verdict("undecided", None, reason=str(error))
+            return False
+        except WorkerDied as error:
+            contest.deaths += 1
+            self.say(f"a worker was lost in {contest.label}: {error}")
+            if contest.deaths == LOST and len(self.contests) > 1:
+                contest.failed = True
+                contest.verdict = Verdict("undecided", None, reason=f"it killed {LOST} workers: {error}")
+            raise
+        return True
+
+    def turns(self, case: Fields, workers: Sequence[Worker]) -> float:
+        """Median log ratio of one case over ABBA blocks.
+
+        Raises:
+            WorkerError: a side cannot run it; the message names the side.
+        """
+
+        def ask(which: int, **request: Any) -> dict[str, Any]:
+            try:
+                return workers[which].ask(**request)
+            except WorkerError as error:
+                raise WorkerError(f"{('base', 'new')[which]}: {error}") from None
+
+        built = [ask(i, build={"denormals": self.denormals, **case, **self.sides[i].fields}) for i in (0, 1)]
+        for i in (0, 1):
+            if "repeatable" not in built[i]:
+                raise WorkerError(f"{('base', 'new')[i]}: this checkout's worker is too old to take turns")
+        once = max(ask(i, step=3)["seconds"][-1] for i in (0, 1))
+        repeatable = built[0]["repeatable"] and built[1]["repeatable"]
+        iterations = max(1, math.ceil(TURN / once)) if repeatable else 1
+        request = {"step": 1, "iterations": iterations, "untimed": untimed_steps(once)}
+        block = 4 * once * (iterations + untimed_steps(once))
+        blocks = min(BLOCKS, max(FEWEST, math.ceil(SECONDS / block)))
+
+        def turn(which: int, _: bool) -> float:
+            return float(ask(which, **request)["seconds"][0])
+
+        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1)))))
+
+    def look(self) -> None:
+        """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""
+        self.looks += 1
+        confidence = 1 - ERROR / 2**self.looks / len(self.contests)
+        for contest in self.contests:
+            if contest.open:
+                short = None if len(contest.logs) >= FIRST else f"{len(contest.logs)} pairs, {FIRST} are needed"
+                contest.verdict = of_pairs(contest.logs, confidence=confidence, threshold=self.threshold, reason=short)
+
+    def exit_code(self, *, allow_undecided: bool = False) -> int:
+        """0 nothing slower, 1 something slower, 2 nothing decided or a case that one side cannot run."""
+        words = [contest.verdict.word for contest in self.contests]
+        if "slower" in words:
+            return 1
+        if any(contest.failed for contest in self.contests):
+            return 2
+        return 0 if allow_undecided or set(words) != {"undecided"} else 2
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with the log ratio of every pair."""
+        return {
+            "threshold": self.threshold,
+            "pairs": self.pairs,
+            "dropped": self.dropped,
+            "looks": self.looks,
+            "sides": [
+                {"checkout": side.checkout.name, "python": Path(side.python).name, "fields": dict(side.fields)}
+                for side in self.sides
+            ],
+            "cases": [
+                {"case": dict(c.case), "log_ratios": c.logs, "verdict": asdict(c.verdict)} for c in self.contests
+            ],
+        }

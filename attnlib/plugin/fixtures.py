@@ -1,0 +1,135 @@
+"""Fixtures of the suite's tests: the case of a test, and what measures, checks or trains it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from attnlib.plugin.stash import RECORD, SCREEN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from attnlib.cases.case import Case
+    from attnlib.cases.settings import Settings
+    from attnlib.measure.device import Device
+    from attnlib.plugin.trainings import Study
+
+AXES = ("seq_len", "depth", "pe")  # which every timed row has among its params, to be grouped by
+
+
+@pytest.fixture(scope="session")
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """The run's choices."""
+    return request.config.stash[RECORD].settings
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Device:
+    """The device that is measured."""
+    return request.config.stash[RECORD].device
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> Case:
+    """The case of this test."""
+    own = request.config.stash[RECORD].case_of(request.node)
+    if own is None:
+        raise pytest.UsageError(f"{request.node.nodeid} has no case: spread it with attnlib.cases.grids.over")
+    return own
+
+
+@pytest.fixture
+def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Write a progress line for this test."""
+    return partial(request.config.stash[SCREEN].announce, request.node)
+
+
+@pytest.fixture
+def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None]:
+    """Time a step over another, rounds interleaved; save the ratio and show it."""
+    from attnlib.measure.sampling import MIN_ROUNDS
+    from attnlib.plugin.interleaved import ratio
+
+    def run(title: str, a: Callable[[], None], b: Callable[[], None]) -> None:
+        value, low, high, blocks = ratio(a, b)
+        benchmark.params = {"seq_len": None, "depth": 1, "pe": "none"} | benchmark.params
+        benchmark.extra_info["ratio"] = {"of": title, "value": value, "low": low, "high": high, "blocks": blocks}
+        benchmark.pedantic(a, rounds=MIN_ROUNDS)
+        announce(f"{title} {value:.3f} [{low:.3f}, {high:.3f}]")
+
+    return run
+
+
+@pytest.fixture
+def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Run this test's check of gradients, save what it found as its row's ``probe``, and assert it."""
+    from attnlib.gradients.checks import CHECKS
+    from attnlib.plugin.screen import name_of
+
+    def run() -> None:
+        finding = CHECKS[case.phase](case)
+        request.config.stash[RECORD].read(request.node.nodeid, finding.as_json())
+        assert not finding.problems, "; ".join(finding.problems)
+        announce(f"{name_of(request.node)}  holds: {finding}")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def study(request: pytest.FixtureRequest) -> Iterator[Study]:
+    """What trains cases, its processes ended when the session does."""
+    from attnlib.plugin.trainings import Study
+
+    own = Study(request.config.stash[RECORD])
+    yield own
+    own.trainers.close()
+
+
+@pytest.fixture
+def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
+    """Train this test's case, and save what came of it as its row's ``probe``."""
+    from attnlib.plugin.screen import name_of
+    from attnlib.plugin.trainings import in_words
+
+    def run() -> None:
+        training = study.training(case)
+        request.config.stash[RECORD].read(request.node.nodeid, {"training": training})
+        announce(f"{name_of(request.node)}  {in_words(training)}")
+
+    return run
+
+
+@pytest.fixture
+def measure_case(
+    request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
+) -> Callable[..., None]:
+    """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
+    from attnlib.plugin.measuring import measure_case
+    from attnlib.plugin.pair import Pair, paired
+    from attnlib.plugin.record import Left
+    from attnlib.plugin.screen import name_of, result_line
+    from attnlib.predict.peak import unfit
+
+    record = request.config.stash[RECORD]
+
+    def run(build: Callable[[Case], Any] | None = None) -> None:
+        instruments = record.instruments(case)
+        if reason := unfit(case, settings, instruments.device):
+            raise Left(**reason.row())
+        if benchmark.cprofile and case.phase == "backward":
+            raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
+        benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
+        pair = (
+            paired(case, settings, instruments.device)
+            if build is None
+            else Pair(build(case), alone="it has its own process")
+        )
+        timed = measure_case(benchmark, pair, case, settings, instruments)
+        if benchmark.stats is not None:
+            record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
+            announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))
+
+    return run

@@ -1,0 +1,107 @@
+"""Hooks of pytest that read the options, open the device, and spread tests over their points."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from attnlib.plugin import options
+from attnlib.plugin.stash import COMPARED, RECORD, SCREEN, SHARD
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+HERE = Path(__file__).parents[2]  # the folder that the package lies in; in a checkout its tests lie in bench/
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    options.declare(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the choices that must precede torch and pytest-benchmark."""
+    # Measured on 2 cores: a passive wait makes small steps 2.5 times slower on an idle machine and gains a fifth on a
+    # busy one; binding gains nothing and pins child processes to one core. So: libgomp's spin, unbound.
+    os.environ.setdefault("OMP_PROC_BIND", "false")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler's own chatter
+    options.settle(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Read the options and open the device, before anything is collected or written."""
+    from attnlib.cases.settings import Settings, on_this_heap
+    from attnlib.measure.device import open_device
+    from attnlib.plugin.preview import Preview
+    from attnlib.plugin.record import Record
+    from attnlib.plugin.saving import Saving
+    from attnlib.plugin.screen import Screen
+    from attnlib.plugin.shards import Chosen, Outliner
+    from attnlib.plugin.visits import Visits
+
+    config, option = session.config, session.config.option
+    try:
+        settings = Settings.from_options(options.given(config))
+        settings = on_this_heap(settings, asked=option.attnlib_heap == "kept")
+        shard = None if option.attnlib_shard is None else Chosen(option.attnlib_shard)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    options.check_comparison(config)
+    options.check_targets(config)
+    config.stash[RECORD] = record = Record(settings, open_device(settings.base.device))
+    config.stash[SCREEN] = screen = Screen(record, config.stash.get(COMPARED, None) or ())
+    if option.attnlib_plan_out is not None:
+        plugins: tuple[Any, ...] = (Outliner(record, option.attnlib_plan_out),)
+    else:
+        saving = Saving(config, record)
+        later = Visits(record, screen, saving)
+        plugins = (Preview(record),) if option.attnlib_plan else (screen, saving, later)
+    if shard is not None:
+        config.stash[SHARD] = shard
+        plugins += (shard,)
+    for plugin in (record, *plugins):
+        config.pluginmanager.register(plugin, f"attnlib-{type(plugin).__name__.lower()}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_benchmark_compare_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> Generator[None, Any, Any]:
+    """Leave it to ``Screen`` to say how machines differ: here no device is open, and both would be printed whole."""
+    config.stash.get(COMPARED, None) or ().append(compared_benchmark["machine_info"])
+    compared_benchmark["machine_info"] = machine_info
+    return (yield)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Collect the original for ``--preset seed`` only, and then alone; peers and the study of learning when named."""
+    if collection_path.parent != HERE / "bench" or not collection_path.name.startswith("test_"):
+        return None
+    if any(Path(arg.partition("::")[0]).name == collection_path.name for arg in config.args):
+        return None
+    seed = config.stash[RECORD].settings.preset == "seed"
+    alone = ("test_peers.py", "test_learning.py")
+    return collection_path.name in alone or seed != (collection_path.name == "test_seed.py") or None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Spread a test over its points (``attnlib.cases.grids.over``), with ids such as seq_len=64-depth=2-pe=none."""
+    if hasattr(metafunc.function, "points"):
+        settings = metafunc.config.stash[RECORD].settings
+        try:
+            if not (points := metafunc.function.points(settings)):
+                raise ValueError("no cell of these lengths and depths is small enough; name --seq-lens or --depths")
+            ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
+            if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
+                points, ids = ([own[n] for n in shard.points(metafunc, ids)] for own in (points, ids))
+            for point in points:  # so that one which cannot be made is said before anything runs
+                settings.case(**metafunc.function.fixed | point)
+        except ValueError as error:  # such as a data set whose package is missing
+            raise pytest.Collector.CollectError(str(error)) from None  # shown without a traceback
+        names = list(points[0])
+        metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
+        metafunc.parametrize(names, [tuple(point.values()) for point in points], ids=ids)

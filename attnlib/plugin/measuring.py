@@ -1,0 +1,287 @@
+"""One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``.
+
+A paired case is visited several times in a run: ``measure_case`` is the first visit, ``revisit`` each later one, built
+anew.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from attnlib.cases.case import PAIRED, Case
+from attnlib.cases.settings import Settings
+from attnlib.measure import sampling
+from attnlib.measure.canary import Canary
+from attnlib.measure.ceilings import Rates
+from attnlib.measure.clock import device_clock
+from attnlib.measure.device import Device, reading
+from attnlib.measure.energy import energy
+from attnlib.measure.memory import out_of_order
+from attnlib.measure.noise import Disturbance
+from attnlib.plugin.pair import Pair, Timeable, Visit, own_rounds, rounds_of, visit
+from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters, total
+from attnlib.predict.peak import kernel_of, outlook
+from attnlib.runs.schema import SCHEMA
+
+LAUNCH_BOUND = 1.2  # times what the device works on a step
+OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
+
+
+class Instruments(NamedTuple):
+    """Of the device that a case runs on: itself, its canary, and the rates that it reached so far."""
+
+    device: Device
+    canary: Canary
+    rates: Rates
+
+
+def identity(case: Case) -> dict[str, Any]:
+    """What identifies a saved row: the schema's version, the case and its hash."""
+    return {"schema": SCHEMA, "case": case.values, "case_id": case.id}
+
+
+def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, Any]:
+    """The ``cost`` of a row: by formula, and by prediction.
+
+    Args:
+        case: what was measured.
+        attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
+        rates: that the machine reached in this run.
+    """
+    found = {"params": parameters(case), "flops": None, "flops_algorithmic": None}
+    if case.phase in PAIRED:
+        executed = executed_flops(case, case.batch_size, attention["kernel"] or kernel_of(case))
+        needed = algorithmic_flops(case, case.batch_size)
+        found |= {"flops": total(executed, case.phase), "flops_algorithmic": total(needed, case.phase)}
+    return found | outlook(case, rates)
+
+
+def measure_case(
+    benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, instruments: Instruments
+) -> float:
+    """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.
+
+    Returns:
+        the seconds that went into rounds of either side, set-ups included.
+
+    Raises:
+        AssertionError: the correctness gate failed; nothing was timed.
+    """
+    info, work = benchmark.extra_info, pair.work
+    device, canary, rates = instruments
+    began = canary.at_s
+    first, local = work.check(), work.clock is device_clock
+    info["time"] = {"first_call_s": first}  # what there is, should the case end early
+    pilot, quiet = warmed_up(pair, first, settings, device, cold=case.cache == "cold")
+    info["time"] |= pilot.as_json()
+    made = visit(pair, pilot, canary, lambda: rounds_of(benchmark, pair, pilot), quiet if local else None)
+    if benchmark.stats is None:
+        return 0.0
+    benchmark.stats.stats.data[:] = made.samples[-1]  # a second attempt is in, nothing was computed yet
+    beside, attention = pair.forget_reference(), work.attention()
+    reference = settings.reference if beside else None
+    times = Times.of(made, began, local=local, planned=settings.visits if beside else 1)
+    info |= identity(case) | {
+        "time": info["time"]
+        | times.as_json()
+        | over_reference(times.visits[0], case, reference, pair.alone)
+        | on_the_device(made, work, device, local=local)
+        | {"cache": {"asked": case.cache, "cold": all(one.cold for one in made.counting)}},
+        "attention": attention,
+        "compiled": work.compiled(),
+        "energy": energy_of(work, device, float(np.median(made.samples[-1])), local=local),
+        "memory": work.weigh(device),
+        "cost": cost_of(case, attention, rates),
+    }
+    info["flags"] = flags(info, float(np.median(made.samples[-1])))
+    return made.wall_s
+
+
+def warmed_up(
+    pair: Pair, first: float, settings: Settings, device: Device, *, cold: bool
+) -> tuple[sampling.Pilot, dict[str, Any] | None]:
+    """Warm a pair up; return the rounds that this fixed, and the counters meanwhile, None where it took no time.
+
+    Args:
+        pair: the case, checked, and its reference if it has one.
+        first: seconds of the case's first call.
+        settings: the run's choices.
+        device: whose counters are read.
+        cold: whether the cache is rewritten before every step, so that no side meets the other's data in it.
+    """
+    watch = Disturbance(device)
+    firsts = [pair.first_s, first][-len(pair.sides) :]
+    budget = settings.budget / (settings.visits if pair.reference is not None else 1)
+    pilot = sampling.pilot(pair.sides, firsts, precision=settings.precision, budget=budget, settled=not cold)
+    return pilot, watch.read() if pilot.warmup_calls else None
+
+
+def revisit(
+    pair: Pair, case: Case, earlier: Mapping[str, Any], settings: Settings, instruments: Instruments
+) -> tuple["Times", float]:
+    """Measure a pair that was built anew once more, with as many steps a round as in the first visit.
+
+    Args:
+        pair: the case and its reference.
+        case: what is measured.
+        earlier: ``time`` of the saved row.
+        settings: the run's choices.
+        instruments: of the device.
+
+    Returns:
+        the times of this visit, and the seconds that went into rounds.
+
+    Raises:
+        AssertionError: the correctness gate failed.
+    """
+    device, canary, _ = instruments
+    began = canary.at_s
+    pilot, quiet = warmed_up(pair, pair.work.check(), settings, device, cold=case.cache == "cold")
+    pilot = pilot.with_iterations((earlier["reference_iterations"], earlier["iterations"]))
+    made = visit(pair, pilot, canary, lambda: own_rounds(pair, pilot), quiet)
+    return Times.of(made, began, local=True, planned=settings.visits), made.wall_s
+
+
+@dataclass(frozen=True)
+class Times:
+    """The seconds of one visit or of several, with what is saved of each.
+
+    Args:
+        samples: of a step of the case, round by round.
+        reference: of its reference; None without one.
+        visits: what is saved of each visit, see ``attnlib.plugin.pair.Visit``.
+        planned: visits that each case should have.
+        lost: visits that came to nothing, and why.
+    """
+
+    samples: Sequence[float]
+    reference: Sequence[float] | None
+    visits: Sequence[Mapping[str, Any]]
+    planned: int
+    lost: Sequence[Mapping[str, Any]] = ()
+
+    @classmethod
+    def of(cls, made: Visit, began: float, *, local: bool, planned: int) -> "Times":
+        """Return those of one visit; counters of a child process are not ours.
+
+        Args:
+            made: the visit.
+            began: seconds since the device's canary was made.
+            local: whether the steps ran in this process.
+            planned: visits that each case should have.
+        """
+        saved = made.as_json(began)
+        if not local:
+            saved["seen"] |= dict.fromkeys(OF_THE_PROCESS)
+        reference = made.samples[0] if len(made.samples) > 1 else None
+        return cls(made.samples[-1], reference, [saved], planned)
+
+    @classmethod
+    def saved(cls, samples: Sequence[float], time: Mapping[str, Any]) -> "Times":
+        """Return those of a saved row, from its samples and its ``time``."""
+        return cls(samples, time["reference_s"], time["visits"], time["visits_planned"], time["visits_lost"])
+
+    def and_then(self, later: "Times") -> "Times":
+        """Return these with those of a later visit behind them."""
+        reference = [*(self.reference or ()), *(later.reference or ())]
+        return Times([*self.samples, *later.samples], reference, [*self.visits, *later.visits], self.planned, self.lost)
+
+    def without(self, reason: str) -> "Times":
+        """Return these with one more lost visit."""
+        lost = [*self.lost, {"visit": len(self.visits) + len(self.lost) + 1, "reason": reason}]
+        return Times(self.samples, self.reference, self.visits, self.planned, lost)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is saved: counters summed over the visits; disturbed if most visits were."""
+        seen = [visit["seen"] for visit in self.visits]
+        reasons = [reason for visit in self.visits for reason in visit["disturbed"]]
+        most = sum(bool(visit["disturbed"]) for visit in self.visits) * 2 > len(self.visits)
+        return sampling.summary(self.samples) | {
+            "visits": list(self.visits),
+            "visits_planned": self.planned,
+            "visits_lost": list(self.lost),
+            "disturbed": reasons if most else [],
+            "canary_s": [seconds for one in seen for seconds in one.get("canary_s", ())],
+            "page_faults": added(one["page_faults"] for one in seen),
+            "involuntary_switches": added(one["involuntary_switches"] for one in seen),
+            "card": seen[0]["card"],
+            "reference_s": None if self.reference is None else list(self.reference),
+        }
+
+
+def added(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of counts; None where one is missing."""
+    found = list(counts)
+    return None if None in found else sum(count for count in found if count is not None)
+
+
+def on_the_device(made: Visit, work: Timeable, device: Device, *, local: bool) -> dict[str, Any]:
+    """What is saved of the device's own clock: every round of both sides, and a step that no launch holds up."""
+    method, own = "device events around every round of the first visit", made.by_device
+    if own is None:
+        median = reading(None, method, f"{device.kind} has no event clock" if local else "timed in a child process")
+    else:
+        median = reading(float(np.median(own[-1])), method)
+    busy = reading(None, "device events", "timed in a child process")
+    return {
+        "device_event_s": median,
+        "device_event_samples": None if own is None else own[-1],
+        "reference_event_samples": own[0] if own is not None and len(own) > 1 else None,
+        "device_busy_s": device.busy_seconds(work.step, work.prepare) if local else busy,
+    }
+
+
+def energy_of(work: Timeable, device: Device, seconds: float, *, local: bool) -> dict[str, Any]:
+    """Joules of a step, in a pass of its own; null where the step cannot be repeated alone."""
+    if local and work.prepare is None:
+        return energy(device, work.step, seconds)
+    why = "what prepares the step would count too" if local else "the step runs in a child process"
+    return {"joules": reading(None, "none", why), "window_s": None, "steps": 0, "power_w": None}
+
+
+def flags(info: dict[str, Any], seconds: float) -> list[str]:
+    """What a reader of a case's numbers has to know, in words.
+
+    Args:
+        info: its ``extra_info``.
+        seconds: the host's median of a step.
+    """
+    time, found = info["time"], out_of_order(info["memory"])
+    busy = time["device_busy_s"]["value"]
+    if busy and seconds / busy > LAUNCH_BOUND:
+        found.append(f"launch-bound: a step takes {seconds / busy:.1f} times what the device works on it")
+    if time["cache"]["asked"] == "cold" and not time["cache"]["cold"]:
+        found.append("asked for a cold cache, which was not rewritten before every round")
+    others = ((time["card"] or {}).get("after") or {}).get("other_processes") or {}
+    if others.get("value"):
+        found.append(f"{others['value']} other processes compute on the card")
+    if (compiled := info["compiled"]) and compiled["eager"]:
+        found.append(f"{compiled['eager']} functions ran without the compiler, which gave them up")
+    return found
+
+
+def over_reference(
+    made: Mapping[str, Any], case: Case, reference: Mapping[str, Any] | None, alone: str | None
+) -> dict[str, Any]:
+    """Return a case's ratio over its reference as it is saved after the first visit; empty in an unpaired phase.
+
+    ``attnlib.runs.visits.settle`` makes it anew from all visits.
+
+    Args:
+        made: what is saved of the visit.
+        case: what was measured.
+        reference: fields in which it differs; None where the case was alone.
+        alone: why it was.
+    """
+    if case.phase not in PAIRED:
+        return {}
+    if reference is None:
+        return {"over_reference": {"value": None, "reason": alone}}
+    low, high = made["interval"]
+    value = float(np.exp(made["log_ratio"]))
+    found = {"value": value, "low": min(low, value), "high": max(high, value)}
+    found |= {"blocks": made["blocks"], "visits": 1}
+    return {"over_reference": found | {"interval": "pairs of one visit", "reference": dict(reference)}}

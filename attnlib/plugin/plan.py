@@ -1,0 +1,175 @@
+"""What a session is going to do, as the first line of its journal, and what must agree for it to be resumed."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from attnlib.cases.case import CHECKED, LEARNING, Case
+from attnlib.cases.settings import Settings
+from attnlib.gradients.closed_forms import decay_rate
+from attnlib.model.attention import ATTENTION, INITS
+from attnlib.model.blocks import BLOCKS
+from attnlib.model.data import data_set
+from attnlib.model.positional import POSITIONAL
+from attnlib.plugin.measuring import identity
+from attnlib.runs import journal
+from attnlib.runs.save import plain
+from attnlib.runs.schema import SCHEMA
+
+PACKAGE = Path(__file__).parents[1]
+CODE = {  # by field of the fingerprint: the code that decides a number
+    "code": ("model", "cases", "measure", "predict", "plugin/pair.py", "plugin/measuring.py", "plugin/interleaved.py"),
+    "code_gradients": ("gradients",),
+    "code_learning": ("learning",),
+}
+PLACE = ("affinity", "memory_bytes")  # of the environment: where a process ran, and not on what kind of machine
+FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
+
+
+def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case | None]) -> journal.Plan:
+    """This session's plan, and what it would be resumed by.
+
+    Args:
+        config: pytest's.
+        settings: the run's choices.
+        cases: of every planned test, None for one that is no case.
+
+    Raises:
+        ValueError: see ``refuse_twins``.
+    """
+    refuse_twins(cases)
+    hook, base, option = config.hook, settings.base, config.option
+    machine = machine_info(config)
+    kind = plain(fingerprint(machine))
+    chosen = plain({name: value for name, value in asdict(settings).items() if name not in FREE})
+    commit = hook.pytest_benchmark_generate_commit_info(config=config)
+    hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit)
+    commit.pop("error", None)  # it quotes folders
+    head = hook.pytest_benchmark_generate_json(
+        config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
+    )
+    learned = sorted({case.data for case in cases.values() if case is not None and case.data is not None})
+    axes: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL, "block": BLOCKS, "attention": ATTENTION, "init": INITS}
+    return journal.Plan(
+        run=secrets.token_hex(6),
+        name=option.benchmark_save or option.benchmark_autosave or option.benchmark_json.stem,
+        fingerprint=kind,
+        settings=chosen,
+        head=plain(head),
+        ours=plain(
+            {
+                "schema": SCHEMA,
+                "command": command(config),
+                "preset": settings.preset,
+                "order_seed": settings.order_seed,
+                "axes": {name: list(registry) for name, registry in axes.items()},
+                "theory": {init: decay_rate(init, d_model=base.d_model, inner=base.inner) for init in INITS},
+                "data": {name: data_set(name).as_json() for name in learned},
+                "kind": kind,
+                "settings": chosen,
+            }
+        ),
+        tests=planned_tests(cases),
+    )
+
+
+def planned_tests(cases: Mapping[str, Case | None]) -> list[journal.Planned]:
+    """The tests of a plan, with what identifies their rows."""
+    return [
+        journal.Planned(test=test, case=None if case is None else plain(identity(case))) for test, case in cases.items()
+    ]
+
+
+def machine_info(config: pytest.Config) -> dict[str, Any]:
+    """What pytest-benchmark and this suite say of the machine."""
+    found: dict[str, Any] = config.hook.pytest_benchmark_generate_machine_info(config=config)
+    config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=found)
+    return found
+
+
+def refuse_twins(cases: Mapping[str, Case | None]) -> None:
+    """Refuse a plan that measures a case twice: nobody could tell its two times apart.
+
+    Raises:
+        ValueError: it does; the message names both tests.
+    """
+    tests: dict[str, str] = {}
+    for test, case in cases.items():
+        if case is not None and (twin := tests.setdefault(case.id, test)) != test:
+            raise ValueError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
+
+
+def agreement(plan: journal.Plan) -> dict[str, Any]:
+    """Return what must agree for a run to be resumed: kind of machine, versions, code, settings, data, every case.
+
+    Code of checks or trainings counts where the plan has some.
+    """
+    phases = {(test.case or {}).get("case", {}).get("phase") for test in plan.tests}
+    needless = {
+        name for name, own in (("code_gradients", CHECKED), ("code_learning", LEARNING)) if phases.isdisjoint(own)
+    }
+    return {
+        "fingerprint": {name: value for name, value in plan.fingerprint.items() if name not in needless},
+        "settings": plan.settings,
+        "data": plan.ours.get("data", {}),
+        "tests": {test.test: (test.case or {}).get("case_id", "no case") for test in plan.tests},
+    }
+
+
+def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
+    """Return the kind of machine, the versions and the code that measure; not the place, which a process has."""
+    ours = {name: value for name, value in machine_info["attnlib"].items() if name not in PLACE}
+    return {
+        "cpu": machine_info.get("cpu", {}).get("brand_raw"),
+        **ours,
+        "device": {name: value for name, value in ours["device"].items() if name != "uuid"},
+        "environment": {k: v for k, v in ours["environment"].items() if k != "CUDA_VISIBLE_DEVICES"},
+        **{name: digest_of(places) for name, places in CODE.items()},
+    }
+
+
+def digest_of(places: Iterable[str]) -> str:
+    """Return the beginning of a checksum of the code in these folders and files of the package."""
+    digest = hashlib.sha256()
+    for place in places:
+        path = PACKAGE / place
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def about_process(config: pytest.Config, machine_info: dict[str, Any]) -> dict[str, Any]:
+    """When, where and how this process works on the run."""
+    ours = machine_info["attnlib"]
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command(config),
+        "node": machine_info.get("node"),
+        "uuid": ours["device"]["uuid"],
+        "affinity": ours["affinity"],
+        "memory_bytes": ours["memory_bytes"],
+        "load_average": psutil.getloadavg()[0],
+    }
+
+
+def command(config: pytest.Config) -> list[str]:
+    """The command line in what this suite and pytest-benchmark declare, without folders: nothing else is ever saved."""
+    option = vars(config.option)
+    names = [*(name for name in option if name.startswith("attnlib_")), "benchmark_save", "benchmark_json"]
+    given = {f"--{name.removeprefix('attnlib_').replace('_', '-')}": option[name] for name in names}
+    given["--data"] = given["--data"] and ",".join(Path(name).name for name in given["--data"].split(","))
+    given |= {"--benchmark-autosave": bool(option["benchmark_autosave"]), "-k": option["keyword"]}
+    flags = [
+        flag if value is True else f"{flag}={Path(str(value)).name if isinstance(value, Path) else value}"
+        for flag, value in given.items()
+        if value
+    ]
+    return ["pytest", *(re.sub(r"^/.*/", "", argument) for argument in config.args), *flags]

@@ -1,0 +1,348 @@
+"""What becomes of every planned test, as a pytest plugin: it orders them, follows each, and writes their rows."""
+
+import gc
+import math
+import random
+import re
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import pytest
+import torch
+
+from attnlib.cases.case import PAIRED, PROBES, Case
+from attnlib.cases.settings import Settings
+from attnlib.measure import clock, environment
+from attnlib.measure.canary import Canary
+from attnlib.measure.ceilings import Ceilings, Rates, typical
+from attnlib.measure.device import CaptureFailed, Device, open_device
+from attnlib.measure.limits import TimeIsUp, time_limit
+from attnlib.measure.memory import is_out_of_memory
+from attnlib.plugin.measuring import Instruments, identity
+from attnlib.runs import visits
+from attnlib.runs.findings import probe_problems
+from attnlib.runs.journal import NOT_YET, Finish
+from attnlib.runs.load import Cell, cell_of
+from attnlib.runs.save import plain
+from attnlib.runs.schema import benchmark_problems
+
+OFTEN = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
+FIELDS = {field.name for field in fields(Case)}
+EQUALS = re.compile(r"([\w.]+)=([\w.:]+)")
+FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
+
+
+class Left(Exception):
+    """A case is left without a time, for a reason that is no failure.
+
+    Args:
+        status: of its row.
+        reason: in words.
+        more: further fields of its row.
+    """
+
+    def __init__(self, status: str, reason: str, **more: Any) -> None:
+        super().__init__(reason)
+        self.row = {"status": status, "reason": reason, **more}
+
+
+@dataclass
+class Entry:
+    """A planned test: its case, None for one that is none; and what became of it."""
+
+    case: Case | None
+    row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
+    benchmark: dict[str, Any] | None = None  # as it is saved
+    timed_s: float = 0.0  # in rounds of the case and of its reference, set-ups included
+    spent_s: float = 0.0  # in all, of a case that was timed
+    disturbed: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """Of its row."""
+        return str(self.row["status"])
+
+
+class Record:
+    """Plans, orders and follows the tests of one session; nothing else writes an entry.
+
+    Args:
+        settings: the run's choices.
+        device: what is measured.
+    """
+
+    def __init__(self, settings: Settings, device: Device) -> None:
+        self.settings, self.device = settings, device
+        self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
+        self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
+        self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
+        self.started = time.perf_counter()
+        self.canaries: dict[str, Canary] = {}  # by device
+        self.readings: list[dict[str, Any]] = []  # of all canaries, in order
+        self.ceilings: dict[tuple[str, str], tuple[Ceilings, list[Rates]]] = {}  # by device and dtype
+        self.looked = self.started  # when the last of them were read
+
+    def instruments(self, case: Case) -> Instruments:
+        """The device that a case runs on, which need not be the session's, with the canary and the rates there."""
+        device = self.device if case.device == str(self.device.torch_device) else open_device(case.device)
+        name = str(device.torch_device)
+        if name not in self.canaries:
+            self.canaries[name] = Canary(device, self.readings)
+        return Instruments(device, self.canaries[name], self.rates(device, case.dtype, self.canaries[name]))
+
+    def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
+        """The median of what the device reached in this run, read once more every ``OFTEN`` seconds."""
+        key, now = (str(device.torch_device), dtype), time.perf_counter()
+        instrument, found = self.ceilings.get(key) or (Ceilings(device, getattr(torch, dtype)), [])
+        self.ceilings[key] = instrument, found
+        if not found or now - self.looked > OFTEN:
+            self.looked = now
+            found.append(instrument.listen())
+            canary.listen()  # a new reading: earlier ones are written down already
+            self.readings[-1]["rates"] = {"dtype": dtype} | asdict(found[-1])
+        return typical(found)
+
+    def case_of(self, item: pytest.Item) -> Case | None:
+        """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
+        if not isinstance(item, pytest.Function) or not hasattr(item.function, "points"):
+            return None
+        # a plugin's own parameters, such as pytest-repeat's, are no fields
+        own = {name: value for name, value in item.callspec.params.items() if name in FIELDS}
+        return self.settings.case(**(item.function.fixed | own))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, Any, Any]:
+        """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock.
+
+        What is left when others (``-k``) have chosen is the plan.
+        """
+        cases = {item: case for item in items if (case := self.case_of(item)) is not None}
+        timed = list(cases)
+        random.Random(self.settings.order_seed).shuffle(timed)
+        rank = {phase: place for place, phase in enumerate(PROBES, 1)}  # times first: no check between them
+        timed.sort(key=lambda item: rank.get(cases[item].phase, 0))
+        items[:] = timed + [item for item in items if item not in cases]
+        keyword = config.option.keyword
+        config.option.keyword, wanted = spelled_out(keyword)
+        for name, value in wanted:
+            for item, case in cases.items():
+                if str(getattr(case, name, None)).lower() == value.lower():
+                    item.extra_keyword_matches.add(f":{name}:{value}:")
+        for item in items:
+            if is_measured(item) and not any(item.iter_markers("benchmark")):
+                group = cases[item].phase if item in cases else None
+                item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
+        try:
+            result = yield
+        finally:
+            config.option.keyword = keyword
+        self.items = {item.nodeid: item for item in items if is_measured(item)}
+        self.entries = {test: Entry(cases.get(item)) for test, item in self.items.items()}
+        return result
+
+    def adopt(self, ends: dict[str, Finish]) -> None:
+        """Take over what became of tests that an earlier process of the run is through with."""
+        for test, end in ends.items():
+            entry = self.entries[test]
+            entry.row, entry.benchmark = end.row, end.benchmark
+            entry.timed_s, entry.spent_s = end.timed_s, end.spent_s
+        self.earlier = sum(self.made(test) for test in ends)
+
+    def benchmarks(self) -> dict[str, dict[str, Any]]:
+        """Return the saved benchmark of every case that was timed so far, by test, with ratios from all visits."""
+        timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
+        return dict(zip(timed, visits.settle(list(timed.values())), strict=True))
+
+    def settled(self, test: str) -> dict[str, Any]:
+        """Return the saved benchmark of a case that was timed, with its ratio from all visits so far."""
+        timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
+        return visits.settle(list(timed.values()), [list(timed).index(test)])[0]
+
+    def visits_left(self) -> dict[str, int]:
+        """Return how many more visits each case needs, by test."""
+        timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
+        return visits.left(timed)
+
+    def made(self, test: str) -> int:
+        """Return the number of visits of a test so far, lost ones too; 1 for a test without visits."""
+        time = ((self.entries[test].benchmark or {}).get("extra_info") or {}).get("time") or {}
+        return max(1, len(time.get("visits", ())) + len(time.get("visits_lost", ())))
+
+    def to_do(self) -> int:
+        """Return the number of tests and visits of the session, as far as is known."""
+        paired = [entry for entry in self.entries.values() if entry.case is not None and entry.case.phase in PAIRED]
+        fresh = [entry for entry in paired if entry.status == NOT_YET["status"]]
+        later = (self.settings.visits - 1) * len(fresh) if self.settings.reference else 0
+        done = sum(self.made(test) - 1 for test in self.entries)
+        return len(self.entries) + later + done + sum(self.visits_left().values())
+
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of this run so far, as its readers will see them."""
+        benchmarks = self.benchmarks()
+        return tuple(
+            cell_of(identity(entry.case) | {"test": test} | entry.row, benchmarks.get(test))
+            for test, entry in self.entries.items()
+            if entry.case is not None
+        )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Set what must precede the first torch operation."""
+        if self.entries and not session.config.getoption("collectonly"):
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Set what must precede the first torch operation, once."""
+        torch.set_flush_denormal(self.settings.base.denormals == "flush")
+        torch.set_float32_matmul_precision(self.settings.base.matmul_precision)
+        if self.settings.threads is not None:
+            torch.set_num_threads(self.settings.threads)
+        clock.bind(self.device)
+        self.started = time.perf_counter()
+
+    def note_time(self, test: str, seconds: float, disturbed: list[str]) -> None:
+        """Note how long a case was timed, and what disturbed it."""
+        self.entries[test].timed_s, self.entries[test].disturbed = seconds, disturbed
+
+    def read(self, test: str, probe: dict[str, Any]) -> None:
+        """Note what a check of gradients found.
+
+        Raises:
+            AssertionError: it would break the results contract, as a number that is not finite does.
+        """
+        entry, probe = self.entries[test], plain(probe)
+        if found := probe_problems(asdict(entry.case) if entry.case else {}, probe):
+            raise AssertionError(found[0])
+        entry.row["probe"] = probe
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
+        entry = self.entries.get(item.nodeid)
+        if entry is None:
+            return (yield)
+        try:
+            with time_limit(self.settings.case_timeout):
+                result = yield
+            entry.benchmark = benchmark_of(item)
+            return result
+        except BaseException as error:
+            entry.row |= taken_back(item)
+            if (ended := self.how(error)) is None:
+                raise
+            entry.row |= ended
+            if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the workload
+        gc.collect()
+        self.device.release()
+        pytest.skip(entry.row["reason"])
+
+    def how(self, error: BaseException) -> dict[str, Any] | None:
+        """Status and reason of a test that ended so; None for a failure."""
+        if isinstance(error, (Left, CaptureFailed)):
+            return error.row if isinstance(error, Left) else {"status": "unsupported", "reason": str(error)}
+        if isinstance(error, TimeIsUp):
+            return {"status": "timeout", "reason": f"it took longer than {self.settings.case_timeout:g} s"}
+        if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
+            return {"status": "interrupted", "reason": f"the run ended in it: {str(error) or type(error).__name__}"}
+        if is_out_of_memory(error):
+            return {"status": "oom", "reason": first_line(str(error) or type(error).__name__)}
+        return None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what became of a test."""
+        entry = self.entries.get(report.nodeid)
+        if entry is None or (report.when != "call" and report.passed):
+            return
+        if report.passed:
+            entry.row |= {"status": "ok", "reason": None}
+            entry.spent_s = report.duration if entry.timed_s else 0.0
+        elif report.skipped:
+            if entry.status == NOT_YET["status"]:  # by the test itself
+                reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+                entry.row |= {"status": "unsupported", "reason": reason}
+        else:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            message = str(report.longrepr) if crash is None else crash.message
+            entry.row |= {"status": "error", "reason": first_line(message)}
+        if entry.status != "ok":
+            entry.benchmark = None
+        self.done += report.when == "call" or not report.passed
+
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        """Add device, threads, versions and settings; take out what changes from minute to minute."""
+        for name in ("hz_actual", "hz_actual_friendly"):
+            machine_info["cpu"].pop(name, None)
+        machine_info |= {"node": environment.node(), "attnlib": environment.describe(self.device)}
+
+
+def is_measured(item: pytest.Item) -> bool:
+    """Whether a test is a case of the suite, or a benchmark of its own."""
+    is_case = isinstance(item, pytest.Function) and hasattr(item.function, "points")
+    return is_case or "benchmark" in getattr(item, "fixturenames", ())
+
+
+def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:
+    """What pytest's ``-k``, which knows no "=", makes of ``forward[seq_len=64-pe=none]``; and the fields in it."""
+    keyword = re.sub(r"\[([^\]]*=[^\]]*)\]", r" and \1", keyword)
+    chain = re.compile(r"[\w.]+=[\w.:]+(?:-[\w.]+=[\w.:]+)*")
+
+    def named(found: re.Match[str]) -> str:
+        return "(" + " and ".join(f":{name}:{value}:" for name, value in EQUALS.findall(found[0])) + ")"
+
+    return chain.sub(named, keyword), EQUALS.findall(keyword)
+
+
+def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
+    """What pytest-benchmark saves of a test that ended well; None where it measured nothing.
+
+    Raises:
+        AssertionError: a sample is not finite, **or** what should be saved would break the results contract.
+    """
+    fixture = getattr(item, "funcargs", {}).get("benchmark")
+    if fixture is None or not fixture.stats:
+        return None
+    samples = fixture.stats.stats.data
+    if wrong := sum(not math.isfinite(sample) for sample in samples):
+        raise AssertionError(f"{wrong} of {len(samples)} samples are not finite")
+    nulled: list[str] = []
+    saved: dict[str, Any] = plain(fixture.stats.as_dict(include_data=True), nulled=nulled)
+    saved.pop("cprofile", None)  # it names folders
+    if nulled:
+        saved["extra_info"]["not_finite"] = nulled
+    return checked(saved, "".join(f"; {text}" for text in nulled))
+
+
+def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
+    """Return a benchmark as plain JSON that keeps the results contract.
+
+    Raises:
+        AssertionError: it breaks it; the message says how, and ``more``.
+    """
+    saved = plain(saved)
+    if found := benchmark_problems(saved):
+        raise AssertionError(found[0] + more)
+    return saved
+
+
+def first_line(message: str) -> str:
+    """What a row says of an exception: its first line, without folders."""
+    return FOLDERS.sub("", message.strip().partition("\n")[0]) or "no message"
+
+
+def taken_back(item: pytest.Item) -> dict[str, Any]:
+    """The rounds so far of a test that did not end well, for its row: pytest-benchmark would take them for a result."""
+    fixture = getattr(item, "funcargs", {}).get("benchmark")
+    if fixture is None:
+        return {}
+    samples: list[float] = fixture.stats.stats.data if fixture.stats else []
+    had = plain({"samples": samples, "extra_info": fixture.extra_info})
+    samples.clear()
+    return {"partial": had} if any(had.values()) else {}

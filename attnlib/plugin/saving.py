@@ -1,0 +1,184 @@
+"""Nothing lost, as a pytest plugin: a session is kept test by test, resumed, and ends with a file and an exit code."""
+
+import contextlib
+import signal
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnlib.measure.limits import Signals, Terminated
+from attnlib.plugin.keeper import Keeper, Lost, Targets, resumable
+from attnlib.plugin.plan import about_process, planned
+from attnlib.plugin.record import Record
+from attnlib.runs import journal
+from attnlib.runs.save import is_special
+from attnlib.runs.text import printable
+
+LOST = 74  # exit code where a run could not be saved, as sysexits.h has it for input and output
+
+
+class Saving:
+    """Has the session of ``record`` kept, where it is to be saved. SIGTERM and SIGHUP end it as Ctrl-C does.
+
+    Args:
+        config: pytest's.
+        record: what happens.
+    """
+
+    def __init__(self, config: pytest.Config, record: Record) -> None:
+        self.config, self.record, self.option = config, record, config.option
+        self.keeper: Keeper | None = None  # of a session that is to be saved
+        self.lost = False  # it could not be
+        self.signals: Signals | None = None  # while they are heeded
+        self.signum: int | None = None  # of the signal that ended the session
+
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Before the first test: heed signals, put our saver in its place, and open the journal or resume one."""
+        plugin: Any = self.config.pluginmanager.get_plugin("pytest-benchmark")
+        broken = session.testsfailed and not self.option.continue_on_collection_errors
+        if not self.record.entries or self.option.collectonly or broken:
+            return
+        self.signals = Signals()
+        if plugin.disabled or plugin.skip:
+            return
+        # pytest-benchmark saves in one go, under the final name, and nothing if no benchmark ran in this process. It
+        # has no hook for saving, so this method of its session plugin, and nothing else of it, is replaced.
+        plugin.handle_saving = self.save
+        numbered, named = bool(self.option.benchmark_autosave or self.option.benchmark_save), self.option.benchmark_json
+        if not numbered and named is None:
+            return
+        inside = numbered or is_special(named)  # beside a pipe there is no place for a journal
+        folder = Path(plugin.storage.get("x")).parent if inside else named.resolve().parent
+        try:
+            with self.or_end():
+                self.keep(session, Targets(folder, numbered, named))
+        except ValueError as error:
+            raise pytest.UsageError(printable(str(error))) from None
+
+    def keep(self, session: pytest.Session, targets: Targets) -> None:
+        """Open a journal, or go on with the one that is to be resumed.
+
+        Raises:
+            Lost: the one that is resumed cannot be written.
+            ValueError: a new one cannot be written, **or** one cannot be resumed, **or** a case is planned twice.
+        """
+        cases = {test: entry.case for test, entry in self.record.entries.items()}
+        plan, book = planned(self.config, self.record.settings, cases), None
+        shard: Any = self.config.pluginmanager.get_plugin("attnlib-chosen")
+        if shard is not None and (differs := journal.differences(shard.shard.kind, plan.fingerprint)):
+            raise ValueError(f"another kind of machine, versions or code than the sweep was planned on: {differs[0]}")
+        if self.option.attnlib_resume or self.option.attnlib_resume_from:
+            alone = None if targets.numbered or targets.named is None else targets.named.stem
+            name = self.option.benchmark_save or alone
+            book, others = resumable(plan, targets, self.option.attnlib_resume_from, name)
+            if book is None:
+                why = f" (of {others} others --resume-from says why not)" if others else ""
+                self.say(f"no unfinished run of this plan in {targets.folder}{why}: a new one begins")
+        resumed = book is not None
+        if book is None:
+            path = targets.folder / f"{plan.name}.{plan.run}{journal.SUFFIX}"
+            try:
+                book = journal.Journal.create(path, plan)
+            except OSError as error:
+                raise ValueError(f"cannot write {path}: {error.strerror}") from None
+        retry = ("interrupted", "crashed") if self.option.attnlib_retry_crashed else ("interrupted",)
+        self.keeper = Keeper(book, targets, about_process(self.config, plan.head["machine_info"]), retry)
+        if resumed:
+            self.skip_finished(session, self.keeper.finished())
+
+    def skip_finished(self, session: pytest.Session, ends: dict[str, journal.Finish]) -> None:
+        """Leave out what an earlier process is through with."""
+        self.record.adopt(ends)
+        done = [item for item in session.items if item.nodeid in ends]
+        self.config.hook.pytest_deselected(items=done)
+        session.items[:] = [item for item in session.items if item.nodeid not in ends]
+        self.say(f"goes on with a run of which {len(done)} tests are done and {len(session.items)} are left")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test begins."""
+        if nodeid in self.record.entries:
+            self.begin(nodeid)
+
+    def begin(self, test: str, visit: int = 1) -> None:
+        """Write down that a test begins, or a later visit of its case."""
+        if self.keeper is not None:
+            with self.or_end():
+                self.keeper.begin(test, visit)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test is over."""
+        if self.keeper is not None and nodeid == self.keeper.running:
+            self.end_test()
+
+    def end_test(self) -> None:
+        """Write down the end of the running test or visit."""
+        if self.keeper is not None:
+            with self.or_end():
+                self.end(self.keeper)
+
+    def end(self, keeper: Keeper) -> None:
+        """Write down the end of the running test, if one is running."""
+        if keeper.running is not None:
+            keeper.end(self.record.entries[keeper.running], self.record.readings)
+
+    @contextlib.contextmanager
+    def or_end(self) -> Generator[None, None, None]:
+        """End the session where it cannot be kept any further."""
+        try:
+            yield
+        except Lost as error:
+            self.lost = True
+            raise pytest.exit.Exception(str(error)) from None
+
+    def save(self) -> None:
+        """Write the final file; called by pytest-benchmark at the end of the session, in place of its own saving."""
+        if self.keeper is None or self.lost:
+            return
+        keeper = self.keeper
+        try:
+            self.end(keeper)
+            files, left = keeper.save()
+        except Lost as error:
+            self.lost = True
+            self.say(str(error))
+            return
+        for path in files:
+            self.say(f"saved in {path}; look at it with: attnlib costs, attnlib encodings, python plots.py")
+        if files and left:
+            self.say(f"{left} measurements are left: go on with --resume, or read {keeper.book.path} as it is")
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Which signal it was."""
+        if self.signals is not None:
+            self.signals.hold()
+        if isinstance(excinfo.value, KeyboardInterrupt):
+            self.signum = excinfo.value.signum if isinstance(excinfo.value, Terminated) else signal.SIGINT
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Let nothing interrupt the saving; 128 + signal is the exit code, and an earlier process's error fails too."""
+        if self.signals is None:
+            return (yield)
+        self.signals.hold()
+        result = yield
+        errors = any(entry.status == "error" for entry in self.record.entries.values())
+        if self.lost:
+            session.exitstatus = LOST
+        elif self.signum is not None:
+            session.exitstatus = 128 + self.signum
+        elif errors and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return result
+
+    def pytest_unconfigure(self) -> None:
+        """Signals as they were."""
+        if self.signals is not None:
+            self.signals.restore()
+
+    def say(self, text: str) -> None:
+        """A line for the user; a terminal that is gone loses no file."""
+        reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        with contextlib.suppress(OSError):
+            reporter.write_line(f"\nattnlib: {text}")  # pytest's progress may have no line end yet

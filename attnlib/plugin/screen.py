@@ -1,0 +1,181 @@
+"""What a session shows, as a pytest plugin: a line a test with the time left, and a summary."""
+
+import contextlib
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnlib.cases.text import size
+from attnlib.compare.cells import Cells
+from attnlib.compare.intervals import Estimate
+from attnlib.compare.pairs import fields_in_words
+from attnlib.measure.cores import usable_cores
+from attnlib.model.positional import POSITIONAL
+from attnlib.plugin.plan import machine_info
+from attnlib.plugin.record import Record
+from attnlib.runs.journal import NOT_YET, differences
+from attnlib.runs.load import Run, machine_of
+from attnlib.runs.text import forgive, printable
+from attnlib.show.ceilings import near, summary
+from attnlib.show.costs import costs
+from attnlib.show.units import digits, duration, joules, seconds, with_interval
+
+
+class Screen:
+    """Writes what ``record`` knows to the terminal.
+
+    Args:
+        record: of the session.
+        compared: machines of the saved runs that it is compared with.
+    """
+
+    def __init__(self, record: Record, compared: Sequence[dict[str, Any]] = ()) -> None:
+        self.record, self.compared = record, compared
+        self.announced: set[str] = set()
+        self.first: tuple[int, float] | None = None  # test with a line, and when it ended
+
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Say how the machine differs from those of runs that are compared with."""
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if not self.record.entries or reporter is None:
+            return
+        reporter.showfspath = False  # in random order the module's name would stand before every line
+        plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
+        if not session.config.getoption("collectonly") and not plugin.disabled:
+            reporter.write_line(f"attnlib: {conditions(self.record)}")
+        if self.compared:
+            here = machine_of(machine_info(session.config))
+            differ = [line for saved in self.compared for line in differences(machine_of(saved), here)]
+            for line in dict.fromkeys(differ):
+                reporter.write_line(printable(f"attnlib: compared with another machine or settings: {line}"))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Say so where a case is left without a time."""
+        try:
+            return (yield)
+        except pytest.skip.Exception:
+            entry = self.record.entries.get(item.nodeid)
+            if entry is not None and entry.status != NOT_YET["status"]:
+                self.announce(item, f"{name_of(item)}  {entry.status}: {entry.row['reason']}")
+            raise
+
+    def announce(self, item: pytest.Item, text: str) -> None:
+        """Write a progress line for a test, which then needs no letter."""
+        find = item.config.pluginmanager.get_plugin
+        reporter: Any = find("terminalreporter")
+        capture: Any = find("capturemanager")
+        self.announced.add(item.nodeid)
+        with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
+            reporter.ensure_newline()
+            reporter.write_line(self.line(text))
+
+    def line(self, text: str) -> str:
+        """A progress line: how many tests are done, ``text``, and the time left at the mean pace after the first."""
+        done, planned, earlier = self.record.done + 1, self.record.to_do(), self.record.earlier
+        if not any(entry.case for entry in self.record.entries.values()):
+            return text
+        start = f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}"
+        now = time.perf_counter()
+        if self.first is None:  # which pays for what is made once, and says nothing of the others
+            self.first = done, now
+            return start
+        before, since = self.first
+        left = (now - since) / max(1, done - before) * (planned - earlier - done)
+        return f"{start}  {duration(left)} left"
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """A test that wrote a line of its own gets no letter."""
+        if report.when == "call" and not report.failed and report.nodeid in self.announced:
+            return report.outcome, "", report.outcome.upper()
+        return None
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many cases have which status and how the time was spent."""
+        cases = [entry for entry in self.record.entries.values() if entry.case is not None]
+        if not cases or terminalreporter.config.getoption("collectonly"):
+            return
+        forgive()
+        run = Run(Path(), {"attnlib": {"axes": {"pe": list(POSITIONAL)}}}, self.record.cells())
+        for table in costs(Cells([run])):
+            print()
+            table.print()
+        for line in summary(run.cells, self.record.readings):
+            terminalreporter.write_line(f"attnlib: {line}")
+        statuses = [entry.status for entry in cases]
+        counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+        spent = sum(entry.spent_s for entry in cases)
+        timed = sum(entry.timed_s for entry in cases if entry.spent_s)
+        share = f"; {timed / spent:.0%} of the cases' time went into rounds" if spent else ""
+        taken = duration(time.perf_counter() - self.record.started)
+        terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
+        for test, entry in self.record.entries.items():
+            if entry.disturbed:
+                terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(entry.disturbed)}")
+        for test, entry in self.record.entries.items():
+            if entry.status not in ("ok", "unsupported") and entry.row["reason"] != NOT_YET["reason"]:
+                terminalreporter.write_line(f"  {entry.status}: {test}: {entry.row['reason']}")
+
+
+def name_of(item: pytest.Item) -> str:
+    """A test's name without what all names begin with."""
+    return item.name.removeprefix("test_")
+
+
+def conditions(record: Record) -> str:
+    """Return the line that names device, threads, heap and visits."""
+    settings, device = record.settings, record.device
+    words = [str(device.torch_device)]
+    if settings.threads is not None:
+        cores = usable_cores()
+        more = "" if settings.threads >= cores else " (--threads all takes every core)"
+        words.append(f"{settings.threads} thread{'s' * (settings.threads > 1)} on {cores} cores{more}")
+    if device.kind == "cpu":
+        why = f": {settings.heap_reason}" if settings.heap_reason else ""
+        words.append("freed memory is kept" if settings.base.heap == "kept" else f"freed memory may be given back{why}")
+    if settings.reference is not None:
+        words.append(f"each case is visited {settings.visits} times")
+    return ", ".join(words)
+
+
+def result_line(name: str, median: float, info: dict[str, Any]) -> str:
+    """A case's result: time, its ratio over the reference, memory and energy, an unfused attention, what to know."""
+    time, peak, attention = info["time"], info["memory"]["allocated_peak"]["value"], info["attention"]
+    found = over(time.get("over_reference"), time)
+    unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
+    noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
+    noise = "".join(f"  {flag}" for flag in info["flags"]) + noise
+    weight = f"  {size(peak)}" if peak is not None else ""
+    spent = info["energy"]["joules"]["value"]
+    weight += f"  {joules(spent)}" if spent is not None else ""
+    return f"{name}  {seconds(median)}{found}{weight}{near(info['cost'].get('floor_s'), median)}{unfused}{noise}"
+
+
+def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
+    """Return a case's ratio, or the reason why it has none; nothing in phases without a reference.
+
+    Args:
+        found: the ratio.
+        time: where it stands.
+    """
+    if found is None:
+        return ""
+    if found["value"] is None:
+        return f"  alone: {found['reason']}"
+    return f"  {visit_line(time, 1)}"
+
+
+def visit_line(time: dict[str, Any], number: int) -> str:
+    """Return a case's ratio after a visit, with its interval once there are as many as planned."""
+    found, planned = time["over_reference"], time["visits_planned"]
+    name = fields_in_words(found["reference"])
+    if (lost := time["visits_lost"]) and lost[-1]["visit"] == number:
+        return f"visit {number} of {planned} came to nothing: {lost[-1]['reason']}"
+    if number < planned:
+        return f"{digits(2)(found['value'])} x {name} after {number} of {planned} visits"
+    noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] and number > 1 else ""
+    more = f"  {number} visits, since they disagreed" if number > planned else ""
+    return f"{with_interval(digits(2))(Estimate(found['value'], found['low'], found['high']))} x {name}{more}{noise}"

@@ -1,0 +1,106 @@
+"""A session that is a part of a sweep: one plans it all and measures nothing, the others measure a shard each."""
+
+import gc
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from attnlib.cases.case import CHECKED, LEARNING, Case
+from attnlib.plugin.pace import OTHERS, WORKER, Pace
+from attnlib.plugin.plan import fingerprint, machine_info, planned_tests, refuse_twins
+from attnlib.plugin.record import Record
+from attnlib.runs.save import plain, save_over
+from attnlib.sweep.folder import Outline, Shard, read
+
+
+class Outliner:
+    """Writes what a session would measure, for ``attnlib sweep`` to cut, in place of measuring it.
+
+    Args:
+        record: of the session.
+        path: of the file.
+    """
+
+    def __init__(self, record: Record, path: Path) -> None:
+        self.record, self.path, self.pace = record, path, Pace(record)
+        gc.disable()  # what is planned stays until the end, and would be looked through again and again
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Write the file; nothing runs after it."""
+        if session.testsfailed or not self.record.entries:
+            return None
+        self.record.prepare()
+        cases = {test: entry.case for test, entry in self.record.entries.items()}
+        try:
+            refuse_twins(cases)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
+        machine: dict[str, Any] = machine_info(session.config)
+        plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
+        items = {item.nodeid: item for item in session.items}
+        outline = Outline(
+            kind=plain(fingerprint(machine)),
+            platform=Path(plugin.storage.get("x")).parent.name,
+            tests=planned_tests(cases),
+            blocks=[block(test, case) for test, case in cases.items()],
+            seconds=[self.seconds(items[test], case) for test, case in cases.items()],
+        )
+        save_over(self.path, msgspec.json.encode(outline), self.path.stem)
+        gc.freeze()
+        return True
+
+    def seconds(self, item: pytest.Item, case: Case | None) -> float:
+        """That a test should take."""
+        worker = WORKER if "workers" in getattr(item, "fixturenames", ()) else 0.0
+        return OTHERS if case is None else self.pace(case) + worker
+
+
+def block(test: str, case: Case | None) -> str:
+    """What may not be parted.
+
+    Those are the cells of a phase, length and depth, since each is compared with the others of its cell; trainings on
+    the same data, since the first choose a learning rate; and the tests of a function that have no case.
+    """
+    if case is None:
+        return test.partition("[")[0]
+    if case.phase in LEARNING:
+        return f"trainings on {case.data}"
+    return test if case.phase in CHECKED else f"{case.phase} T={case.seq_len} L={case.depth}"
+
+
+class Chosen:
+    """Leaves the tests of a shard.
+
+    Args:
+        path: of the shard's file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.shard = path, read(path, Shard)
+        self.tests = {planned.test for planned in self.shard.tests}
+
+    def points(self, metafunc: pytest.Metafunc, ids: list[str]) -> list[int]:
+        """Which of a test's points are in the shard; the first where none is, or pytest would make one up."""
+        name = metafunc.definition.nodeid
+        own = [number for number, id_ in enumerate(ids) if f"{name}[{id_}]" in self.tests]
+        return own or [0]
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, Any, Any]:
+        """Deselect the others, once all else has chosen."""
+        result = yield
+        others = [item for item in items if item.nodeid not in self.tests]
+        items[:] = [item for item in items if item.nodeid in self.tests]
+        if lacking := self.tests - {item.nodeid for item in items}:
+            raise pytest.UsageError(f"{self.path}: {len(lacking)} of its tests are not here, as {min(lacking)}")
+        config.hook.pytest_deselected(items=others)
+        return result

@@ -1,0 +1,48 @@
+"""What one step of a case should cost, before any is run."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from attnlib.cases.case import PAIRED, Case
+from attnlib.measure import clock
+from attnlib.measure.ceilings import Ceilings, Rates
+from attnlib.measure.device import open_device
+from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters
+from attnlib.predict.kernels import CALIBRATED, is_calibrated
+from attnlib.predict.peak import kernel_of, outlook
+
+
+def forecast(case: Case) -> dict[str, Any]:
+    """Return what one step of a case should cost on this machine.
+
+    Returns:
+        ``case``; ``kernel`` of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``) and component,
+        forward and backward; what ``peak.outlook`` has, its ``floor_s`` null for a device that is not here; ``torch``,
+        ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
+    """
+    kernel = kernel_of(case)
+    flops = {
+        "algorithmic": algorithmic_flops(case, case.batch_size),
+        "executed": executed_flops(case, case.batch_size, kernel),
+    }
+    return outlook(case, rates_here(case)) | {
+        "case": asdict(case),
+        "kernel": kernel,
+        "params": parameters(case),
+        "flops": flops if case.phase in PAIRED else None,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "calibrated": None if is_calibrated() else CALIBRATED,
+    }
+
+
+def rates_here(case: Case) -> Rates | None:
+    """Measure the rates that the device of a case reaches; None where the device is not here."""
+    try:
+        device = open_device(case.device)
+    except ValueError:
+        return None
+    clock.bind(device)
+    return Ceilings(device, getattr(torch, case.dtype)).listen()

@@ -1,0 +1,299 @@
+"""Live comparisons with fake workers of known speed, and with real ones that do more work."""
+
+import json
+import random
+from typing import ClassVar
+
+import pytest
+
+from attnlib.cases.text import fields_of
+from attnlib.commands.__main__ import main
+from attnlib.live import ab
+from attnlib.live.ab import FIRST, Contender, Match
+from attnlib.live.process import WorkerDied, WorkerError
+from attnlib.measure import heap
+from attnlib.measure.cores import default_threads, usable_cores
+from attnlib.measure.rounds import abba
+from attnlib.tests import ROOT
+
+CASE = {"phase": "forward", "pe": "none"}
+
+
+class Fake:
+    """A worker whose step takes ``base`` seconds times a drift that all share and a spread of its own."""
+
+    log: ClassVar = []
+    drift = 1.0
+
+    def __init__(self, step, random_, dies=False, killing=None):
+        self.step, self.random, self.dies, self.killing = step, random_, dies, killing
+
+    def ask(self, **request):
+        Fake.log.append((self.step, request))
+        if self.dies:
+            raise WorkerDied("the worker died with exit code -9")
+        if "build" in request:
+            if request["build"].get("pe") == self.killing:
+                self.dies = True
+                raise WorkerDied("the worker died with exit code -9")
+            if request["build"].get("pe") == "ropee":
+                raise WorkerError("the worker failed: unknown pe 'ropee'")
+            return {"first_call_s": 1.0, "repeatable": request["build"]["phase"] != "backward"}
+        Fake.drift *= 1.003  # the machine gets slower and slower
+        rounds = [self.step * Fake.drift * self.random.lognormvariate(0, 0.02) for _ in range(request["step"])]
+        return {"seconds": rounds}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.fixture(name="match")
+def _match(monkeypatch):
+    """Make a match in which the new side takes ``ratio`` times as long, and pairs named in ``dying`` lose a worker."""
+    monkeypatch.setattr(ab, "BLOCKS", 4)
+
+    def make(ratio=1.0, suite=(CASE,), dying=(), seed=0, spread=0.003, threshold=0.02, killing=None):
+        numbers, started = random.Random(seed), []
+
+        def start(side, denormals, threads):
+            started.append(side)
+            pair = (len(started) - 1) // 2
+            step = 1e-3 * (1.0 if side.python == "base" else ratio) * numbers.lognormvariate(0, spread)
+            return Fake(step, numbers, dies=pair in dying, killing=killing)
+
+        monkeypatch.setattr(Contender, "start", start)
+        Fake.log, Fake.drift, said = [], 1.0, []
+        return Match((Contender(ROOT, "base"), Contender(ROOT, "new")), suite, threshold, say=said.append), said
+
+    return make
+
+
+def test_orders_favour_neither_side():
+    """Every block has each side twice, and both sides have the same mean place, so that a drift cancels."""
+    turns = list(abba(4))
+    for order in (turns[i : i + 4] for i in range(0, 16, 4)):
+        places = [[i for i, side in enumerate(order) if side == which] for which in (0, 1)]
+        assert sum(places[0]) == sum(places[1]) == 3
+    assert {turns[0], turns[4]} == {0, 1}
+
+
+@pytest.mark.parametrize(("ratio", "word", "code"), [(1.1, "slower", 1), (0.9, "faster", 0), (1.0, "same", 0)])
+def test_a_change_is_decided(match, ratio, word, code):
+    """10 % more, 10 % less and nothing are told apart on a machine that drifts by far more."""
+    played, _ = match(ratio)
+    played.play(60.0)
+    (contest,) = played.contests
+
+    assert contest.verdict.word == word
+    assert contest.verdict.ratio == pytest.approx(ratio, rel=0.02)
+    assert played.exit_code() == code
+
+
+@pytest.mark.parametrize("error", [ab.ERROR, 1.0])
+def test_equal_sides_are_rarely_called_different(match, monkeypatch, error):
+    """Of 300 cases of equal sides, judged without a threshold, 5 % are faster or slower after three looks.
+
+    That is what the shared error makes of it: without it (an error of 1) it would be a third of them or more.
+    """
+    monkeypatch.setattr(ab, "ERROR", error)
+    words = []
+    for seed in range(300):
+        played, _ = match(seed=seed, spread=0.02, threshold=1e-9)
+        while played.pairs < 13 and played.contests[0].open:
+            played.pair()
+            if played.pairs in (6, 9, 13):
+                played.look()
+        words.append(played.contests[0].verdict.word)
+
+    wrong = words.count("slower") + words.count("faster")
+    assert wrong <= 15 + 2.33 * 15**0.5 if error < 1 else wrong > 100
+
+
+def test_only_the_case_that_kills_a_worker_is_lost(match):
+    """The others go on with fresh workers; after three deaths the case is given up."""
+    played, _ = match(1.2, suite=(CASE, CASE | {"pe": "killer"}, CASE | {"pe": "rotary"}), killing="killer")
+    played.play(60.0)
+    first, killer, last = played.contests
+
+    assert (first.verdict.word, last.verdict.word) == ("slower", "slower")
+    assert killer.verdict.reason == "it killed 3 workers: the worker died with exit code -9"
+    assert not killer.logs
+    assert played.exit_code() == 1
+
+
+def test_looks_share_the_error(match, monkeypatch):
+    """The k-th look has 0.05 / 2^k, shared by the cases, so that all looks at all cases stay below 0.05."""
+    played, _ = match(suite=(CASE, CASE | {"pe": "rotary"}), spread=0.2)
+    asked = []
+    real = ab.of_pairs
+    monkeypatch.setattr(
+        ab, "of_pairs", lambda *a, confidence, **k: asked.append(confidence) or real(*a, confidence=confidence, **k)
+    )
+    for _ in range(FIRST):
+        played.pair()
+    played.look()
+    played.look()
+
+    assert asked[:2] == [pytest.approx(1 - 0.05 / 2 / 2)] * 2
+    assert asked[2:] == [pytest.approx(1 - 0.05 / 4 / 2)] * 2
+
+
+def test_a_decided_case_is_left_alone(match):
+    """Later pairs spend their time on what is open."""
+    played, _ = match(1.2, suite=(CASE, CASE | {"pe": "rotary"}))
+    played.play(60.0)
+    asked = len(Fake.log)
+    played.pair()
+
+    assert len(Fake.log) == asked
+
+
+def test_rounds_are_long_enough_and_warmed(match):
+    """Steps of a millisecond are repeated for 6 ms a round, after 4 ms untimed; backward passes are not repeated."""
+    played, _ = match(suite=(CASE, CASE | {"phase": "backward"}))
+    played.pair()
+    asked = {(r["iterations"], r["untimed"]) for _, r in Fake.log if "iterations" in r}
+
+    assert all(untimed >= 4 for _, untimed in asked)
+    assert 1 in {iterations for iterations, _ in asked}
+    assert max(iterations for iterations, _ in asked) >= 6
+
+
+def test_a_dead_worker_costs_its_pair(match):
+    """Its pair is dropped with a count and a line, and the match goes on."""
+    played, said = match(1.1, dying=(0, 3))
+    played.play(60.0)
+
+    assert len(played.dropped) == 2
+    assert played.contests[0].verdict.word == "slower"
+    assert "a pair was dropped: the worker died with exit code -9" in said
+
+
+def test_workers_that_always_die_end_the_match(match):
+    """Three lost pairs in a row are enough; nothing is decided, exit code 2."""
+    played, _ = match(dying=range(100))
+    played.play(60.0)
+
+    assert len(played.dropped) == ab.LOST
+    assert played.exit_code() == 2
+    assert played.contests[0].verdict.reason == f"0 pairs, {FIRST} are needed"
+
+
+def test_a_case_that_a_side_cannot_run(match):
+    """It is undecided with the side's own words, the other case is decided, and the exit code is 2."""
+    played, _ = match(suite=(CASE | {"pe": "ropee"}, CASE))
+    played.play(60.0)
+    bad, good = played.contests
+
+    assert bad.verdict.reason == "base: the worker failed: unknown pe 'ropee'"
+    assert good.verdict.word == "same"
+    assert played.exit_code(allow_undecided=True) == 2
+
+
+def test_an_error_in_a_step_names_its_side(match, monkeypatch):
+    """Out of memory in the new side's steps is the case's reason, not the end of the match."""
+    played, _ = match()
+    real = Fake.ask
+
+    def ask(self, **request):
+        if "step" in request and Fake.log[-1][0] != self.step and len(Fake.log) % 2 == 0:
+            raise WorkerError("the worker failed: out of memory")
+        return real(self, **request)
+
+    monkeypatch.setattr(Fake, "ask", ask)
+    played.play(60.0)
+
+    assert played.contests[0].verdict.reason.endswith(": the worker failed: out of memory")
+    assert played.contests[0].verdict.reason.split(":")[0] in ("base", "new")
+    assert played.exit_code() == 2
+
+
+def test_an_old_worker_is_refused(match, monkeypatch):
+    """A checkout whose worker knows no untimed steps would be measured cold, so it is not measured."""
+    played, _ = match()
+    monkeypatch.setattr(Fake, "ask", lambda self, **request: {"first_call_s": 1.0})
+    played.play(60.0)
+
+    assert played.contests[0].verdict.reason == "base: this checkout's worker is too old to take turns"
+
+
+def test_a_side_has_its_own_denormals(monkeypatch):
+    """The policy must be set before a worker's first operation, so a side's field becomes its worker's option."""
+    started = []
+    monkeypatch.setattr(ab, "Worker", lambda checkout, *options, **rest: started.append(options))
+    Contender(ROOT, "python", {"denormals": "keep"}).start("flush", 2)
+    Contender(ROOT, "python").start("flush", None)
+
+    usual = str(default_threads(usable_cores()))
+    assert started == [("--denormals", "keep", "--threads", "2"), ("--denormals", "flush", "--threads", usual)]
+
+
+def test_both_sides_keep_freed_memory(monkeypatch):
+    """By their environment, since an older checkout knows nothing of it; a side that asks for the system's does not."""
+    given = []
+    monkeypatch.setattr(ab, "Worker", lambda checkout, *options, **rest: given.append(rest["environment"]))
+    monkeypatch.setattr(heap, "chosen_outside", lambda *_: None)
+    for fields in ({}, {"heap": "kept"}, {"heap": "system"}):
+        Contender(ROOT, "python", fields).start("flush", None)
+
+    assert [heap.KEPT.items() <= environment.items() for environment in given] == [True, True, False]
+
+
+def test_a_spent_budget_is_undecided(match):
+    """Without time for six pairs there is no verdict, and it says how many there were."""
+    played, _ = match(1.5)
+    played.play(0.0)
+
+    assert played.contests[0].verdict.reason == f"1 pairs, {FIRST} are needed"
+    assert played.contests[0].verdict.word == "undecided"
+    assert played.exit_code() == 2
+    assert played.exit_code(allow_undecided=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("attention=math", {"attention": "math"}),
+        (
+            "seq_len=512,pe=rotary,causal=true,dropout=0.1",
+            {"seq_len": 512, "pe": "rotary", "causal": True, "dropout": 0.1},
+        ),
+    ],
+)
+def test_fields_from_text(text, fields):
+    """Numbers and truth values as in JSON, anything else a word."""
+    assert fields_of(text) == fields
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["attention=math"], "ab takes no fields or those of base and new, not 1"),
+        (["attention", "attention=math"], "'attention' is no list of fields"),
+        (["--base", "/nowhere"], "/nowhere is no checkout of attnlib: it has no attnlib/live/worker.py"),
+        (["--base", str(ROOT), "--new", str(ROOT), "--new-python", "/no/python"], "cannot start /no/python"),
+    ],
+)
+def test_bad_sides_are_one_line(options, message, capsys):
+    """Exit code 2, and the value is named."""
+    assert main(["ab", *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_live_workers_take_turns(monkeypatch, capsys):
+    """Two real workers: the written-out attention's step and the fused one's are compared; the JSON has every pair."""
+    monkeypatch.setattr(ab, "BLOCKS", 2)
+    monkeypatch.setattr(ab, "FIRST", 2)
+    monkeypatch.setattr(ab, "TURN", 1e-3)
+    here = ["--base", str(ROOT), "--new", str(ROOT), "--case", "phase=forward,seq_len=16,depth=1", "--budget", "9"]
+    main(["ab", "attention=math", "attention=sdpa", *here, "--json"])
+    data = json.loads(capsys.readouterr().out)
+
+    assert data["sides"][0]["fields"] == {"attention": "math"}
+    assert len(data["cases"][0]["log_ratios"]) == data["pairs"] >= 1
+    assert data["sides"][0]["checkout"] == ROOT.name

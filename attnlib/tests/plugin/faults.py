@@ -1,0 +1,215 @@
+"""What strikes a session of the suite, by name: each fault patches this process, which is a fork of its own."""
+
+import errno
+import os
+import shutil
+import signal
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from attnlib.cases.workload import Workload
+from attnlib.measure import clock
+from attnlib.plugin import pair, visits
+from attnlib.plugin.keeper import Keeper
+from attnlib.runs.journal import Finish, Journal, Process, Start
+
+SECOND = 2  # the test that is struck
+
+
+def kill():
+    """What neither Python nor a handler sees."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def around_write(kind, nth=1, before=None, after=None):
+    """Strike before or after the nth event of a kind is written."""
+    write, seen = Journal.write, []
+
+    def struck(self, event):
+        seen.extend([event] if isinstance(event, kind) else [])
+        hit = isinstance(event, kind) and len(seen) == nth
+        if hit and before:
+            before(self)
+        write(self, event)
+        if hit and after:
+            after(self)
+
+    Journal.write = struck
+
+
+def around_link(before=None, after=None):
+    """Strike before or after the final name appears."""
+    link = os.link
+
+    def struck(source, target):
+        if before:
+            before()
+        link(source, target)
+        if after:
+            after()
+
+    os.link = struck
+
+
+def in_rounds(strike, nth=SECOND):
+    """Strike once, in the third timed round of the nth measured case."""
+    pedantic, cases = BenchmarkFixture.pedantic, []
+
+    def struck(self, target, **options):
+        cases.append(self)
+        rounds = []
+
+        def step():
+            rounds.append(1)
+            if len(cases) == nth and len(rounds) == 2 * options["iterations"] + 1:
+                strike()
+            target()
+
+        return pedantic(self, step, **options)
+
+    BenchmarkFixture.pedantic = struck
+
+
+def cut_short(book):
+    """Half a line, as a power cut leaves it, and the end."""
+    os.write(book.handle, b'{"event":"finish","test":"bench/te')
+    kill()
+
+
+def signal_in_fsync():
+    """SIGTERM while the end of a test is being written."""
+    fsync = os.fsync
+
+    def struck(handle):
+        fsync(handle)
+        os.fsync = fsync
+        signal.raise_signal(signal.SIGTERM)
+
+    around_write(Finish, SECOND, before=lambda book: setattr(os, "fsync", struck))
+
+
+def signal_in_place():
+    """SIGTERM in a round, and again while the file is being saved, as an impatient scheduler does it."""
+    place = Keeper._place
+
+    def struck(self, found):
+        signal.raise_signal(signal.SIGTERM)
+        files = place(self, found)
+        signal.raise_signal(signal.SIGINT)
+        return files
+
+    Keeper._place = struck
+    in_rounds(lambda: signal.raise_signal(signal.SIGTERM))
+
+
+def full(nth):
+    """The disk is full from the nth end of a test on: half a line fits."""
+    write = os.write
+
+    def half(handle, data):
+        write(handle, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    around_write(Finish, nth, before=lambda book: setattr(os, "write", half))
+
+
+def full_at_the_end():
+    """The disk is full once the run is to be saved."""
+    place = Keeper._place
+
+    def no_space(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def struck(self, found):
+        os.fsync = no_space
+        return place(self, found)
+
+    Keeper._place = struck
+
+
+def killed_over():
+    """The temporary file that would replace a named one is written."""
+    Path.replace = lambda self, target: kill()
+
+
+def then(*faults):
+    """Several faults in one session."""
+    for fault in faults:
+        fault()
+
+
+def read_only(book):
+    """Nobody can create files any more; open ones go on."""
+    real = Path.open
+
+    def refused(self, mode="r", *args, **kwargs):
+        if mode != "r" and mode != "rb":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return real(self, mode, *args, **kwargs)
+
+    Path.open = refused
+
+
+def wrong():
+    """Every model gives nonsense."""
+
+    def check(self):
+        raise AssertionError("logits are not finite")
+
+    Workload.check = check
+
+
+def in_visits(strike):
+    """Strike in every later visit of a case."""
+    visits.revisit = lambda *_: strike()
+
+
+def refuse():
+    """What the correctness gate says of a wrong model."""
+    raise AssertionError("logits are not finite")
+
+
+def not_a_number():
+    """A clock that loses its mind for one reading, in a case that is not measured once more for its disturbances."""
+    pair.disturbed = lambda seen, quiet=None: []
+    mad, read = [], time.perf_counter
+    in_rounds(lambda: mad.append(True))
+    clock.time = SimpleNamespace(perf_counter=lambda: float("nan") if mad and mad.pop() else read())
+
+
+FAULTS = {
+    "planned": partial(around_write, Process, before=lambda book: kill()),
+    "started": partial(around_write, Start, SECOND, after=lambda book: kill()),
+    "measured": partial(around_write, Finish, SECOND, before=lambda book: kill()),
+    "cut short": partial(around_write, Finish, SECOND, before=cut_short),
+    "journalled": partial(around_write, Finish, SECOND, after=lambda book: kill()),
+    "late": partial(around_write, Finish, 12, after=lambda book: kill()),
+    "temporary file": partial(around_link, before=kill),
+    "temporary written": killed_over,
+    "linked": partial(around_link, after=kill),
+    "SIGINT": partial(in_rounds, lambda: signal.raise_signal(signal.SIGINT)),
+    "SIGTERM": partial(in_rounds, lambda: signal.raise_signal(signal.SIGTERM)),
+    "SIGHUP": partial(in_rounds, lambda: signal.raise_signal(signal.SIGHUP)),
+    "SIGTERM in fsync": signal_in_fsync,
+    "SIGTERM twice": signal_in_place,
+    "too long": partial(in_rounds, lambda: time.sleep(600)),
+    "out of memory": partial(in_rounds, lambda: torch.empty(2**60)),
+    "visit begun": partial(around_write, Start, 5, after=lambda book: kill()),
+    "visit finished": partial(around_write, Finish, 5, after=lambda book: kill()),
+    "SIGINT in a visit": partial(in_visits, lambda: signal.raise_signal(signal.SIGINT)),
+    "visit too long": partial(in_visits, lambda: time.sleep(600)),
+    "out of memory in a visit": partial(in_visits, lambda: torch.empty(2**60)),
+    "wrong in a visit": partial(in_visits, refuse),
+    "wrong": wrong,
+    "not a number": not_a_number,
+    "not a number, then killed": partial(then, not_a_number, partial(around_link, before=kill)),
+    "disk full": partial(full, SECOND),
+    "disk full at the end": full_at_the_end,
+    "read-only": partial(around_write, Finish, SECOND, after=read_only),
+    "folder removed": partial(around_write, Finish, SECOND, after=lambda book: shutil.rmtree(book.path.parent)),
+}

@@ -1,0 +1,173 @@
+"""Sessions of the suite in forks of one process, which imports and asks once; each may be struck by a fault.
+
+``python -m attnlib.tests.plugin.sessions`` serves: a JSON line ``{"args", "fault", "environment", "out"}`` asks for
+a session, and ``{"code"}`` answers, negative for a signal. ``Sessions`` is the near end.
+"""
+
+import copy
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+from attnlib.runs.load import load
+from attnlib.runs.schema import problems
+from attnlib.tests import ROOT
+
+TESTS = ["bench/test_forward.py", "bench/test_encodings.py"]
+SMALL = [
+    "--preset",
+    "smoke",
+    "--seq-lens",
+    "8",
+    "--depths",
+    "1",
+    "--pe",
+    "none,learned",
+    "--budget",
+    "0.02",
+    "--visits",
+    "1",
+]
+CASES = 4  # of these, one of them unsupported
+
+
+class Done(NamedTuple):
+    """How a session ended: exit code (128 + signal where it was killed) and everything that it printed."""
+
+    code: int
+    out: str
+
+
+class Sessions:
+    """Runs sessions one after another; a context manager.
+
+    Args:
+        folder: for what they print.
+    """
+
+    def __init__(self, folder):
+        self.log = folder / "out.txt"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attnlib.tests.plugin.sessions"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        )
+
+    def __call__(self, *options, folder, fault=None, tests=TESTS, small=SMALL, environment=None):
+        """One session that saves in ``folder``, with variables beside those of this process."""
+        args = [
+            *tests,
+            *small,
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:hypothesispytest",
+            f"--benchmark-storage=file://{folder}",
+            *options,
+        ]
+        self.process.stdin.write(
+            json.dumps({"args": args, "fault": fault, "environment": environment or {}, "out": str(self.log)}) + "\n"
+        )
+        self.process.stdin.flush()
+        code = json.loads(self.process.stdout.readline())["code"]
+        return Done(code if code >= 0 else 128 - code, self.log.read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
+
+
+def files(folder, ending):
+    return sorted(path for path in folder.rglob(f"*{ending}") if path.is_file())
+
+
+def saved(folder):
+    """The one final file, which must be a good run, and with nothing beside it."""
+    (path,) = files(folder, "")
+    run = json.loads(path.read_text())
+    assert path.suffix == ".json"
+    assert problems(run) == []
+    return run
+
+
+def skeleton(run):
+    """What does not depend on time: every case with its status, and for those with a time its bytes and costs."""
+    run = copy.deepcopy(run)
+    for row in run["benchmarks"]:
+        row["extra_info"]["cost"].pop("floor_s")  # at ceilings that are read
+    rows = {row["test"]: (row["case_id"], row["status"], row["reason"]) for row in run["attnlib"]["cases"]}
+    sizes = {
+        row["fullname"]: (row["extra_info"]["case"], row["extra_info"]["memory"], row["extra_info"]["cost"])
+        for row in run["benchmarks"]
+    }
+    return list(rows.items()), list(sizes.items())
+
+
+def measured_twice(before, run):
+    """Tests whose samples changed since they were finished; later visits of a case add to them."""
+    after = {row["fullname"]: row["stats"]["data"] for row in run["benchmarks"]}
+    return [test for test, samples in before.items() if after[test][: len(samples)] != samples]
+
+
+def samples_in(folder):
+    """Samples of every finished test, by journal or file."""
+    found = {}
+    for path in files(folder, ".journal") or files(folder, ".json"):
+        found |= {cell.test: list(cell.samples) for cell in load(path).cells if cell.samples}
+    return found
+
+
+def serve():
+    """Fork a session for every line."""
+    import cpuinfo
+    import pytest
+    import pytest_benchmark.plugin
+    import scipy.special  # noqa: F401
+
+    import attnlib.plugin.saving  # noqa: F401
+    from attnlib.cases.case import Case
+    from attnlib.predict.peak import need
+    from attnlib.tests.plugin.faults import FAULTS
+
+    # imports what torch imports late; without a backward pass, whose threads would not survive a fork
+    need(Case(phase="forward", seq_len=8))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started these tests may have ignored them
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+    known = cpuinfo.get_cpu_info()
+    pytest_benchmark.plugin.get_cpu_info = lambda: known
+    commit = pytest_benchmark.utils.get_commit_info()
+    for module in (pytest_benchmark.plugin, pytest_benchmark.utils):
+        module.get_commit_info = lambda project_name=None: dict(commit)
+    gc.freeze()  # collections in the forks need not walk all of torch
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            handle = os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.environ.update(request["environment"])
+            sys.path[:0] = request["environment"].get("PYTHONPATH", "").split()
+            if request["fault"]:
+                FAULTS[request["fault"]]()
+            code = pytest.main(request["args"])
+            sys.stdout.flush()
+            os._exit(int(code))
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,199 @@
+"""What people type at a session of the suite, and what they bring to it: one test a kind of habit."""
+
+import json
+import os
+import re
+import threading
+
+import pytest
+
+from attnlib.runs.load import load
+from attnlib.runs.schema import problems
+from attnlib.tests.plugin.sessions import files, saved
+
+FORWARD = ["bench/test_forward.py"]
+MACHINE = re.compile("another machine|machine_info")
+
+
+@pytest.mark.parametrize(
+    ("expression", "chosen"),
+    [
+        ("pe=learned and seq_len=8", {"forward[seq_len=8-depth=1-pe=learned]"}),
+        (
+            "forward[seq_len=8-depth=1-pe=learned]",
+            {"forward[seq_len=8-depth=1-pe=learned]"},
+        ),
+        ("seq_len=16-pe=None", {"forward[seq_len=16-depth=1-pe=none]"}),
+        ("pe=learn", set()),  # a value is named whole
+        (
+            "phase=forward and not pe=none",
+            {"forward[seq_len=8-depth=1-pe=learned]", "forward[seq_len=16-depth=1-pe=learned]"},
+        ),
+        ("none and seq_len=16", {"forward[seq_len=16-depth=1-pe=none]"}),
+    ],
+)
+def test_cases_are_chosen_by_their_fields(sessions, tmp_path, expression, chosen):
+    """``-k`` takes any field of a case as name=value, beside the words that pytest knows."""
+    done = sessions("--seq-lens=8,16", "-k", expression, "--collect-only", folder=tmp_path, tests=FORWARD)
+
+    assert set(re.findall(r"test_(forward\[.*\])", done.out)) == chosen
+
+
+def test_two_runs_on_one_machine_do_not_differ(sessions, tmp_path):
+    """Comparing in one go says nothing of the machine, though runs are kept outside the current folder."""
+    sessions("--benchmark-save=a", folder=tmp_path, tests=FORWARD)
+    done = sessions("--benchmark-save=b", "--benchmark-compare", folder=tmp_path, tests=FORWARD)
+
+    assert done.code == 0, done.out
+    assert "Comparing against benchmarks from" in done.out
+    assert "NOW" in done.out
+    assert not MACHINE.search(done.out)
+
+
+def test_another_machine_is_named_in_a_line(sessions, tmp_path):
+    """What differs, and nothing else, is said; the comparison is made all the same, in a folder of its own."""
+    sessions("--benchmark-save=a", folder=tmp_path, tests=FORWARD)
+    (path,) = files(tmp_path, ".json")
+    run = json.loads(path.read_text())
+    run["machine_info"]["attnlib"]["threads"] = 99
+    path.write_text(json.dumps(run))
+    done = sessions("--benchmark-save=b", "--benchmark-compare", folder=tmp_path, tests=FORWARD)
+    lines = [line for line in done.out.splitlines() if MACHINE.search(line)]
+
+    assert done.code == 0
+    assert len(lines) == 1
+    assert lines[0].startswith("attnlib: compared with another machine or settings: threads: 99 | ")
+
+
+def test_nothing_changes_from_minute_to_minute(sessions, tmp_path):
+    """Neither load nor the clock of the moment is part of ``machine_info``; the load stands with the process."""
+    sessions("--benchmark-autosave", folder=tmp_path, tests=FORWARD)
+    run = saved(tmp_path)
+
+    assert not re.search("load|hz_actual", json.dumps(run["machine_info"]))
+    assert run["attnlib"]["processes"][0]["load_average"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--benchmark-compare", "--benchmark-compare-fail=mean:5%"], "and a saved run in "),
+        (["--benchmark-histogram"], "--benchmark-histogram needs pygal"),
+        (["--run-name", "x" * 250], "a run's name has at most 200 bytes, not 250"),
+        (["--benchmark-save", "x" * 250], "a run's name has at most 200 bytes, not 250"),
+    ],
+)
+def test_what_cannot_end_well_does_not_begin(sessions, tmp_path, options, message):
+    """One line and exit code 4, before anything is measured."""
+    done = sessions(*options, folder=tmp_path, tests=FORWARD)
+
+    assert done.code == 4
+    assert message in done.out
+    assert "forward[" not in done.out
+    assert files(tmp_path, "") == []
+
+
+def test_a_long_name_that_fits_is_saved(sessions, tmp_path):
+    """200 bytes, a number, a token and an ending are a file's name."""
+    assert sessions("--run-name", "x" * 200, folder=tmp_path, tests=FORWARD).code == 0
+    saved(tmp_path)
+
+
+@pytest.mark.parametrize("axis", ["seq_len", "depth", "pe"])
+def test_runs_are_grouped_by_an_axis(sessions, tmp_path, axis):
+    """Every timed row has the axes among its params, so that pytest-benchmark can group by them."""
+    tests = [*FORWARD, "bench/test_encodings.py"]
+    done = sessions(f"--benchmark-group-by=param:{axis}", "--benchmark-autosave", folder=tmp_path, tests=tests)
+
+    assert done.code == 0, done.out
+    assert f"benchmark '{axis}=" in done.out
+    assert all({"seq_len", "depth", "pe"} <= set(row["params"]) for row in saved(tmp_path)["benchmarks"])
+
+
+def test_checks_are_no_benchmarks(sessions, tmp_path):
+    """What a check of gradients found is its row's ``probe``; readers of the format see no benchmark of it."""
+    options = ["--benchmark-autosave", "--pe=none", "-k", "phase=collapse"]
+    assert sessions(*options, folder=tmp_path, tests=["bench/test_gradients.py"]).code == 0
+    run = saved(tmp_path)
+    (row,) = run["attnlib"]["cases"]
+    (cell,) = load(files(tmp_path, ".json")[0]).cells
+
+    assert run["attnlib"]["schema"] == 2
+    assert run["benchmarks"] == []
+    assert row["status"] == "ok"
+    assert row["probe"]["claims"][0]["name"] == "exponent"
+    assert cell.probe == row["probe"]
+    assert not cell.timed
+
+
+def test_a_profile_or_a_reason(sessions, tmp_path):
+    """Where pytest-benchmark profiles without set-up, a backward pass says so; a forward pass is profiled."""
+    tests = [*FORWARD, "bench/test_backward.py"]
+    done = sessions("--benchmark-cprofile=tottime", "--pe=none", folder=tmp_path, tests=tests)
+
+    assert done.code == 0, done.out
+    assert "unsupported: pytest-benchmark profiles a step without its set-up" in done.out
+    assert "cProfile" in done.out
+
+
+def test_parameters_of_plugins_are_no_fields(tmp_path, sessions):
+    """A plugin that parametrises every test, as pytest-repeat does, neither breaks collection nor enters a case."""
+    plugin = tmp_path / "twice.py"
+    plugin.write_text(
+        "import pytest\n"
+        "def pytest_generate_tests(metafunc):\n"
+        "    metafunc.fixturenames.append('__step')\n"
+        "    metafunc.parametrize('__step', [0, 1])\n"
+    )
+    environment = {"PYTHONPATH": str(tmp_path), "PYTEST_PLUGINS": "twice"}
+    done = sessions("--collect-only", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
+
+    assert done.code == 0, done.out
+    assert done.out.count("test_forward[") == 4
+
+
+def test_a_file_behind_a_link_is_written(sessions, tmp_path):
+    """The link stays a link."""
+    (tmp_path / "real.json").write_text("before")
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert sessions(f"--benchmark-json={tmp_path / 'link.json'}", folder=tmp_path / "x", tests=FORWARD).code == 0
+
+    assert (tmp_path / "link.json").is_symlink()
+    assert problems(json.loads((tmp_path / "real.json").read_text())) == []
+
+
+def test_a_pipe_is_written_through(sessions, tmp_path):
+    """A reader at its other end gets the whole run."""
+    pipe, heard = tmp_path / "pipe.json", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: heard.append(pipe.read_text()), daemon=True)
+    reader.start()
+    done = sessions(f"--benchmark-json={pipe}", folder=tmp_path / "x", tests=FORWARD)
+    reader.join(20)
+
+    assert done.code == 0, done.out
+    assert problems(json.loads(heard[0])) == []
+
+
+def test_two_limits_of_time_are_one_too_many(sessions, tmp_path):
+    """``--timeout`` of another plugin ends a test without a trace of it; beside ours it is refused."""
+    plugin = tmp_path / "limited.py"
+    plugin.write_text("def pytest_addoption(parser):\n    parser.addoption('--timeout', type=float)\n")
+    environment = {"PYTHONPATH": str(tmp_path), "PYTEST_PLUGINS": "limited"}
+    options = ["--timeout=5", "--case-timeout=5"]
+    done = sessions(*options, folder=tmp_path / "runs", tests=FORWARD, environment=environment)
+
+    assert done.code == 4
+    assert "--case-timeout alone does it" in done.out
+
+
+def test_a_plan_is_listed_and_nothing_is_measured(sessions, tmp_path):
+    """Every case with predicted time and memory, what would not fit as such, the total; no file, no journal."""
+    done = sessions("--plan", "--memory-limit=90KiB", "--seq-lens=8,64", folder=tmp_path, tests=FORWARD)
+
+    assert done.code in (0, 5), done.out
+    assert re.search(r"forward T=8 L=1 none +\S+ us to \S+ [um]s +\S+ MiB", done.out)
+    assert re.search(r"forward T=64 L=1 learned +- +- +oom: predicted to need", done.out)
+    assert "4 cases in about " in done.out
+    assert not list(tmp_path.rglob("*.json*"))
+    assert not list(tmp_path.rglob("*.journal*"))

@@ -1,0 +1,37 @@
+"""What a session's record keeps of the machine."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from attnlib.measure.ceilings import Ceilings, Rates
+from attnlib.measure.device import Device
+from attnlib.plugin import record
+
+
+class Canary:
+    """Appends a reading, as the real one does."""
+
+    def __init__(self, readings):
+        self.readings = readings
+
+    def listen(self):
+        self.readings.append({"seconds": 1.0})
+
+
+@pytest.mark.parametrize(("often", "read"), [(-1.0, 3), (1e9, 1)])
+def test_ceilings_stand_in_readings_of_their_own(monkeypatch, often, read):
+    """Each is read at its time and put into a new reading: an earlier one may be written down already."""
+    found = iter([1e9, 4e9, 2e9])
+    monkeypatch.setattr(record, "OFTEN", often)
+    monkeypatch.setattr(Ceilings, "__init__", lambda self, device, dtype: None)
+    monkeypatch.setattr(Ceilings, "listen", lambda self: Rates(next(found), ((1000, 1e-6),), 5e-6))
+    own = record.Record(SimpleNamespace(), Device())
+    canary = Canary(own.readings)
+    canary.listen()
+    rates = [own.rates(Device(), "float32", canary) for _ in range(3)]
+
+    assert own.readings[0] == {"seconds": 1.0}
+    assert [reading["rates"]["flops_per_s"] for reading in own.readings[1:]] == [1e9, 4e9, 2e9][:read]
+    assert all(reading["rates"]["dtype"] == "float32" for reading in own.readings[1:])
+    assert rates[-1].flops_per_s == (2e9 if read == 3 else 1e9)
