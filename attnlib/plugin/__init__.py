@@ -1,7 +1,8 @@
 """The pytest plugin: options, fixtures, how a case is measured, and how a session is kept and saved.
 
 ``pytest_plugins = ["attnlib.plugin"]`` in a ``conftest.py``, or ``pytest -p attnlib.plugin``, loads it. No torch at
-module level: pytest-benchmark's own command line loads it too.
+module level: pytest-benchmark's own command line loads it too. PYTEST_DONT_REWRITE, since it asserts nothing and may be
+imported before pytest loads it.
 """
 
 from attnlib.plugin.fixtures import (

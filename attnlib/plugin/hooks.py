@@ -53,7 +53,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     options.check_comparison(config)
     options.check_targets(config)
     config.stash[RECORD] = record = Record(settings, open_device(settings.base.device))
-    config.stash[SCREEN] = screen = Screen(record, config.stash.get(COMPARED, None) or ())
+    compared = config.stash.get(COMPARED, [])
+    config.stash[SCREEN] = screen = Screen(record, compared)
     if option.attnlib_plan_out is not None:
         plugins: tuple[Any, ...] = (Outliner(record, option.attnlib_plan_out),)
     else:
@@ -72,7 +73,7 @@ def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> Generator[None, Any, Any]:
     """Leave it to ``Screen`` to say how machines differ: here no device is open, and both would be printed whole."""
-    config.stash.get(COMPARED, None) or ().append(compared_benchmark["machine_info"])
+    config.stash.setdefault(COMPARED, []).append(compared_benchmark["machine_info"])
     compared_benchmark["machine_info"] = machine_info
     return (yield)
 

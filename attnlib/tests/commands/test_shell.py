@@ -20,7 +20,7 @@ from attnlib.show.tables import TABLES
 from attnlib.tests import ROOT
 
 NAMES = [name for module in COMMANDS for name in (TABLES if "tables" in module.__name__ else [module.__name__])]
-WORDS = ["list" if "names" in name else name.rpartition(".")[2] for name in NAMES]
+WORDS = ["list" if "listing" in name else name.rpartition(".")[2] for name in NAMES]
 
 
 @pytest.mark.parametrize("command", WORDS)
