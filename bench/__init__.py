@@ -1,4 +1,8 @@
-"""The benchmark: ``test_*.py`` say what is measured, the modules beside them are the way from axes to a number.
+"""What is measured: each ``test_*.py`` is a docstring, axes and a line; the plugin in ``attnlib.plugin`` measures."""
 
-A run's book-keeping is in ``session``, the checks of gradients are in ``checks``, instruments in ``attnlib.measure``.
-"""
+import sys
+
+MOVED = {"bench.trust": "attnlib trust", "bench.worker": "python -m attnlib.live.worker"}
+
+if sys.argv[0] == "-m" and (module := sys.orig_argv[sys.orig_argv.index("-m") + 1]) in MOVED:
+    raise SystemExit(f"python -m {module} is called {MOVED[module]} now")

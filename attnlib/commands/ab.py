@@ -9,6 +9,7 @@ from typing import Any
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import CODES, add_verdict_options, count, output, positive, say
 from attnlib.live.ab import SUITE, Contender, Match
+from attnlib.live.process import checkout_here
 from attnlib.show.comparison import contested
 
 
@@ -22,9 +23,9 @@ def declare(commands: Any) -> None:
         f"attnlib ab attention=math attention=sdpa. {CODES}",
     )
     command.add_argument("fields", nargs="*", metavar="FIELDS", help="the base's and the new side's own fields")
-    here = Path()
-    command.add_argument("--base", type=Path, default=here, metavar="DIR", help="checkout before; the current folder")
-    command.add_argument("--new", type=Path, default=here, metavar="DIR", help="checkout after; the current folder")
+    text = "checkout {}; by default the current folder, or the installed package where that is none"
+    command.add_argument("--base", type=Path, metavar="DIR", help=text.format("before"))
+    command.add_argument("--new", type=Path, metavar="DIR", help=text.format("after"))
     command.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="interpreter before")
     command.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="interpreter after")
     command.add_argument(
@@ -51,8 +52,8 @@ def run(options: argparse.Namespace) -> int:
     own = [fields_of(text) for text in options.fields] or [{}, {}]
     match = Match(
         (
-            Contender(options.base.resolve(), options.base_python, own[0]),
-            Contender(options.new.resolve(), options.new_python, own[1]),
+            Contender((options.base or checkout_here()).resolve(), options.base_python, own[0]),
+            Contender((options.new or checkout_here()).resolve(), options.new_python, own[1]),
         ),
         [fields_of(text) for text in options.case] if options.case else SUITE,
         options.threshold,

@@ -6,8 +6,8 @@ from typing import Any
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_markdown, count, output, say
+from attnlib.live.process import checkout_here
 from attnlib.live.switches import switches
-from attnlib.runs.find import RESULTS
 from attnlib.show.switches import worths
 
 
@@ -27,7 +27,7 @@ def declare(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, then show; 2 where the base itself cannot be measured."""
-    base, *rest = switches(RESULTS.parent, sys.executable, fields_of(options.fields), options.threads, say)
+    base, *rest = switches(checkout_here(), sys.executable, fields_of(options.fields), options.threads, say)
     if base.status != "ok":
         raise ValueError(base.status)
     output(worths([base, *rest], options.fields), as_markdown=options.markdown)

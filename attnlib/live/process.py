@@ -15,6 +15,17 @@ HERE = Path(__file__).parents[2]  # the folder that this package lies in, a chec
 MODULES = ("attnlib.live.worker", "bench.worker")  # now, and in checkouts of before the engine lay in the package
 
 
+def checkout_here() -> Path:
+    """Return the current folder if it holds attnlib, else the one that this package lies in."""
+    here = Path()
+    return here if any(path_in(here, module).is_file() for module in MODULES) else HERE
+
+
+def path_in(folder: Path, module: str) -> Path:
+    """Return where a module lies in a folder that holds its package."""
+    return folder / f"{module.replace('.', '/')}.py"
+
+
 def worker_module(folder: Path) -> str:
     """Return the name of the module that is a worker in a folder that holds attnlib.
 
@@ -22,7 +33,7 @@ def worker_module(folder: Path) -> str:
         ValueError: the folder holds none.
     """
     for module in MODULES:
-        if (folder / f"{module.replace('.', '/')}.py").is_file():
+        if path_in(folder, module).is_file():
             return module
     raise ValueError(f"{folder} is no checkout of attnlib: it has no attnlib/live/worker.py")
 

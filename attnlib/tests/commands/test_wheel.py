@@ -1,0 +1,91 @@
+"""The installed package without a checkout: every command that needs none works in an empty folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from attnlib.tests import ROOT
+
+RUN = ROOT / "results" / "reference" / "laptop-cpu-1.json"
+CASE = "phase=forward,seq_len=16,depth=1"
+
+
+@pytest.fixture(name="attnlib", scope="module")
+def _attnlib(tmp_path_factory):
+    """Run ``attnlib`` of a built and installed wheel in an empty folder."""
+    site, empty, source = (tmp_path_factory.mktemp(name) for name in ("site", "empty", "source"))
+    shutil.copytree(ROOT / "attnlib", source / "attnlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    quiet = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(site), str(source)]
+    subprocess.run([*quiet, *build], check=True)
+    (wheel,) = site.glob("attnlib-*.whl")
+    subprocess.run([*quiet, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    environment = os.environ | {"PYTHONPATH": str(site)}
+
+    def run(*words):
+        command = [sys.executable, *words]
+        return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+
+    assert run("-c", "import attnlib; print(attnlib.__file__)").stdout.startswith(str(site))
+    run.folder = empty
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["list"], "arXiv 2104.09864"),
+        (["predict", CASE], "parameters"),
+        (["frontier", "--memory", "8MiB", "--depths", "1,2", "--seq-lens", "64"], "longest T at each L within 8 MiB"),
+        (["costs", str(RUN)], "noise floor of train_step"),
+        (["draw", str(RUN), "--only", "memory", "--report"], "results/report.html"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_commands_need_no_checkout(attnlib, words, shown):
+    """Names, predictions, and tables and figures of saved runs."""
+    done = attnlib("-m", "attnlib.commands", *words)
+
+    assert done.returncode == 0, done.stderr
+    assert shown in done.stdout
+
+
+def test_live_workers_need_no_checkout(attnlib):
+    """Two encodings take turns in workers of the installed package."""
+    words = ["ab", "pe=none", "pe=rotary", "--case", CASE, "--budget", "6", "--allow-undecided"]
+    done = attnlib("-m", "attnlib.commands", *words)
+
+    assert done.returncode in (0, 1), done.stderr
+    assert CASE.replace(",", " ") in done.stdout
+
+
+def test_the_plugin_is_in_the_wheel(attnlib):
+    """A suite elsewhere loads it by name, and measures a case."""
+    (attnlib.folder / "test_own.py").write_text(
+        "from attnlib.cases.grids import over\n\n\n"
+        '@over(lambda settings: [{"seq_len": 16, "depth": 1, "pe": "none"}], phase="forward")\n'
+        "def test_own(measure_case):\n"
+        "    measure_case()\n"
+    )
+    options = [
+        "-p",
+        "attnlib.plugin",
+        "--preset",
+        "smoke",
+        "--budget",
+        "0.05",
+        "--visits",
+        "1",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = attnlib("-m", "pytest", "-q", "test_own.py", *options, "--benchmark-json", "run.json")
+
+    assert done.returncode == 0, done.stdout
+    assert "forward[" not in done.stderr
+    assert (attnlib.folder / "run.json").stat().st_size > 1000
