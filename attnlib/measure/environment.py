@@ -1,5 +1,6 @@
 """The machine and the settings that a number belongs to."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -62,8 +63,11 @@ def use_threads(threads: int | None) -> None:
 
 def versions() -> dict[str, str | None]:
     """Version of each library that a number depends on; None where it is not installed as a distribution."""
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    return {name: found.get(name) for name in DISTRIBUTIONS}
+    found: dict[str, str | None] = dict.fromkeys(DISTRIBUTIONS)
+    for name in DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def kernel_choices() -> dict[str, bool]:

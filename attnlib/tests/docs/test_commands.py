@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from attnlib.cases.settings import Settings
 from attnlib.commands import __main__ as attnlib_command
+from attnlib.plugin.options import OPTIONS
 from attnlib.tests import ROOT
 from attnlib.tests.docs.reading import PAGES, commands
 from attnlib.tests.sweep import simulation
@@ -82,10 +84,25 @@ def collectable():
     return [words for words in shown if not any(name in " ".join(words) for name in IN_A_COPY)]
 
 
+@pytest.fixture(name="parser", scope="module")
+def _parser(pytestconfig):
+    """Pytest's own parser, with the options of its plugins and of ours."""
+    return pytestconfig._parser
+
+
 @pytest.mark.parametrize("words", collectable(), ids=" ".join)
+def test_benchmarks_take_these_options(parser, words):
+    """Every option exists, and its value is one that it takes."""
+    options = parser.parse(["--order-seed=1", *(word for word in words if word != "--help")])
+    given = {name: getattr(options, f"attnlib_{name}") for name in OPTIONS}
+
+    assert Settings.from_options(given).seq_lens
+    assert all((ROOT / path.partition("::")[0]).exists() for path in options.file_or_dir)
+
+
+@pytest.mark.parametrize("words", [words for words in collectable() if "-k" in words], ids=" ".join)
 def test_benchmarks_select_tests(sessions, tmp_path, words):
-    """Options exist, and at least one test is chosen; nothing is measured here."""
-    words = [word.replace("results/reference/", f"{tmp_path}/") for word in words if word != "--help"]
+    """At least one test is chosen; nothing is measured here."""
     done = sessions("--collect-only", folder=tmp_path, tests=words, small=[])
 
     assert done.code == 0, done.out

@@ -1,6 +1,5 @@
 """The recipes of docs/recipes.md, followed literally in a copy of the checkout."""
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import pytest
 
 from attnlib.tests import ROOT
 from attnlib.tests.docs.reading import blocks
+from attnlib.tests.plugin.sessions import Sessions
 
 COPIED = ("attnlib", "bench", "conftest.py", "plots.py", "tox.ini", "pyproject.toml")
 RECIPES = [block for block in blocks() if block.page == "recipes.md"]
@@ -21,7 +21,7 @@ def _checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("copy")
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder / name)
     for block in RECIPES:
@@ -49,30 +49,30 @@ def patched(text, diff):
     return text
 
 
-def run(folder, *words):
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(name="followed", scope="module")
+def _followed(checkout, tmp_path_factory):
+    with Sessions(tmp_path_factory.mktemp("sessions"), checkout) as sessions:
+        yield sessions
 
 
 @pytest.mark.parametrize("name", ["log_distance", "halved", "feed_forward"])
-def test_what_a_recipe_adds_is_measured_and_checked(checkout, name):
+def test_what_a_recipe_adds_is_measured_and_checked(followed, tmp_path, name):
     """Its commands pass: a train step is timed, and gradients hold against their theory."""
     shown = [line for block in RECIPES if block.language == "sh" for line in block.text.splitlines() if name in line]
     assert shown
     for line in shown:
         program, *words = shlex.split(line, comments=True)
         assert program == "pytest"
-        done = run(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words)
-        assert done.returncode == 0, done.stdout
-        assert " passed" in done.stdout
+        done = followed(folder=tmp_path, tests=words, small=["--budget", "0.02", "--visits", "1"])
+        assert done.code == 0, done.out
+        assert " passed" in done.out
 
 
 def test_what_a_recipe_adds_is_there(checkout):
     """Every file of a recipe exists, and the encoding has its name."""
     added = [block.text.partition("\n")[0].removeprefix("# ") for block in RECIPES if block.language == "python"]
-    done = run(checkout, "-c", "import attnlib.model.positional as p; print(p.POSITIONAL['log_distance'].__doc__)")
+    code = "import attnlib.model.positional as p; print(p.POSITIONAL['log_distance'].__doc__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=checkout, capture_output=True, text=True, check=True)
 
     assert "KERPLE" in done.stdout
     assert all((checkout / name).is_file() for name in added if name.endswith(".py"))

@@ -47,13 +47,14 @@ class Sessions:
 
     Args:
         folder: for what they print.
+        checkout: whose code and tests they run.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, checkout=ROOT):
         self.log = folder / "out.txt"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "attnlib.tests.plugin.sessions"],
-            cwd=ROOT,
+            cwd=checkout,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -70,6 +71,8 @@ class Sessions:
             "no:cacheprovider",
             "-p",
             "no:hypothesispytest",
+            "-p",
+            "no:anyio",
             f"--benchmark-storage=file://{folder}",
             *options,
         ]

@@ -99,7 +99,7 @@ def test_a_finished_visit_is_not_made_again(sessions, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "options", "reason"),
     [
-        ("visit too long", ["--case-timeout", "5"], "timeout: it took longer than 5 s"),
+        ("visit too long", ["--case-timeout", "2"], "timeout: it took longer than 2 s"),
         ("out of memory in a visit", [], "oom: "),
     ],
 )
