@@ -1,136 +1,107 @@
 """Trainings side by side, in processes of one thread each, so that a result depends on no number of threads."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable
-from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
-
-import psutil
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any
 
 from attnlib.cases.case import Case
+from attnlib.measure.cores import usable_cores
 from attnlib.model.data import Labelled, data_set
 
-AHEAD = 4  # cases that are given out at once at most, the one that is asked for among them
-
-
-class Trainer(NamedTuple):
-    """A process that trains what it is sent; where this process is killed, it ends after the training that it is at."""
-
-    process: Any
-    pipe: Connection
+AHEAD = 4  # cases that are trained at once at most, the one that is asked for among them
+Found = dict[str, Any]  # what a training found, see ``attnlib.learning.training.train``
 
 
 class Trainers:
     """Trains cases, and meanwhile those that will be asked for next."""
 
     def __init__(self) -> None:
-        self.idle: list[Trainer] = []
-        self.busy: dict[Connection, tuple[Case, Trainer]] = {}
-        self.done: dict[Case, dict[str, Any]] = {}
-        cpus = (
-            psutil.Process().cpu_affinity() if hasattr(psutil.Process, "cpu_affinity") else range(os.cpu_count() or 1)
-        )
-        self.most = min(len(cpus), AHEAD)
+        self.pool: ProcessPoolExecutor | None = None
+        self.futures: dict[Case, Future[Found]] = {}
 
-    def train(self, wanted: Case, upcoming: Iterable[Case]) -> dict[str, Any]:
-        """What the training of a case found, see ``attnlib.learning.training.train``.
+    def train(self, wanted: Case, upcoming: Iterable[Case]) -> Found:
+        """Return what the training of a case found.
 
-        Whatever interrupts it, as the end of a case's time, ends what is being trained too.
+        Whatever interrupts the wait, such as the end of a case's time, ends every training.
 
         Args:
             wanted: the case.
             upcoming: those that are likely to be asked for next, the nearest first.
 
         Raises:
-            RuntimeError: the training failed, **or** its process died; the message says how.
+            RuntimeError: the training failed, **or** its process died twice.
         """
+        for ahead in (upcoming, ()):  # once more, alone, if a process died: it may have been another case's
+            error = self._train(wanted, ahead)
+            if not isinstance(error, BrokenProcessPool):
+                break
+            self.close()
+        else:
+            raise RuntimeError("the process that trained it died, twice")
+        if error is not None:
+            raise RuntimeError(f"{type(error).__name__}: {error}")
+        return self.futures.pop(wanted).result()
+
+    def _train(self, wanted: Case, upcoming: Iterable[Case]) -> BaseException | None:
+        """Wait for a training; return what it raised, and forget it then."""
+        for case in islice(dict.fromkeys((wanted, *upcoming)), AHEAD):
+            if case not in self.futures:
+                self.futures[case] = self._submit(case)
         try:
-            found = self._trained(wanted, upcoming)
+            error = self.futures[wanted].exception()
         except BaseException:
             self.close()
             raise
-        if "error" in found:
-            raise RuntimeError(found["error"])
-        return found
+        if error is not None:
+            self.futures.pop(wanted)
+        return error
 
-    def _trained(self, wanted: Case, upcoming: Iterable[Case]) -> dict[str, Any]:
-        running = {case for case, _ in self.busy.values()}
-        queue = [case for case in dict.fromkeys((wanted, *upcoming)) if case not in self.done and case not in running]
-        while wanted not in self.done:
-            while queue and (trainer := self._trainer()) is not None:
-                case = queue.pop(0)
-                self.busy[trainer.pipe] = case, trainer
-                try:
-                    trainer.pipe.send((case, data_set(case.data or "")))
-                except ConnectionError:  # it died as soon as it was born
-                    self._hear(trainer.pipe)
-            for pipe in wait(list(self.busy)) if wanted not in self.done else ():
-                self._hear(pipe)  # type: ignore[arg-type]
-        return self.done.pop(wanted)
-
-    def _trainer(self) -> Trainer | None:
-        """One that is idle and alive, a new one where there is a CPU for it, or None."""
-        while self.idle:
-            trainer = self.idle.pop()
-            if trainer.process.is_alive():
-                return trainer
-            self._bury(trainer)
-        if len(self.busy) >= self.most:
-            return None
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs,), daemon=True)
-        process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
-        return Trainer(process, ours)
-
-    def _hear(self, pipe: Connection) -> None:
-        """Take what a trainer has to say; one that has died gives way to another."""
-        case, trainer = self.busy.pop(pipe)
+    def _submit(self, case: Case) -> "Future[Found]":
+        if self.pool is None:
+            context = multiprocessing.get_context("spawn")
+            self.pool = ProcessPoolExecutor(min(usable_cores(), AHEAD), context, initializer=prepare)
         try:
-            self.done[case] = pipe.recv()
-            self.idle.append(trainer)
-        except (EOFError, ConnectionError):
-            self._bury(trainer)
-            self.done[case] = {"error": f"the process that trained it died, exit code {trainer.process.exitcode}"}
-
-    def _bury(self, trainer: Trainer) -> None:
-        trainer.process.kill()
-        trainer.process.join()
-        trainer.pipe.close()
+            return self.pool.submit(trained, case, data_set(case.data or ""))
+        except BrokenProcessPool as error:  # a process died while nobody waited
+            broken: Future[Found] = Future()
+            broken.set_exception(error)
+            return broken
 
     def close(self) -> None:
         """End every process; what was trained ahead is forgotten."""
-        for trainer in [*self.idle, *(trainer for _, trainer in self.busy.values())]:
-            self._bury(trainer)
-        self.idle, self.busy, self.done = [], {}, {}
+        pool, self.pool, self.futures = self.pool, None, {}
+        if pool is not None:
+            for process in multiprocessing.active_children():
+                process.kill()
+            pool.shutdown(cancel_futures=True)
 
 
-def serve(pipe: Connection) -> None:
-    """Train what comes through the pipe until it ends; an interrupt is the parent's business."""
+def prepare() -> None:
+    """Take one thread, leave interrupts to the parent, and end where the parent does."""
+    import torch
+
+    torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=follow, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def follow(parent: Any) -> None:
+    """End this process once its parent has ended."""
+    parent.join()
+    os._exit(1)
+
+
+def trained(case: Case, data: Labelled) -> Found:
+    """Train a case, in a process of its own."""
     import torch
 
     from attnlib.learning.training import train
 
-    torch.set_num_threads(1)
-    while True:
-        try:
-            case, data = pipe.recv()
-        except EOFError:
-            return
-        torch.set_flush_denormal(case.denormals == "flush")
-        with contextlib.suppress(ConnectionError):  # nobody is there to hear it
-            pipe.send(attempt(train, case, data))
-
-
-def attempt(train: Any, case: Case, data: Labelled) -> dict[str, Any]:
-    """What ``train`` returns, or what it raised in words: the parent says so in the case's row."""
-    try:
-        result: dict[str, Any] = train(case, data)
-        return result
-    except Exception as error:  # noqa: BLE001
-        return {"error": f"{type(error).__name__}: {error}"}
+    torch.set_flush_denormal(case.denormals == "flush")
+    return train(case, data)

@@ -11,7 +11,6 @@ import pytest
 from pytest_benchmark.utils import get_tag, parse_save
 
 from attnlib.runs.find import RESULTS
-from attnlib.runs.save import is_special
 
 OPTIONS = {  # dest without its prefix: what it says; values are checked by attnlib.cases.settings.Settings
     "preset": "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
@@ -168,8 +167,9 @@ def check_targets(config: pytest.Config) -> None:
         folders.append(Path(option.benchmark_storage.removeprefix("file://")))
     if option.benchmark_json:
         try:
-            if not is_special(option.benchmark_json):
-                folders.append(option.benchmark_json.resolve().parent)
+            if option.benchmark_json.exists() and not option.benchmark_json.is_file():
+                raise pytest.UsageError(f"cannot save runs in {option.benchmark_json}: it is no file")
+            folders.append(option.benchmark_json.resolve().parent)
         except (OSError, RuntimeError) as error:  # a link that leads to itself
             raise pytest.UsageError(f"cannot save runs in {option.benchmark_json}: {error}") from None
     for folder in folders:

@@ -13,7 +13,6 @@ from attnlib.plugin.keeper import Keeper, Lost, Targets, resumable
 from attnlib.plugin.plan import about_process, planned
 from attnlib.plugin.record import Record
 from attnlib.runs import journal
-from attnlib.runs.save import is_special
 from attnlib.runs.text import printable
 
 LOST = 74  # exit code where a run could not be saved, as sysexits.h has it for input and output
@@ -49,8 +48,7 @@ class Saving:
         numbered, named = bool(self.option.benchmark_autosave or self.option.benchmark_save), self.option.benchmark_json
         if not numbered and named is None:
             return
-        inside = numbered or is_special(named)  # beside a pipe there is no place for a journal
-        folder = Path(plugin.storage.get("x")).parent if inside else named.resolve().parent
+        folder = Path(plugin.storage.get("x")).parent if numbered else named.resolve().parent
         try:
             with self.or_end():
                 self.keep(session, Targets(folder, numbered, named))

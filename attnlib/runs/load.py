@@ -1,6 +1,5 @@
 """The one loader of a saved run."""
 
-import codecs
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from attnlib.runs.schema import problems
 from attnlib.runs.text import printable
 
 LARGEST = 2**31  # bytes of a file; the default job's have 3 MB, 100,000 cases of many nodes 1 GB
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 DEEPEST = 64  # objects and lists within each other; ours have 8
 SETTINGS = ("python", "threads", "affinity", "cpu_quota", "float32_matmul_precision", "kernels", "environment")
 PLACE = ("node", "uuid", "affinity")  # what each process of a run has of its own
@@ -283,9 +281,6 @@ def _bytes(path: Path) -> bytes:
 
 def _decoded(data: bytes) -> Any:
     try:
-        for mark, encoding in MARKS.items():  # of files that passed through other systems
-            if data.startswith(mark):
-                data = data[len(mark) :].decode(encoding).encode()
         return msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None

@@ -94,26 +94,18 @@ def save_once(path: Path, content: Content, token: str) -> None:
 def save_over(path: Path, content: Content, token: str) -> None:
     """Save ``content`` in place of ``path``, or of what a link leads to: until this returns, what was there is intact.
 
-    What is no file, as a pipe, is written through.
-
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
-    if is_special(path):
-        path.write_bytes(b"".join(pieces(content)))
-        return
     path = path.resolve()
+    if path.exists() and not path.is_file():  # a pipe or a device would be replaced by a file
+        raise OSError(errno.EINVAL, "it is no file")
     temporary = _written(path.parent / f".{token}.tmp", content)
     try:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
-
-
-def is_special(path: Path) -> bool:
-    """Whether something is there that is no file, as a pipe: it is written through, and nothing lies beside it."""
-    return path.exists() and not path.is_file()
 
 
 def as_json(data: Any) -> bytes:

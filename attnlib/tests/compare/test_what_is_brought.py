@@ -1,6 +1,5 @@
 """Runs as people bring them: from other folders, consoles and systems, unlike each other, or with cases missing."""
 
-import codecs
 import copy
 import json
 import os
@@ -36,24 +35,6 @@ def with_status(status, last=True, **options):
     row |= {"status": status, "reason": "because"}
     run["benchmarks"] = [b for b in run["benchmarks"] if b["fullname"] != row["test"]]
     return run
-
-
-@pytest.mark.parametrize("mark", [codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
-def test_marks_of_other_systems_are_read(tmp_path, mark):
-    """A byte order mark, and what follows it in UTF-16, is read as what it is."""
-    encoding = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}[mark]
-    path = tmp_path / "run.json"
-    path.write_bytes(mark + json.dumps(saved()).encode(encoding))
-
-    assert len(load(path).cells) == 8
-
-
-def test_half_a_mark_is_one_line(tmp_path):
-    """UTF-16 that ends in the middle of a character is no JSON, and no traceback."""
-    path = tmp_path / "run.json"
-    path.write_bytes(codecs.BOM_UTF16_LE + b"{")
-    with pytest.raises(BadRun, match="not JSON"):
-        load(path)
 
 
 def test_a_number_that_is_also_a_name_is_refused(write, tmp_path):

@@ -1,8 +1,9 @@
 """Trainings: paired, the same to the bit in any process, judged on what they never saw; and the study as a session."""
 
-from functools import partial
+import multiprocessing
+import os
+import threading
 from itertools import pairwise
-from multiprocessing import connection
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from attnlib.commands.__main__ import main
 from attnlib.compare.cells import read_cells
 from attnlib.learning.trainers import Trainers
 from attnlib.learning.training import bag_of_tokens, judged, left_chance, rate_at, seeded_model, subset, train
-from attnlib.measure.limits import TimeIsUp
+from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.findings import probe_problems
@@ -159,61 +160,66 @@ def test_a_bag_learns_counts_and_no_order():
     assert ordered["test_accuracy"] < 0.85
 
 
-def test_nothing_is_trained_twice(monkeypatch):
+@pytest.fixture(name="trainers", scope="module")
+def _trainers():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
+        own = Trainers()
+        yield own
+        own.close()
+    assert multiprocessing.active_children() == []
+
+
+def die(case, data):
+    os._exit(3)
+
+
+def kill_soon():
+    """Kill the processes that train, a moment from now."""
+
+    def kill():
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    threading.Timer(0.5, kill).start()
+
+
+def test_nothing_is_trained_twice(trainers):
     """A case that is among the next ones too, as every case of a session is, leaves no second result behind."""
-    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
     cases = [Case(**vars(CASE) | {"seed": seed, "steps": 3}) for seed in range(4)]
-    own = Trainers()
-    try:
-        assert [own.train(case, cases[place:])["reason"] for place, case in enumerate(cases)] == [None] * 4
-        assert (own.done, own.busy) == ({}, {})
-    finally:
-        own.close()
+
+    assert [trainers.train(case, cases[place:])["reason"] for place, case in enumerate(cases)] == [None] * 4
+    assert trainers.futures == {}
 
 
-def killed_first(trainers, pipes):
-    """Waits for trainers that have been killed at their work."""
-    for _, trainer in trainers.busy.values():
-        trainer.process.kill()
-    return connection.wait(pipes)
+def test_a_training_that_fails_is_said_so(trainers):
+    """What it raised is said in one line, and the next case is trained."""
+    with pytest.raises(RuntimeError, match="ValueError: a training needs steps"):
+        trainers.train(Case(**vars(CASE) | {"steps": None}), [])
+
+    assert trainers.train(CASE, [])["reason"] is None
 
 
-def test_a_trainer_that_fails_or_dies_is_said_so(monkeypatch):
-    """In one line, at work; one that died idle is replaced; the next case has a trainer again."""
-    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
-    own = Trainers()
-    try:
-        with pytest.raises(RuntimeError, match="ValueError: a training needs steps"):
-            own.train(Case(**vars(CASE) | {"steps": None}), [])
-        own.idle[0].process.kill()
-        own.idle[0].process.join()
-        assert own.train(CASE, [])["reason"] is None
-        monkeypatch.setattr("attnlib.learning.trainers.wait", partial(killed_first, own))
-        with pytest.raises(RuntimeError, match="the process that trained it died, exit code -9"):
-            own.train(Case(**vars(CASE) | {"steps": 10**6}), [])
-        monkeypatch.setattr("attnlib.learning.trainers.wait", connection.wait)
-        assert own.train(CASE, [])["reason"] is None
-    finally:
-        own.close()
+def test_a_process_that_dies_is_replaced(trainers):
+    """A case whose process died is trained once more; the next case has a process again."""
+    trainers.train(CASE, [])
+    kill_soon()
+    assert trainers.train(Case(**vars(CASE) | {"steps": 2000}), [])["reason"] is None
 
 
-def test_what_interrupts_a_training_ends_it(monkeypatch):
-    """As the end of a case's time does: the next one does not wait for it."""
-    monkeypatch.setattr("attnlib.learning.trainers.data_set", lambda name: DATA)
+def test_a_case_that_kills_its_process_twice_is_said_so(trainers, monkeypatch):
+    """It is not tried for ever."""
+    monkeypatch.setattr("attnlib.learning.trainers.trained", die)
+    with pytest.raises(RuntimeError, match="the process that trained it died, twice"):
+        trainers.train(CASE, [])
 
-    def up(pipes):
-        raise TimeIsUp
 
-    own = Trainers()
-    try:
-        monkeypatch.setattr("attnlib.learning.trainers.wait", up)
-        with pytest.raises(TimeIsUp):
-            own.train(Case(**vars(CASE) | {"steps": 10**6}), [])
-        assert (own.idle, own.busy) == ([], {})
-        monkeypatch.setattr("attnlib.learning.trainers.wait", connection.wait)
-        assert own.train(CASE, [])["reason"] is None
-    finally:
-        own.close()
+def test_what_interrupts_a_training_ends_it(trainers):
+    """An exception while it is waited for, such as the end of a case's time, leaves no process behind."""
+    with pytest.raises(TimeIsUp), time_limit(4):
+        trainers.train(Case(**vars(CASE) | {"steps": 10**6}), [CASE])
+
+    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture(name="study", scope="module")

@@ -56,7 +56,13 @@ def test_another_process_is_given_a_kept_heap():
 
 
 @NO_GLIBC
-@pytest.mark.parametrize(("name", "value"), [("MALLOC_ARENA_MAX", "2"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MALLOC_ARENA_MAX", "2"),
+        pytest.param("GLIBC_TUNABLES", "glibc.malloc.arena_max=2", marks=pytest.mark.faults),
+    ],
+)
 def test_what_the_user_chose_stays(name, value):
     """Nothing is set against a variable of the user's, which is named."""
     assert " ".join(run("print(heap.keep(), heap.is_kept())", **{name: value})) == f"{name} is set False"

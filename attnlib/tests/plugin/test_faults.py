@@ -41,7 +41,9 @@ def test_crashed_cases_are_not_tried_again(sessions, tmp_path):
     assert "crashed: bench/test_" in done.out
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), pytest.param("SIGHUP", 129, marks=pytest.mark.faults)]
+)
 def test_interrupts_leave_a_file_and_a_way_on(sessions, undisturbed, tmp_path, name, code):
     """A signal finishes the file with what is complete, marks the case in which it came, and the run can go on."""
     done = sessions("--benchmark-autosave", folder=tmp_path, fault=name)
@@ -81,8 +83,8 @@ def test_signals_while_something_is_written(sessions, undisturbed, tmp_path, fau
     ("fault", "message"),
     [
         ("disk full", "No space left on device"),
-        ("disk full at the end", "No space left on device"),
-        ("read-only", "Read-only file system"),
+        pytest.param("disk full at the end", "No space left on device", marks=pytest.mark.faults),
+        pytest.param("read-only", "Read-only file system", marks=pytest.mark.faults),
     ],
 )
 def test_a_run_that_cannot_be_saved_is_kept(sessions, undisturbed, tmp_path, fault, message):
