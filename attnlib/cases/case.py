@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,12 +14,30 @@ from attnlib.model.classifier import build_encoding
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import PositionalEncoding
 
-CHECKED = ("rate", "profile", "collapse", "control", "flush")  # checks of gradients, in attnlib.gradients
-LEARNING = ("bag", "tune", "learn", "depth")  # trainings, in attnlib.learning.training
-PROBES = (*CHECKED, *LEARNING)  # read, not timed: after what is timed, and in this order
-PHASES = ("forward", "backward", "train_step", "encoding", "epoch", *PROBES)
-PAIRED = ("forward", "backward", "train_step")  # phases whose rounds lie beside those of a reference
-CAPTURED = ("forward", "train_step")  # phases that a CUDA graph can replay
+
+class Phase(NamedTuple):
+    """What is done with a stack.
+
+    Args:
+        kind: ``timed``; ``checked`` (gradients against theory); or ``trained`` (on labelled data).
+        paired: whether its rounds lie beside those of a reference.
+        captured: whether a CUDA graph can replay it.
+    """
+
+    kind: str = "timed"
+    paired: bool = False
+    captured: bool = False
+
+
+PHASES = {  # those that are not timed come after those that are, in this order
+    "forward": Phase(paired=True, captured=True),
+    "backward": Phase(paired=True),
+    "train_step": Phase(paired=True, captured=True),
+    "encoding": Phase(),
+    "epoch": Phase(),
+    **dict.fromkeys(("rate", "profile", "collapse", "control", "flush"), Phase("checked")),
+    **dict.fromkeys(("bag", "tune", "learn", "depth"), Phase("trained")),
+}
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choices
     "block": BLOCKS,
@@ -62,6 +80,16 @@ class Case(StackConfig):
     heap: str = "system"  # what a CPU's tensors come from; kept: freed memory is not given back, see measure.heap
 
     @property
+    def kind(self) -> str:
+        """What is done with it: ``timed``, ``checked`` or ``trained``."""
+        return PHASES[self.phase].kind
+
+    @property
+    def paired(self) -> bool:
+        """Whether its rounds may lie beside those of a reference."""
+        return PHASES[self.phase].paired
+
+    @property
     def values(self) -> dict[str, Any]:
         """Every field, each a number, a name or nothing: ``asdict`` would copy them at ten times the cost."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -94,8 +122,8 @@ def unsupported(case: Case) -> str | None:
         return "MPS has no float64"
     if case.launch == "graph" and not case.device.startswith("cuda"):
         return f"{case.device} has no CUDA graphs"
-    if case.launch == "graph" and case.phase not in CAPTURED:
-        return f"only {' and '.join(CAPTURED)} are captured as a graph"
+    if case.launch == "graph" and not PHASES[case.phase].captured:
+        return f"only {' and '.join(name for name, phase in PHASES.items() if phase.captured)} are captured as a graph"
     try:
         with torch.device("meta"):
             encoding = build_encoding(case)
@@ -115,7 +143,7 @@ def timed_case(fields_given: Mapping[str, Any]) -> Case:
     for name in fields_given:
         choose("field", name, dict.fromkeys(field.name for field in fields(Case)))
     case = Case(**fields_given)
-    choose("phase", case.phase, dict.fromkeys(phase for phase in PHASES if phase not in PROBES))
+    choose("phase", case.phase, {name: phase for name, phase in PHASES.items() if phase.kind == "timed"})
     for name, registry in NAMES.items():
         choose(name, getattr(case, name), registry)
     if reason := unsupported(case):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from attnlib.cases.case import PAIRED, Case
+from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
@@ -52,7 +52,7 @@ def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, An
         rates: that the machine reached in this run.
     """
     found = {"params": parameters(case), "flops": None, "flops_algorithmic": None}
-    if case.phase in PAIRED:
+    if case.paired:
         executed = executed_flops(case, case.batch_size, attention["kernel"] or kernel_of(case))
         needed = algorithmic_flops(case, case.batch_size)
         found |= {"flops": total(executed, case.phase), "flops_algorithmic": total(needed, case.phase)}
@@ -276,7 +276,7 @@ def over_reference(
         reference: fields in which it differs; None where the case was alone.
         alone: why it was.
     """
-    if case.phase not in PAIRED:
+    if not case.paired:
         return {}
     if reference is None:
         return {"over_reference": {"value": None, "reason": alone}}

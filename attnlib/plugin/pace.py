@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from attnlib.cases.case import LEARNING, PAIRED, Case
+from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
 from attnlib.plugin.record import Record
 from attnlib.predict.flops import algorithmic_flops, total
@@ -11,7 +11,8 @@ from attnlib.predict.flops import algorithmic_flops, total
 STEPS = 12  # of a case and its reference together in a visit, where no more are needed
 AGAIN = 0.06  # seconds of building and checking a case in a later visit
 BESIDE, A_LAYER = 0.15, 0.02  # seconds of building, checking, weighing and predicting: a case, and each of its layers
-CHECKS = {"rate": 0.9, "profile": 0.7, "collapse": 0.4, "control": 1.9, "flush": 2.5} | dict.fromkeys(LEARNING, 8.0)
+CHECKS = {"rate": 0.9, "profile": 0.7, "collapse": 0.4, "control": 1.9, "flush": 2.5}
+TRAINING = 8.0
 OTHERS = 2.0  # of a test without a case
 WORKER = 2.0  # more, where a process of its own measures a case
 SHARE = 0.5  # of the best rate of products that a step reaches
@@ -28,7 +29,7 @@ def spent(case: Case, settings: Settings, step: float) -> float:
         settings: the run's choices.
         step: seconds of one.
     """
-    paired = case.phase in PAIRED and settings.reference is not None
+    paired = case.paired and settings.reference is not None
     visits = settings.visits if paired else 1
     steps = visits * (STEPS if paired else STEPS / 2)
     again = (visits - 1) * (AGAIN + A_LAYER * case.depth / 2)
@@ -48,8 +49,8 @@ class Pace:
 
     def __call__(self, case: Case) -> float:
         """Seconds of the session that a case should take."""
-        if case.phase in CHECKS:
-            return CHECKS[case.phase]
+        if case.kind != "timed":
+            return CHECKS.get(case.phase, TRAINING)
         key = tuple(getattr(case, name) for name in TOLD_BY)
         if key not in self.known:
             self.known[key] = self._estimate(case)
@@ -70,5 +71,5 @@ def step_of(case: Case, products: float) -> float:
 
 def flops_of(case: Case) -> int:
     """FLOPs of a step without an encoding; none of an encoding alone."""
-    phase = case.phase if case.phase in ("forward", "backward") else "train_step"
+    phase = case.phase if case.paired else "train_step"
     return total(algorithmic_flops(replace(case, pe="none"), case.batch_size), phase) if case.depth else 0

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from attnlib.cases.case import CHECKED, LEARNING, Case
+from attnlib.cases.case import PHASES, Case
 from attnlib.cases.settings import Settings
 from attnlib.gradients.closed_forms import decay_rate
 from attnlib.model.attention import ATTENTION, INITS
@@ -112,9 +112,9 @@ def agreement(plan: journal.Plan) -> dict[str, Any]:
 
     Code of checks or trainings counts where the plan has some.
     """
-    phases = {(test.case or {}).get("case", {}).get("phase") for test in plan.tests}
+    kinds = {PHASES[test.case["case"]["phase"]].kind for test in plan.tests if test.case is not None}
     needless = {
-        name for name, own in (("code_gradients", CHECKED), ("code_learning", LEARNING)) if phases.isdisjoint(own)
+        name for name, kind in (("code_gradients", "checked"), ("code_learning", "trained")) if kind not in kinds
     }
     return {
         "fingerprint": {name: value for name, value in plan.fingerprint.items() if name not in needless},

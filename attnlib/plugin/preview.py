@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from attnlib.cases.case import LEARNING, PROBES, Case
+from attnlib.cases.case import Case
 from attnlib.cases.text import size
 from attnlib.plugin.pace import Pace
 from attnlib.plugin.record import Record
@@ -32,14 +32,12 @@ class Preview:
             return None
         self.record.prepare()
         cases = [entry.case for entry in self.record.entries.values() if entry.case is not None]
-        timed = sorted(
-            (case for case in cases if case.phase not in PROBES), key=lambda c: (c.phase, c.depth, c.seq_len)
-        )
+        timed = sorted((case for case in cases if case.kind == "timed"), key=lambda c: (c.phase, c.depth, c.seq_len))
         rows = [self.row(case) for case in timed]
         total = duration(sum(row["spent"] for row in rows))
         columns = {"case": Column(), "a step, at least": Column(seconds, number=True)}
         columns |= {"peak": Column(size, number=True), "": Column()}
-        learning = any(case.phase in LEARNING for case in cases)
+        learning = any(case.kind == "trained" for case in cases)
         untimed = "trainings, whose time is not predicted" if learning else "checks of gradients"
         after = [f"{len(rows)} cases in about {total}, then {len(cases) - len(rows)} {untimed}"]
         Table(columns, rows, after=after).print()

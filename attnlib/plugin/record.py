@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from attnlib.cases.case import PAIRED, PROBES, Case
+from attnlib.cases.case import PHASES, Case
 from attnlib.cases.settings import Settings
+from attnlib.compare.pairs import times
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Ceilings, Rates, typical
@@ -124,7 +125,8 @@ class Record:
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
         random.Random(self.settings.order_seed).shuffle(timed)
-        rank = {phase: place for place, phase in enumerate(PROBES, 1)}  # times first: no check between them
+        untimed = [name for name, phase in PHASES.items() if phase.kind != "timed"]
+        rank = {name: place for place, name in enumerate(untimed, 1)}  # times first: no check between them
         timed.sort(key=lambda item: rank.get(cases[item].phase, 0))
         items[:] = timed + [item for item in items if item not in cases]
         keyword = config.option.keyword
@@ -163,6 +165,24 @@ class Record:
         timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
         return visits.settle(list(timed.values()), [list(timed).index(test)])[0]
 
+    def time_so_far(self, test: str, settled: dict[str, Any]) -> float:
+        """Return the seconds of a case as the tables will show them: its ratio times the mean time of its reference.
+
+        Args:
+            test: of the case, which has a reference.
+            settled: its benchmark, with its ratio from all visits so far.
+        """
+        own = self.entries[test].case
+        alike = [
+            cell_of(identity(entry.case) | {"test": other} | entry.row, settled if other == test else entry.benchmark)
+            for other, entry in self.entries.items()
+            if entry.benchmark is not None
+            and entry.case is not None
+            and own is not None
+            and (entry.case.phase, entry.case.seq_len, entry.case.depth) == (own.phase, own.seq_len, own.depth)
+        ]
+        return times(alike)[settled["extra_info"]["case_id"]].value
+
     def visits_left(self) -> dict[str, int]:
         """Return how many more visits each case needs, by test."""
         timed = {test: entry.benchmark for test, entry in self.entries.items() if entry.benchmark is not None}
@@ -175,7 +195,7 @@ class Record:
 
     def to_do(self) -> int:
         """Return the number of tests and visits of the session, as far as is known."""
-        paired = [entry for entry in self.entries.values() if entry.case is not None and entry.case.phase in PAIRED]
+        paired = [entry for entry in self.entries.values() if entry.case is not None and entry.case.paired]
         fresh = [entry for entry in paired if entry.status == NOT_YET["status"]]
         later = (self.settings.visits - 1) * len(fresh) if self.settings.reference else 0
         done = sum(self.made(test) - 1 for test in self.entries)

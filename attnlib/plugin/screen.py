@@ -165,11 +165,17 @@ def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
         return ""
     if found["value"] is None:
         return f"  alone: {found['reason']}"
-    return f"  {visit_line(time, 1)}"
+    return f"{' in this visit' if time['visits_planned'] > 1 else ''}  {visit_line(time, 1)}"
 
 
-def visit_line(time: dict[str, Any], number: int) -> str:
-    """Return a case's ratio after a visit, with its interval once there are as many as planned."""
+def visit_line(time: dict[str, Any], number: int, so_far: float | None = None) -> str:
+    """Return a case's ratio after a visit, with its interval and time once there are as many as planned.
+
+    Args:
+        time: as it is saved.
+        number: of the visit.
+        so_far: seconds of the case as the tables will show them.
+    """
     found, planned = time["over_reference"], time["visits_planned"]
     name = fields_in_words(found["reference"])
     if (lost := time["visits_lost"]) and lost[-1]["visit"] == number:
@@ -178,4 +184,6 @@ def visit_line(time: dict[str, Any], number: int) -> str:
         return f"{digits(2)(found['value'])} x {name} after {number} of {planned} visits"
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] and number > 1 else ""
     more = f"  {number} visits, since they disagreed" if number > planned else ""
-    return f"{with_interval(digits(2))(Estimate(found['value'], found['low'], found['high']))} x {name}{more}{noise}"
+    start = "" if so_far is None else f"{seconds(so_far)}  "
+    ratio = with_interval(digits(2))(Estimate(found["value"], found["low"], found["high"]))
+    return f"{start}{ratio} x {name}{more}{noise}"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from attnlib.cases.case import CHECKED, LEARNING, Case
+from attnlib.cases.case import Case
 from attnlib.plugin.pace import OTHERS, WORKER, Pace
 from attnlib.plugin.plan import fingerprint, machine_info, planned_tests, refuse_twins
 from attnlib.plugin.record import Record
@@ -67,9 +67,9 @@ def block(test: str, case: Case | None) -> str:
     """
     if case is None:
         return test.partition("[")[0]
-    if case.phase in LEARNING:
+    if case.kind == "trained":
         return f"trainings on {case.data}"
-    return test if case.phase in CHECKED else f"{case.phase} T={case.seq_len} L={case.depth}"
+    return test if case.kind == "checked" else f"{case.phase} T={case.seq_len} L={case.depth}"
 
 
 class Chosen:

@@ -65,7 +65,8 @@ class Visits:
             self.make_room()
         elif entry.benchmark is not None:
             settled = self.record.settled(test)
-            self.screen.announce(item, f"{name_of(item)}  {visit_line(settled['extra_info']['time'], number)}")
+            line = visit_line(settled["extra_info"]["time"], number, self.record.time_so_far(test, settled))
+            self.screen.announce(item, f"{name_of(item)}  {line}")
             tell_pytest_benchmark(session.config, test, settled)
             self.record.done += 1
         self.saving.end_test()

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from attnlib.cases.case import PAIRED, Case
+from attnlib.cases.case import Case
 from attnlib.measure import clock
 from attnlib.measure.ceilings import Ceilings, Rates
 from attnlib.measure.device import open_device
@@ -31,7 +31,7 @@ def forecast(case: Case) -> dict[str, Any]:
         "case": asdict(case),
         "kernel": kernel,
         "params": parameters(case),
-        "flops": flops if case.phase in PAIRED else None,
+        "flops": flops if case.paired else None,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "calibrated": None if is_calibrated() else CALIBRATED,

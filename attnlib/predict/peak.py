@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from attnlib.cases.case import PAIRED, Case, unsupported
+from attnlib.cases.case import Case, unsupported
 from attnlib.cases.settings import Settings
 from attnlib.cases.text import size
 from attnlib.cases.workload import Workload, build, compiles
@@ -216,7 +216,7 @@ def outlook(case: Case, rates: Rates | None) -> dict[str, Any]:
 
 def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case | None, str | None]:
     """The case whose rounds lie between this one's; None with the reason where it is measured alone."""
-    if case.phase not in PAIRED or settings.reference is None:
+    if not case.paired or settings.reference is None:
         return None, "not asked for"
     other = replace(case, **settings.reference)
     alone = unfit(other, settings, device) or unfit(case, settings, device, beside=other)

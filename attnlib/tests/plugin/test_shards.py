@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnlib.cases.case import CHECKED, Case
+from attnlib.cases.case import PHASES, Case
 from attnlib.cases.settings import Settings
 from attnlib.plugin.pace import Pace
 from attnlib.runs.load import load
@@ -94,5 +94,5 @@ def test_checks_are_estimated_without_a_prediction():
     """Every kind of check has its constant; no rate is read for what takes no time at any."""
     nothing = SimpleNamespace(settings=record().settings, instruments=None)
 
-    assert all(Pace(nothing)(Case(phase=phase)) > 0 for phase in CHECKED)
+    assert all(Pace(nothing)(Case(phase=phase)) > 0 for phase, own in PHASES.items() if own.kind == "checked")
     assert Pace(nothing)(Case(phase="forward", seq_len=8, depth=1)) > 0

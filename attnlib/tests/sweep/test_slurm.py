@@ -21,9 +21,23 @@ from attnlib.tests.sweep.cluster import Cluster, lacking
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 ONE = ["--threads", "1", "-q"]
-SMOKE = ["--preset", "smoke", *ONE]
-SHORT = [*SMOKE, "--seq-lens", "8,16", "--depths", "1", "--pe", "none,learned", "--budget", "0.02", "-k", "forward"]
-LONG = [*SMOKE, "--budget", "1.5", "--precision", "0.0001", "-k", "forward or backward", "--visits", "1"]  # 40 seconds
+SMOKE = ["--preset", "smoke", "--visits", "1", *ONE]
+SHORT = [
+    *SMOKE,
+    "--seq-lens",
+    "8,16",
+    "--depths",
+    "1",
+    "--pe",
+    "none,learned",
+    "--budget",
+    "0.02",
+    "-k",
+    "forward",
+    "--visits",
+    "2",
+]
+LONG = [*SMOKE, "--budget", "1.5", "--precision", "0.0001", "-k", "forward or backward"]  # 40 seconds
 
 
 @pytest.fixture(name="cluster", scope="module")
@@ -262,6 +276,7 @@ def test_a_node_that_is_not_exclusive_is_seen(cluster, attnlib, tmp_path):
     assert sum(cell.disturbed for cell in timed) > len(timed) / 2
 
 
+@pytest.mark.faults
 def test_killed_ten_times_at_random(cluster, attnlib, tmp_path):
     """Whatever is struck, pytest or the job around it, nothing is lost or measured twice."""
     moments, before, table = random.Random(17), [], []
