@@ -57,5 +57,5 @@ def share_reached(phase: str) -> str | None:
     run = None if path is None else load(path)
     if run is None or run.data["machine_info"].get("node") != node():
         return None
-    shares = [share for cell in run.cells if cell.case["phase"] == phase and (share := cell.share_of_ceiling)]
+    shares = [share for cell in run.cells if cell.case.phase == phase and (share := cell.share_of_ceiling)]
     return f"{percent(float(np.median(shares)))} of it, median of {len(shares)} cases in {run.name}" if shares else None

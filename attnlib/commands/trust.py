@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace as replace_fields
 
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
-from attnlib.compare.pairs import fields_in_words, floor
+from attnlib.compare.pairs import fields_in_words, floor, over_reference
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.verdicts import of_pairs
 from attnlib.live.ab import ERROR, FIRST, GROWTH, Contender, Match
@@ -196,7 +197,7 @@ def trust_holds(options: argparse.Namespace) -> None:
     if bad or not cells:
         raise ValueError("; ".join(bad) or f"{len(runs)} runs have no ratio in common; {FEWEST} are needed")
     everything = holding("all", cells)
-    groups = by(cells, lambda one: one.cell.case["phase"]) + by_kernel_and_length(cells)
+    groups = by(cells, lambda one: one.cell.case.phase) + by_kernel_and_length(cells)
     share = Column(lambda value: f"{value:.1%}", number=True)
     heads = {"group": Column(), "intervals": Column(number=True), "hold the others": share}
     heads |= {"half-width": share, "nine in ten below": share, "run to run": share}
@@ -276,12 +277,13 @@ def trust_contrasts(options: argparse.Namespace) -> None:
                 path = Path(folder, f"{number}-{pe}.json")
                 preset = ["--preset", options.preset]
                 runs.append(smoke_run(path, options.busy, *preset, *chosen, tests=TIMING[:3]))
-    cells = [cell for run in runs for cell in run.cells if cell.over]
-    for phase in dict.fromkeys(cell.case["phase"] for cell in cells):
-        own = [cell for cell in cells if cell.case["phase"] == phase]
+    cells = [cell for run in runs for cell in run.cells if cell.ratio]
+    for phase in dict.fromkeys(cell.case.phase for cell in cells):
+        own = [cell for cell in cells if cell.case.phase == phase]
         ratios: dict[str, list[float]] = {}
         for cell in own:
-            ratios.setdefault(cell.case_id, []).append(math.log((cell.over or {})["value"]))
+            if estimate := over_reference(cell):
+                ratios.setdefault(cell.case_id, []).append(math.log(estimate.value))
         spreads = [float(np.std(logs, ddof=1)) for logs in ratios.values() if len(logs) > 1]
         spread = f"; from run to run {np.median(spreads):.1%} (median cell)" if spreads else ""
         print(f"{phase}, {len(runs)} runs: {floor(own) or 'nothing over itself'}{spread}", flush=True)
@@ -325,12 +327,12 @@ def trust_compare(options: argparse.Namespace) -> None:
         wrong = sum(any(word in ("slower", "faster") for word in words(c)) for c in found)
         drifted = sum(bool(comparison.notes) for comparison in found)
         print(f"{name}: {wrong} of {len(found)} suites with any false verdict, {drifted} drifted")
-        rows = [row for comparison in found for row in comparison.rows if row.base and row.base.over]
+        rows = [row for comparison in found for row in comparison.rows if row.base and row.base.reference]
         if rows:
             same = sum(row.verdict.word == "same" for row in rows)
             print(f"  same in {same / len(rows):.0%} of the ratios of cases")
-        references = {fields_in_words(cell.over["reference"]) for cell in runs[0].cells if cell.over}
-        names = dict.fromkeys(cell.case[key] for key in ("phase", "pe") for cell in runs[0].cells if cell.timed)
+        references = {fields_in_words(cell.ratio.reference) for cell in runs[0].cells if cell.ratio}
+        names = dict.fromkeys(cell.fields[key] for key in ("phase", "pe") for cell in runs[0].cells if cell.timed)
         for slower in [name for name in names if name not in references]:
             slow = [slows(halves(runs, draw, slower), slower) for draw in drawn]
             print(f"  {slower} {SLOWER - 1:+.0%}: found in {sum(slow)} of {len(slow)}")
@@ -351,19 +353,20 @@ def halves(runs: Sequence[Run], draw: np.ndarray, slower: str | None = None) -> 
 
 def delayed(run: Run, name: str | None) -> Run:
     """A run in which a phase, references and all, or an encoding takes ``SLOWER`` times as long."""
-    cells = tuple(slowed(cell, name) if name in (cell.case["phase"], cell.case["pe"]) else cell for cell in run.cells)
+    cells = tuple(slowed(cell, name) if name in (cell.case.phase, cell.case.pe) else cell for cell in run.cells)
     return replace(run, cells=cells)
 
 
 def slowed(cell: Cell, name: str | None) -> Cell:
     """A cell that took ``SLOWER`` times as long: with its reference where a phase did, else without."""
     info = cell.info
-    if info is not None and cell.over is not None:
-        if name == cell.case["phase"]:
-            changed: dict[str, Any] = {"reference_s": [SLOWER * seconds for seconds in info["time"]["reference_s"]]}
+    if info is not None and cell.ratio is not None:
+        if name == cell.case.phase:
+            time = replace_fields(info.time, reference_s=[SLOWER * seconds for seconds in info.time.reference_s or ()])
         else:
-            changed = {"over_reference": cell.over | {end: SLOWER * cell.over[end] for end in ("value", "low", "high")}}
-        info = info | {"time": info["time"] | changed}
+            ends = {end: SLOWER * getattr(cell.ratio, end) for end in ("value", "low", "high")}
+            time = replace_fields(info.time, over_reference=replace_fields(cell.ratio, **ends))
+        info = replace_fields(info, time=time)
     return replace(cell, samples=tuple(SLOWER * s for s in cell.samples), info=info)
 
 

@@ -12,6 +12,7 @@ from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.compare.nodes import apart
 from attnlib.runs.find import chosen
 from attnlib.runs.load import Cell, Run
+from attnlib.runs.schema import Claim
 
 TOKENS = "tokens a batch"
 STEP = {"phase": "train_step", "denormals": "flush"}  # what most tables and figures show
@@ -29,9 +30,7 @@ class Cells:
         for run in runs:
             for cell in run.cells:
                 self.by_id.setdefault(cell.case_id, []).append(cell)
-        steps = Counter(
-            c.question for group in self.by_id.values() for c in group[:1] if c.case["phase"] == "train_step"
-        )
+        steps = Counter(c.question for group in self.by_id.values() for c in group[:1] if c.case.phase == "train_step")
         self.nodes = {cell.node for run in runs for cell in run.cells if cell.node}
         self.question = max(steps, key=lambda test: steps[test], default=None) if len(steps) > 1 else None
 
@@ -40,7 +39,9 @@ class Cells:
 
         Of train steps those of the test that has most of them: another question's would be points of the same line.
         """
-        found = [c for c in self.by_id.values() if all(c[0].case.get(name) == value for name, value in fields.items())]
+        found = [
+            c for c in self.by_id.values() if all(c[0].fields.get(name) == value for name, value in fields.items())
+        ]
         if self.question is None or fields.get("phase") != "train_step":
             return found
         return [cells for cells in found if cells[0].question == self.question]
@@ -76,7 +77,7 @@ class Cells:
 
     def axis(self, name: str, **fields: Any) -> list[Any]:
         """Values of a field among these cases, sorted, or in registry order where it has one."""
-        values = {cells[0].case[name] for cells in self.where(**fields)}
+        values = {cells[0].fields[name] for cells in self.where(**fields)}
         order = self.names(name)
         return [v for v in order if v in values] if order else sorted(values)
 
@@ -113,18 +114,18 @@ def differing_fields(runs: Sequence[Run]) -> str:
 
     A batch may differ where the tokens in it are the same. References may not differ at all.
     """
-    references = {pairs.fields_in_words(cell.over["reference"]) for run in runs for cell in run.cells if cell.over}
+    references = {pairs.fields_in_words(cell.ratio.reference) for run in runs for cell in run.cells if cell.ratio}
     if len(references) > 1:
         return f"reference {' | '.join(sorted(references))}"
     first: dict[str, dict[str, set[Any]]] = {}
     for run in runs:
         own: dict[str, dict[str, set[Any]]] = {}
         for cell in run.cells:
-            if cell.case["phase"] == "train_step":
+            if cell.case.phase == "train_step":
                 kind = own.setdefault(cell.question, {})
-                for name in cell.case.keys() - AXES:
-                    kind.setdefault(name, set()).add(cell.case[name])
-                kind.setdefault(TOKENS, set()).add(cell.case["batch_size"] * cell.case["seq_len"])
+                for name in cell.fields.keys() - AXES:
+                    kind.setdefault(name, set()).add(cell.fields[name])
+                kind.setdefault(TOKENS, set()).add(cell.case.batch_size * cell.case.seq_len)
         for test, kind in own.items():
             known = first.setdefault(test, kind)
             differ = [name for name in kind if name in known and name != TOKENS and kind[name] != known[name]]
@@ -170,16 +171,16 @@ def measured(group: Sequence[Cell]) -> Cell:
     return next((cell for cell in group if cell.info), group[0])
 
 
-def claims(group: Sequence[Cell]) -> dict[str, dict[str, Any]]:
+def claims(group: Sequence[Cell]) -> dict[str, Claim]:
     """The claims of a check of gradients by name; the same in every run, so the first run's."""
-    probe = next((cell.probe for cell in group if cell.probe), {})
-    return {claim["name"]: claim for claim in probe.get("claims", ())}
+    probe = next((cell.probe for cell in group if cell.probe), None)
+    return {claim.name: claim for claim in probe.claims} if probe else {}
 
 
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:
     """Cases along one field, sorted."""
     groups = cells.where(**fields)
-    return sorted(((group[0].case[name], group) for group in groups), key=lambda point: point[0])
+    return sorted(((group[0].fields[name], group) for group in groups), key=lambda point: point[0])
 
 
 def fullest(cells: Cells, name: str, other: str) -> Any:

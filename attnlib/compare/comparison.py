@@ -18,7 +18,7 @@ class Summary:
 
     status: str
     value: float | None  # median over the runs: seconds, or the ratio over a reference
-    over: str | None = None  # which reference, in words; None where it is seconds
+    reference: str | None = None  # which reference, in words; None where it is seconds
     bytes: int | None = None
     flops: int | None = None
     params: int | None = None
@@ -41,7 +41,7 @@ class Compared:
     @property
     def over_reference(self) -> bool:
         """Whether the verdict is on its ratio over a reference, and not on its seconds."""
-        return bool(self.base and self.base.over)
+        return bool(self.base and self.base.reference)
 
     @property
     def peaks(self) -> tuple[int, int] | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnlib.compare.pairs import over_reference
 from attnlib.runs.load import Cell, Run
-from attnlib.runs.visits import kernel_kind, visited
 
 FEWEST = 3  # runs: the mean of the others is more than another run
 ENOUGH = 100  # intervals of a group; smaller ones are joined with the next length
@@ -29,11 +29,12 @@ class Repeated:
     lows: np.ndarray
     highs: np.ndarray
     visits: tuple[tuple[float, ...], ...] = ()
+    kind: str = "fused"
 
     @property
     def group(self) -> tuple[str, int]:
         """Kind of attention kernel, and T."""
-        return kernel_kind(self.cell.info or {}), self.cell.case["seq_len"]
+        return self.kind, self.cell.case.seq_len
 
     @property
     def held(self) -> np.ndarray:
@@ -68,16 +69,17 @@ class Holding:
 def repeated(runs: Sequence[Run]) -> list[Repeated]:
     """The cells that ``FEWEST`` runs or more have measured beside a reference."""
     found: dict[str, list[Cell]] = {}
-    for cell in (cell for run in runs for cell in run.cells if cell.over):
+    for cell in (cell for run in runs for cell in run.cells if cell.ratio):
         found.setdefault(cell.case_id, []).append(cell)
     return [repetition(own) for own in found.values() if len(own) >= FEWEST]
 
 
 def repetition(own: Sequence[Cell]) -> Repeated:
     """Put one case's cells of several runs together."""
-    value, low, high = (np.array([(cell.over or {})[name] for cell in own]) for name in ("value", "low", "high"))
-    made = [visited({"extra_info": cell.info}) for cell in own]
-    return Repeated(own[0], value, low, high, tuple(one.logs for one in made if one is not None))
+    value, low, high = np.array([over_reference(cell) for cell in own], dtype=float).T
+    made = [one for cell in own if (one := cell.visited) is not None]
+    kind = made[0].kind if made else "fused"
+    return Repeated(own[0], value, low, high, tuple(one.logs for one in made), kind)
 
 
 def shared_by_runs(cells: Iterable[Repeated]) -> float | None:

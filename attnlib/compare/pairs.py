@@ -4,31 +4,34 @@ A reference is visited by every case that has it, at random moments of the run: 
 these visits, and a case's time is that times its ratio. So no time hangs on the moment of one visit.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
-from attnlib.runs.visits import pools, visited
+from attnlib.runs.visits import pools
 
 Key = tuple[tuple[str, Any], ...]  # the fields of a case
 
 
-def key_of(case: dict[str, Any]) -> Key:
+def key_of(case: Mapping[str, Any]) -> Key:
     """What a case is looked up by."""
     return tuple(sorted(case.items()))
 
 
 def reference_of(cell: Cell) -> Key | None:
     """The case that a cell's rounds lay beside; None where it was measured alone."""
-    return None if cell.over is None else key_of(cell.case | cell.over["reference"])
+    return None if cell.ratio is None else key_of(cell.fields | cell.ratio.reference)
 
 
 def over_reference(cell: Cell) -> Estimate | None:
     """A cell's time over its reference's; None where it was measured alone."""
-    return None if cell.over is None else Estimate(*(cell.over[name] for name in ("value", "low", "high")))
+    ratio = cell.ratio
+    if ratio is None or ratio.value is None or ratio.low is None or ratio.high is None:
+        return None
+    return Estimate(ratio.value, ratio.low, ratio.high)
 
 
 def fields_in_words(reference: dict[str, Any]) -> str:
@@ -38,7 +41,7 @@ def fields_in_words(reference: dict[str, Any]) -> str:
 
 def is_itself(cell: Cell) -> bool:
     """Whether a cell is its own reference, so that its ratio is 1 but for noise."""
-    return cell.over is not None and reference_of(cell) == key_of(cell.case)
+    return cell.ratio is not None and reference_of(cell) == key_of(cell.fields)
 
 
 def pooled(cells: Iterable[Cell]) -> dict[Key, Estimate]:
@@ -67,7 +70,7 @@ def times(cells: Iterable[Cell]) -> dict[str, Estimate]:
         if ratio is not None and key is not None:
             found[cell.case_id] = references[key] if is_itself(cell) else product(references[key], ratio)
         elif cell.median is not None:
-            low, high = (cell.info or {})["time"]["interval"] or (cell.median, cell.median)
+            low, high = (cell.info and cell.info.time.interval) or (cell.median, cell.median)
             found[cell.case_id] = Estimate(cell.median, low, high)
     return found
 
@@ -75,7 +78,7 @@ def times(cells: Iterable[Cell]) -> dict[str, Estimate]:
 def ratio(cell: Cell, base: Cell) -> Estimate | None:
     """A cell's time over another's in the same run; without an interval where no pair says it."""
     own, other = over_reference(cell), over_reference(base)
-    if own is not None and reference_of(cell) == key_of(base.case):
+    if own is not None and reference_of(cell) == key_of(base.fields):
         return own
     if own is not None and other is not None and reference_of(cell) == reference_of(base):
         return product(own, Estimate(1 / other.value, 1 / other.high, 1 / other.low))
@@ -116,11 +119,8 @@ class Spread(NamedTuple):
 
 def spreads(cells: Iterable[Cell]) -> list[Spread]:
     """How far visits lie apart, by group, the worst first."""
-    found = (visited({"extra_info": cell.info}) for cell in cells if cell.over)
-    own = [
-        Spread(kind, length, float(np.sqrt(pool.variance)))
-        for (kind, length), pool in pools(one for one in found if one is not None).items()
-    ]
+    found = [one for cell in cells if (one := cell.visited) is not None]
+    own = [Spread(*group, float(np.sqrt(pool.variance))) for group, pool in pools(found).items()]
     return sorted(own, key=lambda spread: -spread.deviation)
 
 

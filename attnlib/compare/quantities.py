@@ -10,6 +10,7 @@ from attnlib.compare import pairs
 from attnlib.compare.comparison import OVER
 from attnlib.compare.verdicts import Replicate
 from attnlib.runs.load import Cell, Run
+from attnlib.runs.schema import label_of
 
 RATIO, REFERENCE, TIME = "ratio", "reference", "time"
 
@@ -34,7 +35,7 @@ def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
     """
     references: dict[str, set[str | None]] = {}
     for cell in (cell for run in runs for cell in run.cells if cell.timed):
-        fields = json.dumps(cell.over["reference"], sort_keys=True) if cell.over else None
+        fields = json.dumps(cell.ratio.reference, sort_keys=True) if cell.ratio else None
         references.setdefault(cell.case_id, set()).add(fields)
     paired = {case_id for case_id, own in references.items() if len(own) == 1 and None not in own}
     return [
@@ -47,7 +48,7 @@ def _of_run(usable: Sequence[Cell], paired: set[str]) -> Readings:
     found: Readings = {}
     visits: dict[pairs.Key, list[Cell]] = {}
     for cell in usable:
-        phase, ratio, key = cell.case["phase"], pairs.over_reference(cell), pairs.reference_of(cell)
+        phase, ratio, key = cell.case.phase, pairs.over_reference(cell), pairs.reference_of(cell)
         name = cell.case_id, cell.label, kind_of(cell)
         if ratio is None or key is None or cell.case_id not in paired:
             found[Quantity(phase, TIME, *name)] = (cell.median or 0.0, cell.canary)
@@ -59,14 +60,14 @@ def _of_run(usable: Sequence[Cell], paired: set[str]) -> Readings:
         heard = [cell.canary for cell in own if cell.canary is not None]
         canary = float(np.mean(heard)) if len(heard) == len(own) else None
         case, device = dict(key), kind_of(own[0])
-        name = json.dumps(case | {"device": device}), f"reference: {own[0].label_of(case)}", device
+        name = json.dumps(case | {"device": device}), f"reference: {label_of(case)}", device
         found[Quantity(f"{case['phase']}, the references", REFERENCE, *name)] = (times[key].value, canary)
     return found
 
 
 def kind_of(cell: Cell) -> str:
     """The kind of device that a case runs on."""
-    return str(cell.case.get("device", "cpu")).partition(":")[0]
+    return cell.case.device.partition(":")[0]
 
 
 def of_group(

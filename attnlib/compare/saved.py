@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Summary
-from attnlib.compare.pairs import fields_in_words
+from attnlib.compare.pairs import fields_in_words, over_reference
 from attnlib.compare.quantities import RATIO, REFERENCE, Quantity, Readings, of_group, readings
 from attnlib.compare.verdicts import Prior, Replicate, Verdict, between_runs, prior
 from attnlib.runs.load import Cell, Run
@@ -199,9 +199,9 @@ def spread_of_ratios(
 def widths_of(runs: Sequence[Run]) -> dict[str, float]:
     """Mean half-width of the logarithm of each case's ratio within a run, by case id."""
     found: dict[str, list[float]] = {}
-    for cell in (cell for run in runs for cell in run.cells if cell.over):
-        over = cell.over or {}
-        found.setdefault(cell.case_id, []).append(float(np.log(over["high"] / over["low"])) / 2)
+    for cell in (cell for run in runs for cell in run.cells):
+        if estimate := over_reference(cell):
+            found.setdefault(cell.case_id, []).append(float(np.log(estimate.high / estimate.low)) / 2)
     return {case_id: float(np.mean(own)) for case_id, own in found.items()}
 
 
@@ -217,14 +217,14 @@ def summary(cells: Sequence[Cell], quantity: Quantity | None) -> Summary | None:
         return None
     timed = [cell for cell in cells if cell.timed and cell.median]
     ratio = quantity is not None and quantity.kind == RATIO
-    values = [float(cell.over["value"] if ratio and cell.over else cell.median or 0.0) for cell in timed]
+    values = [cell.ratio.value if ratio and cell.ratio and cell.ratio.value else cell.median or 0.0 for cell in timed]
     return Summary(
         status=min((cell.status for cell in cells), key=WORST.index),
         value=float(np.median(values)) if values else None,
-        over=fields_in_words(timed[0].over["reference"]) if ratio and timed[0].over else None,
+        reference=fields_in_words(timed[0].ratio.reference) if ratio and timed[0].ratio else None,
         bytes=max((cell.peak for cell in cells if cell.peak is not None), default=None),
-        flops=max((flops for cell in cells if (flops := cell.cost("flops")) is not None), default=None),
-        params=max((params for cell in cells if (params := cell.cost("params")) is not None), default=None),
+        flops=max((flops for cell in cells if (flops := cell.cost.flops) is not None), default=None),
+        params=max((params for cell in cells if (params := cell.cost.params) is not None), default=None),
         runs=len(cells),
         disturbed=sum(cell.disturbed for cell in cells),
     )
@@ -238,9 +238,9 @@ def with_twins(rows: Sequence[Compared], sides: Sequence[dict[str, list[Cell]]])
         if row.base is None or row.new is None:
             own, others = (sides[0], tests[1]) if row.new is None else (sides[1], tests[0])
             cell = own[row.case_id][0]
-            twin = others[cell.test].case if cell.test in others else cell.case
+            twin = others[cell.test].fields if cell.test in others else cell.fields
             changed = [
-                f"{key}={value} for {twin.get(key)}" for key, value in cell.case.items() if value != twin.get(key)
+                f"{key}={value} for {twin.get(key)}" for key, value in cell.fields.items() if value != twin.get(key)
             ]
             row = replace(row, changes=(f"{row.changes[0]}{': ' * bool(changed)}{', '.join(changed)}",))
         named.append(row)

@@ -198,7 +198,7 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
     """
     groups: dict[tuple[Any, ...], list[tuple[float, list[Cell]]]] = {}
     for group in cells.where(**fields):
-        case = group[0].case
+        case = group[0].fields
         rest = tuple(value for key, value in case.items() if key != name)
         groups.setdefault(rest, []).append((case[name], group))
     order = cells.names("pe").index
@@ -208,14 +208,14 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
         if len(sizes) >= 3 and len(times):
             found.append(Line(points[0][1][0], fit(sizes, times, LENGTH if name == "seq_len" else DEPTH), times))
     other = "depth" if name == "seq_len" else "seq_len"
-    return sorted(found, key=lambda line: (line.cell.case["phase"], order(line.cell.case["pe"]), line.cell.case[other]))
+    return sorted(found, key=lambda line: (line.cell.case.phase, order(line.cell.case.pe), line.cell.fields[other]))
 
 
 def flop_crossover(cells: Cells, line: Line) -> float | None:
     """The length where a case's quadratic FLOPs have overtaken its linear ones, by formula; None without FLOPs."""
-    case = line.cell.case
+    case = line.cell.fields
     points = cells.where(**{key: value for key, value in case.items() if key != "seq_len"})
-    flops = sorted((g[0].case["seq_len"], f) for g in points if (f := next((c.cost("flops") for c in g), None)))
+    flops = sorted((g[0].case.seq_len, f) for g in points if (f := next((c.cost.flops for c in g), None)))
     if len(flops) < 3:
         return None
     sizes, counts = zip(*flops, strict=True)

@@ -11,6 +11,7 @@ from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
 from attnlib.learning.equivalence import Verdict, verdict
 from attnlib.runs.load import Cell
+from attnlib.runs.schema import Case, Training
 
 BASE = "sinusoidal"  # the fixed encoding that others are held against
 Key = tuple[Any, ...]
@@ -20,23 +21,27 @@ def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | Non
     """The learning rate with the highest mean accuracy on validation, the smaller of two; None without trainings."""
     found: dict[float, list[float]] = {}
     for cell in cells:
-        if cell.case["phase"] == "tune" and (cell.case["data"], cell.case["pe"]) == (data, pe):
-            accuracy = cell.probe.get("training", {}).get("validation_accuracy")
-            if cell.status == "ok":
-                found.setdefault(cell.case["learning_rate"], []).append(0.0 if accuracy is None else accuracy)
+        case = cell.case
+        tuned = case.phase == "tune" and cell.status == "ok" and (case.data, case.pe) == (data, pe)
+        if tuned and case.learning_rate is not None:
+            accuracy = cell.training.validation_accuracy if cell.training else None
+            found.setdefault(case.learning_rate, []).append(accuracy or 0.0)
     return max(sorted(found), key=lambda rate: np.mean(found[rate]), default=None)
 
 
-def trainings(cells: Cells, phase: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def trainings(cells: Cells, phase: str) -> list[tuple[Case, Training]]:
     """Cases of a phase with what their trainings found, in the first run that has them."""
-    groups = (next((cell for cell in group if cell.probe.get("training")), None) for group in cells.where(phase=phase))
-    return [(cell.case, cell.probe["training"]) for cell in groups if cell is not None]
+    found = (
+        next(((cell.case, cell.training) for cell in group if cell.training), None)
+        for group in cells.where(phase=phase)
+    )
+    return [one for one in found if one is not None]
 
 
 class Trained(NamedTuple):
     """One encoding on one data set: means over the seeds, and the verdict against the base, None for the base."""
 
-    case: Mapping[str, Any]
+    case: Case
     learning_rate: float | None  # None, as the accuracies, where no seed has a result
     test: Estimate | None
     train: Estimate | None
@@ -49,28 +54,28 @@ def encodings(cells: Cells) -> list[Trained]:
 
     Verdicts hold together for all encodings of a data set.
     """
-    planned: dict[Key, list[dict[str, Any]]] = {}
+    planned: dict[Key, list[Case]] = {}
     for group in cells.where(phase="learn"):
         planned.setdefault(kind(group[0].case), []).append(group[0].case)
-    ended: dict[Key, dict[Any, dict[str, Any]]] = {}  # by seed
+    ended: dict[Key, dict[int, Training]] = {}  # by seed
     for case, training in trainings(cells, "learn"):
-        if training.get("reason") is None:
-            ended.setdefault(kind(case), {})[case["seed"]] = training
+        if training.reason is None:
+            ended.setdefault(kind(case), {})[case.seed] = training
     order = cells.names("pe").index
     result = []
     for key in sorted(planned, key=lambda key: (*map(str, key[:-1]), order(key[-1]))):
         own, base = ended.get(key, {}), ended.get((*key[:-1], BASE), {})
         tests = sum(other[:-1] == key[:-1] and other[-1] != BASE for other in planned)
         shared = sorted(own.keys() & base.keys())
-        pairs = [own[seed]["test_accuracy"] - base[seed]["test_accuracy"] for seed in shared]
-        first = next(iter(own.values()), {"n_held_out": 1})
-        step = 1 / first["n_held_out"]
+        pairs = [(own[seed].test_accuracy or 0.0) - (base[seed].test_accuracy or 0.0) for seed in shared]
+        first = next(iter(own.values()), None)
+        step = 1 / first.n_held_out if first else 1.0
         result.append(
             Trained(
                 case=planned[key][0],
-                learning_rate=first.get("learning_rate"),
-                test=mean_over_runs([training["test_accuracy"] for training in own.values()]),
-                train=mean_over_runs([training["train_accuracy"] for training in own.values()]),
+                learning_rate=first.learning_rate if first else None,
+                test=mean_over_runs([training.test_accuracy or 0.0 for training in own.values()]),
+                train=mean_over_runs([training.train_accuracy or 0.0 for training in own.values()]),
                 against=verdict(pairs, tests=tests, step=step) if pairs and key[-1] != BASE else None,
                 missing=len(planned[key]) - len(own),
             )
@@ -78,22 +83,22 @@ def encodings(cells: Cells) -> list[Trained]:
     return result
 
 
-def kind(case: Mapping[str, Any]) -> Key:
+def kind(case: Case) -> Key:
     """What must agree for two encodings to be compared, and the encoding."""
-    return (*(case.get(name) for name in ("data", "block", "depth", "d_model", "batch_size", "steps")), case["pe"])
+    return case.data, case.block, case.depth, case.d_model, case.batch_size, case.steps, case.pe
 
 
-def time_over_none(cells: Cells, case: Mapping[str, Any]) -> Estimate | None:
+def time_over_none(cells: Cells, case: Case) -> Estimate | None:
     """A training step's time over the same without encoding, of the stack that is trained; None where not measured."""
-    same = {name: case.get(name) for name in ("data", "batch_size", "block", "depth", "d_model")}
-    own, none = (cells.first(phase="train_step", pe=pe, **same) for pe in (case["pe"], "none"))
+    same = {name: getattr(case, name) for name in ("data", "batch_size", "block", "depth", "d_model")}
+    own, none = (cells.first(phase="train_step", pe=pe, **same) for pe in (case.pe, "none"))
     return cells.ratio(own, none)
 
 
 def bags(cells: Cells) -> dict[str, Estimate]:
     """Test accuracy of a bag of tokens by data set, its interval over other draws of test examples."""
     return {
-        case["data"]: share_interval(training["test_accuracy"], training["n_held_out"])
+        str(case.data): share_interval(training.test_accuracy or 0.0, training.n_held_out)
         for case, training in trainings(cells, "bag")
     }
 
@@ -124,23 +129,24 @@ class Depth:
 
 def depths(cells: Cells) -> list[Depth]:
     """Every block, training size and depth that was trained."""
-    found: dict[Key, dict[int, dict[str, Any]]] = {}
+    found: dict[tuple[str, str, int, int], dict[int, Training]] = {}
     for case, training in trainings(cells, "depth"):
-        found.setdefault((case["data"], case["block"], training["n_train"], case["depth"]), {})[case["seed"]] = training
+        key = str(case.data), case.block, training.n_train, case.depth
+        found.setdefault(key, {})[case.seed] = training
     order = cells.names("block").index
     result = []
     for data, block, n_train, depth in sorted(found, key=lambda key: (key[0], order(key[1]), key[2], key[3])):
         own = found[data, block, n_train, depth]
-        ended = {seed: training for seed, training in own.items() if training.get("reason") is None}
+        ended = {seed: training for seed, training in own.items() if training.reason is None}
         result.append(
             Depth(
                 data=data,
                 block=block,
                 n_train=n_train,
                 depth=depth,
-                train={seed: training["train_accuracy"] for seed, training in ended.items()},
-                test={seed: training["test_accuracy"] for seed, training in ended.items()},
-                alive=frozenset(seed for seed, training in ended.items() if training["left_chance"]),
+                train={seed: training.train_accuracy or 0.0 for seed, training in ended.items()},
+                test={seed: training.test_accuracy or 0.0 for seed, training in ended.items()},
+                alive=frozenset(seed for seed, training in ended.items() if training.left_chance),
                 seeds=len(own),
             )
         )

@@ -10,7 +10,7 @@ from attnlib.cases.text import size
 from attnlib.plugin.pace import Pace
 from attnlib.plugin.record import Record
 from attnlib.predict.peak import outlook, unfit
-from attnlib.runs.load import Cell
+from attnlib.runs.schema import label_of
 from attnlib.show.table import Column, Table
 from attnlib.show.units import duration, seconds
 
@@ -45,7 +45,7 @@ class Preview:
 
     def row(self, case: Case) -> dict[str, Any]:
         """A case's line; ``spent`` is the seconds of the session that it should take."""
-        name = Cell.label_of(asdict(case))
+        name = label_of(asdict(case))
         if left := unfit(case, self.record.settings, self.record.device):
             return {"case": name, "": f"{left.status}: {left.reason}", "spent": 0.0}
         _, _, rates = self.record.instruments(case)

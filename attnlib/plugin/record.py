@@ -10,6 +10,7 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -24,11 +25,10 @@ from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.plugin.measuring import Instruments, identity
 from attnlib.runs import visits
-from attnlib.runs.findings import probe_problems
 from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
-from attnlib.runs.schema import benchmark_problems
+from attnlib.runs.schema import Row, Timed, examine_benchmark, probe_problems
 
 OFTEN = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
 FIELDS = {field.name for field in fields(Case)}
@@ -174,7 +174,7 @@ class Record:
         """
         own = self.entries[test].case
         alike = [
-            cell_of(identity(entry.case) | {"test": other} | entry.row, settled if other == test else entry.benchmark)
+            self.cell(other, settled if other == test else entry.benchmark)
             for other, entry in self.entries.items()
             if entry.benchmark is not None
             and entry.case is not None
@@ -204,11 +204,20 @@ class Record:
     def cells(self) -> tuple[Cell, ...]:
         """The cells of this run so far, as its readers will see them."""
         benchmarks = self.benchmarks()
-        return tuple(
-            cell_of(identity(entry.case) | {"test": test} | entry.row, benchmarks.get(test))
-            for test, entry in self.entries.items()
-            if entry.case is not None
-        )
+        cases = [test for test, entry in self.entries.items() if entry.case is not None]
+        return tuple(self.cell(test, benchmarks.get(test)) for test in cases)
+
+    def trainings(self, phase: str) -> list[Cell]:
+        """Return the cells of a phase that is trained, so far."""
+        cases = [test for test, entry in self.entries.items() if entry.case is not None and entry.case.phase == phase]
+        return [self.cell(test, None) for test in cases]
+
+    def cell(self, test: str, benchmark: dict[str, Any] | None) -> Cell:
+        """Return the cell of a case so far, with this benchmark."""
+        entry = self.entries[test]
+        row = identity(entry.case) | {"test": test} | entry.row if entry.case else entry.row
+        timed = None if benchmark is None else msgspec.convert(benchmark, Timed)
+        return cell_of(msgspec.convert(row, Row), row["case"], timed)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -347,7 +356,7 @@ def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
         AssertionError: it breaks it; the message says how, and ``more``.
     """
     saved = plain(saved)
-    if found := benchmark_problems(saved):
+    if found := examine_benchmark(saved)[1]:
         raise AssertionError(found[0] + more)
     return saved
 

@@ -18,6 +18,7 @@ from attnlib.plugin.plan import machine_info
 from attnlib.plugin.record import Record
 from attnlib.runs.journal import NOT_YET, differences
 from attnlib.runs.load import Run, machine_of
+from attnlib.runs.schema import Floor
 from attnlib.runs.text import forgive, printable
 from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
@@ -149,9 +150,11 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
     noise = "".join(f"  {flag}" for flag in info["flags"]) + noise
     weight = f"  {size(peak)}" if peak is not None else ""
+    floor = info["cost"].get("floor_s")
+    share = near(Floor(**floor), median) if floor else ""
     spent = info["energy"]["joules"]["value"]
     weight += f"  {joules(spent)}" if spent is not None else ""
-    return f"{name}  {seconds(median)}{found}{weight}{near(info['cost'].get('floor_s'), median)}{unfused}{noise}"
+    return f"{name}  {seconds(median)}{found}{weight}{share}{unfused}{noise}"
 
 
 def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The one loader of a saved run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,21 @@ import msgspec
 import numpy as np
 
 from attnlib.runs import journal
-from attnlib.runs.schema import problems
+from attnlib.runs.schema import (
+    Case,
+    Contents,
+    Cost,
+    Info,
+    OverReference,
+    Probe,
+    Row,
+    Timed,
+    Training,
+    Visit,
+    examine,
+)
 from attnlib.runs.text import printable
+from attnlib.runs.visits import Visited, kernel_kind
 
 LARGEST = 2**31  # bytes of a file; the default job's have 3 MB, 100,000 cases of many nodes 1 GB
 DEEPEST = 64  # objects and lists within each other; ours have 8
@@ -26,14 +39,15 @@ class BadRun(ValueError):
 class Cell:
     """One planned case of one run: its status, and its figures where it has any."""
 
-    case: dict[str, Any]
+    case: Case
+    fields: dict[str, Any]  # all of the case, those that no reader uses too
     case_id: str
     test: str
     status: str
     reason: str | None
     samples: tuple[float, ...] = ()  # seconds of every round
-    info: dict[str, Any] | None = None  # of a timed case: the benchmark's extra_info
-    probe: dict[str, Any] = field(default_factory=dict)  # what was read of its gradients
+    info: Info | None = None  # of a timed case
+    probe: Probe | None = None  # what was read of its gradients, or of its training
     node: str | None = None  # that measured it
 
     @property
@@ -47,98 +61,94 @@ class Cell:
         return float(np.median(self.samples)) if self.samples else None
 
     @property
-    def over(self) -> dict[str, Any] | None:
+    def ratio(self) -> OverReference | None:
         """Its time over that of the reference that its rounds lay beside; None where it was measured alone."""
-        found = self.info["time"].get("over_reference") if self.info else None
-        return found if found and found["value"] is not None else None
+        found = self.info.time.over_reference if self.info else None
+        return found if found and found.value is not None else None
 
     @property
-    def visits(self) -> list[dict[str, Any]]:
+    def visits(self) -> list[Visit]:
         """The saved visits; empty for a case without a reference, or saved before there were visits."""
-        return (self.info or {"time": {}})["time"].get("visits", []) if self.over else []
+        return self.info.time.visits if self.info and self.ratio else []
+
+    @property
+    def visited(self) -> Visited | None:
+        """The log ratios of its visits, see ``runs.visits``; None where there are none."""
+        logs = tuple(visit.log_ratio for visit in self.visits if visit.log_ratio is not None)
+        if self.info is None or not logs:
+            return None
+        fused = self.info.attention is None or self.info.attention.fused is not False
+        return Visited(kernel_kind(fused=fused), self.case.seq_len, logs, len(logs) > self.info.time.visits_planned)
 
     @property
     def reference_medians(self) -> list[float]:
-        """Median seconds of that reference's rounds, a visit each; there are some where ``over`` is not None.
+        """Median seconds of that reference's rounds, a visit each; there are some where ``ratio`` is not None.
 
         Disturbed visits are left out, unless all are.
         """
-        seconds = np.array((self.info or {})["time"]["reference_s"])
-        parts = np.split(seconds, np.cumsum([visit["rounds"] for visit in self.visits])[:-1]) or [seconds]
-        quiet = [part for part, visit in zip(parts, self.visits, strict=False) if not visit["disturbed"]]
+        seconds = np.array(self.info.time.reference_s if self.info else ())
+        parts = np.split(seconds, np.cumsum([visit.rounds for visit in self.visits])[:-1]) or [seconds]
+        quiet = [part for part, visit in zip(parts, self.visits, strict=False) if not visit.disturbed]
         return [float(np.median(part)) for part in quiet or parts]
 
     @property
     def timed(self) -> bool:
         """Whether its seconds are those of a case: a check of gradients is read, not timed."""
-        return bool(self.samples) and not self.probe.get("claims")
+        return bool(self.samples) and not (self.probe and self.probe.claims)
+
+    @property
+    def training(self) -> Training | None:
+        """How its training went; None of a case that is no training."""
+        return self.probe.training if self.probe else None
 
     @property
     def peak(self) -> int | None:
         """Peak bytes by the allocator, or None where not read."""
-        return None if self.info is None else self.info["memory"]["allocated_peak"]["value"]
+        value = self.info.memory["allocated_peak"].value if self.info else None
+        return None if value is None else int(value)
 
     @property
     def joules(self) -> float | None:
         """Energy of a step, or None where not read."""
-        return None if self.info is None else self.info.get("energy", {}).get("joules", {}).get("value")
+        return self.info.energy.joules.value if self.info and self.info.energy else None
 
     @property
     def flags(self) -> list[str]:
         """What else has to be known of its numbers, in words."""
-        return [] if self.info is None else self.info.get("flags", [])
+        return self.info.flags if self.info else []
 
     @property
     def canary(self) -> float | None:
         """Seconds of the canary around its visits, the mean of before and after, or None where it was not timed."""
-        readings = None if self.info is None else self.info["time"].get("canary_s")
+        readings = self.info.time.canary_s if self.info else None
         return float(np.mean(readings)) if readings else None
 
     @property
     def disturbed(self) -> bool:
-        """True if most of its visits were disturbed in both attempts."""
-        return self.info is not None and bool(self.info["time"].get("disturbed"))
+        """Whether most of its visits were disturbed in both attempts."""
+        return bool(self.info and self.info.time.disturbed)
 
-    def cost(self, name: str) -> Any:
-        """What it should cost, by its name in the row's ``cost``; None where that is not known."""
-        return None if self.info is None else self.info["cost"].get(name)
+    @property
+    def cost(self) -> Cost:
+        """What it should cost; nothing where that is not known."""
+        return self.info.cost if self.info else Cost()
 
     @property
     def predicted(self) -> int | None:
         """Peak bytes as predicted, or None where they were not."""
-        return (self.cost("predicted_peak") or {}).get("value")
+        value = self.cost.predicted_peak.value if self.cost.predicted_peak else None
+        return None if value is None else int(value)
 
     @property
     def share_of_ceiling(self) -> float | None:
         """What its step would take at the machine's ceilings over the time that it took; None where not known."""
-        floor = self.cost("floor_s")
-        return sum(floor.values()) / self.median if floor and self.median else None
+        floor = self.cost.floor_s
+        return floor.seconds / self.median if floor and floor.seconds and self.median else None
 
     @property
     def label(self) -> str:
         """The case in words: phase and axes."""
-        return self.label_of(self.case)
-
-    @staticmethod
-    def label_of(case: dict[str, Any]) -> str:
-        """A case in words."""
-        label = f"{case['phase']} T={case['seq_len']} L={case['depth']} {case['pe']}"
-        if case["phase"] == "rate":  # the only axis over widths
-            label += f" D={case['d_model']} K={case['head_dim']}"
-        unusual = {key: case[key] for key, usual in USUAL.items() if case.get(key, usual) != usual}
-        words = {key: f"{key}={value}" if type(value) in (int, float) else str(value) for key, value in unusual.items()}
-        return label + "".join(f" {key if unusual[key] is True else word}" for key, word in words.items())
-
-
-USUAL = {"block": "plain", "denormals": "flush", "attention": "sdpa", "init": "torch_mha", "causal": False, "seed": 0}
-USUAL |= {
-    "cache": "hot",
-    "launch": "eager",
-    "matmul_precision": "highest",
-    "data": None,
-    "n_train": None,
-    "learning_rate": None,
-}
+        return self.case.label
 
 
 @dataclass(frozen=True)
@@ -229,16 +239,25 @@ def load(path: Path) -> Run:
     Characters that would act on a terminal are shown as a replacement character.
 
     Raises:
-        BadRun: see ``saved_data``.
+        BadRun: see ``read``.
     """
-    data = saved_data(path, clean=True)
-    measured = {row["fullname"]: row for row in data["benchmarks"] if "case_id" in row.get("extra_info", ())}
-    cells = [cell_of(row, measured.get(row["test"]), node_of(data, row)) for row in data["attnlib"]["cases"]]
+    data, contents = read(path, clean=True)
+    pairs = zip(data["attnlib"]["cases"], contents.rows, strict=True)
+    cells = [cell_of(row, raw["case"], contents.timed.get(row.test), node_of(data, raw)) for raw, row in pairs]
     return Run(path, data, tuple(cells))
 
 
-def saved_data(path: Path, *, clean: bool = False) -> dict[str, Any]:
-    """What is in a file that keeps the contract, as it is or ``clean`` of characters that would act on a terminal.
+def saved_data(path: Path) -> dict[str, Any]:
+    """Return what is in a file that keeps the contract, as it is; raises as ``read`` does."""
+    return read(path)[0]
+
+
+def read(path: Path, *, clean: bool = False) -> tuple[dict[str, Any], Contents]:
+    """Return the JSON of a file that keeps the contract, and its typed rows.
+
+    Args:
+        path: of the file.
+        clean: replace characters that would act on a terminal.
 
     Raises:
         BadRun: the file cannot be read, is no regular file or too large, is not JSON, **or** breaks the contract.
@@ -249,7 +268,7 @@ def saved_data(path: Path, *, clean: bool = False) -> dict[str, Any]:
         else:
             data = _decoded(_bytes(path))
         data = _printable(data) if clean else data
-        found = problems(data)
+        found, contents = examine(data)
     except OSError as error:
         raise BadRun(one_line(f"{path}: {error.strerror or error}")) from None
     except (ValueError, RecursionError) as error:
@@ -257,18 +276,24 @@ def saved_data(path: Path, *, clean: bool = False) -> dict[str, Any]:
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         raise BadRun(one_line(f"{path}: {found[0]}{more}"))
-    return data
+    return data, contents
 
 
-def cell_of(row: dict[str, Any], benchmark: dict[str, Any] | None, node: str | None = None) -> Cell:
-    """The cell of a row of ``attnlib.cases``, of the benchmark of its test if that has one, and of the node."""
-    identity = (LATER | row["case"], row["case_id"], row["test"], row["status"], row.get("reason"))
-    hit = benchmark if row["status"] == "ok" else None
-    info = hit["extra_info"] if hit else None
-    probe = (row.get("probe") or (info or {}).get("probe") or {}) if row["status"] == "ok" else {}
-    if hit is None or probe.get("claims"):  # a check, which in schema 1 was a benchmark
+def cell_of(row: Row, fields: dict[str, Any], timed: Timed | None, node: str | None = None) -> Cell:
+    """Return the cell of a row.
+
+    Args:
+        row: of ``attnlib.cases``.
+        fields: of its case, all of them.
+        timed: the benchmark of its test, if that has one.
+        node: that measured it.
+    """
+    identity = (row.case, LATER | fields, row.case_id, row.test, row.status, row.reason)
+    timed = timed if row.status == "ok" else None
+    probe = row.probe or (timed.extra_info.probe if timed else None) if row.status == "ok" else None
+    if timed is None or (probe and probe.claims):  # a check, which in schema 1 was a benchmark
         return Cell(*identity, probe=probe, node=node)
-    return Cell(*identity, tuple(hit["stats"]["data"]), info, probe, node)
+    return Cell(*identity, tuple(timed.stats.data), timed.extra_info, probe, node)
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,34 +1,82 @@
 """The results contract, as code: what every saved run must hold for its readers. More may be there, and is kept."""
 
 from collections import Counter
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from msgspec import UNSET, Meta, Struct, UnsetType
-
-from attnlib.runs.findings import Count, Name, Object, Positive, Probe, Real, Size, probe_problems, problem
+import msgspec
+from msgspec import Meta, Struct
 
 SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
+Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
+Size = Annotated[int, Meta(ge=1, le=2**62)]
+Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
+Object = dict[str, Any]
+LEARNED = {"bag": "test", "learn": "test", "depth": "test", "tune": "validation"}  # the part that a phase is judged on
+CURVES = {  # what figures draw of a check: against what, and what
+    "rate": ("depth", "first_layer", "token_embedding"),
+    "profile": ("layer", "q", "k", "v", "out", "activation"),
+    "collapse": ("layer", "residual"),
+}
+
+
 Scalars = dict[Name, Name | int | float | bool | None]  # all fields of a case
+Kind = TypeVar("Kind")
 
 
-class Case(Struct):
+class Case(Struct, frozen=True):
     """The fields of a case that readers use."""
 
     phase: Name
     pe: Name
-    block: Name
-    attention: Name
-    init: Name
-    denormals: Name
     seq_len: Size
     depth: Count
     batch_size: Size
     d_model: Size
     head_dim: Size | None
-    causal: bool
+    device: Name = "cpu"
+    steps: Count | None = None
+    # what labels say where it is unusual, in this order
+    block: Name = "plain"
+    denormals: Name = "flush"
+    attention: Name = "sdpa"
+    init: Name = "torch_mha"
+    causal: bool = False
+    seed: int = 0
+    cache: Name = "hot"
+    launch: Name = "eager"
+    matmul_precision: Name = "highest"
+    data: Name | None = None
+    n_train: Count | None = None
+    learning_rate: Real | None = None
+
+    @property
+    def label(self) -> str:
+        """The case in words: phase and axes, and what is unusual."""
+        words = [self.phase, f"T={self.seq_len}", f"L={self.depth}", self.pe]
+        if self.phase == "rate":  # the only axis over widths
+            words += [f"D={self.d_model}", f"K={self.head_dim}"]
+        for field in msgspec.structs.fields(self)[SHOWN:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                number = type(value) in (int, float)
+                words.append(field.name if value is True else f"{field.name}={value}" if number else str(value))
+        return " ".join(words)
+
+
+def label_of(fields: Mapping[str, Any]) -> str:
+    """Return a case in words, given its fields."""
+    return msgspec.convert(fields, Case).label
+
+
+SHOWN = Case.__struct_fields__.index("block")  # the first field that a label may say
 
 
 class Reading(Struct, forbid_unknown_fields=True):
@@ -77,11 +125,73 @@ class Time(Struct):
     interval: tuple[Positive, Positive] | None
     disturbed: list[str] = []
     canary_s: list[Positive] = []
-    over_reference: OverReference | UnsetType = UNSET
+    over_reference: OverReference | None = None
     reference_s: list[Positive] | None = None
     visits: list[Visit] = []  # none before there were visits
     visits_planned: Count = 1
     visits_lost: list[Lost] = []
+
+
+class Claim(Struct):
+    """A number fitted once a seed, its interval and where that must lie."""
+
+    name: Words
+    mean: Real
+    low: Real
+    high: Real
+    theory: Real | None
+    least: Real | None
+    most: Real | None
+    seeds: Count
+
+
+class Counted(Struct):
+    """How many numbers are zero, subnormal and not finite."""
+
+    numbers: Size
+    zero: Count
+    subnormal: Count
+
+
+class Training(Struct):
+    """How well a training, or another classifier, did on what it learned from and on what it never saw.
+
+    Choices are made on the validation part and reported on the test part, so a row has numbers of one of them alone.
+    """
+
+    n_train: Size
+    n_held_out: Size
+    left_chance: bool  # on what it learned from
+    train_accuracy: Share | None
+    seconds: Positive
+    reason: str | None = None  # why there are no numbers
+    validation_accuracy: Share | None = None
+    test_accuracy: Share | None = None
+    train_loss: Real | None = None
+    validation_loss: Real | None = None
+    test_loss: Real | None = None
+    learning_rate: Positive | None = None
+    epochs: Positive | None = None
+    losses: list[Real] = []
+    weights: Name | None = None
+
+    def accuracy(self, part: str) -> float | None:
+        """Return the accuracy on ``train``, ``validation`` or ``test``."""
+        value: float | None = getattr(self, f"{part}_accuracy")
+        return value
+
+
+class Probe(Struct):
+    """What a check of gradients found, how many were subnormal, or how a training went."""
+
+    claims: list[Claim] = []
+    curves: dict[str, list[Real | None]] = {}
+    counts: dict[str, Counted] = {}
+    training: Training | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it says anything."""
+        return bool(self.claims or self.curves or self.counts or self.training)
 
 
 class Row(Struct):
@@ -93,7 +203,7 @@ class Row(Struct):
     status: Status
     reason: str | None = None
     process: Count | None = None
-    probe: Probe | UnsetType = UNSET
+    probe: Probe | None = None
 
 
 class Floor(Struct, forbid_unknown_fields=True):
@@ -102,6 +212,16 @@ class Floor(Struct, forbid_unknown_fields=True):
     products: NotNegative
     memory: NotNegative
     operators: NotNegative
+
+    @property
+    def seconds(self) -> float:
+        """Of all three."""
+        return self.products + self.memory + self.operators
+
+    @property
+    def binding(self) -> str:
+        """The ceiling that takes most of it."""
+        return max(self.__struct_fields__, key=lambda name: float(getattr(self, name)))
 
 
 class Cost(Struct):
@@ -151,10 +271,10 @@ class Info(Struct):
     time: Time
     memory: dict[str, Reading]
     cost: Cost
-    attention: Attention | UnsetType = UNSET
-    energy: Energy | UnsetType = UNSET
+    attention: Attention | None = None
+    energy: Energy | None = None
     flags: list[str] = []
-    probe: Probe | UnsetType = UNSET
+    probe: Probe | None = None
 
 
 class Stats(Struct):
@@ -243,88 +363,178 @@ class Run(Struct):
     attnlib: Ours
 
 
+class Contents(NamedTuple):
+    """The typed rows and benchmarks of a saved run: a benchmark a test that is a case and has a time."""
+
+    rows: list[Row]
+    timed: dict[str, Timed]
+
+
 def problems(run: Any) -> list[str]:
-    """Everything in ``run`` (decoded JSON) that breaks the contract, a line each; an empty list for a good run."""
+    """Return everything in ``run`` (decoded JSON) that breaks the contract, a line each; nothing for a good run."""
+    return examine(run)[0]
+
+
+def examine(run: Any) -> tuple[list[str], Contents]:
+    """Return what breaks the contract in ``run`` (decoded JSON), a line each, and what it holds, where nothing does."""
+    nothing = Contents([], {})
     if not isinstance(run, dict):
-        return ["not a JSON object"]
+        return ["not a JSON object"], nothing
     ours = run.get("attnlib")
     if not isinstance(ours, dict):
-        return ["no 'attnlib' section: not a run of this suite"]
+        return ["no 'attnlib' section: not a run of this suite"], nothing
     if type(ours.get("schema")) is not int or ours["schema"] not in READ:
-        return [f"schema {ours.get('schema')!r:.40}, this version reads {' and '.join(map(str, READ))}"]
-    if found := problem(run, Run):
-        return found
-    found += [text for row in ours["cases"] for text in row_problems(row, ours["axes"])]
-    found += [text for row in run["benchmarks"] for text in benchmark_problems(row)]
-    if found:
-        return found
-    of_cases = [row for row in run["benchmarks"] if "case_id" in row.get("extra_info", ())]
-    timed = {row["fullname"]: row["extra_info"] for row in of_cases}
-    once = {"benchmark": [row["fullname"] for row in of_cases]}
-    once |= {name: [row[name] for row in ours["cases"]] for name in ("test", "case_id")}
-    once["case"] = [str(sorted(row["case"].items())) for row in ours["cases"]]
-    for what, names in once.items():
-        found += [f"{what} {name} is there {count} times" for name, count in Counter(names).items() if count > 1]
+        return [f"schema {ours.get('schema')!r:.40}, this version reads {' and '.join(map(str, READ))}"], nothing
+    whole, found = convert(run, Run)
+    if whole is None:
+        return found, nothing
+    rows, timed = [], []
     for row in ours["cases"]:
-        info = timed.get(row["test"], {})
-        if row["status"] == "ok" and not info and not row.get("probe"):
-            found.append(f"{row['test']}: ok without a time or a finding")
-        elif info and (info["case"], info["case_id"]) != (row["case"], row["case_id"]):
-            found.append(f"{row['test']}: its time is another case's")
+        typed, wrong = examine_row(row, whole.attnlib.axes)
+        rows += [typed] if typed else []
+        found += wrong
+    for benchmark in run["benchmarks"]:
+        of_case, wrong = examine_benchmark(benchmark)
+        timed += [of_case] if of_case else []
+        found += wrong
+    if not found:
+        found = disagreements(ours["cases"], run["benchmarks"], rows, timed)
+    return found, Contents(rows, {one.fullname: one for one in timed})
+
+
+def disagreements(cases: list[Object], benchmarks: list[Object], rows: list[Row], timed: list[Timed]) -> list[str]:
+    """Return where the rows and benchmarks of a run are there twice, or say different things."""
+    once = {
+        "benchmark": [one.fullname for one in timed],
+        "test": [row.test for row in rows],
+        "case_id": [row.case_id for row in rows],
+        "case": [str(sorted(row["case"].items())) for row in cases],
+    }
+    found = [
+        f"{what} {name} is there {count} times"
+        for what, names in once.items()
+        for name, count in Counter(names).items()
+        if count > 1
+    ]
+    infos = {row["fullname"]: row["extra_info"] for row in benchmarks if "case_id" in row.get("extra_info", ())}
+    for row, raw in zip(rows, cases, strict=True):
+        info = infos.get(row.test)
+        if row.status == "ok" and not info and not row.probe:
+            found.append(f"{row.test}: ok without a time or a finding")
+        elif info and (info["case"], info["case_id"]) != (raw["case"], row.case_id):
+            found.append(f"{row.test}: its time is another case's")
     return found
 
 
-def row_problems(row: Any, axes: Object) -> list[str]:
-    """What is wrong with one row of ``attnlib.cases``, given the names on the axes."""
-    if found := problem(row, Row, "a row of attnlib.cases"):
-        return found
-    if row["status"] != "ok" and not row.get("reason"):
-        return [f"{row['test']}: status {row['status']} without a reason"]
-    case = row["case"]
-    if found := problem(case, Scalars, f"{row['test']}: case"):
-        return found
-    found = [f"{name} {case[name]!r} is not on its axis" for name in ("pe", "block") if case[name] not in axes[name]]
-    return [f"{row['test']}: {text}" for text in found + probe_problems(case, row.get("probe", {}))]
-
-
-def benchmark_problems(row: Any) -> list[str]:
-    """What is wrong with one benchmark; one that is no case, such as a ratio of peers, may be anything."""
-    info = row.get("extra_info", {})
-    if isinstance(info, dict) and "case_id" not in info:
-        return []
-    name = row.get("fullname") if isinstance(row.get("fullname"), str) else "a benchmark"
-    if found := problem(row, Timed, name):
-        return found
-    if "allocated_peak" not in info["memory"]:
-        return [f"{name}: no memory.allocated_peak"]
+def examine_row(node: Any, axes: Axes) -> tuple[Row | None, list[str]]:
+    """Return a row of ``attnlib.cases``, None where it is none; and what is wrong with it, given the names on axes."""
+    row, found = convert(node, Row, "a row of attnlib.cases")
+    if row is None:
+        return None, found
+    if row.status != "ok" and not row.reason:
+        return row, [f"{row.test}: status {row.status} without a reason"]
+    if found := convert(node["case"], Scalars, f"{row.test}: case")[1]:
+        return row, found
+    case = row.case
     found = [
-        f"{name}: memory.{key} is null without a reason"
-        for key, r in info["memory"].items()
-        if r["value"] is None and not r["reason"]
+        f"{name} {value!r} is not on its axis"
+        for name, value, axis in (("pe", case.pe, axes.pe), ("block", case.block, axes.block))
+        if value not in axis
     ]
-    joules = info.get("energy", {}).get("joules")
-    if joules and joules["value"] is None and not joules["reason"]:
-        found.append(f"{name}: energy.joules is null without a reason")
-    if joules and joules["value"] is not None and not joules["value"] > 0:
-        found.append(f"{name}: energy.joules is {joules['value']}, which no step takes")
-    found += [f"{name}: {text}" for text in pair_problems(row)]
-    return found + [f"{name}: {text}" for text in probe_problems(info["case"], info.get("probe", {}))]
+    return row, [f"{row.test}: {text}" for text in found + finding_problems(case, row.probe)]
 
 
-def pair_problems(row: Any) -> list[str]:
-    """What is wrong with the ratio over the reference; nothing where a case has none."""
-    time = row["extra_info"]["time"]
-    if (over := time.get("over_reference")) is None:
+def examine_benchmark(node: Any) -> tuple[Timed | None, list[str]]:
+    """Return a benchmark that is a case, and what is wrong with it; any other, such as a ratio of peers, is nothing."""
+    info = node.get("extra_info", {})
+    if isinstance(info, dict) and "case_id" not in info:
+        return None, []
+    name = node.get("fullname") if isinstance(node.get("fullname"), str) else "a benchmark"
+    timed, found = convert(node, Timed, name)
+    if timed is None:
+        return None, found
+    own = timed.extra_info
+    if "allocated_peak" not in own.memory:
+        return timed, [f"{name}: no memory.allocated_peak"]
+    readings = {f"memory.{key}": reading for key, reading in own.memory.items()}
+    readings |= {"energy.joules": own.energy.joules} if own.energy else {}
+    found = [f"{key} is null without a reason" for key, one in readings.items() if one.value is None and not one.reason]
+    if own.energy and own.energy.joules.value is not None and not own.energy.joules.value > 0:
+        found.append(f"energy.joules is {own.energy.joules.value}, which no step takes")
+    found += ratio_problems(timed) + finding_problems(own.case, own.probe)
+    return timed, [f"{name}: {text}" for text in found]
+
+
+def ratio_problems(timed: Timed) -> list[str]:
+    """Return what is wrong with a ratio over the reference; nothing where a case has none."""
+    time = timed.extra_info.time
+    if (ratio := time.over_reference) is None:
         return []
-    if over["value"] is None:
-        return [] if over.get("reason") else ["time.over_reference is null without a reason"]
-    if over.get("low") is None or over.get("high") is None or not over["low"] <= over["value"] <= over["high"]:
+    if ratio.value is None:
+        return [] if ratio.reason else ["time.over_reference is null without a reason"]
+    if ratio.low is None or ratio.high is None or not ratio.low <= ratio.value <= ratio.high:
         return ["time.over_reference has no interval that holds its value"]
-    if not over.get("reference"):
+    if not ratio.reference:
         return ["time.over_reference does not say over what"]
-    if not time.get("reference_s"):
+    if not time.reference_s:
         return ["time.over_reference without time.reference_s"]
-    rounds = sum(visit["rounds"] for visit in time.get("visits", ()))
-    counts = {"stats.data": len(row["stats"]["data"]), "time.reference_s": len(time["reference_s"])}
+    rounds = sum(visit.rounds for visit in time.visits)
+    counts = {"stats.data": len(timed.stats.data), "time.reference_s": len(time.reference_s)}
     other = {name: count for name, count in counts.items() if rounds not in (0, count)}
     return [f"time.visits have {rounds} rounds, {name} has {count}" for name, count in other.items()]
+
+
+def finding_problems(case: Case, probe: Probe | None) -> list[str]:
+    """Return what tables and figures would miss in what was found; nothing where nothing was."""
+    if not probe:
+        return []
+    if probe.counts and "parameters" not in probe.counts:
+        return ["probe.counts has no parameters"]
+    if case.phase in LEARNED:
+        return training_problems(case, probe.training)
+    if case.phase not in CURVES:
+        return []
+    curves = probe.curves
+    needed = CURVES[case.phase] + (("positional",) if case.phase == "rate" and case.pe == "learned" else ())
+    if missing := [name for name in needed if not curves.get(name)]:
+        return [f"probe.curves has no {', '.join(missing)}"]
+    axis, first = CURVES[case.phase][:2]
+    if len({len(points) for points in curves.values()}) > 1:
+        return ["probe.curves are of different lengths"]
+    if None in curves[axis] or None in (curves[first][0], curves.get("token_embedding", [0])[0]):
+        return [f"probe.curves.{axis} or a first point is null"]
+    if case.phase == "rate" and (not probe.claims or probe.claims[0].theory is None):
+        return ["probe has no claim with a theory"]
+    return []
+
+
+def training_problems(case: Case, training: Training | None) -> list[str]:
+    """Return what is missing in a training, or there although the part that it stands for decided on something."""
+    if training is None:
+        return ["probe has no training"]
+    judged = LEARNED[case.phase]
+    other = {"test": "validation", "validation": "test"}[judged]
+    if training.accuracy(other) is not None:
+        return [f"probe.training of phase {case.phase} has a {other} accuracy"]
+    if case.phase != "bag" and training.learning_rate is None:
+        return ["probe.training without a learning rate"]
+    if case.phase == "depth" and case.depth < 1:
+        return ["probe.training of no layers"]
+    if None in (training.train_accuracy, training.accuracy(judged)) and (case.phase == "bag" or not training.reason):
+        return ["probe.training has no accuracy and no reason"]
+    return ["probe.training without data"] if case.data is None else []
+
+
+def probe_problems(fields: Object, node: Any) -> list[str]:
+    """Return what is wrong with what was found of a case, given the case's fields."""
+    probe, found = convert(node, Probe, "probe")
+    return found or finding_problems(msgspec.convert(fields, Case), probe)
+
+
+def convert(node: Any, kind: type[Kind], name: str = "") -> tuple[Kind | None, list[str]]:
+    """Return a JSON value as ``kind``, or None and what msgspec says first, after ``name`` and the path."""
+    try:
+        return msgspec.convert(node, kind), []
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        return None, [": ".join(part for part in (name, path.strip(".`"), text) if part)]

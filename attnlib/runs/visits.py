@@ -74,12 +74,13 @@ def visited(benchmark: Object) -> Visited | None:
     if not logs or not (time.get("over_reference") or {}).get("value"):
         return None
     further = len(logs) > time["visits_planned"]
-    return Visited(kernel_kind(info), info["case"]["seq_len"], logs, further)
+    fused = (info.get("attention") or {}).get("fused") is not False
+    return Visited(kernel_kind(fused=fused), info["case"]["seq_len"], logs, further)
 
 
-def kernel_kind(info: Object) -> str:
+def kernel_kind(*, fused: bool) -> str:
     """Return ``written out`` where a case's attention was not torch's fused kernel, else ``fused``."""
-    return "written out" if (info.get("attention") or {}).get("fused") is False else "fused"
+    return "fused" if fused else "written out"
 
 
 def pool(cells: Iterable[Visited]) -> Pool:

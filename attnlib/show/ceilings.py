@@ -8,6 +8,7 @@ import numpy as np
 from attnlib.compare.cells import Cells, measured
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
+from attnlib.runs.schema import Floor
 from attnlib.show.table import Column, Table
 from attnlib.show.units import percent, seconds, with_interval
 
@@ -17,14 +18,9 @@ ROUNDED = with_interval(lambda value: f"{value:.3g}")
 TEXT = Column()
 
 
-def near(floor: Mapping[str, float] | None, time: float) -> str:
+def near(floor: Floor | None, time: float) -> str:
     """A case's floor as a share of its time, and which ceiling takes most of it; nothing where it is not known."""
-    return f"  {percent(sum(floor.values()) / time)} of ceiling ({binding(floor)})" if floor else ""
-
-
-def binding(floor: Mapping[str, float]) -> str:
-    """The ceiling that takes most of a floor."""
-    return max(floor, key=lambda name: floor[name])
+    return f"  {percent(floor.seconds / time)} of ceiling ({floor.binding})" if floor else ""
 
 
 def ceilings(cells: Cells) -> list[Table]:
@@ -49,10 +45,11 @@ def ceilings(cells: Cells) -> list[Table]:
 def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:
     """What is said of several cases; empty where nothing is known of any."""
     row: dict[str, Any] = {}
-    known = [(share, cell.cost("floor_s")) for cell in cells if (share := cell.share_of_ceiling)]
+    known = [
+        (share, floor.binding) for cell in cells if (share := cell.share_of_ceiling) and (floor := cell.cost.floor_s)
+    ]
     if known:
-        found = [share for share, _ in known]
-        names = [binding(floor) for _, floor in known]
+        found, names = zip(*known, strict=True)
         bound = ", ".join(f"{name} {names.count(name)}" for name in dict.fromkeys(names))
         row |= {"share of ceiling, median": float(np.median(found)), "least": min(found), "most": max(found)}
         row |= {"bound by": bound}

@@ -16,7 +16,7 @@ def time(summary: Summary) -> str:
     if summary.value is None:
         return summary.status
     disturbed = f" ({summary.disturbed} of {summary.runs} disturbed)" if summary.disturbed else ""
-    return (f"{summary.value:.3f} x {summary.over}" if summary.over else seconds(summary.value)) + disturbed
+    return (f"{summary.value:.3f} x {summary.reference}" if summary.reference else seconds(summary.value)) + disturbed
 
 
 def peak(both: tuple[int, int]) -> str:

@@ -39,20 +39,20 @@ def costs(cells: Cells) -> list[Table]:
 
 def of_phase(cells: Cells, phase: str) -> Table:
     """The table of one phase; without rows where nothing was measured beside a reference."""
-    groups = [group for group in cells.where(phase=phase) if any(cell.over for cell in group)]
-    columns = sorted({group[0].case["pe"] for group in groups}, key=cells.names("pe").index)
+    groups = [group for group in cells.where(phase=phase) if any(cell.ratio for cell in group)]
+    columns = sorted({group[0].case.pe for group in groups}, key=cells.names("pe").index)
     name = reference_name(groups)
     time, rows, links = f"time of {name}", [], []
     for L, T in sorted({place_of(group) for group in groups}):
         own = [group for group in groups if place_of(group) == (L, T)]
-        row: dict[str, Any] = {"L": L, "T": T} | {group[0].case["pe"]: cells.over_reference(group) for group in own}
-        if len({reference_of(cell) for group in own for cell in group if cell.over}) == 1:  # not one an encoding
+        row: dict[str, Any] = {"L": L, "T": T} | {group[0].case.pe: cells.over_reference(group) for group in own}
+        if len({reference_of(cell) for group in own for cell in group if cell.ratio}) == 1:  # not one an encoding
             row[time] = cells.reference_time(own[0])
         row["node"] = ", ".join(sorted({cell.node for group in own for cell in group if cell.timed and cell.node}))
         row["its peak"] = next((group[0].peak for group in own if any(map(is_itself, group))), None)
         row["its energy"] = next((group[0].joules for group in own if any(map(is_itself, group))), None)
         rows.append(row)
-        links.append({group[0].case["pe"]: group[0].case_id for group in own})
+        links.append({group[0].case.pe: group[0].case_id for group in own})
     heads = {"L": Column(number=True), "T": Column(number=True)}
     heads |= {time: Column(lambda estimate: seconds(estimate.value), number=True), "its peak": PEAK}
     if any(row["its energy"] is not None for row in rows):  # few machines tell
@@ -67,10 +67,10 @@ def of_phase(cells: Cells, phase: str) -> Table:
 
 def place_of(group: list[Cell]) -> tuple[int, int]:
     """Depth and length of a case."""
-    return group[0].case["depth"], group[0].case["seq_len"]
+    return group[0].case.depth, group[0].case.seq_len
 
 
 def reference_name(groups: list[list[Cell]]) -> str:
     """The references in words, see ``fields_in_words``."""
-    found = (fields_in_words(cell.over["reference"]) for group in groups for cell in group if cell.over)
+    found = (fields_in_words(cell.ratio.reference) for group in groups for cell in group if cell.ratio)
     return " or ".join(dict.fromkeys(found))

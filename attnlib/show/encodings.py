@@ -58,18 +58,18 @@ def encodings(cells: Cells) -> list[Table]:
 def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> dict[str, Any]:
     """What one case costs, and in ratio to another in the same runs; nothing where it has no time."""
     value = cells.time(group)
-    info, none = ([cell.info for cell in side if cell.info] for side in (group, base))
-    if value is None or not info:
+    own, plain = (next((cell for cell in side if cell.info), None) for side in (group, base))
+    if value is None or own is None or own.info is None:
         return {}
-    attention = info[0].get("attention", {})
-    kernel = attention.get("kernel")
-    own, plain = (side[0]["cost"].get("params") if side else None for side in (info, none))
+    attention = own.info.attention
+    kernel = attention.kernel if attention else None
+    params = own.cost.params, plain.cost.params if plain else None
     return {
         "train step": value,
         "/ none": cells.ratio(group, base),
-        "peak": info[0]["memory"]["allocated_peak"]["value"],
-        "parameters": None if own is None or plain is None else own - plain,
-        "attention": None if kernel is None else ("fused" if attention["fused"] else kernel.replace("attention_", "")),
+        "peak": own.peak,
+        "parameters": None if params[0] is None or params[1] is None else params[0] - params[1],
+        "attention": "fused" if attention and attention.fused else kernel and kernel.replace("attention_", ""),
     }
 
 
@@ -87,8 +87,8 @@ def signals(found: Mapping[str, Sequence[Cell]]) -> dict[str, Any]:
     law = claims(found["tokens become alike"])
     exponent, factor = law.get("exponent"), law.get("decades a layer")
     return {
-        "decades a layer": None if rate is None else Estimate(rate["mean"], rate["low"], rate["high"]),
+        "decades a layer": None if rate is None else Estimate(rate.mean, rate.low, rate.high),
         "tokens become alike": None
         if exponent is None
-        else Law(exponent["mean"], exponent["theory"], None if factor is None else factor["mean"]),
+        else Law(exponent.mean, exponent.theory, None if factor is None else factor.mean),
     }

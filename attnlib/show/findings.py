@@ -35,10 +35,10 @@ def findings(cells: Cells) -> list[Table]:
     rows = [
         {
             "stack": cell.label,
-            "claim": claim["name"],
-            "fitted": Estimate(claim["mean"], claim["low"], claim["high"]),
-            "theory": claim["theory"],
-            "band": (claim["least"], claim["most"]),
+            "claim": claim.name,
+            "fitted": Estimate(claim.mean, claim.low, claim.high),
+            "theory": claim.theory,
+            "band": (claim.least, claim.most),
         }
         for cell, claim in found
     ]

@@ -48,8 +48,8 @@ def by_encoding(cells: Cells) -> Table:
     found = encodings(cells)
     rows = [
         {
-            "data": one.case["data"],
-            "encoding": one.case["pe"],
+            "data": one.case.data,
+            "encoding": one.case.pe,
             "learning rate": one.learning_rate,
             "test accuracy": one.test,
             "train accuracy": one.train,
@@ -65,13 +65,11 @@ def by_encoding(cells: Cells) -> Table:
         f"paired by seed; margin {MARGIN:g}, fixed beforehand; all on these test examples, not on another draw of them"
     ]
     after += [
-        control(one.case["data"], one.test, bag[one.case["data"]])
+        control(one.case.data, one.test, bag[str(one.case.data)])
         for one in found
-        if one.case["pe"] == "none" and one.test and one.case["data"] in bag
+        if one.case.pe == "none" and one.test and one.case.data in bag
     ]
-    after += [
-        f"{one.case['data']}, {one.case['pe']}: {one.missing} seeds have no result" for one in found if one.missing
-    ]
+    after += [f"{one.case.data}, {one.case.pe}: {one.missing} seeds have no result" for one in found if one.missing]
     return Table(ENCODINGS, rows, after=after)
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from attnlib import __version__
 from attnlib.cases.text import size
-from attnlib.runs.load import Cell
-from attnlib.show.ceilings import binding
+from attnlib.runs.schema import Floor, label_of
 from attnlib.show.table import Column, Table
 from attnlib.show.units import many, seconds
 
@@ -43,9 +42,10 @@ def memory(found: Mapping[str, Any], reached: str | None) -> Table:
     if found["calibrated"]:
         after += [f"peaks were held against torch {found['calibrated']}, and this is {found['torch']}: they may differ"]
     time = "no time: the device is not here"
-    if floor := found["floor_s"]:
-        time = f"at least {seconds(sum(floor.values()))}"
-        after += [f"at this machine's ceilings: {seconds(sum(floor.values()))}, most of it {binding(floor)}"]
+    if found["floor_s"]:
+        floor = Floor(**found["floor_s"])
+        time = f"at least {seconds(floor.seconds)}"
+        after += [f"at this machine's ceilings: {seconds(floor.seconds)}, most of it {floor.binding}"]
         after += [f"steps of this phase ran at {reached}"] if reached else []
     after += [
         f"{found['operators']} operators, which move {size(found['bytes_moved'])}; attention by {found['kernel']}"
@@ -55,7 +55,7 @@ def memory(found: Mapping[str, Any], reached: str | None) -> Table:
     executed = [sum(flops) for flops in (found["flops"] or {}).get("executed", {}).values()]
     work = f", {many(sum(executed))}FLOP forward and back" if executed else ""
     after += [
-        f"attnlib {__version__}, torch {found['torch']}, {where}: {Cell.label_of(case)} {widths}: "
+        f"attnlib {__version__}, torch {found['torch']}, {where}: {label_of(case)} {widths}: "
         f"{found['params']:,} parameters{work}, peak {size(peak)}, {time}"
     ]
     parts = [{"peak memory": kind, "bytes": value} for kind, value in found["predicted_parts"].items() if value]

@@ -38,7 +38,7 @@ def by_length(cells: Cells, **fields: Any) -> Table:
     """One row a line: t = a + b T + c T^2, the quadratic term's share, the last local slope, crossovers, verdict."""
     rows = [
         {
-            "case": line.cell.label.replace(f" T={line.cell.case['seq_len']}", "", 1),
+            "case": line.cell.label.replace(f" T={line.cell.case.seq_len}", "", 1),
             "a": line.fit.term(0),
             "b / token": line.fit.term(1),
             "c / token^2": line.fit.term(2),
@@ -57,7 +57,7 @@ def by_depth(cells: Cells, **fields: Any) -> Table:
     """One row a line: t = a + b L, the largest deviation of the means from it, the verdict."""
     rows = [
         {
-            "case": line.cell.label.replace(f" L={line.cell.case['depth']}", "", 1),
+            "case": line.cell.label.replace(f" L={line.cell.case.depth}", "", 1),
             "a": line.fit.term(0),
             "b / layer": line.fit.term(1),
             "deviation": line.fit.deviation,

@@ -26,7 +26,7 @@ def tidy(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
     """The row of a case."""
     time = times.get(cell.case_id) if cell.timed else None
-    over, training = pairs.over_reference(cell), cell.probe.get("training") or {}
+    over, training = pairs.over_reference(cell), cell.training
     head = {
         "run": run.name,
         "node": cell.node,
@@ -37,7 +37,7 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
     }
     return (
         head
-        | cell.case
+        | cell.fields
         | head
         | {  # first in order, and no field of a case takes their place
             "rounds": len(cell.samples) if cell.timed else None,
@@ -45,16 +45,16 @@ def row_of(run: Run, cell: Cell, times: dict[str, Any]) -> dict[str, Any]:
             "time_s": time.value if time else None,
             "low_s": time.low if time else None,
             "high_s": time.high if time else None,
-            "reference": pairs.fields_in_words(cell.over["reference"]) if cell.over else None,
+            "reference": pairs.fields_in_words(cell.ratio.reference) if cell.ratio else None,
             "over_reference": over.value if over else None,
             "over_low": over.low if over else None,
             "over_high": over.high if over else None,
             "peak_bytes": cell.peak,
             "predicted_bytes": cell.predicted,
             "energy_j": cell.joules,
-            "flops": cell.cost("flops"),
-            "parameters": cell.cost("params"),
+            "flops": cell.cost.flops,
+            "parameters": cell.cost.params,
             "disturbed": cell.disturbed if cell.timed else None,
-            **{f"{part}_accuracy": training.get(f"{part}_accuracy") for part in ("train", "validation", "test")},
+            **{f"{p}_accuracy": training.accuracy(p) if training else None for p in ("train", "validation", "test")},
         }
     )

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import msgspec
 
 from attnlib.runs import journal, visits
-from attnlib.runs.findings import Object, problem
 from attnlib.runs.load import node_of, one_line, saved_data
 from attnlib.runs.save import token_in
+from attnlib.runs.schema import Object, convert
 from attnlib.sweep.folder import Shard, Sweep, read
 
 GAP = "interrupted"
@@ -93,7 +93,7 @@ class Merged:
     def compare(self, path: Path, data: dict[str, Any]) -> None:
         """Refuse a part that was not measured as the first one was."""
         ours = data["attnlib"]
-        if found := problem(ours, Part):
+        if found := convert(ours, Part)[1]:
             raise ValueError(one_line(f"{path}: does not tell what must agree for it to be merged: {found[0]}"))
         about = {name: ours[name] for name in ("kind", "axes", "theory")}
         about["settings"] = {name: value for name, value in ours["settings"].items() if name not in CHOOSING}

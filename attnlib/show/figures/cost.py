@@ -54,7 +54,7 @@ def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figur
     for pe in pes:
         points = points_along(cells, name, pe=pe, **{other: at}, **STEP)
         known = [(x, group[0].case, value) for x, group in points if (value := cells.time(group))]
-        sizes = [(x, case["batch_size"] * case["seq_len"], value) for x, case, value in known]
+        sizes = [(x, case.batch_size * case.seq_len, value) for x, case, value in known]
         found = [(x, size / value.value, size / value.high, size / value.low) for x, size, value in sizes]
         band(rates, found, style(cells, pe))
     finish(rates, x=label, y="tokens / s", title=f"throughput, {unit} = {at}")
@@ -82,7 +82,7 @@ def heat_map(cells: Cells) -> Figure | None:
     status: dict[tuple[int, int, int], str] = {}
     for index, pe in enumerate(pes):
         for group in cells.where(pe=pe, **STEP):
-            place = index, depths.index(group[0].case["depth"]), lengths.index(group[0].case["seq_len"])
+            place = index, depths.index(group[0].case.depth), lengths.index(group[0].case.seq_len)
             value = cells.time(group)
             grids[place] = np.nan if value is None else value.value * 1e3
             status[place] = group[0].status if value is None else ""

@@ -24,9 +24,9 @@ PROFILES = (
 def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
     """Checks that were saved, with their curves, in the registry's order: the same in every run, so one a case."""
     order = cells.names("pe").index
-    groups = sorted(cells.where(**fields), key=lambda group: order(group[0].case["pe"]))
-    found = [next((cell for cell in group if cell.probe), None) for group in groups]
-    return [(cell, cell.probe["curves"]) for cell in found if cell is not None]
+    groups = sorted(cells.where(**fields), key=lambda group: order(group[0].case.pe))
+    found = [next(((cell, cell.probe.curves) for cell in group if cell.probe), None) for group in groups]
+    return [one for one in found if one is not None]
 
 
 def power(logs: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def gradients(cells: Cells) -> Figure | None:
     for panel, init in zip(sheet.panels, inits, strict=False):
         found = probed(cells, init=init, **reference)
         for cell, curves in found:
-            curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case["pe"]))
+            curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case.pe))
         rate = theory_line(panel, *found[0]) if found else ""
         finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}{rate}")
     for cell, curves in embeddings:
@@ -65,7 +65,7 @@ def gradients(cells: Cells) -> Figure | None:
 
 def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> str:
     """Draw the closed-form rate through the first point of the first layer's curve; returns it in words."""
-    rate = cell.probe["claims"][0]["theory"]
+    rate = cell.probe.claims[0].theory or 0.0 if cell.probe else 0.0
     depth, first = np.array(curves["depth"]), curves["first_layer"][0]
     line = power(first + rate * (depth - depth[0]))
     axes.plot(depth, line, color="white", linewidth=1, label="_white below", zorder=5)
@@ -102,9 +102,9 @@ def collapse(cells: Cells) -> Figure | None:
     sheet = Sheet(len(kinds), share=len(kinds))
     for panel, (title, found) in zip(sheet.panels, kinds, strict=True):
         for cell, curves in found:
-            block = cell.case["block"]
+            block = cell.case.block
             plain = block == "plain"
-            line = style(cells, cell.case["pe"]) if plain else look(cells.names("block").index(block), block)
+            line = style(cells, cell.case.pe) if plain else look(cells.names("block").index(block), block)
             curve(panel, curves["layer"], curves["residual"], line)
         finish_decades(panel, x="layer boundary", y="relative rank-1 residual", title=title)
     name_ends(*sheet.panels)
@@ -121,10 +121,10 @@ def denormals(cells: Cells) -> Figure | None:
     for index, policy in enumerate(("flush", "keep"), 1):
         points = points_along(cells, "depth", denormals=policy, **fields)
         sheet.draw(left, cells, points, look(index, policy), 1e3)
-        read = [(x, group[0].probe.get("counts")) for x, group in points]
-        counts = [(x, found["parameters"]) for x, found in read if found]
+        read = [(x, group[0].probe) for x, group in points]
+        counts = [(x, probe.counts["parameters"]) for x, probe in read if probe and probe.counts]
         for kind, dashes in (("subnormal", "-"), ("zero", ":")):
-            share = [(x, count[kind] / count["numbers"]) for x, count in counts]
+            share = [(x, getattr(count, kind) / count.numbers) for x, count in counts]
             if share:
                 right.plot(*np.array(share).T, dashes, **look(index, f"{kind} ({policy})"))
     finish(left, x="depth L [layers]", y="backward [ms]", title="time")

@@ -15,7 +15,7 @@ def by_data(cells: Cells) -> dict[str, list[tuple[Trained, Estimate]]]:
     found: dict[str, list[tuple[Trained, Estimate]]] = {}
     for one in encodings(cells):
         if one.test is not None:
-            found.setdefault(one.case["data"], []).append((one, one.test))
+            found.setdefault(str(one.case.data), []).append((one, one.test))
     return found
 
 
@@ -36,11 +36,11 @@ def learned_accuracy(cells: Cells) -> Figure | None:
         paired.axvspan(-MARGIN, MARGIN, color="0.88", zorder=0)
         paired.axvline(0, color="black", linewidth=0.8)
         for y, (one, test) in enumerate(rows):
-            colour = style(cells, one.case["pe"])["color"]
+            colour = style(cells, one.case.pe)["color"]
             dot(own, test, y, colour)
             if one.against is not None:
                 dot(paired, one.against.difference, y, colour)
-        names = [one.case["pe"] for one, _ in rows]
+        names = [one.case.pe for one, _ in rows]
         for axes, ticks, x, title in (
             (own, names, "test accuracy", f"{data}: accuracy"),
             (
@@ -108,7 +108,7 @@ def accuracy_cost(cells: Cells) -> Figure | None:
     sheet = Sheet(len(points), size=(6.0, 4.2))
     for panel, (data, rows) in zip(sheet.panels, points.items(), strict=True):
         for one, test, ratio in rows:
-            line = style(cells, one.case["pe"]) | {"linewidth": 1.2, "markersize": 6, "label": one.case["pe"]}
+            line = style(cells, one.case.pe) | {"linewidth": 1.2, "markersize": 6, "label": one.case.pe}
             x, y = ([[e.value - e.low], [e.high - e.value]] for e in (ratio, test))
             panel.errorbar([ratio.value], [test.value], xerr=x, yerr=y, capsize=2, **line)
         panel.set(xlabel="time of a training step over none's", ylabel="test accuracy", title=data)

@@ -20,8 +20,8 @@ def scaling(cells: Cells) -> Figure | None:
     sheet = Sheet(2)
     left, right = sheet.panels
     for cell, fitted, times in found:
-        line = style(cells, cell.case["pe"])
-        sheet.draw(left, cells, along(cells, cell.case["pe"], at), line | {"linestyle": "none"}, 1e3)
+        line = style(cells, cell.case.pe)
+        sheet.draw(left, cells, along(cells, cell.case.pe, at), line | {"linestyle": "none"}, 1e3)
         first, last = fitted.sizes[0], fitted.sizes[-1]
         for start, end, dashes in ((first, last, "-"), (last, 2 * last, ":")):
             fine = np.geomspace(start, end, 60)
@@ -43,7 +43,7 @@ def scaling(cells: Cells) -> Figure | None:
 def time_per_token(cells: Cells) -> Figure | None:
     """Seconds a token against length where B T is the same at every length: what is quadratic in T is a slope here."""
     lines_ = [(pe, L, along(cells, pe, L)) for pe in cells.axis("pe", **STEP) for L in cells.axis("depth", **STEP)]
-    found = [line for line in lines_ if len({group[0].case["batch_size"] for _, group in line[2]}) > 2]
+    found = [line for line in lines_ if len({group[0].case.batch_size for _, group in line[2]}) > 2]
     if not found:
         return None
     depths = sorted({depth for _, depth, _ in found})
@@ -66,4 +66,4 @@ def along(cells: Cells, pe: str, depth: int) -> list[tuple[float, list[Cell]]]:
 
 def tokens(cell: Cell) -> int:
     """B T."""
-    return int(cell.case["batch_size"] * cell.case["seq_len"])
+    return int(cell.case.batch_size * cell.case.seq_len)

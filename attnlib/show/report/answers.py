@@ -48,7 +48,7 @@ def costs(cells: Cells) -> Iterator[Answer]:
         yield Answer("How long is a step?", parts)
     if ratios:
         by_ratio = sorted(ratios, key=lambda found: found[0].value)
-        words: list[Part] = [(f"{cell.case['pe']} {TWO(ratio)}", cell.case_id) for ratio, cell in by_ratio]
+        words: list[Part] = [(f"{cell.case.pe} {TWO(ratio)}", cell.case_id) for ratio, cell in by_ratio]
         commas = [part for word in words for part in ((", ", None), word)][1:]
         yield Answer("What does an encoding cost?", [(f"A {place}, over the same without: ", None), *commas])
     for cell, fitted, times in lines(cells, "seq_len", pe="none", depth=depth, **STEP):
@@ -83,12 +83,12 @@ def gradients(cells: Cells) -> Iterator[Answer]:
     none, learned = checks(cells, "none"), checks(cells, "learned")
     rate, alike = (none[name] or learned[name] for name in none)
     if claim := claims(rate).get("first_layer"):
-        fitted = THREE(Estimate(claim["mean"], claim["low"], claim["high"]))
-        parts = (f"{fitted} decades", rate[0].case_id), (f"; theory says {claim['theory']:.3f}.", None)
+        fitted = THREE(Estimate(claim.mean, claim.low, claim.high))
+        parts = (f"{fitted} decades", rate[0].case_id), (f"; theory says {claim.theory:.3f}.", None)
         before = "With every layer more the first layer's gradient changes by "
         yield Answer("Do gradients survive a plain stack?", [(before, None), *parts])
     if exponent := claims(alike).get("exponent"):
-        law = str(Law(exponent["mean"], exponent["theory"], None)), alike[0].case_id
+        law = str(Law(exponent.mean, exponent.theory, None)), alike[0].case_id
         yield Answer("Do tokens stay different?", [("From layer to layer they become alike: ", None), law])
     failed = [group[0] for group in cells.by_id.values() if any(is_failed_check(cell) for cell in group)]
     passed = [group for group in cells.by_id.values() if group[0] not in failed]
@@ -101,7 +101,7 @@ def gradients(cells: Cells) -> Iterator[Answer]:
 
 def learning(cells: Cells) -> Iterator[Answer]:
     """Whether a learned encoding is as good as a fixed one, on each data set, and what depth does."""
-    verdicts = [(one.case["data"], one.against) for one in encodings(cells) if one.case["pe"] == "learned"]
+    verdicts = [(one.case.data, one.against) for one in encodings(cells) if one.case.pe == "learned"]
     words = [f"{data}: {in_words(found)}, {signed(found.difference)}" for data, found in verdicts if found]
     if words:
         said = f"Test accuracy with a learned table minus that with {BASE}, paired by seed: {'; '.join(words)}."
@@ -112,4 +112,4 @@ def learning(cells: Cells) -> Iterator[Answer]:
 
 def is_failed_check(cell: Cell) -> bool:
     """Whether it is a check of gradients whose claims do not all hold."""
-    return cell.status == "error" and cell.question.endswith("_gradients.py::test_" + cell.case["phase"])
+    return cell.status == "error" and cell.question.endswith("_gradients.py::test_" + cell.case.phase)

@@ -55,7 +55,7 @@ def rows(cells: Cells) -> list[Row]:
     def place(group: list[Cell]) -> tuple[Any, ...]:
         """Where it stands."""
         case = group[0].case
-        return case["phase"], case["depth"], case["seq_len"], order.get(case["pe"], 99), group[0].label
+        return case.phase, case.depth, case.seq_len, order.get(case.pe, 99), group[0].label
 
     commands = [options_of(run) for run in cells.runs]
     owner = {id(cell): place for place, run in enumerate(cells.runs) for cell in run.cells}
@@ -73,19 +73,19 @@ def rows(cells: Cells) -> list[Row]:
 def entries(cells: Cells, group: list[Cell]) -> list[Entry]:
     """The values of a case; an empty one where the runs do not say."""
     cell, case = measured(group), group[0].case
-    name = cell.label.replace(f" T={case['seq_len']} L={case['depth']}", "", 1)
+    name = cell.label.replace(f" T={case.seq_len} L={case.depth}", "", 1)
     statuses = Counter(own.status for own in group)
     status = group[0].status if len(statuses) == 1 else ", ".join(f"{n} {one}" for one, n in statuses.items())
     time, over = cells.time(group), cells.over_reference(group)
     if not any(own.timed for own in group):
         time = None
-    tokens = case["batch_size"] * case["seq_len"] / time.value if time else None
+    tokens = case.batch_size * case.seq_len / time.value if time else None
     shares = [own.share_of_ceiling for own in group if own.share_of_ceiling]
     share = float(np.median(shares)) if shares else None
     return [
         Entry(name),
-        Entry(str(case["depth"])),
-        Entry(str(case["seq_len"])),
+        Entry(str(case.depth)),
+        Entry(str(case.seq_len)),
         Entry(status),
         Entry(TIME(time), time.value) if time else Entry(""),
         Entry(RATIO(over), over.value) if over else Entry(""),
@@ -104,18 +104,18 @@ def why(group: list[Cell]) -> str:
     flags = dict.fromkeys(flag for cell in group for flag in cell.flags)
     words = [*reasons, *flags, *([f"{held_up} of {len(group)} runs disturbed"] if held_up else [])]
     if found := claims(group):
-        words.append("; ".join(f"{name} {claim['mean']:.4g}" for name, claim in found.items()))
-    training: dict[str, Any] = next((cell.probe["training"] for cell in group if cell.probe.get("training")), {})
-    accuracies = {part: training.get(f"{part}_accuracy") for part in ("train", "validation", "test")}
-    words += [f"{part} accuracy {accuracy:.3f}" for part, accuracy in accuracies.items() if accuracy is not None]
-    words += [training["reason"]] if training.get("reason") else []
+        words.append("; ".join(f"{name} {claim.mean:.4g}" for name, claim in found.items()))
+    if training := next((cell.training for cell in group if cell.training), None):
+        accuracies = {part: training.accuracy(part) for part in ("train", "validation", "test")}
+        words += [f"{part} accuracy {accuracy:.3f}" for part, accuracy in accuracies.items() if accuracy is not None]
+        words += [training.reason] if training.reason else []
     return "; ".join(words)
 
 
 def of_run(run: Run, cell: Cell) -> str:
     """What one run says of a case."""
     words = [seconds(cell.median)] if cell.timed and cell.median else [cell.status]
-    words += [f"{cell.over['value']:.3f} x"] if cell.over else []
+    words += [f"{cell.ratio.value:.3f} x"] if cell.ratio else []
     words += ["disturbed"] if cell.disturbed else []
     return f"{run.name}: {', '.join(words)}"
 

@@ -4,6 +4,7 @@ import shutil
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 import plots
@@ -50,7 +51,11 @@ def _many(figures):
     run = load(REFERENCE[0])
     timed, checks = [cell for cell in run.cells if not cell.probe], [cell for cell in run.cells if cell.probe]
     cells = checks + [
-        replace(timed[i % len(timed)], case=timed[i % len(timed)].case | {"seed": i // len(timed)}, case_id=f"{i:012x}")
+        replace(
+            timed[i % len(timed)],
+            case=msgspec.structs.replace(timed[i % len(timed)].case, seed=i // len(timed)),
+            case_id=f"{i:012x}",
+        )
         for i in range(MANY - len(checks))
     ]
     pictures = sorted(figures.glob("*.png"))

@@ -31,11 +31,11 @@ def test_a_slower_encoding_has_a_larger_ratio(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(saved(ratio=1.5)))
     cells = trust.delayed(load(path), "sinusoidal").cells
-    ratios = {cell.case["pe"]: cell.over["value"] for cell in cells}
+    ratios = {cell.case.pe: cell.ratio.value for cell in cells}
 
     assert ratios == {"none": 1.0, "sinusoidal": pytest.approx(1.2 * 1.5)}
     slow, known = trust.delayed(load(path), "train_step").cells[1], load(path).cells[1]
-    assert slow.over == known.over
+    assert slow.ratio == known.ratio
     assert slow.reference_medians == pytest.approx([1.2 * seconds for seconds in known.reference_medians])
 
 

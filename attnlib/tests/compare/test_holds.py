@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attnlib.compare.holds import by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
-from attnlib.runs.visits import settle
+from attnlib.runs.visits import settle, visited
 
 LENGTHS = (64, 128, 256)
 
@@ -28,7 +28,10 @@ def runs(rng, *, count=5, spread=0.01, history=0.0, epochs=0.0, visits=3):
                 cases.append((f"{T} {number}", case))
         cells = [
             SimpleNamespace(
-                case_id=name, case=case, info=one["extra_info"], over=one["extra_info"]["time"]["over_reference"]
+                case_id=name,
+                case=SimpleNamespace(**case),
+                ratio=SimpleNamespace(**one["extra_info"]["time"]["over_reference"]),
+                visited=visited(one),
             )
             for (name, case), one in zip(cases, settle(benchmarks), strict=True)
         ]
@@ -75,7 +78,7 @@ def test_groups_of_few_intervals_are_joined():
 
 def test_phases_are_counted_by_themselves():
     """Each with its own cells."""
-    found = by(repeated(runs(np.random.default_rng(4))), lambda one: one.cell.case["phase"])
+    found = by(repeated(runs(np.random.default_rng(4))), lambda one: one.cell.case.phase)
 
     assert {own.name: own.intervals for own in found} == {"forward": 150, "train_step": 300}
 

@@ -27,7 +27,7 @@ def _write(tmp_path):
 
 
 def cell(run, pe, seq_len=64, depth=2):
-    return next(c for c in run.cells if (c.case["pe"], c.case["seq_len"], c.case["depth"]) == (pe, seq_len, depth))
+    return next(c for c in run.cells if (c.case.pe, c.case.seq_len, c.case.depth) == (pe, seq_len, depth))
 
 
 def spells(pe):
@@ -147,7 +147,7 @@ def test_a_machine_of_two_speeds_hides_no_change(write):
 
     assert row.verdict.word == "slower"
     assert row.verdict.ratio == pytest.approx(1.1)
-    assert (row.base.value, row.base.over) == (pytest.approx(1.503), "none")
+    assert (row.base.value, row.base.reference) == (pytest.approx(1.503), "none")
     assert {row.verdict.word for row in compare(base, worse).references} == {"undecided"}
     same = compare(base, equal)
     ratios = [r.verdict.word for r in same.rows if r.over_reference]

@@ -1,14 +1,15 @@
 """What trainings say together, on trainings whose truth is known."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from msgspec import convert
 
 from attnlib.cases.case import Case
 from attnlib.compare.cells import Cells
 from attnlib.learning.study import answers, bags, chosen_rate, depths, encodings
-from attnlib.runs.load import Cell, Run
+from attnlib.runs.load import Run, cell_of
+from attnlib.runs.schema import Row
 from attnlib.show.learning import learning
 from attnlib.tests.runs.examples import row_of, saved
 
@@ -23,8 +24,8 @@ def cell(test=0.9, train=1.0, reason=None, left_chance=True, n_train=1000, valid
     training |= (
         {"test_accuracy": None if reason else test} if validation is None else {"validation_accuracy": validation}
     )
-    row = row_of(case)
-    return Cell(asdict(case), case.id, row["test"], "ok", None, probe={"training": training})
+    row = row_of(case) | {"status": "ok", "probe": {"training": training}}
+    return cell_of(convert(row, Row), row["case"], None)
 
 
 def cells(*found):
@@ -67,9 +68,7 @@ def learned(**accuracies):
 def test_seeds_pair():
     """Seeds that differ by 0.3 do not hide a difference of 0.05 that each of them shows."""
     base = [0.5, 0.6, 0.7, 0.8]
-    found = {
-        one.case["pe"]: one for one in encodings(cells(*learned(sinusoidal=base, learned=[b + 0.05 for b in base])))
-    }
+    found = {one.case.pe: one for one in encodings(cells(*learned(sinusoidal=base, learned=[b + 0.05 for b in base])))}
 
     assert found["learned"].against.word == "better"
     assert found["learned"].against.difference.value == pytest.approx(0.05)
@@ -82,7 +81,7 @@ def test_a_seed_that_diverged_is_counted_and_not_compared():
         *learned(sinusoidal=[0.5, 0.6, 0.7], learned=[0.5, 0.6]),
         cell(phase="learn", pe="learned", seed=2, reason="x"),
     ]
-    found = {one.case["pe"]: one for one in encodings(cells(*rows))}
+    found = {one.case.pe: one for one in encodings(cells(*rows))}
 
     assert found["learned"].against.seeds == 2
     assert found["learned"].missing == 1
@@ -101,14 +100,14 @@ def test_another_recipe_is_another_question():
     """Trainings of other steps are neither pooled nor compared."""
     rows = [*learned(sinusoidal=[0.5, 0.6]), *(cell(phase="learn", pe="learned", seed=s, steps=9) for s in range(2))]
 
-    assert {one.case["pe"]: one.against for one in encodings(cells(*rows))} == {"sinusoidal": None, "learned": None}
+    assert {one.case.pe: one.against for one in encodings(cells(*rows))} == {"sinusoidal": None, "learned": None}
 
 
 def test_more_encodings_widen_the_intervals():
     """They are to hold together."""
     pair = {"sinusoidal": [0.5, 0.6, 0.7], "learned": [0.52, 0.6, 0.71]}
     alone, among = (
-        next(one for one in encodings(cells(*learned(**rows))) if one.case["pe"] == "learned")
+        next(one for one in encodings(cells(*learned(**rows))) if one.case.pe == "learned")
         for rows in (pair, pair | {"rotary": [0.1, 0.2, 0.3]})
     )
 

@@ -17,7 +17,7 @@ from attnlib.learning.training import bag_of_tokens, judged, left_chance, rate_a
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
-from attnlib.runs.findings import probe_problems
+from attnlib.runs.schema import probe_problems
 from attnlib.show.figures import find_figure
 from attnlib.tests.plugin.sessions import files, saved
 
@@ -95,9 +95,9 @@ def test_what_a_choice_was_made_on_is_not_reported():
     assert "test_accuracy" not in tune
     assert "validation_accuracy" not in learn
     for phase, training in (("tune", learn), ("learn", tune)):
-        (problem,) = probe_problems({"phase": phase, "data": "first", "seed": 0}, {"training": training})
+        (problem,) = probe_problems(vars(CASE) | {"phase": phase}, {"training": training})
         assert "accuracy" in problem
-    assert probe_problems({"phase": "learn", "data": "first", "seed": 0}, {"training": learn}) == []
+    assert probe_problems(vars(CASE), {"training": learn}) == []
 
 
 def test_accuracy_and_loss_are_torchs():
@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_has_a_reason_and_no_numbers():
     assert found["train_accuracy"] is None
     assert found["test_loss"] is None
     assert not found["left_chance"]
-    assert probe_problems({"phase": "learn", "data": "first", "seed": 0}, {"training": found}) == []
+    assert probe_problems(vars(CASE), {"training": found}) == []
 
 
 def test_the_last_step_counts(monkeypatch):

@@ -15,7 +15,7 @@ from attnlib.measure.noise import Disturbance
 from attnlib.plugin.measuring import Instruments, measure_case
 from attnlib.plugin.pair import Pair
 from attnlib.predict.peak import prediction
-from attnlib.runs.schema import benchmark_problems
+from attnlib.runs.schema import examine_benchmark
 from attnlib.tests.measure.fake_cuda import open_fake
 
 CASE = {"seq_len": 8, "depth": 1, "d_model": 8, "n_heads": 2, "device": "cuda", "phase": "train_step"}
@@ -122,7 +122,7 @@ def test_every_round_has_both_times(measured):
     assert time["reference_event_samples"] == pytest.approx([1e-3] * len(samples), rel=0.01)
     assert time["over_reference"]["value"] == pytest.approx(2.0, rel=0.01)
     row = {"fullname": "x", "extra_info": info, "stats": {"data": samples}}
-    assert benchmark_problems(row) == []
+    assert examine_benchmark(row)[1] == []
 
 
 @pytest.mark.parametrize(("pieces", "bound"), [(1, False), (400, True)])

@@ -56,11 +56,11 @@ def test_an_interrupt_in_a_later_pass_leaves_what_there_is(sessions, tmp_path):
     """After Ctrl-C every case has one visit, the intervals say so, and --resume makes the others."""
     done = sessions(*VISITS, folder=tmp_path, fault="SIGINT in a visit")
     (path,) = files(tmp_path, ".json")
-    overs = [cell.over for cell in load(path).cells if cell.over]
+    overs = [cell.ratio for cell in load(path).cells if cell.ratio]
 
     assert done.code == 130
     assert "4 measurements are left: go on with --resume" in done.out
-    assert [(over["visits"], over["interval"]) for over in overs] == [(1, "pairs of one visit")] * PAIRED
+    assert [(over.visits, over.interval) for over in overs] == [(1, "pairs of one visit")] * PAIRED
     before = samples_in(tmp_path)
     done = sessions("--resume", "--visits", "3", folder=tmp_path)
     assert done.code == 0, done.out
@@ -88,7 +88,7 @@ def test_a_finished_visit_is_not_made_again(sessions, tmp_path):
     assert sessions(*VISITS, folder=tmp_path, fault="visit finished").code == 128 + 9
     (book,) = files(tmp_path, ".journal")
     assert sum(journal.visits_left(journal.events(book.read_bytes())).values()) == 3
-    assert sorted(len(cell.visits) for cell in load(book).cells if cell.over) == [1, 2]
+    assert sorted(len(cell.visits) for cell in load(book).cells if cell.ratio) == [1, 2]
     before = samples_in(tmp_path)
     assert sessions("--resume", "--visits", "3", folder=tmp_path).code == 0
     for row in timed(tmp_path):

@@ -117,7 +117,7 @@ BAD = {
     "ok without a time": changed(lambda r: r["benchmarks"].pop(0)),
     "pe 'spiral' is not on its axis": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(pe="spiral")),
     "its time is another case's": changed(lambda r: r["benchmarks"][0]["extra_info"]["case"].update(depth=3)),
-    "probe: Expected `object`, got `null`": changed(lambda r: r["benchmarks"][0]["extra_info"].update(probe=None)),
+    "probe: Expected `object | null`, got `int`": changed(lambda r: r["benchmarks"][0]["extra_info"].update(probe=3)),
     "case.seq_len: Expected `int` <= ": changed(lambda r: r["attnlib"]["cases"][0]["case"].update(seq_len=2**70)),
     "benchmarks: Expected `array`, got `object`": changed(lambda r: r.update(benchmarks={})),
 }

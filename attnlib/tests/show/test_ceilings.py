@@ -2,10 +2,11 @@
 
 from attnlib.compare.intervals import Estimate
 from attnlib.live.switches import Worth
+from attnlib.runs.schema import Floor
 from attnlib.show.ceilings import near, summary
 from attnlib.show.switches import worths
 
-FLOOR = {"products": 2e-4, "memory": 1e-4, "operators": 1e-4}
+FLOOR = Floor(products=2e-4, memory=1e-4, operators=1e-4)
 RATES = {"dtype": "float32", "flops_per_s": 4e11, "copies": [[8192, 1e-6], [2**27, 4e-3]], "operator_s": 2e-6}
 
 

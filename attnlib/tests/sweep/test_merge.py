@@ -86,7 +86,7 @@ def test_blocks_stay_on_one_node(measured):
     run = merged(measured("--cells=60", shards=7))
     nodes = {}
     for cell in run.cells:
-        nodes.setdefault((cell.case["phase"], cell.case["seq_len"], cell.case["depth"]), set()).add(cell.node)
+        nodes.setdefault((cell.case.phase, cell.case.seq_len, cell.case.depth), set()).add(cell.node)
 
     assert set(map(len, nodes.values())) == {1}
 

@@ -161,7 +161,7 @@ def test_merged_as_if_unsharded(cluster, attnlib, tmp_path):
 
 def findings(run):
     """What checks of gradients claim of each case, with every number."""
-    return {cell.case_id: cell.probe.get("claims") for cell in run.cells}
+    return {cell.case_id: cell.probe.claims if cell.probe else None for cell in run.cells}
 
 
 def test_killed_and_requeued(cluster, attnlib, tmp_path):
