@@ -1,12 +1,19 @@
 """Grids: over which cases a test is spread, as axes that vary and fields that are fixed."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from attnlib.cases.settings import Settings
 
 Points = list[dict[str, Any]]  # fields that vary, a case a point, all with the same keys
 Test = TypeVar("Test", bound=Callable[..., None])
+
+
+class Grid(NamedTuple):
+    """What ``over`` leaves at a test: what makes its points, and the fields that all its cases share."""
+
+    points: Callable[[Settings], Points]
+    fixed: Mapping[str, Any]
 
 
 def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test], Test]:
@@ -17,11 +24,17 @@ def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test],
         fixed: fields that all its cases share.
     """
 
-    def mark(test: Test) -> Test:
-        test.__dict__.update(points=points, fixed=fixed)
+    def mark_points(test: Test) -> Test:
+        test.__dict__["grid"] = Grid(points, fixed)
         return test
 
-    return mark
+    return mark_points
+
+
+def grid_of(test: Any) -> Grid | None:
+    """Return the grid that a test is spread over; None of a test that is not."""
+    found: Grid | None = getattr(test, "grid", None)
+    return found
 
 
 def product(settings: Settings) -> Points:

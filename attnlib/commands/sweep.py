@@ -15,11 +15,11 @@ from attnlib.show.sweep import in_words, standing
 from attnlib.sweep import slurm
 from attnlib.sweep.folder import Sweep
 from attnlib.sweep.status import Queued, Standing, seconds_left, standings
-from attnlib.sweep.task import FAILED, OWN, Attempt, planned
+from attnlib.sweep.task import FAILED, OWN, TaskRun, planned
 
 NAME = "sweep"
 PLACES = ("local", "slurm")
-OFTEN = 1.0  # seconds between looks at the queue, and ten times what a look takes
+LOOK_EVERY = 1.0  # seconds between looks at the queue, and ten times what a look takes
 DEATHS = 3
 FIXED = ("on", "shards", "runs", "order_seed", "run_name", "folder")  # options that a sweep cannot change
 
@@ -171,7 +171,7 @@ def here(sweep: Sweep, most: int) -> None:
     for task in sweep.tasks:
         if not task.done:
             say(f"{task} of {sweep.asked.runs} x {len(plan.tests)}")
-            if (code := Attempt(task, most, say=say)()) > FAILED:  # of no case: the disk is full, say
+            if (code := TaskRun(task, most, say=say)()) > FAILED:  # of no case: the disk is full, say
                 say(f"pytest ended with {code}")
                 return
 
@@ -215,7 +215,7 @@ def wait(sweep: Sweep, most: int) -> None:
                 now = f"{states.count('running')} tasks run, {states.count('queued')} wait"
                 text = f"{now}; {in_words(found, left(sweep, found))}"
                 bar.update(line, description=text, total=total, completed=sum(one.done for one in found))
-            time.sleep(max(OFTEN, 10 * (time.monotonic() - begun)))
+            time.sleep(max(LOOK_EVERY, 10 * (time.monotonic() - begun)))
 
 
 def queue_of(sweep: Sweep) -> Queued:

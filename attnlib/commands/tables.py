@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from attnlib.commands.options import add_runs, cells_of, complain, output
-from attnlib.show.tables import TABLES
+from attnlib.show.registry import TABLES
 
 
 def declare(commands: Any) -> None:

@@ -7,7 +7,7 @@ from attnlib.compare.verdicts import Verdict
 
 # what became of a case, the worst first; that it was interrupted says nothing of the code
 WORST = ("error", "crashed", "unsupported", "oom", "timeout", "interrupted", "ok")
-LOST = WORST[:5]
+TIMELESS = WORST[:5]
 OVER = " over its reference"  # how the name of a group of ratios ends
 LIMITED = ("oom", "timeout")  # what other limits can bring about
 
@@ -55,7 +55,7 @@ class Compared:
         """Whether it is slower, uses more bytes, or no longer runs."""
         if self.base is None or self.new is None:
             return False
-        lost = self.base.status == "ok" and self.new.status in LOST
+        lost = self.base.status == "ok" and self.new.status in TIMELESS
         lost = lost and not (self.other_limits and self.new.status in LIMITED)
         more = self.peaks is not None and self.peaks[1] > self.peaks[0]
         return lost or more or self.verdict.word == "slower"

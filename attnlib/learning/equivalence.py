@@ -13,7 +13,7 @@ MOST = 10_000  # seeds that anybody would train
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Equivalence:
     """A mean difference, its interval, and what it says.
 
     Args:
@@ -30,7 +30,7 @@ class Verdict:
     needed: int | None = None
 
 
-def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int = 1, step: float = 0.0) -> Verdict:
+def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int = 1, step: float = 0.0) -> Equivalence:
     """Two one-sided tests at each end of the margin, read off one t interval (Schuirmann, doi 10.1007/BF01068419).
 
     Args:
@@ -49,14 +49,14 @@ def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int 
     if found.low == found.high:
         found = Estimate(found.value, found.value - step, found.value + step)
     if seeds < 2:
-        return Verdict("undecided", found, seeds)
+        return Equivalence("undecided", found, seeds)
     if found.low > margin:
-        return Verdict("better", found, seeds)
+        return Equivalence("better", found, seeds)
     if found.high < -margin:
-        return Verdict("worse", found, seeds)
+        return Equivalence("worse", found, seeds)
     if found.low >= -margin and found.high <= margin:
-        return Verdict("equivalent", found, seeds)
-    return Verdict("undecided", found, seeds, needed(differences, margin, confidence))
+        return Equivalence("equivalent", found, seeds)
+    return Equivalence("undecided", found, seeds, needed(differences, margin, confidence))
 
 
 def needed(differences: Sequence[float], margin: float, confidence: float) -> int | None:

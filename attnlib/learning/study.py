@@ -9,7 +9,7 @@ import numpy as np
 
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
-from attnlib.learning.equivalence import Verdict, verdict
+from attnlib.learning.equivalence import Equivalence, verdict
 from attnlib.runs.load import Cell
 from attnlib.runs.schema import Case, Training
 
@@ -45,7 +45,7 @@ class Trained(NamedTuple):
     learning_rate: float | None  # None, as the accuracies, where no seed has a result
     test: Estimate | None
     train: Estimate | None
-    against: Verdict | None
+    against: Equivalence | None
     missing: int  # seeds without a result: they diverged, or did not end well
 
 

@@ -26,7 +26,7 @@ SECONDS = 4.0  # of a case in a pair, beyond which there are fewer blocks
 # A worker that waits must not spin on the other's core for long. Measured on 2 cores, against libgomp's default: steps
 # take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
 SPIN = {"GOMP_SPINCOUNT": "10000"}
-LOST = 3  # pairs in a row without a result: it will not get better
+MOST_LOST = 3  # pairs in a row without a result: it will not get better
 
 Fields = Mapping[str, Any]
 Say = Callable[[str], None]
@@ -116,7 +116,7 @@ class Match:
         """
         started, longest, lost = time.monotonic(), 0.0, 0
         look_at, looked_at = FIRST, 0
-        while any(contest.open for contest in self.contests) and lost < LOST:
+        while any(contest.open for contest in self.contests) and lost < MOST_LOST:
             begun = time.monotonic()
             if longest and begun - started + longest > budget:
                 break
@@ -163,7 +163,7 @@ class Match:
         """Let workers take turns on one case; whether they did.
 
         Raises:
-            WorkerDied: one of them is gone; after ``LOST`` of them the case is given up.
+            WorkerDied: one of them is gone; after ``MOST_LOST`` of them the case is given up.
         """
         try:
             contest.logs.append(self.turns(contest.case, workers))
@@ -175,9 +175,9 @@ class Match:
         except WorkerDied as error:
             contest.deaths += 1
             self.say(f"a worker was lost in {contest.label}: {error}")
-            if contest.deaths == LOST and len(self.contests) > 1:
+            if contest.deaths == MOST_LOST and len(self.contests) > 1:
                 contest.failed = True
-                contest.verdict = Verdict("undecided", None, reason=f"it killed {LOST} workers: {error}")
+                contest.verdict = Verdict("undecided", None, reason=f"it killed {MOST_LOST} workers: {error}")
             raise
         return True
 

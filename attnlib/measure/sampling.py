@@ -80,7 +80,7 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     return ordered[rank - 1], ordered[-rank]
 
 
-def over(reference: Sequence[float], case: Sequence[float]) -> tuple[float, float, float]:
+def ratio_over(reference: Sequence[float], case: Sequence[float]) -> tuple[float, float, float]:
     """A case's time over its reference's, with the interval over pairs of rounds.
 
     Rounds of two that took turns lie beside each other one by one: the ratio is the median over these pairs, and its

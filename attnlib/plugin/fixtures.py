@@ -107,7 +107,7 @@ def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
     """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
-    from attnlib.plugin.measuring import measure_case
+    from attnlib.plugin.measuring import time_case
     from attnlib.plugin.pair import Pair, paired
     from attnlib.plugin.record import Left
     from attnlib.plugin.screen import name_of, result_line
@@ -127,7 +127,7 @@ def measure_case(
             if build is None
             else Pair(build(case), alone="it has its own process")
         )
-        timed = measure_case(benchmark, pair, case, settings, instruments)
+        timed = time_case(benchmark, pair, case, settings, instruments)
         if benchmark.stats is not None:
             record.note_time(request.node.nodeid, timed, benchmark.extra_info["time"]["disturbed"])
             announce(result_line(name_of(request.node), benchmark.stats.stats.median, benchmark.extra_info))

@@ -91,16 +91,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Spread a test over its points (``attnlib.cases.grids.over``), with ids such as seq_len=64-depth=2-pe=none."""
-    if hasattr(metafunc.function, "points"):
+    from attnlib.cases.grids import grid_of
+
+    if (grid := grid_of(metafunc.function)) is not None:
         settings = metafunc.config.stash[RECORD].settings
         try:
-            if not (points := metafunc.function.points(settings)):
+            if not (points := grid.points(settings)):
                 raise ValueError("no cell of these lengths and depths is small enough; name --seq-lens or --depths")
             ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
             if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
-                points, ids = ([own[n] for n in shard.points(metafunc, ids)] for own in (points, ids))
+                chosen = shard.points(metafunc, ids)
+                points, ids = [points[n] for n in chosen], [ids[n] for n in chosen]
             for point in points:  # so that one which cannot be made is said before anything runs
-                settings.case(**metafunc.function.fixed | point)
+                settings.case(**dict(grid.fixed) | point)
         except ValueError as error:  # such as a data set whose package is missing
             raise pytest.Collector.CollectError(str(error)) from None  # shown without a traceback
         names = list(points[0])

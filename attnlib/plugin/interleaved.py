@@ -2,15 +2,15 @@
 
 from attnlib.measure.clock import Bare
 from attnlib.measure.rounds import Step, rounds, turn
-from attnlib.measure.sampling import over, pilot
+from attnlib.measure.sampling import pilot, ratio_over
 
 SECONDS, PRECISION = 8.0, 0.003  # a ratio, and its wished half-width
 
 
 def ratio(a: Step, b: Step) -> tuple[float, float, float, int]:
-    """A over b with the 95 % interval of this run, see ``attnlib.measure.sampling.over``; and how many blocks."""
+    """A over b with the 95 % interval of this run, see ``attnlib.measure.sampling.ratio_over``; and how many blocks."""
     sides = [Bare(b), Bare(a)]
     first = [turn(side)() for side in sides]
     plan = pilot(sides, first, precision=PRECISION, budget=SECONDS)
     base, case = rounds(plan.turns(sides), plan.order())
-    return (*over(base, case), plan.blocks)
+    return (*ratio_over(base, case), plan.blocks)

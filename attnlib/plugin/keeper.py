@@ -13,7 +13,7 @@ from attnlib.runs import journal
 from attnlib.runs.save import as_json, plain, save_new, save_over, token_in
 
 
-class Lost(Exception):
+class Unsaved(Exception):
     """The run cannot be kept any further; its journal has what came before."""
 
 
@@ -76,7 +76,7 @@ class Keeper:
         retry: statuses that are measured again.
 
     Raises:
-        Lost: the journal cannot be written.
+        Unsaved: the journal cannot be written.
         ValueError: it is no journal.
     """
 
@@ -119,7 +119,7 @@ class Keeper:
         """Append to the journal.
 
         Raises:
-            Lost: it cannot; the running test is forgotten, since it is to be measured again and did not crash.
+            Unsaved: it cannot; the running test is forgotten, since it is to be measured again and did not crash.
         """
         try:
             self.book.write(event)
@@ -129,7 +129,7 @@ class Keeper:
             text = (
                 f"cannot write {self.book.path}: {error.strerror}; it keeps what came before: make room, then --resume"
             )
-            raise Lost(text) from None
+            raise Unsaved(text) from None
 
     def begin(self, test: str, visit: int = 1) -> None:
         """A test begins, or a later visit of its case."""
@@ -173,7 +173,7 @@ class Keeper:
             the files, none where no test is done; and how many tests and further visits are left.
 
         Raises:
-            Lost: they cannot be written.
+            Unsaved: they cannot be written.
         """
         try:
             found = self.book.events()
@@ -182,7 +182,7 @@ class Keeper:
             left += sum(journal.visits_left(found).values())
         except OSError as error:
             text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
-            raise Lost(f"{text}make room, then --resume") from None
+            raise Unsaved(f"{text}make room, then --resume") from None
         crashed = any(isinstance(event, journal.Finish) and event.row.get("status") == "crashed" for event in found)
         if left == 0 or not (files or crashed):  # that a case crashed is not forgotten
             self.book.path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``.
 
-A paired case is visited several times in a run: ``measure_case`` is the first visit, ``revisit`` each later one, built
+A paired case is visited several times in a run: ``time_case`` is the first visit, ``revisit`` each later one, built
 anew.
 """
 
@@ -59,7 +59,7 @@ def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, An
     return found | outlook(case, rates)
 
 
-def measure_case(
+def time_case(
     benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, instruments: Instruments
 ) -> float:
     """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.

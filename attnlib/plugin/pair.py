@@ -224,7 +224,7 @@ class Visit:
             at_s: when it began, in seconds since the device's canary was made.
         """
         logs = [log for one in self.counting if (log := one.log_ratio) is not None]
-        pairs = sampling.over(*self.samples) if logs else None
+        pairs = sampling.ratio_over(*self.samples) if logs else None
         left = [one for one in self.attempts if one not in self.counting]
         return {
             "at_s": at_s,

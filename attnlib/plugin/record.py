@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from attnlib.cases.case import PHASES, Case
+from attnlib.cases.grids import grid_of
 from attnlib.cases.settings import Settings
 from attnlib.compare.pairs import times
 from attnlib.measure import clock, environment
@@ -30,7 +31,7 @@ from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
 from attnlib.runs.schema import Row, Timed, examine_benchmark, probe_problems
 
-OFTEN = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
+CEILINGS_EVERY = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
 FIELDS = {field.name for field in fields(Case)}
 EQUALS = re.compile(r"([\w.]+)=([\w.:]+)")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
@@ -95,11 +96,11 @@ class Record:
         return Instruments(device, self.canaries[name], self.rates(device, case.dtype, self.canaries[name]))
 
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
-        """The median of what the device reached in this run, read once more every ``OFTEN`` seconds."""
+        """The median of what the device reached in this run, read once more every ``CEILINGS_EVERY`` seconds."""
         key, now = (str(device.torch_device), dtype), time.perf_counter()
         instrument, found = self.ceilings.get(key) or (Ceilings(device, getattr(torch, dtype)), [])
         self.ceilings[key] = instrument, found
-        if not found or now - self.looked > OFTEN:
+        if not found or now - self.looked > CEILINGS_EVERY:
             self.looked = now
             found.append(instrument.listen())
             canary.listen()  # a new reading: earlier ones are written down already
@@ -108,11 +109,12 @@ class Record:
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
-        if not isinstance(item, pytest.Function) or not hasattr(item.function, "points"):
+        grid = grid_of(item.function) if isinstance(item, pytest.Function) else None
+        if grid is None or not isinstance(item, pytest.Function):
             return None
         # a plugin's own parameters, such as pytest-repeat's, are no fields
         own = {name: value for name, value in item.callspec.params.items() if name in FIELDS}
-        return self.settings.case(**(item.function.fixed | own))
+        return self.settings.case(**(dict(grid.fixed) | own))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
@@ -314,7 +316,7 @@ class Record:
 
 def is_measured(item: pytest.Item) -> bool:
     """Whether a test is a case of the suite, or a benchmark of its own."""
-    is_case = isinstance(item, pytest.Function) and hasattr(item.function, "points")
+    is_case = isinstance(item, pytest.Function) and grid_of(item.function) is not None
     return is_case or "benchmark" in getattr(item, "fixturenames", ())
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from attnlib.measure.limits import Signals, Terminated
-from attnlib.plugin.keeper import Keeper, Lost, Targets, resumable
+from attnlib.plugin.keeper import Keeper, Targets, Unsaved, resumable
 from attnlib.plugin.plan import about_process, planned
 from attnlib.plugin.record import Record
 from attnlib.runs import journal
 from attnlib.runs.text import printable
 
-LOST = 74  # exit code where a run could not be saved, as sysexits.h has it for input and output
+EXIT_UNSAVED = 74  # exit code where a run could not be saved, as sysexits.h has it for input and output
 
 
 class Saving:
@@ -59,7 +59,7 @@ class Saving:
         """Open a journal, or go on with the one that is to be resumed.
 
         Raises:
-            Lost: the one that is resumed cannot be written.
+            Unsaved: the one that is resumed cannot be written.
             ValueError: a new one cannot be written, **or** one cannot be resumed, **or** a case is planned twice.
         """
         cases = {test: entry.case for test, entry in self.record.entries.items()}
@@ -126,7 +126,7 @@ class Saving:
         """End the session where it cannot be kept any further."""
         try:
             yield
-        except Lost as error:
+        except Unsaved as error:
             self.lost = True
             raise pytest.exit.Exception(str(error)) from None
 
@@ -138,7 +138,7 @@ class Saving:
         try:
             self.end(keeper)
             files, left = keeper.save()
-        except Lost as error:
+        except Unsaved as error:
             self.lost = True
             self.say(str(error))
             return
@@ -163,7 +163,7 @@ class Saving:
         result = yield
         errors = any(entry.status == "error" for entry in self.record.entries.values())
         if self.lost:
-            session.exitstatus = LOST
+            session.exitstatus = EXIT_UNSAVED
         elif self.signum is not None:
             session.exitstatus = 128 + self.signum
         elif errors and session.exitstatus == pytest.ExitCode.OK:

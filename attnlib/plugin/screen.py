@@ -145,7 +145,7 @@ def conditions(record: Record) -> str:
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     """A case's result: time, its ratio over the reference, memory and energy, an unfused attention, what to know."""
     time, peak, attention = info["time"], info["memory"]["allocated_peak"]["value"], info["attention"]
-    found = over(time.get("over_reference"), time)
+    found = format_ratio(time.get("over_reference"), time)
     unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
     noise = "".join(f"  {flag}" for flag in info["flags"]) + noise
@@ -157,7 +157,7 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     return f"{name}  {seconds(median)}{found}{weight}{share}{unfused}{noise}"
 
 
-def over(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
+def format_ratio(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
     """Return a case's ratio, or the reason why it has none; nothing in phases without a reference.
 
     Args:

@@ -112,7 +112,7 @@ class Visit(Struct):
     process: Count | None = None
 
 
-class Lost(Struct):
+class LostVisit(Struct):
     """A visit that came to nothing."""
 
     visit: Count
@@ -129,7 +129,7 @@ class Time(Struct):
     reference_s: list[Positive] | None = None
     visits: list[Visit] = []  # none before there were visits
     visits_planned: Count = 1
-    visits_lost: list[Lost] = []
+    visits_lost: list[LostVisit] = []
 
 
 class Claim(Struct):

@@ -2,7 +2,7 @@
 
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, mean_over_runs
-from attnlib.learning.equivalence import MARGIN, MOST, Verdict
+from attnlib.learning.equivalence import MARGIN, MOST, Equivalence
 from attnlib.learning.study import BASE, Answer, Depth, answers, bags, depths, encodings, time_over_none
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, with_interval
@@ -73,7 +73,7 @@ def by_encoding(cells: Cells) -> Table:
     return Table(ENCODINGS, rows, after=after)
 
 
-def in_words(verdict: Verdict) -> str:
+def in_words(verdict: Equivalence) -> str:
     """A verdict, and of an undecided one how many seeds would decide."""
     if verdict.word != "undecided":
         return verdict.word

@@ -20,7 +20,8 @@ def cut(blocks: Sequence[str], seconds: Sequence[float], shards: int) -> list[li
     members: dict[str, list[int]] = {}
     for number, block in enumerate(blocks):
         members.setdefault(block, []).append(number)
-    whole = {block: sum(seconds[number] for number in own) for block, own in members.items()}
+    # at least an instant each: a shard that was dealt a block of no time would get the next one too
+    whole = {block: max(1e-9, sum(seconds[number] for number in own)) for block, own in members.items()}
     dealt: list[list[int]] = [[] for _ in range(min(shards, len(members)))]
     heap = [(0.0, number) for number in range(len(dealt))]
     for block in sorted(members, key=lambda name: (-whole[name], name)):

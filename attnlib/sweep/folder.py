@@ -54,7 +54,7 @@ class Shard(Struct, kw_only=True, frozen=True):
     numbers: list[int]  # of each test in the plan
 
 
-class Plan(Struct, kw_only=True, frozen=True):
+class SweepPlan(Struct, kw_only=True, frozen=True):
     """How the planned tests were cut."""
 
     kind: dict[str, Any]
@@ -168,10 +168,10 @@ class Sweep:
             self.asked = asked
 
     @property
-    def plan(self) -> Plan | None:
+    def plan(self) -> SweepPlan | None:
         """How it was cut; None before it was planned."""
         path = self.folder / "plan.json"
-        return read(path, Plan) if path.exists() else None
+        return read(path, SweepPlan) if path.exists() else None
 
     @property
     def refusal(self) -> str | None:
@@ -195,7 +195,7 @@ class Sweep:
             shards: numbers of the outline's tests, a shard each.
         """
         token = secrets.token_hex(4)
-        plan = Plan(
+        plan = SweepPlan(
             kind=outline.kind,
             platform=outline.platform,
             shards=f"shards-{token}",
@@ -209,7 +209,7 @@ class Sweep:
         with suppress(FileExistsError):
             save_once(self.folder / "plan.json", msgspec.json.encode(plan), token)
 
-    def tests(self, plan: Plan, shard: int) -> Path:
+    def tests(self, plan: SweepPlan, shard: int) -> Path:
         """The file of a shard's tests."""
         return self.folder / plan.shards / f"{shard:04}.json"
 

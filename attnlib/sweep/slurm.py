@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import Queued
-from attnlib.sweep.task import Attempt
+from attnlib.sweep.task import TaskRun
 
 WARNING = 30  # seconds before a job's end in which it is told
 REQUEUES = 1000  # at most, of a job that finishes a case each time
@@ -75,7 +75,7 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     sweep.refuse(None)
     try:
         with array.batch():
-            jobs = [array.submit(Attempt(task, most, PATIENCE)) for task in tasks]
+            jobs = [array.submit(TaskRun(task, most, PATIENCE)) for task in tasks]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
     note(sweep, jobs[0].job_id.partition("_")[0], tasks)

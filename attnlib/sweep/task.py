@@ -13,7 +13,7 @@ from typing import Any
 
 from attnlib.runs import journal
 from attnlib.sweep.cut import cut
-from attnlib.sweep.folder import Outline, Plan, Sweep, Task, alone, read
+from attnlib.sweep.folder import Outline, Sweep, SweepPlan, Task, alone, read
 
 OWN = {  # options of pytest that a sweep gives its tasks itself
     *("--benchmark-autosave", "--benchmark-save", "--benchmark-json", "--benchmark-storage", "--run-name"),
@@ -21,7 +21,7 @@ OWN = {  # options of pytest that a sweep gives its tasks itself
 }
 FAILED = 1  # pytest's exit code where a case failed, which its row says
 TERMINATED = (128 + signal.SIGTERM, -signal.SIGTERM)  # where it was told to end
-OFTEN = 0.1  # seconds between looks at the process
+POLL_EVERY = 0.1  # seconds between looks at the process
 WAITING = 1.0  # and at the plan that another process makes
 WARNED: Any = (
     {"preexec_fn": lambda: signal.signal(signal.SIGUSR2, signal.SIG_IGN)} if hasattr(signal, "SIGUSR2") else {}
@@ -33,7 +33,7 @@ def command(sweep: Sweep, *more: str) -> list[str]:
     return [sys.executable, "-m", "pytest", *sweep.asked.options, "-p", "no:cacheprovider", *more]
 
 
-def planned(sweep: Sweep) -> Plan:
+def planned(sweep: Sweep) -> SweepPlan:
     """The plan of a sweep; the first process that asks for it makes it, and the others wait.
 
     Raises:
@@ -78,7 +78,7 @@ def said_why(*texts: str) -> str | None:
     return next(iter([*errors, *lines[::-1]]), None)
 
 
-class Attempt:
+class TaskRun:
     """One attempt at a task, as a job or here; a job that is warned of its end asks to be queued again.
 
     Args:
@@ -143,7 +143,7 @@ class Attempt:
         self.process = subprocess.Popen(command(sweep, *own), cwd=sweep.asked.where, **WARNED, **inherited)
         try:
             while (code := self.process.poll()) is None:  # not wait: a signal's handler looks too
-                time.sleep(OFTEN)
+                time.sleep(POLL_EVERY)
         except KeyboardInterrupt:  # pytest heard Ctrl-C too, and is finishing its file
             self.process.wait()
             raise
@@ -160,13 +160,13 @@ class Attempt:
         if self.process is not None and self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
             while is_there(self.process.pid):
-                time.sleep(OFTEN)
+                time.sleep(POLL_EVERY)
         came = self.process is not None and (progress(self.task.events()) > self.before or self.task.done)
         idle = 0 if came else self.idle + 1
         if idle >= self.most:
             self.say(f"{self.task}: no case was finished in {idle} jobs, and it is not queued again")
             return None
-        return DelayedSubmission(Attempt(self.task, self.most, self.patience, idle=idle))
+        return DelayedSubmission(TaskRun(self.task, self.most, self.patience, idle=idle))
 
 
 def is_there(pid: int) -> bool:

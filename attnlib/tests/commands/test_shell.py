@@ -15,8 +15,8 @@ from attnlib.model.attention import INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.config import LISTED
 from attnlib.model.positional import POSITIONAL
+from attnlib.show.registry import TABLES
 from attnlib.show.table import Column, Table
-from attnlib.show.tables import TABLES
 from attnlib.tests import ROOT
 
 NAMES = [name for module in COMMANDS for name in (TABLES if "tables" in module.__name__ else [module.__name__])]

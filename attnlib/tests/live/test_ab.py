@@ -177,7 +177,7 @@ def test_workers_that_always_die_end_the_match(match):
     played, _ = match(dying=range(100))
     played.play(60.0)
 
-    assert len(played.dropped) == ab.LOST
+    assert len(played.dropped) == ab.MOST_LOST
     assert played.exit_code() == 2
     assert played.contests[0].verdict.reason == f"0 pairs, {FIRST} are needed"
 

@@ -178,7 +178,7 @@ def test_drift_favours_neither_side():
     sides = [[], []]
     for side, value in zip(rounds.abba(6), seconds, strict=True):
         sides[side].append(float(value))
-    value, low, high = sampling.over(*sides)
+    value, low, high = sampling.ratio_over(*sides)
 
     assert value == pytest.approx(1.0, abs=0.005)
     assert low <= 1 <= high
@@ -190,7 +190,7 @@ def test_a_ratio_has_the_interval_of_a_median():
     for _ in range(1000):
         spell = np.exp(0.3 * rng.standard_normal(12))
         reference, case = (spell * np.exp(0.05 * rng.standard_normal(12)) for _ in range(2))
-        _, low, high = sampling.over(reference.tolist(), (1.3 * case).tolist())
+        _, low, high = sampling.ratio_over(reference.tolist(), (1.3 * case).tolist())
         hits += low <= 1.3 <= high
 
     assert 0.94 <= hits / 1000 <= 0.99

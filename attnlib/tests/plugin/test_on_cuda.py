@@ -12,7 +12,7 @@ from attnlib.measure import clock
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.noise import Disturbance
-from attnlib.plugin.measuring import Instruments, measure_case
+from attnlib.plugin.measuring import Instruments, time_case
 from attnlib.plugin.pair import Pair
 from attnlib.predict.peak import prediction
 from attnlib.runs.schema import examine_benchmark
@@ -103,7 +103,7 @@ def _measured(monkeypatch):
         benchmark, case = Benchmark(), Case(**CASE | fields)
         settings = Settings("smoke", case, (8,), (1,), ("none",), 1, 8, budget=0.5)
         pair = Pair(work(device), None if reference is None else reference(device), 0.01, "not asked for")
-        measure_case(benchmark, pair, case, settings, Instruments(device, Canary(device), RATES))
+        time_case(benchmark, pair, case, settings, Instruments(device, Canary(device), RATES))
         return benchmark.extra_info, benchmark.stats.stats.data
 
     yield measure

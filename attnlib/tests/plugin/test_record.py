@@ -23,7 +23,7 @@ class Canary:
 def test_ceilings_stand_in_readings_of_their_own(monkeypatch, often, read):
     """Each is read at its time and put into a new reading: an earlier one may be written down already."""
     found = iter([1e9, 4e9, 2e9])
-    monkeypatch.setattr(record, "OFTEN", often)
+    monkeypatch.setattr(record, "CEILINGS_EVERY", often)
     monkeypatch.setattr(Ceilings, "__init__", lambda self, device, dtype: None)
     monkeypatch.setattr(Ceilings, "listen", lambda self: Rates(next(found), ((1000, 1e-6),), 5e-6))
     own = record.Record(SimpleNamespace(), Device())

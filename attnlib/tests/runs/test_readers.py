@@ -19,9 +19,9 @@ from attnlib.runs.load import BadRun, load
 from attnlib.runs.text import UNPRINTABLE
 from attnlib.show.comparison import compared
 from attnlib.show.figures import FIGURES, find_figure
+from attnlib.show.registry import TABLES
 from attnlib.show.report.page import page
 from attnlib.show.scaling import by_length
-from attnlib.show.tables import TABLES
 from attnlib.show.tidy import tidy
 from attnlib.tests.runs.fuzzing import GOOD, JOURNAL, contents
 

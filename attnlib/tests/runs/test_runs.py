@@ -172,7 +172,7 @@ def test_newest_leaves_reference_runs_out(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.find", "attnlib.live.ab", "attnlib.show.tables"],
+    ["attnlib.commands.__main__", "plots", "attnlib", "attnlib.runs.find", "attnlib.live.ab", "attnlib.show.registry"],
 )
 def test_readers_import_no_torch(module):
     """Comparing and plotting start without torch and pytest."""

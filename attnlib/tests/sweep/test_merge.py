@@ -7,7 +7,7 @@ import pytest
 from attnlib.commands.__main__ import main
 from attnlib.runs.load import BadRun, load
 from attnlib.sweep.merge import of_sweep
-from attnlib.sweep.task import Attempt, planned
+from attnlib.sweep.task import TaskRun, planned
 from attnlib.tests.plugin.sessions import skeleton
 from attnlib.tests.sweep.fake import planned as named
 from attnlib.tests.sweep.fake import shard_of
@@ -23,7 +23,7 @@ def _measured(sweep, monkeypatch):
         tasks = begun.tasks
         for number, task in enumerate(tasks[: len(tasks) - left]):
             monkeypatch.setenv("SLURMD_NODENAME", f"n{1 + number % 2}")
-            assert Attempt(task, 3)() == 0
+            assert TaskRun(task, 3)() == 0
         return begun
 
     return make
@@ -106,7 +106,7 @@ def test_gaps_are_refused_or_become_rows(measured, capsys):
     assert set(statuses) == {"ok", "interrupted"}
     assert {cell.test for cell in run.cells if cell.status == "interrupted"} == unmeasured
     for task in begun.tasks[3:]:
-        Attempt(task, 3)()
+        TaskRun(task, 3)()
     assert {cell.status for cell in merged(begun).cells} == {"ok"}
 
 
@@ -115,7 +115,7 @@ def test_a_journal_is_a_part(measured):
     begun = measured("--cells=60", shards=2, left=1)
     task = begun.tasks[1]
     change(begun.folder / "sweep.json", "options", ["--dies-in=" + shard_of(begun, task)[10].case["case_id"]])
-    Attempt(task, 1)()
+    TaskRun(task, 1)()
     run = merged(begun, "--partial")
     statuses = {cell.test: cell.status for cell in run.cells if cell.test in {t.test for t in shard_of(begun, task)}}
 

@@ -6,7 +6,7 @@ from attnlib.commands.__main__ import main
 from attnlib.sweep import slurm
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import seconds_left, standings
-from attnlib.sweep.task import Attempt, planned
+from attnlib.sweep.task import TaskRun, planned
 
 SQUEUE = """#!/bin/sh
 case "$*" in *--name=attnlib-{token}*) ;; *) exit 0 ;; esac
@@ -62,10 +62,10 @@ def test_states_of_tasks(sweep):
     assert {one.state for one in standings(begun, {}, 3)} == {"planned"}
     assert seconds_left(standings(begun, {}, 3), 1) is None
     planned(begun)
-    Attempt(Task(begun.folder, 1, 1), 3)()
+    TaskRun(Task(begun.folder, 1, 1), 3)()
     begun.asked.options.append("--dies-in=" + ",".join(f"{n:012x}" for n in range(36)))
     (begun.folder / "sweep.json").write_bytes(slurm.msgspec.json.encode(begun.asked))
-    Attempt(Task(begun.folder, 1, 2), 1)()
+    TaskRun(Task(begun.folder, 1, 2), 1)()
     queue = {(1, 3): ("RUNNING", "None"), (1, 4): ("PENDING", "Priority"), (1, 5): ("PENDING", "ReqNodeNotAvail")}
     found = standings(begun, queue, 3)
 

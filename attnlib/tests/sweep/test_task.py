@@ -17,14 +17,14 @@ from attnlib.runs.load import load
 from attnlib.sweep import task as module
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import standings
-from attnlib.sweep.task import Attempt, deaths, planned
+from attnlib.sweep.task import TaskRun, deaths, planned
 from attnlib.tests.plugin.sessions import measured_twice
 from attnlib.tests.sweep.fake import outline, shard_of
 from attnlib.tests.sweep.fake import planned as named
 
 
 def attempt(task, most=3, says=None, patience=0.0):
-    return Attempt(task, most, patience, [].append if says is None else says.append)()
+    return TaskRun(task, most, patience, [].append if says is None else says.append)()
 
 
 def samples(task):
@@ -151,7 +151,7 @@ from pathlib import Path
 from attnlib.sweep import task
 fake = [sys.executable, "-m", "attnlib.tests.sweep.fake"]
 task.command = lambda sweep, *more: [*fake, *sweep.asked.options, *more]
-sys.exit(task.Attempt(task.Task(Path(sys.argv[1]), 1, 1), 99)())
+sys.exit(task.TaskRun(task.Task(Path(sys.argv[1]), 1, 1), 99)())
 """
 
 
@@ -186,7 +186,7 @@ def test_a_job_that_is_warned_is_queued_again_where_something_came_of_it(sweep):
     begun = sweep("--cells=60", "--pace=0.05", shards=1)
     planned(begun)
     (task,) = begun.tasks
-    one = Attempt(Task(begun.folder, 1, 1), 3, say=[].append)
+    one = TaskRun(Task(begun.folder, 1, 1), 3, say=[].append)
     thread = threading.Thread(target=one)
     thread.start()
     while len(samples(task)) < 3:
@@ -198,7 +198,7 @@ def test_a_job_that_is_warned_is_queued_again_where_something_came_of_it(sweep):
     assert 3 <= len(samples(task)) < 60
     assert sum(deaths(task.events()).values()) == 0
     says = []
-    idle = Attempt(Task(begun.folder, 1, 1), 2, say=says.append)
+    idle = TaskRun(Task(begun.folder, 1, 1), 2, say=says.append)
     idle.before = len(samples(task))
     idle = idle.checkpoint().function
     idle.before, idle.say = len(samples(task)), says.append
@@ -214,7 +214,7 @@ def test_pytest_that_is_told_to_end_alone_goes_on(sweep):
     planned(begun)
     (task,) = begun.tasks
     codes = []
-    one = Attempt(task, 3, 0.3)
+    one = TaskRun(task, 3, 0.3)
     thread = threading.Thread(target=lambda: codes.append(one()))
     thread.start()
     while len(samples(task)) < 3:
