@@ -3,14 +3,13 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from attnlib.cases.case import NAMES, Case
-from attnlib.cases.text import bytes_of, fields_of
+from attnlib.cases.options import OPTIONS, flag_of
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads
 from attnlib.measure.device import open_device
@@ -62,123 +61,92 @@ PRESETS = {
 }
 
 
-def integers(flag: str, text: str) -> tuple[int, ...]:
-    """Read ``64,128`` as integers in the order given, each once.
+def threads(asked: int | None) -> int:
+    """Return a number of threads that this machine has CPUs for; of None as many as torch would take.
 
     Raises:
-        ValueError: an entry is not a positive integer; the message names the option and the value.
+        ValueError: it has fewer CPUs.
     """
-    entries = text.replace(",", " ").split()
-    if not entries or any(not e.isascii() or not e.isdigit() or int(e) < 1 for e in entries):
-        raise ValueError(f"{flag} takes positive integers separated by commas, not {text!r}")
-    return tuple(dict.fromkeys(int(e) for e in entries))
-
-
-def integer(flag: str, text: str) -> int:
-    """Read one positive integer; raises as ``integers`` does."""
-    numbers = integers(flag, text)
-    if len(numbers) != 1:
-        raise ValueError(f"{flag} takes one positive integer, not {text!r}")
-    return numbers[0]
-
-
-def number(flag: str, text: str) -> float:
-    """Read a positive number; raises as ``integers`` does."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{flag} takes a positive number, not {text!r}")
-    return value
-
-
-def byte_count(flag: str, text: str) -> int:
-    """Read bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
-    try:
-        return 0 if text == "none" else bytes_of(text)
-    except ValueError as error:
-        raise ValueError(f"{flag} takes {error}, or none") from None
-
-
-def threads(flag: str, text: str) -> int:
-    """Read a number of threads that this machine has CPUs for, or ``all`` that torch takes; raises as ``integers``."""
-    if text == "all":
+    if asked is None:
         return torch.get_num_threads()
-    count, cpus = integer(flag, text), os.cpu_count() or 1
-    if count > cpus:
-        raise ValueError(f"{flag} {text} exceeds this machine's {cpus} CPUs; all takes as many as torch would")
-    return count
+    cpus = os.cpu_count() or 1
+    if asked > cpus:
+        raise ValueError(f"--threads {asked} exceeds this machine's {cpus} CPUs; all takes as many as torch would")
+    return asked
 
 
-def timeout(flag: str, text: str) -> float:
-    """Read seconds, where there is an alarm clock; raises as ``integers`` does."""
-    if not HAVE_ALARM:
-        raise ValueError(f"{flag} needs an alarm clock, which this system has none of")
-    return number(flag, text)
-
-
-def named(registry: Mapping[str, Any], kind: str, text: str) -> str:
-    """Read a name in a registry.
+def timeout(seconds: float) -> float:
+    """Return seconds, where there is an alarm clock.
 
     Raises:
-        ValueError: it is not registered; the message names it and the choices.
+        ValueError: there is none.
     """
-    choose(kind.removeprefix("--"), text, registry)
-    return text
+    if not HAVE_ALARM:
+        raise ValueError("--case-timeout needs an alarm clock, which this system has none of")
+    return seconds
 
 
-def reference(flag: str, text: str) -> dict[str, Any] | None:
-    """Read the fields in which a case's reference differs, as ``pe=none``, or ``off`` as None.
+def reference(fields_given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the fields in which a case's reference differs, None where there is no reference.
 
     Raises:
         ValueError: a field that no reference can have, or no such name; the message names it and the choices.
     """
-    if text == "off":
-        return None
-    found = fields_of(text)
-    allowed = [field.name for field in fields(Case) if field.name not in SHARED]
+    allowed = dict.fromkeys(field.name for field in fields(Case) if field.name not in SHARED)
     choices = NAMES | {"pe": POSITIONAL, "pooling": POOLING}
-    for name, value in found.items():
-        choose(f"field of {flag}", name, dict.fromkeys(allowed))
+    for name, value in (fields_given or {}).items():
+        choose("field of --reference", name, allowed)
         if name in choices:
             choose(name, str(value), choices[name])
-    return found
+    return fields_given
 
 
-def data_sets(_flag: str, text: str) -> tuple[str, ...]:
-    """Read names of data sets, and files ``.csv``, which are registered.
+def data_sets(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of data sets; files ``.csv`` among them are registered.
 
     Raises:
         ValueError: a name is not registered; the message names it and the choices; **or** see ``register``.
     """
-    names = (entry.strip() for entry in text.split(","))
-    return tuple(
-        dict.fromkeys(register(Path(n)) if n.lower().endswith(".csv") else named(DATA, "data set", n) for n in names)
-    )
+    found = [register(Path(name)) if name.lower().endswith(".csv") else name for name in names]
+    for name in found:
+        choose("data set", name, DATA)
+    return tuple(dict.fromkeys(found))
 
 
-def encodings(flag: str, text: str) -> tuple[str, ...]:
-    """Read names of encodings, or ``all``; raises as ``named`` does."""
-    names = POSITIONAL if text == "all" else text.split(",")
-    return tuple(dict.fromkeys(named(POSITIONAL, flag, name) for name in names))
+def encodings(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of encodings, all of them for ``all``.
+
+    Raises:
+        ValueError: a name is not registered; the message names it and the choices.
+    """
+    found = tuple(POSITIONAL) if names == ("all",) else names
+    for name in found:
+        choose("pe", name, POSITIONAL)
+    return found
 
 
-FIELDS = {"batch_size": "batch_size", "d_model": "d_model", "heads": "n_heads", "head_dim": "head_dim"}
-READERS: dict[str, Callable[[str, str], Any]] = {
-    **dict.fromkeys(("seq_lens", "depths"), integers),
-    **dict.fromkeys(
-        (*FIELDS, "tokens_per_batch", "num_texts", "order_seed", "fixed_depth", "fixed_seq_len", "visits"), integer
-    ),
-    **dict.fromkeys(("budget", "precision"), number),
-    **{name: partial(named, registry) for name, registry in NAMES.items()},
+LOOKED_UP: dict[str, Callable[[Any], Any]] = {  # options whose values must be known here
     "pe": encodings,
     "data": data_sets,
     "threads": threads,
     "reference": reference,
     "case_timeout": timeout,
-    "memory_limit": byte_count,
 }
+
+
+def read(given: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of options by name.
+
+    Raises:
+        ValueError: a value is wrong; the message names it and the choices.
+    """
+    found = {name: OPTIONS[name].read(flag_of(name), text) for name, text in given.items()}
+    for name, value in found.items():
+        if name in NAMES:
+            choose(name, value, NAMES[name])
+        elif name in LOOKED_UP:
+            found[name] = LOOKED_UP[name](value)
+    return found
 
 
 @dataclass(frozen=True)
@@ -232,17 +200,20 @@ class Settings:
         """
         given = {name: value for name, value in options.items() if value is not None}
         device = open_device(given.pop("device", "auto"))
-        name = named(dict.fromkeys(("auto", *PRESETS)), "preset", given.pop("preset", "auto"))
+        name = given.pop("preset", "auto")
+        choose("preset", name, dict.fromkeys(("auto", *PRESETS)))
         name = {"auto": "laptop" if device.kind == "cpu" else "gpu"}.get(name, name)
         preset = PRESETS[name]
-        read = {option: READERS[option](f"--{option.replace('_', '-')}", text) for option, text in given.items()}
-        own = {FIELDS.get(option, option): read.pop(option) for option in (*FIELDS, *NAMES) if option in read}
-        chosen: dict[str, Any] = {name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")} | read
+        asked = read(given)
+        own = {field: asked.pop(name) for name in given if (field := OPTIONS[name].field)}
+        chosen: dict[str, Any] = {
+            name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")
+        } | asked
         depth, length = preset.fixed or (None, None)
-        depth = middle(chosen["depths"]) if depth is None or "depths" in read else depth
-        length = middle(chosen["seq_lens"]) if length is None or "seq_lens" in read else length
+        depth = middle(chosen["depths"]) if depth is None or "depths" in asked else depth
+        length = middle(chosen["seq_lens"]) if length is None or "seq_lens" in asked else length
         chosen = {"fixed_depth": depth, "fixed_seq_len": length} | chosen
-        own_axes = {"seq_lens", "depths", "fixed_depth", "fixed_seq_len"} & read.keys()
+        own_axes = {"seq_lens", "depths", "fixed_depth", "fixed_seq_len"} & asked.keys()
         chosen["most"] = None if own_axes else preset.most
         if device.kind == "cpu":
             chosen = {"threads": default_threads(torch.get_num_threads())} | chosen

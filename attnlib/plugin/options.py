@@ -1,4 +1,4 @@
-"""Options of a session: declared, and settled with pytest-benchmark's before torch is imported. No torch here."""
+"""The options of a session as pytest's, settled with pytest-benchmark's before torch is imported. No torch here."""
 
 import argparse
 import importlib.util
@@ -10,43 +10,10 @@ from typing import Any
 import pytest
 from pytest_benchmark.utils import get_tag, parse_save
 
+from attnlib.cases.options import OPTIONS, flag_of
 from attnlib.runs.find import RESULTS
 
-OPTIONS = {  # dest without its prefix: what it says; values are checked by attnlib.cases.settings.Settings
-    "preset": "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed",
-    "seq_lens": "sequence lengths T, as 64,128",
-    "depths": "numbers of layers L, as 2,8,32 (also --self-attn-layers)",
-    "pe": "positional encodings, as rotary,alibi, or all",
-    "batch_size": "sequences a step, B",
-    "tokens_per_batch": "tokens a step instead of --batch-size: B = max(1, tokens // T)",
-    "d_model": "model width D",
-    "heads": "attention heads H",
-    "head_dim": "width of a head K, by default D / H",
-    "block": "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm",
-    "init": "initialisation: torch_mha, linear, unit",
-    "attention": "attention backend: sdpa, math, flex",
-    "dtype": "float32, float64, bfloat16, float16",
-    "device": "auto, cpu, cuda, cuda:1, mps, ...",
-    "threads": "torch's intra-op threads; on a CPU one fewer than there are cores by default; all: every one",
-    "heap": "kept (default on a CPU): the process keeps freed memory; system: the C library may give it back",
-    "num_texts": "texts in an epoch of the seed preset",
-    "data": "what bench/test_learning.py learns: digits, stress, FILE.csv with columns text and label",
-    "budget": "seconds of warm-up and rounds a case, in all visits; slow steps exceed it: four pairs of rounds a visit",
-    "visits": "how often a case is measured beside its reference, at random moments of the run (3)",
-    "precision": "wished half-width of the 95 %% interval of a case's ratio over its reference, as 0.02",
-    "reference": "fields of the case whose rounds lie between each case's own, as pe=none or attention=math; off",
-    "denormals": "flush subnormal numbers to zero (default) or keep them",
-    "cache": "hot, or cold: the device's largest cache is rewritten before every step",
-    "launch": "eager, or graph: each step is captured as a CUDA graph and replayed",
-    "matmul_precision": "of float32 products, as torch.set_float32_matmul_precision: highest, high, medium",
-    "order_seed": "seed of the random order of cases",
-    "case_timeout": "seconds a case may take in all, after which its status is timeout",
-    "memory_limit": "what a case may need, as 800MiB or 6.5GiB, instead of all that is free; none tries every case",
-    "fixed_depth": "depth of the slice over lengths (also --fixed-self-attn-layers)",
-    "fixed_seq_len": "length of the slice over depths",
-}
 LONGEST = 200  # bytes of a run's name: a number, a token and an ending must fit into a file's name with it
-ALIASES = {"depths": "--self-attn-layers", "fixed_depth": "--fixed-self-attn-layers"}
 REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
     *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
     *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
@@ -61,9 +28,11 @@ ASKING = tuple(  # options of pytest-benchmark that ask for its own table
 def declare(parser: pytest.Parser) -> None:
     """Add the options to pytest's."""
     group = parser.getgroup("attnlib")
-    for name, text in OPTIONS.items():
-        flags = [f"--{name.replace('_', '-')}", *([ALIASES[name]] if name in ALIASES else [])]
-        group.addoption(*flags, dest=f"attnlib_{name}", metavar=name.upper(), help=text)
+    for name, option in OPTIONS.items():
+        flags, says = [flag_of(name)], option.says
+        if option.alias:
+            flags, says = [*flags, option.alias], f"{says} (also {option.alias})"
+        group.addoption(*flags, dest=f"attnlib_{name}", metavar=name.upper(), help=says)
     group.addoption("--pe-learnable", dest="attnlib_pe", action="store_const", const="learned", help="as --pe learned")
     group.addoption(
         "--plan",

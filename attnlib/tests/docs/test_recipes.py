@@ -55,17 +55,34 @@ def _followed(checkout, tmp_path_factory):
         yield sessions
 
 
-@pytest.mark.parametrize("name", ["log_distance", "halved", "feed_forward"])
+def shown(name):
+    """The words of each command of the recipes that has this name in it."""
+    lines = [line for block in RECIPES if block.language == "sh" for line in block.text.splitlines() if name in line]
+    assert lines
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("name", ["log_distance", "halved", "feed_forward", "ffn-mult"])
 def test_what_a_recipe_adds_is_measured_and_checked(followed, tmp_path, name):
     """Its commands pass: a train step is timed, and gradients hold against their theory."""
-    shown = [line for block in RECIPES if block.language == "sh" for line in block.text.splitlines() if name in line]
-    assert shown
-    for line in shown:
-        program, *words = shlex.split(line, comments=True)
+    for program, *words in shown(name):
         assert program == "pytest"
         done = followed(folder=tmp_path, tests=words, small=["--budget", "0.02", "--visits", "1"])
         assert done.code == 0, done.out
         assert " passed" in done.out
+
+
+@pytest.mark.parametrize("name", ["fastest", "visit_spread"])
+def test_what_a_recipe_adds_is_shown(checkout, tmp_path, name):
+    """A table and a figure of a committed run."""
+    ((program, *words),) = shown(name)
+    words = [word.replace("results/", f"{ROOT}/results/").replace("/tmp/figures", str(tmp_path)) for word in words]
+    command = [sys.executable, "-m", "attnlib.commands", *words]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+
+    assert program == "attnlib"
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout
 
 
 def test_what_a_recipe_adds_is_there(checkout):

@@ -66,7 +66,9 @@ def test_rounds_lie_beside_those_of_the_reference(sessions, tmp_path):
         assert over["reference"] == {"pe": "none"}
         assert len(time["reference_s"]) == len(samples) == 2 * over["blocks"] * time["each"] >= 4
         ratios = [case / reference for case, reference in zip(samples, time["reference_s"], strict=True)]
-        assert over["value"] == pytest.approx(statistics.median(ratios), rel=0.05)
+        assert min(ratios) <= over["value"] <= max(ratios)
+        if len(samples) == time["visits"][0]["rounds"] and not time["visits"][0]["disturbed"]:
+            assert over["value"] == pytest.approx(statistics.median(ratios), rel=0.02)
         assert over["low"] <= over["value"] <= over["high"]
 
 

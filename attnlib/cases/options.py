@@ -1,0 +1,143 @@
+"""The options of a session: what each says, how its text is read, and the field of a case that it sets.
+
+Texts are read here without torch; names are looked up, and devices opened, when the session starts.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from attnlib.cases.text import bytes_of, fields_of
+
+
+def integers(flag: str, text: str) -> tuple[int, ...]:
+    """Read ``64,128`` as integers in the order given, each once.
+
+    Raises:
+        ValueError: an entry is not a positive integer; the message names the option and the value.
+    """
+    entries = text.replace(",", " ").split()
+    if not entries or any(not e.isascii() or not e.isdigit() or int(e) < 1 for e in entries):
+        raise ValueError(f"{flag} takes positive integers separated by commas, not {text!r}")
+    return tuple(dict.fromkeys(int(e) for e in entries))
+
+
+def integer(flag: str, text: str) -> int:
+    """Read one positive integer; raises as ``integers`` does."""
+    numbers = integers(flag, text)
+    if len(numbers) != 1:
+        raise ValueError(f"{flag} takes one positive integer, not {text!r}")
+    return numbers[0]
+
+
+def integer_or_all(flag: str, text: str) -> int | None:
+    """Read one positive integer, or ``all`` as None; raises as ``integers`` does."""
+    return None if text == "all" else integer(flag, text)
+
+
+def number(flag: str, text: str) -> float:
+    """Read a positive number; raises as ``integers`` does."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{flag} takes a positive number, not {text!r}")
+    return value
+
+
+def byte_count(flag: str, text: str) -> int:
+    """Read bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
+    try:
+        return 0 if text == "none" else bytes_of(text)
+    except ValueError as error:
+        raise ValueError(f"{flag} takes {error}, or none") from None
+
+
+def name(_flag: str, text: str) -> str:
+    """Read a name."""
+    return text
+
+
+def names(_flag: str, text: str) -> tuple[str, ...]:
+    """Read names separated by commas, each once."""
+    return tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
+
+
+def fields_or_off(_flag: str, text: str) -> dict[str, Any] | None:
+    """Read fields as ``pe=none``, or ``off`` as None; raises as ``fields_of`` does."""
+    return None if text == "off" else fields_of(text)
+
+
+class Option(NamedTuple):
+    """An option.
+
+    Args:
+        says: what it is for.
+        read: reads the text that is given with this option.
+        field: of a case that it sets; None for one of the run's choices, which have its name.
+        alias: another flag.
+    """
+
+    says: str
+    read: Callable[[str, str], Any]
+    field: str | None = None
+    alias: str | None = None
+
+
+OPTIONS = {  # by name, with underscores for the dashes of the flag
+    "preset": Option(
+        "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed", name
+    ),
+    "seq_lens": Option("sequence lengths T, as 64,128", integers),
+    "depths": Option("numbers of layers L, as 2,8,32", integers, alias="--self-attn-layers"),
+    "pe": Option("positional encodings, as rotary,alibi, or all", names),
+    "batch_size": Option("sequences a step, B", integer, "batch_size"),
+    "tokens_per_batch": Option("tokens a step instead of --batch-size: B = max(1, tokens // T)", integer),
+    "d_model": Option("model width D", integer, "d_model"),
+    "heads": Option("attention heads H", integer, "n_heads"),
+    "head_dim": Option("width of a head K, by default D / H", integer, "head_dim"),
+    "block": Option(
+        "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm", name, "block"
+    ),
+    "init": Option("initialisation: torch_mha, linear, unit", name, "init"),
+    "attention": Option("attention backend: sdpa, math, flex", name, "attention"),
+    "dtype": Option("float32, float64, bfloat16, float16", name, "dtype"),
+    "device": Option("auto, cpu, cuda, cuda:1, mps, ...", name),
+    "threads": Option(
+        "torch's intra-op threads; on a CPU one fewer than there are cores by default; all: every one", integer_or_all
+    ),
+    "heap": Option(
+        "kept (default on a CPU): the process keeps freed memory; system: the C library may give it back", name, "heap"
+    ),
+    "num_texts": Option("texts in an epoch of the seed preset", integer),
+    "data": Option("what bench/test_learning.py learns: digits, stress, FILE.csv with columns text and label", names),
+    "budget": Option(
+        "seconds of warm-up and rounds a case, in all visits; slow steps exceed it: four pairs of rounds a visit",
+        number,
+    ),
+    "visits": Option("how often a case is measured beside its reference, at random moments of the run (3)", integer),
+    "precision": Option(
+        "wished half-width of the 95 %% interval of a case's ratio over its reference, as 0.02", number
+    ),
+    "reference": Option(
+        "fields of the case whose rounds lie between each case's own, as pe=none or attention=math; off", fields_or_off
+    ),
+    "denormals": Option("flush subnormal numbers to zero (default) or keep them", name, "denormals"),
+    "cache": Option("hot, or cold: the device's largest cache is rewritten before every step", name, "cache"),
+    "launch": Option("eager, or graph: each step is captured as a CUDA graph and replayed", name, "launch"),
+    "matmul_precision": Option(
+        "of float32 products, as torch.set_float32_matmul_precision: highest, high, medium", name, "matmul_precision"
+    ),
+    "order_seed": Option("seed of the random order of cases", integer),
+    "case_timeout": Option("seconds a case may take in all, after which its status is timeout", number),
+    "memory_limit": Option(
+        "what a case may need, as 800MiB or 6.5GiB, instead of all that is free; none tries every case", byte_count
+    ),
+    "fixed_depth": Option("depth of the slice over lengths", integer, alias="--fixed-self-attn-layers"),
+    "fixed_seq_len": Option("length of the slice over depths", integer),
+}
+
+
+def flag_of(option: str) -> str:
+    """Return the flag of an option, as ``--seq-lens``."""
+    return f"--{option.replace('_', '-')}"
