@@ -21,7 +21,7 @@ from attnlib.tests.sweep.cluster import Cluster, lacking
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(lacking() is not None, reason=str(lacking()))]
 ONE = ["--threads", "1", "-q"]
-SMOKE = ["--preset", "smoke", "--visits", "1", *ONE]
+SMOKE = ["--preset", "smoke", "--visits", "1", "--budget", "0.1", *ONE]
 SHORT = [
     *SMOKE,
     "--seq-lens",
@@ -37,7 +37,7 @@ SHORT = [
     "--visits",
     "2",
 ]
-LONG = [*SMOKE, "--budget", "1.5", "--precision", "0.0001", "-k", "forward or backward"]  # 40 seconds
+LONG = [*SMOKE, "--budget", "1", "--precision", "0.0001", "-k", "forward or backward"]  # half a minute
 
 
 @pytest.fixture(name="cluster", scope="module")
@@ -195,7 +195,7 @@ def queued(cluster, folder):
 
 def test_a_job_that_runs_out_of_time_is_queued_again(cluster, attnlib, tmp_path):
     """A minute a job: it is warned, finishes its file and goes on in the next; nobody has to do anything."""
-    attnlib(*sweep(tmp_path / "s", options=LONG, minutes=1, shards=1))
+    attnlib(*sweep(tmp_path / "s", options=[*LONG, "--budget", "1.5"], minutes=1, shards=1))
     run = merged(attnlib, tmp_path / "s")
 
     assert finished(run)
