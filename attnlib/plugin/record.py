@@ -6,7 +6,7 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -74,10 +74,13 @@ class Record:
     Args:
         settings: the run's choices.
         device: what is measured.
+        instrument: reads the ceilings of a device and dtype.
     """
 
-    def __init__(self, settings: Settings, device: Device) -> None:
-        self.settings, self.device = settings, device
+    def __init__(
+        self, settings: Settings, device: Device, instrument: Callable[[Device, torch.dtype], Ceilings] = Ceilings
+    ) -> None:
+        self.settings, self.device, self.instrument = settings, device, instrument
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
         self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
@@ -98,7 +101,7 @@ class Record:
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
         """The median of what the device reached in this run, read once more every ``CEILINGS_EVERY`` seconds."""
         key, now = (str(device.torch_device), dtype), time.perf_counter()
-        instrument, found = self.ceilings.get(key) or (Ceilings(device, getattr(torch, dtype)), [])
+        instrument, found = self.ceilings.get(key) or (self.instrument(device, getattr(torch, dtype)), [])
         self.ceilings[key] = instrument, found
         if not found or now - self.looked > CEILINGS_EVERY:
             self.looked = now

@@ -50,14 +50,11 @@ def _many(figures):
     """The report of a run that has each timed case of a reference run again and again, with other seeds."""
     run = load(REFERENCE[0])
     timed, checks = [cell for cell in run.cells if not cell.probe], [cell for cell in run.cells if cell.probe]
-    cells = checks + [
-        replace(
-            timed[i % len(timed)],
-            case=msgspec.structs.replace(timed[i % len(timed)].case, seed=i // len(timed)),
-            case_id=f"{i:012x}",
-        )
-        for i in range(MANY - len(checks))
-    ]
+    cells = [*checks]
+    for i in range(MANY - len(checks)):
+        cell, seed = timed[i % len(timed)], i // len(timed)
+        case, fields = msgspec.structs.replace(cell.case, seed=seed), cell.fields | {"seed": seed}
+        cells.append(replace(cell, case=case, fields=fields, case_id=f"{i:012x}"))
     pictures = sorted(figures.glob("*.png"))
     path = figures / "many.html"
     write(path, Cells([replace(run, cells=tuple(cells))]), pictures)

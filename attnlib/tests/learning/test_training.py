@@ -19,7 +19,7 @@ from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.schema import probe_problems
 from attnlib.show.figures import find_figure
-from attnlib.tests.plugin.sessions import files, saved
+from attnlib.tests.plugin.sessions import files, saved, skeleton
 
 SIZES = {"d_model": 16, "n_heads": 2, "depth": 1, "seq_len": 6, "vocab_size": 4, "n_classes": 2, "batch_size": 8}
 CASE = Case(
@@ -224,13 +224,22 @@ def test_what_interrupts_a_training_ends_it(trainers):
 
 @pytest.fixture(name="study", scope="module")
 def _study(sessions, tmp_path_factory):
-    """The study at its smallest, killed in the middle and resumed."""
+    """The study at its smallest."""
     folder = tmp_path_factory.mktemp("study")
-    killed = sessions("--benchmark-autosave", folder=folder, fault="late", **STUDY)
-    done = sessions("--resume", folder=folder, **STUDY)
+    done = sessions("--benchmark-autosave", folder=folder, **STUDY)
+    assert done.code == 0, done.out
+    return saved(folder), files(folder, ".json")[0]
+
+
+@pytest.mark.faults
+def test_a_study_that_is_killed_goes_on(sessions, study, tmp_path):
+    """What was trained stays, and the whole is what one session would have trained."""
+    killed = sessions("--benchmark-autosave", folder=tmp_path, fault="late", **STUDY)
+    done = sessions("--resume", folder=tmp_path, **STUDY)
+
     assert (killed.code, done.code) == (137, 0), done.out
     assert "12 tests are done" in done.out
-    return saved(folder), files(folder, ".json")[0]
+    assert skeleton(saved(tmp_path)) == skeleton(study[0])
 
 
 def test_the_study_is_a_run(study):

@@ -14,8 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.cases.workload import Workload
 from attnlib.measure import clock
-from attnlib.plugin import pair, visits
-from attnlib.plugin.keeper import Keeper
+from attnlib.plugin import keeper, pair, visits
 from attnlib.runs.journal import Finish, Journal, Process, Start
 
 SECOND = 2  # the test that is struck
@@ -95,15 +94,15 @@ def signal_in_fsync():
 
 def signal_in_place():
     """SIGTERM in a round, and again while the file is being saved, as an impatient scheduler does it."""
-    place = Keeper._place
+    save = keeper.save_new
 
-    def struck(self, found):
+    def struck(*args, **kwargs):
         signal.raise_signal(signal.SIGTERM)
-        files = place(self, found)
+        path = save(*args, **kwargs)
         signal.raise_signal(signal.SIGINT)
-        return files
+        return path
 
-    Keeper._place = struck
+    keeper.save_new = struck
     in_rounds(lambda: signal.raise_signal(signal.SIGTERM))
 
 
@@ -120,16 +119,16 @@ def full(nth):
 
 def full_at_the_end():
     """The disk is full once the run is to be saved."""
-    place = Keeper._place
+    save = keeper.save_new
 
     def no_space(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def struck(self, found):
+    def struck(*args, **kwargs):
         os.fsync = no_space
-        return place(self, found)
+        return save(*args, **kwargs)
 
-    Keeper._place = struck
+    keeper.save_new = struck
 
 
 def killed_over():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnlib.measure.ceilings import Ceilings, Rates
+from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device
 from attnlib.plugin import record
 
@@ -24,9 +24,8 @@ def test_ceilings_stand_in_readings_of_their_own(monkeypatch, often, read):
     """Each is read at its time and put into a new reading: an earlier one may be written down already."""
     found = iter([1e9, 4e9, 2e9])
     monkeypatch.setattr(record, "CEILINGS_EVERY", often)
-    monkeypatch.setattr(Ceilings, "__init__", lambda self, device, dtype: None)
-    monkeypatch.setattr(Ceilings, "listen", lambda self: Rates(next(found), ((1000, 1e-6),), 5e-6))
-    own = record.Record(SimpleNamespace(), Device())
+    ceilings = SimpleNamespace(listen=lambda: Rates(next(found), ((1000, 1e-6),), 5e-6))
+    own = record.Record(SimpleNamespace(), Device(), lambda device, dtype: ceilings)
     canary = Canary(own.readings)
     canary.listen()
     rates = [own.rates(Device(), "float32", canary) for _ in range(3)]

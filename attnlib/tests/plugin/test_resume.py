@@ -1,12 +1,14 @@
 """Which run a session goes on with, what it refuses, where it saves, and what it never says."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from attnlib.plugin import plan
 from attnlib.plugin.plan import fingerprint
-from attnlib.runs.journal import Journal
+from attnlib.runs.journal import Journal, Plan, Planned
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
@@ -98,6 +100,30 @@ def test_a_run_may_go_on_elsewhere():
 
     assert fingerprint(here) == fingerprint(there)
     assert fingerprint(here) != fingerprint(other)
+
+
+def test_code_counts_where_it_decides_a_number(monkeypatch, tmp_path):
+    """What measures counts always, checks of gradients where some are planned, and tables and commands never."""
+    shutil.copytree(ROOT / "attnlib", tmp_path / "attnlib", ignore=shutil.ignore_patterns("tests", "__pycache__"))
+    monkeypatch.setattr(plan, "PACKAGE", tmp_path / "attnlib")
+    ours = {"device": {"name": "A"}, "environment": {}}
+
+    def agreed(phase):
+        planned = Planned(test="t", case={"case": {"phase": phase}, "case_id": "c"})
+        kind = plan.fingerprint({"attnlib": ours})
+        whole = Plan(run="a", name="n", fingerprint=kind, settings={}, head={}, ours={}, tests=[planned])
+        return plan.agreement(whole)
+
+    def change(place):
+        before = {phase: agreed(phase) for phase in ("forward", "rate", "learn")}
+        path = tmp_path / "attnlib" / place
+        path.write_text(path.read_text() + "\n")
+        return [phase for phase in before if agreed(phase) != before[phase]]
+
+    assert change("measure/clock.py") == change("plugin/measuring.py") == ["forward", "rate", "learn"]
+    assert change("gradients/claims.py") == ["rate"]
+    assert change("learning/training.py") == ["learn"]
+    assert change("commands/trust.py") == change("show/costs.py") == change("plugin/screen.py") == []
 
 
 def test_processes_say_where_they_ran(sessions, undisturbed, tmp_path):

@@ -349,8 +349,10 @@ def test_tox_passes_device_choices_on():
     assert not any("pass_env" in tox[name] for name in tox.sections() if name != "testenv")
 
 
-def test_benchmark_cli_reads_the_conftest_without_torch():
-    """pytest-benchmark's own command line imports conftest.py, and no torch with it."""
-    code = "import sys, conftest; sys.exit('torch' in sys.modules)"
+def test_benchmark_cli_loads_the_plugin_without_torch():
+    """pytest-benchmark's own command line imports conftest.py and what that names, and no torch with it."""
+    code = (
+        "import sys, conftest; [__import__(name) for name in conftest.pytest_plugins]; sys.exit('torch' in sys.modules)"
+    )
 
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
