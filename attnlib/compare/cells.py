@@ -153,7 +153,7 @@ def time_note(cells: Cells) -> str:
     n = len(cells.runs)
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
     if any(cells.references):
-        note += "; over a reference, a time is that one's mean over its visits times the ratio"
+        note += "; beside a reference a time is its ratio times the mean time of the reference"
     if len(cells.nodes) > 1:
         far = apart(cells.runs)
         note += f"; measured on {len(cells.nodes)} nodes" + (f", which differ: {far}" if far else "")

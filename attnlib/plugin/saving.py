@@ -143,7 +143,7 @@ class Saving:
             self.say(str(error))
             return
         for path in files:
-            self.say(f"saved in {path}; look at it with: attnlib costs, attnlib encodings, python plots.py")
+            self.say(f"saved in {path}; look at it with: attnlib costs, attnlib encodings, attnlib draw")
         if files and left:
             self.say(f"{left} measurements are left: go on with --resume, or read {keeper.book.path} as it is")
 

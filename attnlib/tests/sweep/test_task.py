@@ -155,6 +155,11 @@ sys.exit(task.TaskRun(task.Task(Path(sys.argv[1]), 1, 1), 99)())
 """
 
 
+def written(task):
+    """Bytes of a task's journal."""
+    return task.book.stat().st_size if task.book and task.book.exists() else 0
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.faults) for seed in (1, 2))])
 def test_killed_ten_times_at_random(sweep, seed):
     """Nothing is lost or measured twice, whether pytest is killed, or what started it, or both."""
@@ -163,8 +168,12 @@ def test_killed_ten_times_at_random(sweep, seed):
     (task,) = begun.tasks
     moments, before = random.Random(seed), []
     for number in range(10):
+        size = written(task)
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(begun.folder)], start_new_session=True)
-        time.sleep(moments.uniform(0.1, 0.35))
+        deadline = time.monotonic() + 20 * (number % 3 > 0)  # every third is struck at any moment, the others at work
+        while written(task) == size and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.25))
         for own in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 own.kill()
