@@ -45,7 +45,7 @@ def test_a_slow_spell_changes_no_ratio(write):
     assert cells.time(none).value == pytest.approx(128 * 2**0.5)  # geometric mean of 128 and 256
     assert cells.time(sinusoidal).value == pytest.approx(1.02 * 128 * 2**0.5)
     assert cells.time(none).low < 128 < 256 < cells.time(none).high
-    assert "mean over its visits" in interval_note(cells)
+    assert "times the mean time of the reference" in interval_note(cells)
 
 
 def test_disturbed_visits_do_not_count_unless_all_are(write):
