@@ -203,6 +203,7 @@ def test_a_job_that_runs_out_of_time_is_queued_again(cluster, attnlib, tmp_path)
     assert not any(cell.status == "crashed" for cell in run.cells)
 
 
+@pytest.mark.faults
 def test_a_node_goes_down(cluster, attnlib, tmp_path):
     """Its job starts anew on the other node, and what it had finished counts."""
     waiting = start(cluster, *sweep(tmp_path / "s", options=LONG))
