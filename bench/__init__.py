@@ -4,5 +4,5 @@ import sys
 
 MOVED = {"bench.trust": "attnlib trust", "bench.worker": "python -m attnlib.live.worker"}
 
-if sys.argv[0] == "-m" and (module := sys.orig_argv[sys.orig_argv.index("-m") + 1]) in MOVED:
+if sys.argv[0] == "-m" and (module := next((name for name in MOVED if name in sys.orig_argv), None)):
     raise SystemExit(f"python -m {module} is called {MOVED[module]} now")

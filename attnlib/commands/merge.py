@@ -37,7 +37,10 @@ def run(options: argparse.Namespace) -> int:
     """Merge, and say where."""
     for merged, parts, folder, name in asked(options):
         if options.out is not None:
-            save_over(options.out, merged.chunks(parts), merged.token)
+            try:
+                save_over(options.out, merged.chunks(parts), merged.token)
+            except OSError as error:
+                raise ValueError(f"cannot write {options.out}: {error.strerror}") from None
             path = options.out
         else:
             path = save_in(folder, options.run_name or name, merged, parts)

@@ -2,16 +2,19 @@
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_markdown, count, output
 from attnlib.runs.find import newest
-from attnlib.runs.load import load
+from attnlib.runs.load import BadRun, load
 from attnlib.show.prediction import predicted
 from attnlib.show.units import percent
+
+if TYPE_CHECKING:
+    from attnlib.cases.case import Case
 
 
 def declare(commands: Any) -> None:
@@ -43,19 +46,29 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
-    reached = share_reached(case.phase) if found.get("floor_s") else None
+    reached = share_reached(case) if found.get("floor_s") else None
     for table in predicted(found, reached):
         output(table, as_markdown=options.markdown)
     return 0
 
 
-def share_reached(phase: str) -> str | None:
-    """Return in words which share of the ceilings this machine's newest run reached; None without a run of it."""
+def share_reached(case: "Case") -> str | None:
+    """Return in words which share of the ceilings like cases of this machine's newest run reached; None without any."""
     from attnlib.measure.environment import node
 
     path = newest()
-    run = None if path is None else load(path)
+    try:
+        run = None if path is None else load(path)
+    except BadRun:  # it says nothing; whoever reads it is told
+        return None
     if run is None or run.data["machine_info"].get("node") != node():
         return None
-    shares = [share for cell in run.cells if cell.case.phase == phase and (share := cell.share_of_ceiling)]
+    like = [
+        cell
+        for cell in run.cells
+        if cell.case.phase == case.phase
+        and cell.case.device.partition(":")[0] == case.device.partition(":")[0]
+        and cell.fields.get("dtype") == case.dtype
+    ]
+    shares = [share for cell in like if (share := cell.share_of_ceiling)]
     return f"{percent(float(np.median(shares)))} of it, median of {len(shares)} cases in {run.name}" if shares else None

@@ -7,6 +7,7 @@ import numpy as np
 
 from attnlib.compare.pairs import over_reference
 from attnlib.runs.load import Cell, Run
+from attnlib.runs.visits import kernel_kind
 
 FEWEST = 3  # runs: the mean of the others is more than another run
 ENOUGH = 100  # intervals of a group; smaller ones are joined with the next length
@@ -78,7 +79,8 @@ def repetition(own: Sequence[Cell]) -> Repeated:
     """Put one case's cells of several runs together."""
     value, low, high = np.array([over_reference(cell) for cell in own], dtype=float).T
     made = [one for cell in own if (one := cell.visited) is not None]
-    kind = made[0].kind if made else "fused"
+    attention = own[0].info.attention if own[0].info else None
+    kind = kernel_kind(fused=attention is None or attention.fused is not False)
     return Repeated(own[0], value, low, high, tuple(one.logs for one in made), kind)
 
 

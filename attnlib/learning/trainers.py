@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 from attnlib.cases.case import Case
-from attnlib.measure.cores import usable_cores
 from attnlib.model.data import Labelled, data_set
 
 AHEAD = 4  # cases that are trained at once at most, the one that is asked for among them
@@ -65,7 +64,7 @@ class Trainers:
     def _submit(self, case: Case) -> "Future[Found]":
         if self.pool is None:
             context = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(min(usable_cores(), AHEAD), context, initializer=prepare)
+            self.pool = ProcessPoolExecutor(min(cpus(), AHEAD), context, initializer=prepare)
         try:
             return self.pool.submit(trained, case, data_set(case.data or ""))
         except BrokenProcessPool as error:  # a process died while nobody waited
@@ -80,6 +79,11 @@ class Trainers:
             for process in multiprocessing.active_children():
                 process.kill()
             pool.shutdown(cancel_futures=True)
+
+
+def cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare() -> None:

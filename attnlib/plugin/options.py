@@ -38,7 +38,7 @@ def declare(parser: pytest.Parser) -> None:
         "--plan",
         dest="attnlib_plan",
         action="store_true",
-        help="list the cases with predicted time and memory, and end",
+        help="list the cases with least time and predicted memory, and end",
     )
     group.addoption(
         "--plan-out",

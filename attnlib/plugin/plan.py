@@ -26,8 +26,12 @@ from attnlib.runs.schema import SCHEMA
 
 PACKAGE = Path(__file__).parents[1]
 CODE = {  # by field of the fingerprint: the code that decides a number
-    "code": ("model", "cases", "measure", "predict", "plugin/pair.py", "plugin/measuring.py", "plugin/interleaved.py"),
-    "code_gradients": ("gradients",),
+    "code": (
+        *("model", "cases", "measure", "predict", "live/worker.py", "live/remote.py", "live/process.py"),
+        *("plugin/pair.py", "plugin/measuring.py", "plugin/interleaved.py", "plugin/record.py", "plugin/visits.py"),
+        *("gradients/fits.py", "gradients/probes.py"),  # which timed cases of denormals and of the original use
+    ),
+    "code_gradients": ("gradients", "compare/intervals.py"),
     "code_learning": ("learning",),
 }
 PLACE = ("affinity", "memory_bytes")  # of the environment: where a process ran, and not on what kind of machine
@@ -112,7 +116,8 @@ def agreement(plan: journal.Plan) -> dict[str, Any]:
 
     Code of checks or trainings counts where the plan has some.
     """
-    kinds = {PHASES[test.case["case"]["phase"]].kind for test in plan.tests if test.case is not None}
+    phases = {((test.case or {}).get("case") or {}).get("phase") for test in plan.tests}
+    kinds = {own.kind for name, own in PHASES.items() if name in phases}
     needless = {
         name for name, kind in (("code_gradients", "checked"), ("code_learning", "trained")) if kind not in kinds
     }

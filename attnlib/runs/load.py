@@ -1,5 +1,6 @@
 """The one loader of a saved run."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -306,7 +307,7 @@ def _bytes(path: Path) -> bytes:
 
 def _decoded(data: bytes) -> Any:
     try:
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from None
 

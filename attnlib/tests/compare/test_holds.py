@@ -32,6 +32,7 @@ def runs(rng, *, count=5, spread=0.01, history=0.0, epochs=0.0, visits=3):
                 case=SimpleNamespace(**case),
                 ratio=SimpleNamespace(**one["extra_info"]["time"]["over_reference"]),
                 visited=visited(one),
+                info=SimpleNamespace(attention=SimpleNamespace(**one["extra_info"]["attention"])),
             )
             for (name, case), one in zip(cases, settle(benchmarks), strict=True)
         ]
