@@ -1,4 +1,4 @@
-"""What is measured: each ``test_*.py`` is a docstring, axes and a line; the plugin in ``attnlib.plugin`` measures."""
+"""The benchmarks: each ``test_*.py`` names its cases, and the plugin in ``attnlib.plugin`` measures them."""
 
 import sys
 

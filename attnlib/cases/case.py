@@ -16,11 +16,11 @@ from attnlib.model.positional import PositionalEncoding
 
 
 class Phase(NamedTuple):
-    """What is done with a stack.
+    """One way to run a stack.
 
     Args:
         kind: ``timed``; ``checked`` (gradients against theory); or ``trained`` (on labelled data).
-        paired: whether its rounds lie beside those of a reference.
+        paired: whether it is measured beside a reference, in rounds that alternate.
         captured: whether a CUDA graph can replay it.
     """
 
@@ -81,12 +81,12 @@ class Case(StackConfig):
 
     @property
     def kind(self) -> str:
-        """What is done with it: ``timed``, ``checked`` or ``trained``."""
+        """Kind of its phase: ``timed``, ``checked`` or ``trained``."""
         return PHASES[self.phase].kind
 
     @property
     def paired(self) -> bool:
-        """Whether its rounds may lie beside those of a reference."""
+        """True if its phase is measured beside a reference."""
         return PHASES[self.phase].paired
 
     @property

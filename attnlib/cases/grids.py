@@ -10,7 +10,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 
 class Grid(NamedTuple):
-    """What ``over`` leaves at a test: what makes its points, and the fields that all its cases share."""
+    """The points of a test that ``over`` marked, and the fields that all its cases share."""
 
     points: Callable[[Settings], Points]
     fixed: Mapping[str, Any]
@@ -25,6 +25,7 @@ def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test],
     """
 
     def mark_points(test: Test) -> Test:
+        """Attach the grid to a test, where ``grid_of`` finds it."""
         test.__dict__["grid"] = Grid(points, fixed)
         return test
 

@@ -69,10 +69,10 @@ def fields_or_off(_flag: str, text: str) -> dict[str, Any] | None:
 
 
 class Option(NamedTuple):
-    """An option.
+    """One option of a session.
 
     Args:
-        says: what it is for.
+        says: its line in the help.
         read: reads the text that is given with this option.
         field: of a case that it sets; None for one of the run's choices, which have its name.
         alias: another flag.

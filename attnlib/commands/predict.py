@@ -71,4 +71,8 @@ def share_reached(case: "Case") -> str | None:
         and cell.fields.get("dtype") == case.dtype
     ]
     shares = [share for cell in like if (share := cell.share_of_ceiling)]
-    return f"{percent(float(np.median(shares)))} of it, median of {len(shares)} cases in {run.name}" if shares else None
+    return (
+        f"{percent(float(np.median(shares)))} of their ceilings: median of {len(shares)} cases in {run.name}"
+        if shares
+        else None
+    )

@@ -1,4 +1,4 @@
 """How gradients and tokens vanish in deep stacks.
 
-Closed forms say how, probes read it off a network, and checks hold one against the other.
+Closed forms predict the decay, probes measure it in a network, and checks compare the two.
 """

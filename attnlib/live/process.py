@@ -1,4 +1,4 @@
-"""The near end of a worker process, ``python -m attnlib.live.worker``: one JSON line each way. Imports no torch."""
+"""The client of a worker process, ``python -m attnlib.live.worker``: one JSON line each way. Imports no torch."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A case that is built and run in a worker process, shaped like a workload of this one."""
+"""A case that is built and run in a worker process, with the interface of a workload."""
 
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +17,7 @@ def child_clock() -> float:
 
 
 class Remote:
-    """A case in a worker process, shaped like a ``attnlib.cases.workload.Workload``.
+    """A case in a worker process, with the interface of a ``cases.workload.Workload``.
 
     Args:
         case: what to build.
@@ -32,25 +32,25 @@ class Remote:
         self.case, self.worker = case, worker
 
     def check(self) -> float:
-        """Build in the worker, behind its correctness gate; seconds of the first call."""
+        """Build the case in the worker and check its result; return the seconds of the first call."""
         return float(self.worker.ask(build=asdict(self.case))["first_call_s"])
 
     def step(self) -> None:
-        """One round in the worker; its seconds move ``child_clock``."""
+        """Run one round in the worker, and advance ``child_clock`` by its seconds."""
         global _elapsed
         _elapsed += self.worker.ask(step=1)["seconds"][0]
 
     def counts(self) -> dict[str, Any]:
-        """How many gradients of one more backward pass are zero, subnormal and not finite."""
+        """Count the gradients of one more backward pass that are zero, subnormal or not finite."""
         return self.worker.ask(count=True)
 
     def compiled(self) -> None:
-        """Nothing is compiled there."""
+        """Return None: nothing is compiled in a worker."""
 
     def attention(self) -> dict[str, Any]:
-        """Not looked at: the same case in this process runs the same kernel."""
+        """Return no kernel: it is not looked up in a worker."""
         return {"kernel": None, "fused": None, "reason": "not looked at in a child process", "method": "none"}
 
     def weigh(self, device: Device) -> Readings:
-        """Not weighed: the same case in this process has the same bytes."""
+        """Return no bytes, with the reason: memory is not measured in a worker."""
         return {"allocated_peak": reading(None, "allocator", "not weighed in a child process")}

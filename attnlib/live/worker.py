@@ -71,12 +71,12 @@ def accepted(given: dict[str, Any]) -> Case:
 
 @cache
 def heap_here() -> str:
-    """The heap that this process has, by the environment that it was started with: kept or system."""
+    """Return the heap of this process, kept or system, which its environment decided at the start."""
     return "kept" if heap.is_kept() else "system"
 
 
 def seconds_of(workload: Workload, request: dict[str, Any]) -> list[float]:
-    """Seconds of a step in each of the rounds that a request asks for."""
+    """Run the rounds that a request asks for; return the seconds of a step in each."""
     iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
     once = partial(timed, workload.step, workload.prepare, workload.clock, iterations, untimed)
     return [once() for _ in range(request["step"])]

@@ -22,19 +22,19 @@ AXES = ("seq_len", "depth", "pe")  # which every timed row has among its params,
 
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Settings:
-    """The run's choices."""
+    """Return the settings of the run."""
     return request.config.stash[RECORD].settings
 
 
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> Device:
-    """The device that is measured."""
+    """Return the device that is measured."""
     return request.config.stash[RECORD].device
 
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest) -> Case:
-    """The case of this test."""
+    """Return the case of this test."""
     own = request.config.stash[RECORD].case_of(request.node)
     if own is None:
         raise pytest.UsageError(f"{request.node.nodeid} has no case: spread it with attnlib.cases.grids.over")
@@ -80,7 +80,7 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
 
 @pytest.fixture(scope="session")
 def study(request: pytest.FixtureRequest) -> Iterator[Study]:
-    """What trains cases, its processes ended when the session does."""
+    """Yield what trains cases; end its processes when the session ends."""
     from attnlib.plugin.trainings import Study
 
     own = Study(request.config.stash[RECORD])

@@ -8,7 +8,7 @@ SECONDS, PRECISION = 8.0, 0.003  # a ratio, and its wished half-width
 
 
 def ratio(a: Step, b: Step) -> tuple[float, float, float, int]:
-    """A over b with the 95 % interval of this run, see ``attnlib.measure.sampling.ratio_over``; and how many blocks."""
+    """Return the time of a over that of b, the ends of its 95 % interval, and the number of blocks."""
     sides = [Bare(b), Bare(a)]
     first = [turn(side)() for side in sides]
     plan = pilot(sides, first, precision=PRECISION, budget=SECONDS)

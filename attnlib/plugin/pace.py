@@ -1,4 +1,4 @@
-"""How long cases should keep a session busy: for ``--plan``, and for shards that take about as long as each other."""
+"""Estimates of a session's seconds a case, for ``--plan`` and to cut a sweep into shards of equal length."""
 
 from dataclasses import replace
 

@@ -99,7 +99,7 @@ class Record:
         return Instruments(device, self.canaries[name], self.rates(device, case.dtype, self.canaries[name]))
 
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
-        """The median of what the device reached in this run, read once more every ``CEILINGS_EVERY`` seconds."""
+        """Return the median rates of the device in this run; they are read again every ``CEILINGS_EVERY`` seconds."""
         key, now = (str(device.torch_device), dtype), time.perf_counter()
         instrument, found = self.ceilings.get(key) or (self.instrument(device, getattr(torch, dtype)), [])
         self.ceilings[key] = instrument, found

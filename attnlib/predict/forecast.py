@@ -1,4 +1,4 @@
-"""What one step of a case should cost, before any is run."""
+"""The forecast of a case: FLOPs, peak memory and least time of a step, before any is run."""
 
 from dataclasses import asdict
 from typing import Any

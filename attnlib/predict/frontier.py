@@ -12,7 +12,7 @@ LONGEST, DEEPEST = 2**24, 2**20  # where the search ends
 def frontier(
     case: Case, memory: int, depths: list[int], seq_lens: list[int], tokens: int | None = None
 ) -> dict[str, Any]:
-    """How far a stack goes within ``memory`` bytes of predicted peak.
+    """Search the longest sequences and deepest stacks within ``memory`` bytes of predicted peak.
 
     Args:
         case: its other fields.
@@ -29,11 +29,11 @@ def frontier(
         raise ValueError("what a compiler fuses is not predicted: leave compile out")
 
     def peak(depth: int, seq_len: int) -> int:
-        """Bytes predicted; 0 of nothing."""
+        """Return the predicted peak in bytes; 0 of a stack without layers or tokens."""
         return need(resized(case, depth, seq_len, tokens)).peak if depth and seq_len else 0
 
     def point(depth: int, seq_len: int, beyond: int) -> dict[str, int]:
-        """What is said of a point."""
+        """Return a point of the frontier."""
         batch = resized(case, depth, max(1, seq_len), tokens).batch_size
         return {"depth": depth, "seq_len": seq_len, "batch_size": batch, "peak": peak(depth, seq_len), "beyond": beyond}
 
@@ -48,13 +48,13 @@ def frontier(
 
 
 def resized(case: Case, depth: int, seq_len: int, tokens: int | None) -> Case:
-    """The case at another size; with ``tokens`` a step the batch is max(1, tokens // T)."""
+    """Return the case at another size; with ``tokens`` a step the batch is max(1, tokens // T)."""
     own = replace(case, depth=depth, seq_len=seq_len)
     return own if tokens is None else replace(own, batch_size=max(1, tokens // seq_len))
 
 
 def largest(peak: Any, memory: int, most: int) -> int:
-    """The largest size up to ``most`` whose peak is within ``memory``: doubled, then found between by straight lines.
+    """Return the largest size up to ``most`` whose peak is within ``memory``, by doubling and then interpolating.
 
     Args:
         peak: from a size to bytes; it grows with the size.

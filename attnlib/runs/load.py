@@ -99,7 +99,7 @@ class Cell:
 
     @property
     def training(self) -> Training | None:
-        """How its training went; None of a case that is no training."""
+        """The results of its training; None of a case that is no training."""
         return self.probe.training if self.probe else None
 
     @property
@@ -126,12 +126,12 @@ class Cell:
 
     @property
     def disturbed(self) -> bool:
-        """Whether most of its visits were disturbed in both attempts."""
+        """True if most of its visits were disturbed in both attempts."""
         return bool(self.info and self.info.time.disturbed)
 
     @property
     def cost(self) -> Cost:
-        """What it should cost; nothing where that is not known."""
+        """Its predicted cost; empty where that is not known."""
         return self.info.cost if self.info else Cost()
 
     @property

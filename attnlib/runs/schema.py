@@ -76,7 +76,7 @@ def label_of(fields: Mapping[str, Any]) -> str:
     return msgspec.convert(fields, Case).label
 
 
-SHOWN = Case.__struct_fields__.index("block")  # the first field that a label may say
+SHOWN = Case.__struct_fields__.index("block")  # place of the first field that a label may name
 
 
 class Reading(Struct, forbid_unknown_fields=True):
@@ -190,7 +190,7 @@ class Probe(Struct):
     training: Training | None = None
 
     def __bool__(self) -> bool:
-        """Whether it says anything."""
+        """Return True if anything was found."""
         return bool(self.claims or self.curves or self.counts or self.training)
 
 
@@ -215,12 +215,12 @@ class Floor(Struct, forbid_unknown_fields=True):
 
     @property
     def seconds(self) -> float:
-        """Of all three."""
+        """Sum of the three, in seconds."""
         return self.products + self.memory + self.operators
 
     @property
     def binding(self) -> str:
-        """The ceiling that takes most of it."""
+        """Name of the ceiling that takes most of it."""
         return max(self.__struct_fields__, key=lambda name: float(getattr(self, name)))
 
 
@@ -364,7 +364,7 @@ class Run(Struct):
 
 
 class Contents(NamedTuple):
-    """The typed rows and benchmarks of a saved run: a benchmark a test that is a case and has a time."""
+    """The typed rows of a saved run, and the typed benchmark of each timed case, by test."""
 
     rows: list[Row]
     timed: dict[str, Timed]

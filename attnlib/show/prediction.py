@@ -17,7 +17,7 @@ def predicted(found: Mapping[str, Any], reached: str | None = None) -> list[Tabl
 
     Args:
         found: the forecast, as ``predict.forecast.forecast`` makes it.
-        reached: in words, which share of the ceilings a saved run of this machine reached.
+        reached: in words, the share of the ceilings that like cases of a saved run reached.
     """
     return [*([products(found["flops"])] if found["flops"] else []), memory(found, reached)]
 
@@ -46,7 +46,7 @@ def memory(found: Mapping[str, Any], reached: str | None) -> Table:
         floor = Floor(**found["floor_s"])
         time = f"at least {seconds(floor.seconds)}"
         after += [f"at this machine's ceilings: {seconds(floor.seconds)}, most of it {floor.binding}"]
-        after += [f"steps of this phase ran at {reached}"] if reached else []
+        after += [f"like cases ran at {reached}"] if reached else []
     after += [
         f"{found['operators']} operators, which move {size(found['bytes_moved'])}; attention by {found['kernel']}"
     ]

@@ -1,4 +1,4 @@
-"""Figures of saved runs: their registry, and what draws each. Matplotlib is imported where one is drawn."""
+"""The registry of figures of saved runs. Matplotlib is imported only when one is drawn."""
 
 from __future__ import annotations
 
