@@ -3,8 +3,10 @@
 Accounting need not be there. What a job returns is not used: the journals say what came of it.
 """
 
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,11 @@ from attnlib.sweep.task import TaskRun
 WARNING = 30  # seconds before a job's end in which it is told
 REQUEUES = 1000  # at most, of a job that finishes a case each time
 PATIENCE = 150.0  # seconds; locks of a node that went down outlive it by 90 on NFS
+# A job may be warned in its first second, before submitit handles that signal: it waits until ``TaskRun`` asks for it.
+BLOCKED = (
+    "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 # options of sbatch that are the sweep's own: which job does what, alone on its node, and how it is told of its end
 OWN = {
     *("job_name", "array", "nodes", "ntasks", "ntasks_per_node", "exclusive"),
@@ -61,7 +68,7 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     need("sbatch")
     import submitit
 
-    array = submitit.SlurmExecutor(folder=sweep.folder / "logs", max_num_timeout=REQUEUES)
+    array = submitit.SlurmExecutor(folder=sweep.folder / "logs", max_num_timeout=REQUEUES, python=python())
     array.update_parameters(
         job_name=name(sweep),
         nodes=1,
@@ -79,6 +86,11 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
     note(sweep, jobs[0].job_id.partition("_")[0], tasks)
+
+
+def python() -> str:
+    """Return the command that starts Python in a job, with the signal that warns of its end blocked."""
+    return shlex.join([sys.executable, "-S", "-c", BLOCKED])
 
 
 def last_line(text: str) -> str:

@@ -105,6 +105,8 @@ class TaskRun:
         """
         sweep, task = Sweep(self.task.folder), self.task
         self.before = progress(task.events())
+        if hasattr(signal, "SIGUSR2"):  # blocked since the job began: from here on ``checkpoint`` can answer it
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
         plan = planned(sweep)
         if task.shard > len(plan.tests) or task.done:
             return 0

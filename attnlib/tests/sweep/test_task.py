@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from attnlib.runs.load import load
+from attnlib.sweep import slurm
 from attnlib.sweep import task as module
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import standings
@@ -294,3 +296,41 @@ def test_a_sweep_is_begun_once(sweep, tmp_path):
     (begun.folder / "sweep.json").write_text("{}")
     with pytest.raises(ValueError, match=r"sweep.json: Object missing required field `token`"):
         Sweep(begun.folder)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no SIGUSR2")
+def test_a_warning_before_its_handler_waits(tmp_path):
+    """A job that is warned while Python still starts handles it once its handler stands and it asks for it."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import pathlib, signal, sys, time\n"
+        "pathlib.Path(sys.argv[1]).touch()\n"
+        "while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)\n"
+        "signal.signal(signal.SIGUSR2, lambda *_: sys.exit(7))\n"
+        "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])\n"
+    )
+    begun, warned = tmp_path / "begun", tmp_path / "warned"
+    process = subprocess.Popen([*shlex.split(slurm.python()), "-u", str(script), str(begun), str(warned)])
+    while not begun.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR2)
+    warned.touch()
+
+    assert process.wait(30) == 7
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no SIGUSR2")
+def test_a_task_asks_for_warnings_that_waited(sweep):
+    """A signal that was blocked since the job began is delivered before anything is measured."""
+    heard = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: heard.append(True))
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert not heard
+        attempt(sweep("--cells=3", shards=1).tasks[0])
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
+        signal.signal(signal.SIGUSR2, before)
+
+    assert heard == [True]
