@@ -101,6 +101,7 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
     ),
     "init": Option("initialisation: torch_mha, linear, unit", name, "init"),
     "attention": Option("attention backend: sdpa, math, flex", name, "attention"),
+    "model": Option("stack, or package.module:function, which makes a model of a StackConfig", name, "model"),
     "dtype": Option("float32, float64, bfloat16, float16", name, "dtype"),
     "device": Option("auto, cpu, cuda, cuda:1, mps, ...", name),
     "threads": Option(

@@ -97,9 +97,10 @@ def gradient_of(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def layers_of(model: SequenceClassifier) -> list[Plain]:
-    """The layers, first to last."""
-    return [layer for layer in model.stack.layers if isinstance(layer, Plain)]
+def layers_of(model: nn.Module) -> list[Plain]:
+    """Return the layers of a stack, first to last; none of somebody else's model."""
+    layers = model.stack.layers if isinstance(model, SequenceClassifier) else ()
+    return [layer for layer in layers if isinstance(layer, Plain)]
 
 
 def layer_gradients(layer: Plain) -> Roles:

@@ -27,7 +27,7 @@ from attnlib.measure.memory import is_out_of_memory
 from attnlib.plugin.measuring import Instruments, identity
 from attnlib.runs import visits
 from attnlib.runs.journal import NOT_YET, Finish
-from attnlib.runs.load import Cell, cell_of
+from attnlib.runs.load import Cell, cell_of, renamed
 from attnlib.runs.save import plain
 from attnlib.runs.schema import Row, Timed, examine_benchmark, probe_problems
 
@@ -138,7 +138,9 @@ class Record:
         config.option.keyword, wanted = spelled_out(keyword)
         for name, value in wanted:
             for item, case in cases.items():
-                if str(getattr(case, name, None)).lower() == value.lower():
+                own = str(getattr(case, name, None))
+                shown = self.settings.encoding_label(own) if name == "pe" else self.settings.shown.get(own, own)
+                if value.lower() in (own.lower(), shown.lower()):
                     item.extra_keyword_matches.add(f":{name}:{value}:")
         for item in items:
             if is_measured(item) and not any(item.iter_markers("benchmark")):
@@ -221,6 +223,9 @@ class Record:
         """Return the cell of a case so far, with this benchmark."""
         entry = self.entries[test]
         row = identity(entry.case) | {"test": test} | entry.row if entry.case else entry.row
+        row = renamed(row, self.settings.shown)
+        if entry.case:
+            row["case"] = row["case"] | {"pe": self.settings.encoding_label(entry.case.pe)}
         timed = None if benchmark is None else msgspec.convert(benchmark, Timed)
         return cell_of(msgspec.convert(row, Row), row["case"], timed)
 

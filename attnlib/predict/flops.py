@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import torch
 
+from attnlib.cases.case import Case, meta_encoding
 from attnlib.model.blocks import BLOCKS
-from attnlib.model.classifier import build_encoding, build_model
 from attnlib.model.config import StackConfig, choose
-from attnlib.model.positional import PositionalEncoding
+from attnlib.model.own_model import MODELS
 from attnlib.predict.kernels import MATH, scored_pairs
 
 
@@ -22,16 +22,16 @@ class Flops(NamedTuple):
 Components = dict[str, Flops]
 
 
-def parameters(config: StackConfig) -> int:
-    """Number of trainable numbers, counted on a model without storage."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in build_model(config).parameters())
-
-
-def meta_encoding(config: StackConfig) -> PositionalEncoding:
-    """Build the encoding of a stack on tensors without storage."""
-    with torch.device("meta"):
-        return build_encoding(config)
+def parameters(case: Case) -> int:
+    """Return the number of trainable numbers, counted on a model without storage."""
+    try:
+        with torch.device("meta"):
+            model = MODELS[case.model](case)
+    except (RuntimeError, NotImplementedError):  # it reads a number of a tensor that has none
+        if not case.own_parts:
+            raise
+        model = MODELS[case.model](case)
+    return sum(p.numel() for p in model.parameters())
 
 
 def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str, int]:

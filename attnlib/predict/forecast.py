@@ -19,19 +19,22 @@ def forecast(case: Case) -> dict[str, Any]:
 
     Returns:
         ``case``; ``kernel`` of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``) and component,
-        forward and backward; what ``peak.outlook`` has, its ``floor_s`` null for a device that is not here; ``torch``,
-        ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
+        forward and backward, null where a part is somebody else's; what ``peak.outlook`` has, its ``floor_s`` null for
+        a device that is not here; ``torch``, ``threads`` and ``calibrated``, the torch that peaks were held against,
+        null if it is this one.
     """
     kernel = kernel_of(case)
-    flops = {
-        "algorithmic": algorithmic_flops(case, case.batch_size),
-        "executed": executed_flops(case, case.batch_size, kernel),
-    }
+    flops = None
+    if case.paired and not case.own_parts.keys() - {"pe", "init"}:  # of other people's parts there is no formula
+        flops = {
+            "algorithmic": algorithmic_flops(case, case.batch_size),
+            "executed": executed_flops(case, case.batch_size, kernel),
+        }
     return outlook(case, rates_here(case)) | {
         "case": asdict(case),
         "kernel": kernel,
         "params": parameters(case),
-        "flops": flops if case.paired else None,
+        "flops": flops,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "calibrated": None if is_calibrated() else CALIBRATED,

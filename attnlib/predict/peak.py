@@ -7,9 +7,12 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from attnlib.cases.case import Case, unsupported
+from attnlib.cases.case import Case, meta_encoding, unsupported
 from attnlib.cases.settings import Settings
 from attnlib.cases.text import size
 from attnlib.cases.workload import Workload, build, compiles
@@ -18,8 +21,9 @@ from attnlib.measure import heap
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import available_bytes
-from attnlib.predict.flops import meta_encoding
-from attnlib.predict.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.measure.rounds import Step
+from attnlib.predict.flops import algorithmic_flops, executed_flops, total
+from attnlib.predict.kernels import FLOPS, MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.predict.ledger import Ledger
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
@@ -101,7 +105,7 @@ def need(case: Case) -> Need:
     An epoch is as its train steps. Past ``STRAIGHT`` layers each one adds the same to every region of the step, so that
     deep stacks cost no more to predict.
     """
-    if case.depth > STRAIGHT + 1:
+    if case.depth > STRAIGHT + 1 and case.model == "stack":
         one, two = (need(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
         return one.deeper(two, case.depth - STRAIGHT)
     return _run_for_shapes(
@@ -119,12 +123,10 @@ def along(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> dict[Ke
 def _run_for_shapes(case: Case, threads: int) -> Need:
     threads = threads if case.device.startswith("cpu") else 0  # what kernels of other devices allocate is not known
     seen = Ledger(partial(workspace, threads=threads), product_flops)
-    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), seen:
+    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), ChosenKernel(case.device), seen:
         work = build(replace(case, device="meta"))
         seen.name("parameters", work.model.parameters())
         seen.name("tables", work.held())
-        if case.attention == "sdpa":
-            choose_kernel(work, case.device)
         tell_regions(work, seen)
         for step in range(2 if case.phase == "train_step" else 1):  # the first one makes the optimiser's state
             seen.region = f"{step} start"
@@ -138,25 +140,68 @@ def _run_for_shapes(case: Case, threads: int) -> Need:
         return Need(peaks, seen.held, seen.operators)
 
 
-def choose_kernel(work: Workload, device: str) -> None:
-    """Let attention run by the kernel that ``device`` would choose, on tensors that are on none."""
+class ChosenKernel(TorchFunctionMode):
+    """Run ``scaled_dot_product_attention`` by the kernel that a device would choose, on tensors without storage.
 
-    def chosen(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-        learned = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-        kernel = attention_kernel(device, q.dtype, biased=bias is not None, learned=learned)
-        return attend(kernel, q, k, v, bias, causal and bias is None)
+    Args:
+        device: ``cpu``, ``cuda:1``, ...
+    """
 
-    for layer in layers_of(work.model):
-        layer.attention.attend = chosen
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return self.attention(*args, **(kwargs or {}))
+
+    def attention(
+        self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any
+    ) -> Tensor:
+        """Attend: ``[B, H, T, K]``."""
+        learned = attn_mask is not None and attn_mask.requires_grad and torch.is_grad_enabled()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # torch adds 0 and -inf for it
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype)
+        kernel = attention_kernel(self.device, q.dtype, biased=attn_mask is not None, learned=learned)
+        return attend(kernel, q, k, v, attn_mask, is_causal)
 
 
 def kernel_of(case: Case) -> str:
-    """The attention kernel that a case should run."""
+    """The attention kernel that a case should run; the name of one that is somebody else's, or of the whole model."""
+    if own := {"attention", "model"} & case.own_parts.keys():
+        return case.own_parts[min(own)]
     if case.attention != "sdpa":
         return MATH
     encoding = meta_encoding(case)
     learned = encoding.learns_bias and case.phase != "forward"
     return attention_kernel(case.device, getattr(torch, case.dtype), biased=encoding.biases, learned=learned)
+
+
+def step_flops(case: Case, kernel: str, step: Step, prepare: Step | None) -> dict[str, int | None]:
+    """Return the FLOPs of a step, of matrix products.
+
+    Args:
+        case: in a phase that has a reference; the others have none.
+        kernel: of attention.
+        step: of the case, to count where there is no formula.
+        prepare: what has to be called before it.
+
+    Returns:
+        ``flops``, that the kernels execute, and ``flops_algorithmic``, that the mathematics needs: by formula; of
+        somebody else's block, attention or model as torch's counter sees one step, and null.
+    """
+    if not case.paired:
+        return {"flops": None, "flops_algorithmic": None}
+    if case.own_parts.keys() - {"pe", "init"}:
+        if prepare is not None:
+            prepare()
+        with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+            step()
+        return {"flops": int(counter.get_total_flops()), "flops_algorithmic": None}
+    executed = executed_flops(case, case.batch_size, kernel)
+    needed = algorithmic_flops(case, case.batch_size)
+    return {"flops": total(executed, case.phase), "flops_algorithmic": total(needed, case.phase)}
 
 
 def tell_regions(work: Workload, seen: Ledger) -> None:
@@ -189,7 +234,7 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     try:
         own = need(case)
         other = None if reference is None else need(reference)
-    except RuntimeError as error:
+    except Exception as error:  # noqa: BLE001 - a step that cannot be predicted may still be measured
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
     return reading(own.peak if other is None else max(own.peak + other.held, own.held + other.peak), METHOD)
 

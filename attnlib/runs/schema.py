@@ -48,6 +48,7 @@ class Case(Struct, frozen=True):
     denormals: Name = "flush"
     attention: Name = "sdpa"
     init: Name = "torch_mha"
+    model: Name = "stack"
     causal: bool = False
     seed: int = 0
     cache: Name = "hot"
@@ -194,6 +195,22 @@ class Probe(Struct):
         return bool(self.claims or self.curves or self.counts or self.training)
 
 
+class Origin(Struct, forbid_unknown_fields=True):
+    """Where a part of the model that is not attnlib's comes from."""
+
+    name: Name  # as it was asked for
+    distribution: str | None
+    version: str | None
+    source: str | None  # beginning of the SHA-256 of the file that defines it
+
+
+class GradientNorm(Struct, forbid_unknown_fields=True):
+    """Frobenius norm of the gradient of one parameter of somebody else's model; null where it is not finite."""
+
+    parameter: str
+    norm: NotNegative | None
+
+
 class Row(Struct):
     """A planned case and what became of it; ``probe`` is what a check of gradients found."""
 
@@ -204,6 +221,7 @@ class Row(Struct):
     reason: str | None = None
     process: Count | None = None
     probe: Probe | None = None
+    parts: dict[str, Origin] = {}  # by field of the case, those that are somebody else's
 
 
 class Floor(Struct, forbid_unknown_fields=True):
@@ -275,6 +293,7 @@ class Info(Struct):
     energy: Energy | None = None
     flags: list[str] = []
     probe: Probe | None = None
+    gradients: dict[str, GradientNorm] = {}  # of somebody else's model, its first and last parameter
 
 
 class Stats(Struct):
@@ -317,6 +336,7 @@ class Axes(Struct, forbid_unknown_fields=True):
     block: list[Name]
     attention: list[Name] = []
     init: list[Name] = []
+    model: list[Name] = []
 
 
 class Device(Struct):
