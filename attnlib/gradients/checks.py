@@ -15,7 +15,7 @@ from attnlib.cases.workload import Workload
 from attnlib.gradients import closed_forms
 from attnlib.gradients.claims import Curves, Finding, between, near
 from attnlib.gradients.controls import control
-from attnlib.gradients.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes
+from attnlib.gradients.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes, theory_of
 from attnlib.gradients.probes import Recorder, gradient_by_place
 from attnlib.measure.environment import flushes_subnormals
 from attnlib.model.classifier import build_encoding
@@ -58,19 +58,22 @@ def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     layer = np.arange(case.depth)
     roles = {role: np.array([r["layers"][role]["norm"] for r in reports]) for role in reports[0]["layers"]}
     signals = {name: np.array([r["signals"][name] for r in reports]) for name in ("norm", "gradient", "cosine_gap")}
-    falls = -decay(case) if case.init == "linear" else 0.0  # biases keep the forward signal up; without, it falls too
+    rate = decay(case)
+    back = None if rate is None else -rate
+    falls = back if case.init == "linear" or back is None else 0.0  # without biases the forward signal falls too
     slope = {"activation": slopes(layer[ENDS], signals["gradient"][:, :-1][:, ENDS])}
     slope |= {role: slopes(layer[ENDS], roles[role][:, ENDS]) for role in ("v", "out")}
-    expected = {"activation": -decay(case), "v": falls, "out": falls}
+    expected = {"activation": back, "v": falls, "out": falls}
     claims = [near(name, slope[name], expected[name], absolute=band(case)) for name in slope]
-    if case.init == "unit":  # the others collapse within so few layers that nothing is left to fit
+    if (
+        case.init == "unit" and not case.own_parts
+    ):  # the others collapse within so few layers that nothing is left to fit
         for role, power in closed_forms.query_key_powers(encoding).items():
             ratio = roles[role] / roles["v"] / signals["norm"][:, :-1] ** 2
             claims.append(near(f"{role} power", powers(signals["cosine_gap"][:, :-1], ratio), power, share=0.15))
     idle = (roles["k_bias"] / roles["v"]).max(1)
-    claims.append(
-        between("key bias / v", idle, *((0.0, 1e-12) if closed_forms.key_bias_is_idle(encoding) else (1e-6, None)))
-    )
+    acts = (1e-6, None) if not case.own_parts else (None, None)  # somebody else's rotation may turn nothing
+    claims.append(between("key bias / v", idle, *((0.0, 1e-12) if closed_forms.key_bias_is_idle(encoding) else acts)))
     curves: Curves = {role: mean_log(roles[role]) for role in ("q", "k", "v", "out")}
     gradient = mean_log(signals["gradient"])
     return Finding(tuple(claims), {"layer": list(range(case.depth)), "activation": gradient[:-1], **curves})
@@ -106,7 +109,11 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     works = [seeded(case, seed) for seed in seeds]
     runs = {spread: np.array([residuals(work, spread) for work in works]) for spread in SPREADS}  # each [seeds, L + 1]
     exponents = [exponent([run[index] for run in runs.values()]) for index in range(len(seeds))]
-    expected = 1 if case.block != "plain" else closed_forms.collapse_exponent(build_encoding(case))
+    stated = theory_of(case)
+    if stated is not None:
+        expected = stated.get("collapse_exponent")
+    else:
+        expected = 1 if case.block != "plain" else closed_forms.collapse_exponent(build_encoding(case))
     claims = [near("exponent", exponents, expected, share=0.1)]
     close = runs[0.1]  # most layers lie below LARGE
     factors = [factor for seed in seeds if (factor := expected_contraction(case, seed)) is not None]
@@ -161,6 +168,9 @@ def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     reports = (recorded(seeded(case, seed)) for seed in seeds)
     rows = [report["signals"]["gradient_mean_abs"][::-1] for report in reports]  # from the output to the input
     claims, readings = [], torch.tensor(rows, dtype=torch.float64)
+    rate = decay(case)
+    if rate is None:
+        raise ValueError("no closed form says how fast this stack's gradients vanish")
     start = [row[ENDS.start] for row in rows]
     for name in FORMATS:
         dtype = getattr(torch, name)
@@ -169,7 +179,7 @@ def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         depths = zero.int().argmax(1).tolist()
         if not bool(zero.any(1).all()):
             raise ValueError(f"{case.depth} layers are too few for {name} to flush")
-        expected = [ENDS.start + closed_forms.flush_depth(dtype, start=s, rate=decay(case)) + 0.5 for s in start]
+        expected = [ENDS.start + closed_forms.flush_depth(dtype, start=s, rate=rate) + 0.5 for s in start]
         claims.append(near(name, depths, expected, share=RATE, absolute=1.0))
     return Finding(tuple(claims), {"layer": list(range(case.depth + 1)), "gradient": mean_log(rows)})
 

@@ -42,6 +42,8 @@ class Claim:
     def __str__(self) -> str:
         mean, low, high = self.interval
         theory = "" if self.theory is None else f" theory {self.theory:.4g}"
+        if self.theory is self.least is self.most is None:
+            theory = " no closed form"
         return f"{self.name} {mean:.4g} [{low:.4g}, {high:.4g}]{theory}"
 
     def as_json(self) -> dict[str, Any]:
@@ -59,16 +61,20 @@ class Claim:
         }
 
 
-def near(name: str, values: Values, theory: float | Values, *, share: float = 0.0, absolute: float = 0.0) -> Claim:
+def near(
+    name: str, values: Values, theory: float | Values | None, *, share: float = 0.0, absolute: float = 0.0
+) -> Claim:
     """A claim of agreement with theory, within a share of it or an absolute band, whichever is wider.
 
     Args:
         name: what was fitted.
         values: one a seed.
-        theory: what it should be; with one a seed, the differences are judged around their mean.
+        theory: what it should be; with one a seed, the differences are judged around their mean; None judges nothing.
         share: half-width of the band over |theory|.
         absolute: half-width of the band.
     """
+    if theory is None:
+        return between(name, values, None, None)
     centre = float(np.mean(theory))
     band = max(share * abs(centre), absolute)
     moved = np.asarray(values) - np.asarray(theory) + centre

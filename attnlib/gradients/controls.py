@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from attnlib.cases.case import Case
 from attnlib.cases.workload import Workload
 from attnlib.gradients import closed_forms
 from attnlib.gradients.claims import Claim, Curves, Finding, between, near
-from attnlib.gradients.fits import RATE, SEEDS, recorded, seeded, slopes
+from attnlib.gradients.fits import RATE, SEEDS, recorded, seeded, slopes, theory_of
 
 CONTROL_DEPTHS = (4, 16, 64)
 MATRICES = ("q", "k", "v", "out", "feed_forward")
@@ -44,7 +45,8 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     }
     readings = {name: np.reshape(values, (len(seeds), len(CONTROL_DEPTHS))) for name, values in read.items()}
     curves: Curves = {name: [float(v) for v in grid.mean(0)] for name, grid in readings.items()}
-    return Finding(CONTROLS[case.block](readings), {"depth": list(CONTROL_DEPTHS), **curves})
+    claims = CONTROLS.get(case.block) or partial(own_claims, theory=(theory_of(case) or {}).get("rate"))
+    return Finding(claims(readings), {"depth": list(CONTROL_DEPTHS), **curves})
 
 
 def steady(readings: ByDepth, least: float = -0.02, most: float = 0.04) -> Claim:
@@ -54,6 +56,12 @@ def steady(readings: ByDepth, least: float = -0.02, most: float = 0.04) -> Claim
     """
     decades = np.log10(readings["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
     return between("input gradient, decades a layer", decades, least, most)
+
+
+def own_claims(readings: ByDepth, theory: float | None) -> tuple[Claim, ...]:
+    """Claim the rate that somebody else's block states, if any: negative where gradients fall toward the input."""
+    decades = np.log10(readings["gradient_ratio"][:, -1]) / CONTROL_DEPTHS[-1]
+    return (near("input gradient, decades a layer", decades, theory, absolute=0.02),)
 
 
 def power_of_depth(readings: ByDepth, name: str, title: str, theory: float, band: float) -> Claim:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from attnlib.cases.case import Case
+from attnlib.cases.case import PARTS, Case
 from attnlib.cases.workload import Workload
 from attnlib.gradients import closed_forms
 from attnlib.gradients.probes import Recorder
@@ -16,14 +16,30 @@ SEEDS = range(8)
 RATE, UNIT = 0.05, 0.02  # bands of a rate: a share of it; decades where it is almost 0
 
 
-def decay(case: Case) -> float:
-    """The closed form's decades a layer."""
+def theory_of(case: Case) -> dict[str, float] | None:
+    """Return what the parts of a case that are somebody else's state of themselves, in their attribute ``theory``.
+
+    Returns:
+        ``rate``, decades a layer, and ``collapse_exponent``, as far as they are stated; None where all parts are ours.
+    """
+    if not case.own_parts:
+        return None
+    stated: dict[str, float] = {}
+    for field, name in case.own_parts.items():
+        stated |= getattr(PARTS[field].imported(name), "theory", {})
+    return stated
+
+
+def decay(case: Case) -> float | None:
+    """Return the closed form's decades a layer; of somebody else's part those that it states, or None."""
+    if (stated := theory_of(case)) is not None:
+        return stated.get("rate")
     return closed_forms.decay_rate(case.init, d_model=case.d_model, inner=case.inner)
 
 
 def band(case: Case) -> float:
-    """Half-width of what counts as the same rate, in decades a layer."""
-    return UNIT if case.init == "unit" else RATE * abs(decay(case))
+    """Return the half-width of what counts as the same rate, in decades a layer."""
+    return UNIT if case.init == "unit" else RATE * abs(decay(case) or 0.0)
 
 
 def slopes(x: ArrayLike, rows: ArrayLike) -> np.ndarray:

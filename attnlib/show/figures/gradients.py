@@ -52,7 +52,7 @@ def gradients(cells: Cells) -> Figure | None:
         found = probed(cells, init=init, **reference)
         for cell, curves in found:
             curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case.pe))
-        rate = theory_line(panel, *found[0]) if found else ""
+        rate = next((line for one in found if (line := theory_line(panel, *one))), "")
         finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}{rate}")
     for cell, curves in embeddings:
         panel = sheet.panels[-1]
@@ -64,8 +64,10 @@ def gradients(cells: Cells) -> Figure | None:
 
 
 def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> str:
-    """Draw the closed-form rate through the first point of the first layer's curve; returns it in words."""
-    rate = cell.probe.claims[0].theory or 0.0 if cell.probe else 0.0
+    """Draw the closed-form rate through the first point of the first layer's curve; return it in words, "" without."""
+    rate = cell.probe.claims[0].theory if cell.probe else None
+    if rate is None:
+        return ""
     depth, first = np.array(curves["depth"]), curves["first_layer"][0]
     line = power(first + rate * (depth - depth[0]))
     axes.plot(depth, line, color="white", linewidth=1, label="_white below", zorder=5)

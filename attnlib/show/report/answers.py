@@ -84,7 +84,8 @@ def gradients(cells: Cells) -> Iterator[Answer]:
     rate, alike = (none[name] or learned[name] for name in none)
     if claim := claims(rate).get("first_layer"):
         fitted = THREE(Estimate(claim.mean, claim.low, claim.high))
-        parts = (f"{fitted} decades", rate[0].case_id), (f"; theory says {claim.theory:.3f}.", None)
+        theory = "no closed form is known" if claim.theory is None else f"theory says {claim.theory:.3f}"
+        parts = (f"{fitted} decades", rate[0].case_id), (f"; {theory}.", None)
         before = "With every layer more the first layer's gradient changes by "
         yield Answer("Do gradients survive a plain stack?", [(before, None), *parts])
     if exponent := claims(alike).get("exponent"):
