@@ -61,6 +61,7 @@ class Workload:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         self.loss: Tensor | None = None
         self.replay: Step | None = None  # of a step that was captured
+        self.gradient_ends: dict[str, dict[str, Any]] = {}  # norms at initialisation, of somebody else's model
         self.flushes = 0  # of the whole cache, before a step
 
     # properties, not attributes: a bound method kept on its object would keep models alive until a collection
@@ -137,6 +138,7 @@ class Workload:
             CaptureFailed: the step should be replayed, and cannot be captured.
         """
         seconds = timed(self.step, self.prepare, self.clock)
+        self.gradient_ends = self.read_gradient_ends()
         if self.case.launch == "graph":
             self.replay = self.device.capture(self.step)
             self.replay()
@@ -157,8 +159,8 @@ class Workload:
         """Return the parameters of which one must get a gradient: the head's, or any of somebody else's model."""
         return self.model.head.parameters() if isinstance(self.model, SequenceClassifier) else self.model.parameters()
 
-    def gradient_ends(self) -> dict[str, dict[str, Any]]:
-        """Return the gradient norms of the first and the last parameter of somebody else's model after a step."""
+    def read_gradient_ends(self) -> dict[str, dict[str, Any]]:
+        """Return the gradient norms of the first and the last parameter of somebody else's model, by end."""
         if self.case.model == "stack":
             return {}
         named = [(name, p.grad) for name, p in self.model.own.named_parameters() if p.grad is not None]

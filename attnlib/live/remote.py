@@ -1,7 +1,7 @@
 """A case that is built and run in a worker process, with the interface of a workload."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from attnlib.cases.case import Case
 from attnlib.live.process import Worker
@@ -43,6 +43,8 @@ class Remote:
     def counts(self) -> dict[str, Any]:
         """Count the gradients of one more backward pass that are zero, subnormal or not finite."""
         return self.worker.ask(count=True)
+
+    gradient_ends: ClassVar[dict[str, dict[str, Any]]] = {}  # not read in a worker
 
     def compiled(self) -> None:
         """Return None: nothing is compiled in a worker."""

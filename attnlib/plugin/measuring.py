@@ -89,7 +89,7 @@ def time_case(
         | on_the_device(made, work, device, local=local)
         | {"cache": {"asked": case.cache, "cold": all(one.cold for one in made.counting)}},
         "attention": attention,
-        **({} if case.model == "stack" else {"gradients": work.gradient_ends()}),
+        **({} if case.model == "stack" else {"gradients": work.gradient_ends}),
         "compiled": work.compiled(),
         "energy": energy_of(work, device, float(np.median(made.samples[-1])), local=local),
         "memory": work.weigh(device),

@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from attnlib.runs.schema import (
     Contents,
     Cost,
     Info,
+    Origin,
     OverReference,
     Probe,
     Row,
@@ -51,6 +52,7 @@ class Cell:
     info: Info | None = None  # of a timed case
     probe: Probe | None = None  # what was read of its gradients, or of its training
     node: str | None = None  # that measured it
+    parts: Mapping[str, Origin] = field(default_factory=dict)  # of the model, those that are somebody else's
 
     @property
     def question(self) -> str:
@@ -294,8 +296,8 @@ def cell_of(row: Row, fields: dict[str, Any], timed: Timed | None, node: str | N
     timed = timed if row.status == "ok" else None
     probe = row.probe or (timed.extra_info.probe if timed else None) if row.status == "ok" else None
     if timed is None or (probe and probe.claims):  # a check, which in schema 1 was a benchmark
-        return Cell(*identity, probe=probe, node=node)
-    return Cell(*identity, tuple(timed.stats.data), timed.extra_info, probe, node)
+        return Cell(*identity, probe=probe, node=node, parts=row.parts)
+    return Cell(*identity, tuple(timed.stats.data), timed.extra_info, probe, node, row.parts)
 
 
 def shortened(data: Any) -> Any:
@@ -321,7 +323,7 @@ def encoding_label(model: str, pe: str) -> str:
     """Return what stands for an encoding in tables and ids: of somebody else's model its name too."""
     if model == "stack":
         return pe
-    return model if pe == "none" else f"{model} {pe}"
+    return model if pe == "none" else f"{model}+{pe}"
 
 
 def renamed(node: Any, names: Mapping[str, str]) -> Any:

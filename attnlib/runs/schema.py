@@ -11,8 +11,8 @@ SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
-Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,200}$")]  # becomes part of labels in tables and figures
+Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,200}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
 Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers

@@ -25,6 +25,8 @@ class OwnEncoding(PositionalEncoding):
     def __init__(self, made: Callable[..., Any], **sizes: Any) -> None:
         super().__init__(**sizes)
         self.own = made(**sizes)
+        if not self.overrides(*METHODS):
+            raise TypeError(f"it has none of the methods {', '.join(METHODS)}")
 
     def embed(self, x: Tensor) -> Tensor:
         """Add positions to token embeddings: ``[B, T, D]`` to ``[B, T, D]``."""
