@@ -13,37 +13,9 @@ from attnlib.model import StackConfig
 from attnlib.model.own_model import MODELS
 from attnlib.predict.flops import parameters
 from attnlib.predict.peak import prediction
+from attnlib.tests import ROOT
 
-NETS = """
-    from torch import nn
-    from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
-    from x_transformers import Encoder, TransformerWrapper
-
-    def torch_encoder(c):
-        layer = nn.TransformerEncoderLayer(c.d_model, c.n_heads, 4 * c.d_model, dropout=0.0, batch_first=True)
-        encoder = nn.TransformerEncoder(layer, c.depth, enable_nested_tensor=False)
-        return nn.Sequential(nn.Embedding(c.vocab_size, c.d_model), encoder)
-
-    def x_transformers(c):
-        layers = Encoder(dim=c.d_model, depth=c.depth, heads=c.n_heads, attn_dim_head=c.head_width)
-        return TransformerWrapper(
-            num_tokens=c.vocab_size, max_seq_len=c.seq_len, attn_layers=layers, logits_dim=c.n_classes,
-            average_pool_embed=True,
-        )
-
-    def bert(c):
-        return BertModel(BertConfig(
-            vocab_size=c.vocab_size, hidden_size=c.d_model, num_hidden_layers=c.depth, num_attention_heads=c.n_heads,
-            intermediate_size=4 * c.d_model, max_position_embeddings=c.seq_len, hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        ), add_pooling_layer=False)
-
-    def llama(c):
-        return LlamaModel(LlamaConfig(
-            vocab_size=c.vocab_size, hidden_size=c.d_model, num_hidden_layers=c.depth, num_attention_heads=c.n_heads,
-            intermediate_size=4 * c.d_model, max_position_embeddings=c.seq_len, use_cache=False,
-        ))
-"""
+NETS = (ROOT / "examples" / "own-model" / "mylab.py").read_text()
 NAMES = ("torch_encoder", "x_transformers", "bert", "llama")
 SMALL = {"seq_len": 8, "depth": 2, "d_model": 32, "n_heads": 4, "n_classes": 3}
 

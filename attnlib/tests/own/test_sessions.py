@@ -189,3 +189,16 @@ def test_a_part_that_fails_later_spoils_its_own_rows(run, lab, tmp_path):
         assert status == "error"
         assert reason in said
         assert "\n" not in said
+
+
+def test_an_encoding_of_somebody_elses_is_trained(run, lab, tmp_path):
+    """The study chooses its learning rate and trains it, in processes of their own, like one of ours."""
+    options = ["--pe", f"{lab()}:MyRotary", "--data", "digits", "-k", "tune or learn", "--benchmark-autosave"]
+    tests = ["bench/test_learning.py"]
+    done = run(*options, folder=tmp_path / "runs", tests=tests, small=["--preset", "smoke"])
+    assert done.code == 0, done.out
+    (path,) = files(tmp_path / "runs", ".json")
+    learned = [cell for cell in load(path).cells if cell.case.phase == "learn"]
+
+    assert learned
+    assert all(cell.status == "ok" and cell.training.learning_rate for cell in learned)
