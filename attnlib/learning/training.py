@@ -77,7 +77,7 @@ def left_chance(accuracy: float, labels: np.ndarray) -> bool:
 
 
 def train(case: Case, data: Labelled) -> dict[str, Any]:
-    """Train the case's model with AdamW (arXiv 1711.05101) and evaluate it.
+    """Train the case's model with AdamW (arXiv 1711.05101), evaluate it, and return the row's ``training``.
 
     A case of phase ``tune`` is evaluated on the validation part, any other on the test part, so that reported
     accuracies are not those by which a learning rate was chosen.
@@ -86,20 +86,15 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
         case: a case with ``steps`` and ``learning_rate``.
         data: the data set.
 
-    Returns:
-        the results, as saved in the row's ``training``.
-
     Raises:
         ValueError: the case has no steps or no learning rate.
     """
     if case.steps is None or case.learning_rate is None:
-        raise ValueError(
-            f"a training needs steps and a learning rate; the case has {case.steps} and {case.learning_rate}"
-        )
+        raise ValueError(f"a training needs steps and a learning rate, not {case.steps} and {case.learning_rate}")
     begun = time.perf_counter()
-    model, all_of_it = seeded_model(case), examples(data, "train", case.device)
-    chosen, generator = subset(case, len(all_of_it[0]))
-    own = all_of_it[0][chosen], all_of_it[1][chosen]
+    model, (tokens, labels) = seeded_model(case), examples(data, "train", case.device)
+    chosen, generator = subset(case, len(tokens))
+    own = tokens[chosen], labels[chosen]  # [n_train, T] and [n_train]
     losses, failed = fit(model, case, own, generator)
     kind = "validation" if case.phase == "tune" else "test"
     held_out = examples(data, kind, case.device)
