@@ -49,7 +49,7 @@ def rate(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
 
 
 def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
-    """Check the slopes of the gradients over the layers of one plain network, a role of the weights each.
+    """Check the slopes of the gradients over the layers of one plain network, by role of the weights.
 
     The case has one sequence: with several, biases make them all alike, and gradients of opposite labels then cancel.
     """
@@ -79,12 +79,7 @@ def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
 
 
 def powers(gaps: np.ndarray, ratios: np.ndarray) -> list[float]:
-    """Return the slope of log10 ratio against log10 gap, one a seed, over layers with collapsed tokens.
-
-    Args:
-        gaps: ``[seeds, L]``; a fit uses those in (``SMALL``, ``LARGE``), and two layers at least.
-        ratios: ``[seeds, L]``.
-    """
+    """Return the slope of log10 ratio against log10 gap, each ``[seeds, L]``, over layers with collapsed tokens."""
     found = []
     for gap, ratio in zip(gaps, ratios, strict=True):
         last = int((gap > SMALL).sum())  # gaps fall from layer to layer, so a count is an index
@@ -95,12 +90,7 @@ def powers(gaps: np.ndarray, ratios: np.ndarray) -> list[float]:
 
 @torch.no_grad()
 def residuals(work: Workload, spread: float) -> np.ndarray:
-    """Return the relative rank-1 residual at each layer boundary, ``[L + 1]``.
-
-    Args:
-        work: the stack and its tokens.
-        spread: factor by which the tokens' distances from their mean are scaled first.
-    """
+    """Return the rank-1 residual at all layer boundaries, ``[L + 1]``; tokens start at ``spread`` times their distances."""
     model = work.model
     x = model.stack.encoding.embed(model.token_embedding(work.tokens))
     mean = x.mean(1, keepdim=True)
@@ -134,11 +124,7 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
 
 
 def exponent(runs: Sequence[np.ndarray]) -> float:
-    """Return the slope of log r_{l+1} against log r_l over all layers with r in (``SMALL``, ``LARGE``).
-
-    Args:
-        runs: residuals r of one seed, ``[L + 1]`` each, from different initial spreads.
-    """
+    """Return the slope of log r_{l+1} against log r_l over layers with r in (SMALL, LARGE); runs ``[L + 1]`` each."""
     before, after = np.concatenate([np.stack([run[:-1], run[1:]]) for run in runs], axis=1)
     inside = (before < LARGE) & (after > SMALL)
     return float(np.polyfit(np.log10(before[inside]), np.log10(after[inside]), 1)[0])

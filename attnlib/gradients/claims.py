@@ -47,16 +47,8 @@ class Claim:
     def as_json(self) -> dict[str, Any]:
         """Return the claim as it is saved."""
         mean, low, high = self.interval
-        return {
-            "name": self.name,
-            "mean": mean,
-            "low": low,
-            "high": high,
-            "theory": self.theory,
-            "least": self.least,
-            "most": self.most,
-            "seeds": len(self.values),
-        }
+        limits = {"theory": self.theory, "least": self.least, "most": self.most, "seeds": len(self.values)}
+        return {"name": self.name, "mean": mean, "low": low, "high": high} | limits
 
 
 def near(name: str, values: Values, theory: float | Values, *, share: float = 0.0, absolute: float = 0.0) -> Claim:

@@ -5,12 +5,12 @@ scalars, computed in float64 so that deep stacks do not underflow in them; no ac
 """
 
 from collections.abc import Iterable
-from types import TracebackType
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from attnlib.gradients.closed_forms import key_bias_is_idle
 from attnlib.model.blocks import Plain
@@ -171,7 +171,7 @@ def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
     return {place: gradient_summary(found) for place, found in places.items()}
 
 
-class Recorder:
+class Recorder(ExitStack):
     """Records one forward and backward pass of a classifier, whose outputs and gradients stay the same to the bit.
 
     ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are removed at
@@ -182,23 +182,17 @@ class Recorder:
     """
 
     def __init__(self, model: SequenceClassifier) -> None:
+        super().__init__()
         self.model = model
 
     def __enter__(self) -> "Recorder":
-        stack = self.model.stack
-        self.handles: list[RemovableHandle] = []
         self.signals: dict[int, Tensor] = {}  # layer boundary -> norm, residual, cosine gap
         self.gradients: dict[int, Summary] = {}  # layer boundary -> summary of the gradient
-        self.handles.append(stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
+        # the end of the block removes every hook: a torch handle is a context manager
+        self.enter_context(self.model.stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
         for index, layer in enumerate(layers_of(self.model), 1):
-            self.handles.append(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self.handles:
-            handle.remove()
+            self.enter_context(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))
+        return super().__enter__()
 
     def see(self, index: int, x: Tensor) -> None:
         """Read the signal ``[B, T, D]`` at a layer boundary, and hook its gradient.
@@ -210,7 +204,7 @@ class Recorder:
         signal = wide(x)
         self.signals[index] = torch.stack([signal.norm(), rank1_residual(signal), cosine_gap(signal)])  # [3]
         if x.requires_grad:
-            self.handles.append(x.register_hook(lambda gradient: self.see_gradient(index, gradient)))
+            self.enter_context(x.register_hook(partial(self.see_gradient, index)))
 
     def see_gradient(self, index: int, gradient: Tensor) -> None:
         """Read the gradient at a layer boundary."""

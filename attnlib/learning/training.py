@@ -121,14 +121,7 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
 
 
 def fit(model: SequenceClassifier, case: Case, own: Examples, order: torch.Generator) -> tuple[Tensor, str | None]:
-    """Run a training's steps; return the loss before each, ``[steps]``, and the reason of an early end or None.
-
-    Args:
-        model: the model, changed in place.
-        case: a case with ``steps`` and ``learning_rate``.
-        own: the training examples.
-        order: generator of the order of examples.
-    """
+    """Run a training's steps; return the loss before each, ``[steps]``, and the reason of an early end or None."""
     steps, size = case.steps or 0, case.batch_size
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=case.learning_rate or 0.0, weight_decay=WEIGHT_DECAY, fused=True

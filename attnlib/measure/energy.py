@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +15,6 @@ from attnlib.measure.device import Device, reading
 RAPL = Path("/sys/class/powercap")
 BATCH = 0.1  # seconds of steps between two readings of the power
 TOLERANCE = 0.25  # largest relative difference between a counter and the integral of the power
-
-
-class Counter(Protocol):
-    """An energy counter."""
-
-    def joules(self) -> dict[str, Any]:
-        """Return the energy counted so far, in joules, as a reading."""
-
-    def watts(self) -> dict[str, Any]:
-        """Return the power now, in watts, as a reading."""
 
 
 class Rapl:
@@ -41,7 +31,7 @@ class Rapl:
         self.overflow = 0  # microjoules that were counted before counters began anew
 
     def joules(self) -> dict[str, Any]:
-        """Return the energy so far; a counter may begin anew at its limit at most once between two readings."""
+        """Return the joules so far as a reading; a counter may begin anew at its limit once between two readings."""
         method = "RAPL, energy_uj of all packages"
         if not self.packages:
             return reading(None, method, "this system shows no RAPL counters")
@@ -63,7 +53,7 @@ class Rapl:
 
 
 @contextlib.contextmanager
-def counter(device: Device) -> Iterator[tuple[Counter | None, float]]:
+def counter(device: Device) -> Iterator[tuple[Rapl | nvml.Card | None, float]]:
     """Open a device's energy counter (None if it has none), with the seconds that a window must last.
 
     A window spans many updates of the counter: RAPL's come every millisecond, NVML's every 20 to 100.

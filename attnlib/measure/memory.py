@@ -117,13 +117,9 @@ def peak_memory(
     if device.kind == "cuda":
         return _cuda_peak(device, whole)
     none_here = f"not counted on {device.kind}"
-    unread = {
-        "reserved_peak": reading(None, "caching allocator", none_here),
-        "requested_peak": reading(None, "caching allocator", none_here),
-        "nvml_device_used": reading(None, "NVML", none_here),
-        "nvml_device_reserved": reading(None, "NVML", none_here),
-        "nvml_process": reading(None, "NVML", none_here),
-    }
+    unread = {name: reading(None, "caching allocator", none_here) for name in ("reserved_peak", "requested_peak")}
+    for name in ("nvml_device_used", "nvml_device_reserved", "nvml_process"):
+        unread[name] = reading(None, "NVML", none_here)
     if device.kind != "cpu":
         return {"allocated_peak": reading(None, "allocator", none_here), **unread}
     method = "tensors held + torch.profiler allocation events"
@@ -140,14 +136,10 @@ def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
     whole()
     device.synchronize()  # NVML reads the card as it is now, so the step has to end first
     statistics = torch.cuda.memory_stats(device.torch_device)
-    peaks = {
-        name: reading(statistics[f"{key}.all.peak"], f"torch.cuda.memory_stats {key}, reset before the step")
-        for name, key in (
-            ("allocated_peak", "allocated_bytes"),
-            ("reserved_peak", "reserved_bytes"),
-            ("requested_peak", "requested_bytes"),
-        )
-    }
+    peaks = {}
+    for kind in ("allocated", "reserved", "requested"):
+        method = f"torch.cuda.memory_stats {kind}_bytes, reset before the step"
+        peaks[f"{kind}_peak"] = reading(statistics[f"{kind}_bytes.all.peak"], method)
     with nvml.card(device.describe()["uuid"]) as card:
         return peaks | card.memory()
 

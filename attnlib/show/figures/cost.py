@@ -39,15 +39,7 @@ def encoding_cost(cells: Cells) -> Figure | None:
 
 
 def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figure | None:
-    """Return the figure of a train step's time against a field, and of tokens per second.
-
-    Args:
-        cells: saved runs.
-        name: field of the x axis.
-        label: label of the x axis.
-        other: field with one panel for each of its values; tokens per second are at the value with most points.
-        unit: letter of ``other``.
-    """
+    """Return the figure of a train step's time against a field, one panel a value of another, and of throughput."""
     values = cells.axis(other, **STEP)
     if not values:
         return None
@@ -122,16 +114,7 @@ def is_dark(colour: tuple[float, ...]) -> bool:
 
 
 def against_both(cells: Cells, name: str, title: str, y: str, unit: float = 1.0, rings: str = "") -> Figure | None:
-    """Return the figure of a number of train steps against length and against depth, without intervals.
-
-    Args:
-        cells: saved runs.
-        name: attribute of a cell with the number.
-        title: title of the figure.
-        y: label of the y axes.
-        unit: divisor of the number.
-        rings: attribute of a cell with another number, drawn as rings.
-    """
+    """Return the figure of an attribute of train steps against length and depth, and of another one as rings."""
     if not cells.axis("seq_len", **STEP):
         return None
     sheet = Sheet(2, share=2)

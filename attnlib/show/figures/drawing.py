@@ -79,15 +79,7 @@ class Sheet:
         line: Style,
         scale: float | Callable[[Cell], float] = 1.0,
     ) -> None:
-        """Draw times with their intervals as a band; points with a disturbed run are hollow.
-
-        Args:
-            axes: the panel.
-            cells: saved runs.
-            points: x, and the cells of a case at x in all runs.
-            line: style of the line.
-            scale: factor on seconds, or a function of a cell that returns it.
-        """
+        """Draw times, in seconds by ``scale``, with an interval band; points with a disturbed run are hollow."""
         drawn, hollow = [], []
         for x, group in points:
             value = cells.time(group)
@@ -105,12 +97,7 @@ class Sheet:
         self.hollow += len(hollow)
 
     def finish(self, title: str, cells: Cells | None = None) -> Figure:
-        """Add the title, the legend and the notes, and return the figure.
-
-        Args:
-            title: title of the figure.
-            cells: saved runs whose times are shown, for the note on intervals; None without times.
-        """
+        """Return the figure with title, legend and notes; ``cells`` are the runs whose times it shows, if any."""
         lines = [] if cells is None else [f"bands: {time_note(cells)}"]
         lines += [f"hollow: {self.hollow} points with a disturbed run"] if self.hollow else []
         more = [f"and {len(self.absent) - MOST} more"] if len(self.absent) > MOST else []
@@ -204,12 +191,7 @@ def name_ends(*panels: Axes) -> None:
 
 
 def apart(places: Sequence[float], texts: Sequence[str]) -> list[float]:
-    """Return heights at which texts do not overlap, close to their places and within [0, 1].
-
-    Args:
-        places: wanted heights, ascending, as shares of a panel's height.
-        texts: the texts, of one or more lines.
-    """
+    """Return heights in [0, 1] at which texts do not overlap, close to their wanted ``places`` (ascending)."""
     found: list[float] = []
     half = [GAP * (text.count("\n") + 1) / 2 for text in texts]
     for i, place in enumerate(places):

@@ -13,19 +13,9 @@ from attnlib.show.units import digits, joules, many, percent, seconds, with_inte
 
 TIME, RATIO = with_interval(seconds), with_interval(digits(2))
 COLUMNS = (
-    "case",
-    "L",
-    "T",
-    "status",
-    "time",
-    "over reference",
-    "tokens / s",
-    "peak",
-    "predicted",
-    "energy",
-    "of ceiling",
-    "how",
-)
+    "case", "L", "T", "status", "time", "over reference", "tokens / s", "peak", "predicted",
+    "energy", "of ceiling", "how",
+)  # fmt: skip
 # options on the order of cases and on where a run is saved, without effect on how a case is measured
 ELSEWHERE = {"-k", "--order-seed", "--run-name", "--resume", "--resume-from", "--benchmark-json", "--benchmark-save"}
 ELSEWHERE |= {"--benchmark-autosave", "--benchmark-storage"}
