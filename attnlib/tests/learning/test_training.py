@@ -210,7 +210,7 @@ def test_a_process_that_dies_is_replaced(trainers):
 def test_a_case_that_kills_its_process_twice_is_said_so(trainers, monkeypatch):
     """It is not tried for ever."""
     monkeypatch.setattr("attnlib.learning.trainers.trained", die)
-    with pytest.raises(RuntimeError, match="the process that trained it died, twice"):
+    with pytest.raises(RuntimeError, match="the process of this training died twice"):
         trainers.train(CASE, [])
 
 
