@@ -49,7 +49,7 @@ def test_a_slurm_that_does_not_answer_is_said(sweep, squeue, monkeypatch):
     """In its own words."""
     begun = sweep("--cells=9", place="slurm")
     squeue(begun, [], code=1)
-    with pytest.raises(ValueError, match="cannot ask Slurm: it does not say why"):
+    with pytest.raises(ValueError, match="cannot ask Slurm: no reason given"):
         slurm.queue(begun)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ValueError, match="cannot ask Slurm: squeue: No such file"):
