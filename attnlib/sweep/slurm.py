@@ -39,10 +39,10 @@ class Jobs(Struct):
     tasks: list[tuple[int, int]]
 
 
-def need(program: str) -> None:
-    """Raise ``ValueError`` if one of Slurm's programs or submitit is not installed."""
-    if shutil.which(program) is None:
-        raise ValueError(f"no Slurm here: {program} is not on the PATH; --on local needs none")
+def need() -> None:
+    """Raise ``ValueError`` if Slurm or submitit is not installed."""
+    if shutil.which("sbatch") is None:
+        raise ValueError("no Slurm here: sbatch is not on the PATH; --on local needs none")
     try:
         import submitit  # noqa: F401
     except ImportError:
@@ -65,7 +65,7 @@ def submit(sweep: Sweep, tasks: Sequence[Task], attempts: int) -> None:
     Raises:
         ValueError: Slurm refuses the jobs; the message has its words.
     """
-    need("sbatch")
+    need()
     import submitit
 
     array = submitit.SlurmExecutor(folder=sweep.folder / "logs", max_num_timeout=REQUEUES, python=python())
