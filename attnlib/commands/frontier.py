@@ -22,10 +22,16 @@ def declare(commands: Any) -> None:
     )
     text = "fields of the stack, such as checkpoint=true,batch_size=1,d_model=512,n_heads=8"
     command.add_argument("fields", nargs="?", metavar="FIELDS", help=text)
-    command.add_argument("--memory", type=memory, required=True, metavar="BYTES", help="such as 24GiB")
-    command.add_argument("--depths", type=counts, default=DEPTHS, metavar="L,L,...", help="numbers of layers")
-    command.add_argument("--seq-lens", type=counts, default=SEQ_LENS, metavar="T,T,...", help="sequence lengths")
-    command.add_argument("--pe", type=lambda text: text.split(","), metavar="PE,PE,...", help="encodings")
+    command.add_argument(
+        "--memory", type=memory, required=True, metavar="BYTES", help="memory to fit into, such as 24GiB"
+    )
+    command.add_argument(
+        "--depths", type=counts, default=DEPTHS, metavar="L,L,...", help="find the longest T at each depth"
+    )
+    command.add_argument(
+        "--seq-lens", type=counts, default=SEQ_LENS, metavar="T,T,...", help="find the largest L at each"
+    )
+    command.add_argument("--pe", type=lambda text: text.split(","), metavar="PE,PE,...", help="positional encodings")
     text = "tokens per step instead of a batch size: B = max(1, tokens // T)"
     command.add_argument("--tokens-per-batch", type=count, metavar="N", help=text)
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")

@@ -13,7 +13,7 @@ def declare(commands: Any) -> None:
         "scaling",
         epilog="example: attnlib scaling results/reference/*.json --phase forward",
         help="fit the growth of time with length, t = a + b T + c T^2, and with depth, t = a + b L",
-        description="Brackets are 95 %% intervals over the runs; a, b and c are constrained to be at least 0.",
+        description="Brackets are 95 % intervals over the runs; a, b and c are constrained to be at least 0.",
     )
     command.add_argument("--phase", default="train_step", help="forward, backward, train_step, ... (%(default)s)")
     add_runs(command)
