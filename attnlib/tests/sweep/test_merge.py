@@ -212,8 +212,10 @@ def test_what_cannot_be_merged_says_why(measured, sweep, tmp_path, capsys):
 
     assert "was not planned yet" in refusal(capsys, early.folder)
     assert "--out names one file for 2 runs" in refusal(capsys, begun.folder, "--out", tmp_path / "no.json")
-    assert f"one sweep at a time: {begun.folder} is too many" in refusal(capsys, early.folder, begun.folder)
-    assert "does not tell what must agree for it to be merged: " in refusal(capsys, old, "--out", tmp_path / "no.json")
+    assert f"only one sweep can be merged at a time: leave out {begun.folder}" in refusal(
+        capsys, early.folder, begun.folder
+    )
+    assert "cannot be merged, an entry is missing or wrong: " in refusal(capsys, old, "--out", tmp_path / "no.json")
     assert "no such" in refusal(capsys, tmp_path / "none.json").lower()
     planned(early)
     assert "no part has begun" in refusal(capsys, early.folder, "--out", tmp_path / "no.json")
