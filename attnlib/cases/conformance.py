@@ -409,7 +409,7 @@ def kind_of(name: str) -> str:
             refused[kind] = str(error).removeprefix(f"{kind} {name!r}").lstrip(": ")
     fitting = [kind for kind in kinds if kind not in refused]
     if len(fitting) > 1:
-        raise ValueError(f"{name!r} may be a {' or a '.join(fitting)}: say which with --kind")
+        raise ValueError(f"{name!r} may be {' or '.join(fitting)}: say which with --kind")
     if not fitting:
         raise ValueError(f"{name!r} fits no kind: " + "; ".join(f"as {kind}: {why}" for kind, why in refused.items()))
     return fitting[0]

@@ -235,7 +235,7 @@ def test_a_kind_is_guessed(name, kind):
             "fits no kind: as pe: embed takes 1 argument beside self: missing a required argument",
         ),
         (ZOO + "without_causal", "fits no kind: .*as attention: must take \\(q, k, v, bias, causal\\)"),
-        (ZOO + "takes_anything", "may be a pe or a attention or a init: say which with --kind"),
+        (ZOO + "takes_anything", "may be pe or attention or init: say which with --kind"),
         (ZOO + "no_such", "cannot be imported: AttributeError: module"),
         ("no_such.module:Part", "cannot be imported: No module named 'no_such'; --import-path FOLDER adds"),
         ("ropee", "unknown part 'ropee'; it is no name that attnlib list shows"),
