@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from attnlib.commands import (
     ab,
+    check,
     compare,
     completion,
     draw,
@@ -26,7 +27,7 @@ from attnlib.commands.options import complain
 from attnlib.runs.text import forgive
 
 COMMANDS = (
-    *(listing, predict, frontier, switches, ab, compare, repeat, sweep, merge),
+    *(listing, check, predict, frontier, switches, ab, compare, repeat, sweep, merge),
     *(tables, draw, scaling, export, publish, trust, completion),
 )
 PASS_ON = (repeat.NAME, sweep.NAME)  # give unknown arguments to pytest

@@ -89,6 +89,24 @@ def add_markdown(command: argparse.ArgumentParser) -> None:
     command.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
+def add_import_path(command: argparse.ArgumentParser) -> None:
+    """``--import-path``, for commands that take parts by place; see ``import_from``."""
+    text = "look there first for parts given as package.module:Attribute; may be repeated"
+    command.add_argument("--import-path", type=Path, action="append", default=[], metavar="FOLDER", help=text)
+
+
+def import_from(options: argparse.Namespace) -> None:
+    """Put the folders of ``--import-path`` on the import path, the first one first.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    from attnlib.model.registry import search  # its package imports torch, which commands on saved runs do not need
+
+    for folder in reversed(options.import_path):
+        search(folder)
+
+
 def add_verdict_options(command: argparse.ArgumentParser, threshold: float | None, text: str) -> None:
     """Add the options that ``ab`` and ``compare`` share."""
     command.add_argument("--threshold", type=share, default=threshold, metavar="SHARE", help=text)
