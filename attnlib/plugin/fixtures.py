@@ -107,6 +107,7 @@ def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
     """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
+    from attnlib.cases.conformance import problem_of
     from attnlib.plugin.measuring import time_case
     from attnlib.plugin.pair import Pair, paired
     from attnlib.plugin.record import Left
@@ -119,6 +120,8 @@ def measure_case(
         instruments = record.instruments(case)
         if reason := unfit(case, settings, instruments.device):
             raise Left(**reason.row())
+        if problem := problem_of(case):  # a part that is somebody else's is tried before it is timed
+            raise AssertionError(problem)
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params

@@ -1,4 +1,4 @@
-"""Models of other libraries, each made from a configuration that has vocab_size, seq_len, d_model, n_heads and depth."""
+"""Models of other libraries, each made from a configuration of vocab_size, seq_len, d_model, n_heads, depth, ..."""
 
 from torch import nn
 

@@ -168,13 +168,34 @@ BROKEN = """
     class NotANumber:
         def __init__(self, **sizes): pass
         def embed(self, x): return x * float("nan")
+    class OtherShape:
+        def __init__(self, **sizes): pass
+        def embed(self, x): return x[:, 1:]
+    class OtherDtype:
+        def __init__(self, **sizes): pass
+        def embed(self, x): return x.double()
+    class KeepsState:
+        def __init__(self, **sizes): self.calls = 0
+        def embed(self, x):
+            self.calls += 1
+            return x + self.calls
 """
+
+
+REASONS = {
+    "Raises": "no licence",
+    "Elsewhere": "CUDA",
+    "NotANumber": "are NaN or infinite",
+    "OtherShape": "has shape",
+    "OtherDtype": "is float64, not float32",
+    "KeepsState": "it keeps state between calls",
+}
 
 
 def test_a_part_that_fails_later_spoils_its_own_rows(run, lab, tmp_path):
     """Its rows are error or unsupported and say why in a line; the others are measured."""
     module = lab(BROKEN)
-    names = {f"{module}:{name}": name for name in ("Raises", "Refuses", "Elsewhere", "NotANumber")}
+    names = {f"{module}:{name}": name for name in ("Refuses", *REASONS)}
     options = ["--pe", ",".join(["none", *names]), "--benchmark-autosave", "-k", "forward"]
     done = run(*options, folder=tmp_path / "runs")
     (path,) = files(tmp_path / "runs", ".json")
@@ -184,7 +205,7 @@ def test_a_part_that_fails_later_spoils_its_own_rows(run, lab, tmp_path):
     assert rows["none"]["status"] == "ok"
     found = {names[pe]: (row["status"], row["reason"]) for pe, row in rows.items() if pe in names}
     assert found["Refuses"] == ("unsupported", "only for even numbers of heads")
-    for name, reason in (("Raises", "no licence"), ("Elsewhere", "CUDA"), ("NotANumber", "not finite")):
+    for name, reason in REASONS.items():
         status, said = found[name]
         assert status == "error"
         assert reason in said
