@@ -1,0 +1,61 @@
+"""The examples: complete repositories of somebody else's, with the wheel and without this checkout."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnlib.runs.load import load
+from attnlib.tests import ROOT
+
+EXAMPLES = ROOT / "examples"
+SMALL = ["--seq-lens", "8,16", "--depths", "1", "--budget", "0.02", "--visits", "1", "-p", "no:cacheprovider", "-q"]
+SHOWN = {  # a part of what its table shows
+    "own-encoding": "HalfRotary",
+    "own-attention": "time over attention=sdpa",
+    "own-model": "torch_encoder",
+}
+
+
+def commands(readme):
+    """Return the commands of a README's first block of shell, as words."""
+    (block,) = re.findall(r"```sh\n(.*?)```", readme.read_text(), re.DOTALL)
+    return [shlex.split(line, comments=True) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_three_commands_to_a_figure(name, site, tmp_path):
+    """Install, measure, draw: as its README says, in a copy of its folder."""
+    folder = tmp_path / name
+    shutil.copytree(EXAMPLES / name, folder)
+    install, measure, draw = commands(EXAMPLES / name / "README.md")
+    bin_, environment = Path(sys.executable).parent, os.environ | {"PYTHONPATH": str(site)}
+
+    def run(program, *words):
+        done = subprocess.run(
+            [str(bin_ / program), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert install == ["pip", "install", "attnlib"]
+    run(*measure, *SMALL)
+    table, drawn = run("attnlib", "costs"), run(*draw)
+
+    assert SHOWN[name] in table
+    assert "results/figures/time_against_seq_len.png" in drawn
+    (saved,) = folder.glob("results/*/*.json")
+    assert all(cell.status == "ok" for cell in load(saved).cells)
+    assert len((folder / "README.md").read_text().splitlines()) <= 20
+
+
+def test_every_example_is_listed():
+    """The table in examples/README.md has each folder."""
+    listed = re.findall(r"\[([\w-]+)\]\(\1\)", (EXAMPLES / "README.md").read_text())
+
+    assert sorted(listed) == sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
