@@ -66,6 +66,8 @@ def check_outputs(subject: Subject) -> str:
     refuse_wrong(subject, found)
     found += (stack := subject.whole())
     refuse_wrong(subject, stack)
+    if any(torch.equal(one.value, other.value) for one, other in zip(stack, subject.whole(), strict=True)):
+        raise Failed("the stack gives the same output whatever tokens it gets")
     return ", ".join(f"{name} {list(shape)}" for name, _, shape, _ in found)
 
 
@@ -196,6 +198,13 @@ def check_bias(subject: Subject) -> str:
         if not (difference := apart(biased[..., 1:, :], hidden[..., 1:, :])) <= SAME[case.dtype]:
             raise Failed(f"a key that the bias hides by -inf changes the output by {difference:.2g} of the largest")
     return "a bias for each pair, or for each sequence and pair, acts; -inf hides a key"
+
+
+def check_bias_in_use(subject: Subject) -> str:
+    """Check the bias of an attention that gets one from its encoding."""
+    if not subject.made.stack.encoding.biases:
+        raise NotApplicable("the encoding adds nothing to the scores")
+    return check_bias(subject)
 
 
 def check_gradients(subject: Subject) -> str:
@@ -455,11 +464,13 @@ def problem_of_small(case: Case) -> str | None:
     """Check the own parts of a small case, each alone and all together."""
     own = [kind for kind, registry in KINDS.items() if not registry.owns(getattr(case, kind))]
     alone = [Subject(kind, getattr(case, kind), without(case, own, kind)) for kind in own]
-    together = Subject(own[0], getattr(case, own[0]), case)
+    first = "attention" if "attention" in own else own[0]
+    together = Subject(first, getattr(case, first), case)
     together.title = " with ".join(f"{kind} {getattr(case, kind)!r}" for kind in own)
     with aside(case.device):
         for subject in [*alone, *([together] if len(own) > 1 else [])]:
             checks = {name: check for name, check in checks_of(subject.kind).items() if name in ESSENTIAL}
+            checks |= {"bias": check_bias_in_use} if subject.kind == "attention" else {}
             for found in findings(subject, checks):
                 if found.result == FAILED:
                     return f"{subject.title}: {found.reason}"

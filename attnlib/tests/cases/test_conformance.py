@@ -122,6 +122,16 @@ def test_what_needs_another_device_says_so():
     assert "\n" not in reason
 
 
+def test_another_meaning_of_an_argument():
+    """Torch's own function takes a dropout where ours says causal: all is dropped, and the checks say so."""
+    own = "torch.nn.functional:scaled_dot_product_attention"
+
+    assert not results(check_part("attention", own, oracle="math"), FAILED)
+    assert results(check_part("attention", own, causal=True), FAILED) == {
+        "outputs": "the stack gives the same output whatever tokens it gets"
+    }
+
+
 def test_no_gradient_at_all():
     """A part that detaches fails, though nothing is wrong with its outputs."""
     found = results(check_part("pe", ZOO + "Detaches"), FAILED)
@@ -290,6 +300,23 @@ def test_an_attention_is_checked_with_the_encoding_of_ours():
 
     assert problem_of(Case(attention=own, pe="rotary")) is None
     assert problem_of(Case(attention=own, pe="alibi")) == f"attention {own!r}: NotImplementedError: no bias here"
+
+
+def test_an_attention_that_ignores_a_bias_is_no_matter_without_one():
+    """A run with ALiBi would be one without positions, and is refused; one with rotary is right."""
+    own = ZOO + "ignores_bias"
+
+    assert problem_of(Case(attention=own, pe="rotary")) is None
+    assert "it ignores a bias [1, 4, 64, 64]" in problem_of(Case(attention=own, pe="alibi"))
+    assert "it ignores a bias [1, 4, 64, 64]" in problem_of(Case(attention=own, pe=ZOO + "Slopes"))
+
+
+@pytest.mark.parametrize("name", ["sdpa_attention:sdpa_attention_forward", "eager_paged:eager_paged_attention_forward"])
+def test_attentions_of_transformers(name):
+    """Those that follow its interface and need no cache pass, and agree with ours."""
+    found = check_part("attention", f"transformers.integrations.{name}", causal=True, oracle="math")
+
+    assert not results(found, FAILED)
 
 
 @pytest.mark.parametrize("fields", [{"d_model": 64}, {"d_model": 4096, "n_heads": 32}, {"seq_len": 1}, {"depth": 0}])
