@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import add_markdown, count, counts, memory, output
+from attnlib.commands.options import add_import_path, add_markdown, count, counts, import_from, memory, output
+from attnlib.runs.text import short_names
 from attnlib.show.frontier import far
 
 DEPTHS, SEQ_LENS = [2, 4, 8, 16, 32, 64], [512, 1024, 2048, 4096, 8192, 16384]
@@ -36,6 +37,7 @@ def declare(commands: Any) -> None:
     command.add_argument("--tokens-per-batch", type=count, metavar="N", help=text)
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
     command.add_argument("--out", type=Path, metavar="FOLDER", help="draw frontier.png and frontier.svg there")
+    add_import_path(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     add_markdown(command)
     command.set_defaults(run=run)
@@ -47,11 +49,13 @@ def run(options: argparse.Namespace) -> int:
     from attnlib.measure.environment import use_threads
     from attnlib.predict.frontier import frontier
 
+    import_from(options)
     fields = fields_of(options.fields) if options.fields else {}
     cases = {pe: timed_case(fields | {"pe": pe}) for pe in options.pe or [fields.get("pe", "none")]}
     use_threads(options.threads)
     limits = (options.memory, options.depths, options.seq_lens, options.tokens_per_batch)
-    found = {pe: frontier(case, *limits) for pe, case in cases.items()}
+    shown = short_names(cases)
+    found = {shown[pe]: frontier(case, *limits) for pe, case in cases.items()}
     if options.json:
         print(json.dumps({"memory": options.memory, "frontier": found}, indent=2))
     else:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnlib.cases.options import search
 from attnlib.cases.text import bytes_of
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.runs.find import chosen
@@ -101,8 +102,6 @@ def import_from(options: argparse.Namespace) -> None:
     Raises:
         ValueError: there is no such folder.
     """
-    from attnlib.model.registry import search  # its package imports torch, which commands on saved runs do not need
-
     for folder in reversed(options.import_path):
         search(folder)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import add_markdown, count, output
+from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output
 from attnlib.runs.find import newest
 from attnlib.runs.load import BadRun, load
 from attnlib.show.prediction import predicted
@@ -29,6 +29,7 @@ def declare(commands: Any) -> None:
     text = "a case, such as phase=train_step,seq_len=512,depth=8,pe=rotary; other fields have their defaults"
     command.add_argument("fields", nargs="?", metavar="FIELDS", help=text)
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
+    add_import_path(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     add_markdown(command)
     command.set_defaults(run=run)
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from attnlib.measure.environment import use_threads
     from attnlib.predict.forecast import forecast
 
+    import_from(options)
     case = timed_case(fields_of(options.fields) if options.fields else {})
     use_threads(options.threads)
     found = forecast(case)

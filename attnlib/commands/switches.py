@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import add_markdown, count, output, say
+from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output, say
 from attnlib.live.process import checkout_here
 from attnlib.live.switches import switches
 from attnlib.show.switches import worths
@@ -23,6 +23,7 @@ def declare(commands: Any) -> None:
         "fields", nargs="?", default="phase=train_step", metavar="FIELDS", help="fields of the base (%(default)s)"
     )
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads of the base")
+    add_import_path(command)
     add_markdown(command)
     command.set_defaults(run=run)
 
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: the base cannot be measured.
     """
+    import_from(options)
     base, *rest = switches(checkout_here(), sys.executable, fields_of(options.fields), options.threads, say)
     if base.status != "ok":
         raise ValueError(base.status)

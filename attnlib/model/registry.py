@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import inspect
 import io
-import os
 import pkgutil
 import re
 import sys
@@ -101,19 +100,6 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             "version": None if named is None else named.version,
             "source": source_digest(module),
         }
-
-
-def search(folder: Path) -> None:
-    """Put a folder first on the import path of this process and of those that it starts.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"--import-path {folder}: no such folder")
-    place = str(folder.resolve())
-    sys.path.insert(0, place)
-    os.environ["PYTHONPATH"] = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @cache

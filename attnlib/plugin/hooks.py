@@ -37,9 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the options and open the device, before anything is collected or written."""
+    from attnlib.cases.options import search
     from attnlib.cases.settings import Settings, on_this_heap
     from attnlib.measure.device import open_device
-    from attnlib.model.registry import search
     from attnlib.plugin.preview import Preview
     from attnlib.plugin.record import Record
     from attnlib.plugin.saving import Saving
