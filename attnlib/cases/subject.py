@@ -183,10 +183,6 @@ class Subject:
             raise Failed(f"{frozen[0]} is no parameter that takes a gradient any more")
         return [Output(name, weights[name].detach(), shape) for name, shape in shapes.items()]
 
-    def part(self, model: SequenceClassifier) -> nn.Module:
-        """Return the module of a model that is the part, or holds it."""
-        return model.stack.encoding if self.kind == "pe" else model.stack.layers[0]
-
     def parameters(self, model: SequenceClassifier) -> dict[str, Tensor]:
         """Return the parameters that belong to the part, by name; for an attention those of its projection."""
         if self.kind == "pe":

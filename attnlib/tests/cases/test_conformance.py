@@ -60,6 +60,8 @@ AGREEING = [
     ("attention", "sdpa", "math", DTYPES),
     ("attention", ZOO + "attention", "sdpa", WIDE),  # in 16 bits its scores have too few digits at large inputs
     ("pe", ZOO + "Encoding", ZOO + "Encoding", DTYPES),
+    ("pe", ZOO + "Encoding", ZOO + "Renamed", DTYPES),
+    ("pe", ZOO + "Encoding", "learned", DTYPES),
     ("pe", "t5", "t5", DTYPES),
     ("block", ZOO + "Gate", "rezero", DTYPES),
 ]
@@ -193,6 +195,14 @@ def test_an_oracle_that_agrees(kind, name, oracle, dtypes):
         passed = results(check_part(kind, name, oracle=oracle, dtype=dtype, causal=True), PASSED)
 
         assert {"oracle", "oracle x30", "oracle x1000"} <= set(passed), dtype
+
+
+def test_parameters_that_cannot_be_paired():
+    """Nothing can be said of two learned encodings whose parameters differ in shape."""
+    found = check_part("pe", "t5", oracle="kerple")
+
+    assert "cannot be paired with the oracle's (" in results(found, NOT_APPLICABLE)["oracle"]
+    assert not results(found, FAILED)
 
 
 def test_an_oracle_must_exist():
