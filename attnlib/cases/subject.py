@@ -52,12 +52,11 @@ class Subject:
         kind: of part, a key of ``KINDS``.
         name: of the part in its registry.
         case: the stack, its dtype and device.
-        title: how messages of its registry begin.
     """
 
     def __init__(self, kind: str, name: str, case: Case) -> None:
         self.kind, self.name, self.case = kind, name, case
-        self.title = f"{kind} {name!r}"
+        self.title = f"{kind} {name!r}"  # as messages of its registry begin
 
     @contextlib.contextmanager
     def blamed(self) -> Iterator[None]:
