@@ -123,9 +123,9 @@ def check_causality(subject: Subject) -> str:
     worst = float(moved.max())
     if not worst <= SAME[case.dtype]:
         row, token = divmod(int(moved.argmax()), T)
-        moved_by = f"by {worst:.2g} of the largest output"
-        raise Failed(f"it sees the future: tokens after number {cuts[row]} change number {token} {moved_by}")
-    return f"tokens after number {', '.join(map(str, cuts))} change none up to it: at most {worst:.1g} of the largest"
+        seen = f"changes output {token} by {worst:.2g} of the largest"
+        raise Failed(f"it sees the future: changing the tokens after token {cuts[row]} {seen}")
+    return f"changing the tokens after token {', '.join(map(str, cuts))} changes no output up to there"
 
 
 def check_same_twice(subject: Subject) -> str:

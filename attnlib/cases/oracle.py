@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attnlib.cases.subject import KINDS, Failed, NotApplicable, Subject, apart, encoded, stir
 from attnlib.model.attention import ATTENTION, causal_mask
@@ -36,7 +36,7 @@ def check_oracle(kind: str, oracle: str) -> None:
 def compare(oracle: str, scale: float, subject: Subject) -> str:
     """Compare a part with an oracle, which computes in float64 where it can.
 
-    Both are made from the same seed; parameters of the same names and shapes are copied from the part.
+    Both are made from the same seed, and the oracle gets the part's parameters, see ``share``.
 
     Args:
         oracle: name or place of a part of the same kind.
@@ -96,26 +96,36 @@ def normal_inputs(subject: Subject, scale: float) -> dict[str, Tensor]:
 def answer(
     subject: Subject, mine: SequenceClassifier, oracle: str, dtype: str, inputs: Mapping[str, Tensor]
 ) -> tuple[str, dict[str, Tensor]]:
-    """Return the dtype and the outputs of an oracle that has the part's parameters where names and shapes agree."""
+    """Return the dtype and the outputs of an oracle that has the part's parameters."""
     fields: dict[str, Any] = {"dtype": dtype, subject.kind: oracle}
     other = Subject(subject.kind, oracle, replace(subject.case, **fields))
     theirs = other.fresh()
-    alike(subject.part(mine), other.part(theirs))
+    share(subject.parameters(mine), other.parameters(theirs))
     return dtype, outputs(other, theirs, {name: x.to(other.dtype) for name, x in inputs.items()})
 
 
 @torch.no_grad()
-def alike(part: nn.Module, oracle: nn.Module) -> None:
-    """Move a part's parameters and copy them into the oracle, if both have the same; else leave them as drawn."""
-    mine, theirs = (
-        {name.removeprefix("own."): parameter for name, parameter in module.named_parameters()}
-        for module in (part, oracle)
-    )
-    if {name: p.shape for name, p in mine.items()} != {name: p.shape for name, p in theirs.items()}:
+def share(part: Mapping[str, Tensor], oracle: Mapping[str, Tensor]) -> None:
+    """Move a part's parameters and copy them into an oracle: by name, or else in order, where shapes agree.
+
+    Where only one of them has parameters, both stay as they are made.
+
+    Raises:
+        NotApplicable: both have parameters, and these cannot be paired.
+    """
+    mine, theirs = ({name.removeprefix("own."): p for name, p in given.items()} for given in (part, oracle))
+    if not mine or not theirs:
         return
+    if {name: p.shape for name, p in mine.items()} == {name: p.shape for name, p in theirs.items()}:
+        pairs = [(mine[name], p) for name, p in theirs.items()]
+    elif [p.shape for p in mine.values()] == [p.shape for p in theirs.values()]:
+        pairs = list(zip(mine.values(), theirs.values(), strict=True))
+    else:
+        both = [", ".join(f"{name} {list(p.shape)}" for name, p in given.items()) for given in (mine, theirs)]
+        raise NotApplicable(f"its parameters ({both[0]}) cannot be paired with the oracle's ({both[1]})")
     stir(mine.values())
-    for name, parameter in theirs.items():
-        parameter.copy_(mine[name])
+    for value, parameter in pairs:
+        parameter.copy_(value)
 
 
 def outputs(subject: Subject, model: SequenceClassifier, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

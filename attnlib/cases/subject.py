@@ -52,12 +52,11 @@ class Subject:
         kind: of part, a key of ``KINDS``.
         name: of the part in its registry.
         case: the stack, its dtype and device.
-        title: how messages of its registry begin.
     """
 
     def __init__(self, kind: str, name: str, case: Case) -> None:
         self.kind, self.name, self.case = kind, name, case
-        self.title = f"{kind} {name!r}"
+        self.title = f"{kind} {name!r}"  # as messages of its registry begin
 
     @contextlib.contextmanager
     def blamed(self) -> Iterator[None]:
@@ -182,10 +181,6 @@ class Subject:
         if frozen := [name for name in shapes if not getattr(weights.get(name), "requires_grad", False)]:
             raise Failed(f"{frozen[0]} is no parameter that takes a gradient any more")
         return [Output(name, weights[name].detach(), shape) for name, shape in shapes.items()]
-
-    def part(self, model: SequenceClassifier) -> nn.Module:
-        """Return the module of a model that is the part, or holds it."""
-        return model.stack.encoding if self.kind == "pe" else model.stack.layers[0]
 
     def parameters(self, model: SequenceClassifier) -> dict[str, Tensor]:
         """Return the parameters that belong to the part, by name; for an attention those of its projection."""

@@ -44,7 +44,7 @@ def test_a_bad_part(capsys):
     """Exit code 1, and its line says what is wrong."""
     assert main(["check", ZOO + "SeesTheMean", "--causal"]) == 1
 
-    assert "causality failed it sees the future: tokens after" in " ".join(capsys.readouterr().out.split())
+    assert "causality failed it sees the future: changing the tokens after" in " ".join(capsys.readouterr().out.split())
 
 
 def test_json_and_markdown(capsys):
