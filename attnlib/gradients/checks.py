@@ -90,7 +90,7 @@ def powers(gaps: np.ndarray, ratios: np.ndarray) -> list[float]:
 
 @torch.no_grad()
 def residuals(work: Workload, spread: float) -> np.ndarray:
-    """Return the rank-1 residual at all layer boundaries, ``[L + 1]``; tokens start at ``spread`` times their distances."""
+    """Return the rank-1 residual at each layer boundary, ``[L + 1]``; ``spread`` scales tokens about their mean."""
     model = work.model
     x = model.stack.encoding.embed(model.token_embedding(work.tokens))
     mean = x.mean(1, keepdim=True)
