@@ -176,9 +176,6 @@ class Recorder(ExitStack):
 
     ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are removed at
     the end of the block, also after an exception.
-
-    Args:
-        model: the classifier.
     """
 
     def __init__(self, model: SequenceClassifier) -> None:
