@@ -95,7 +95,7 @@ def powers(gaps: np.ndarray, ratios: np.ndarray) -> list[float]:
 
 @torch.no_grad()
 def residuals(work: Workload, spread: float) -> np.ndarray:
-    """Return the rank-1 residuals at layer boundaries, ``[L + 1]``, of tokens scaled about their mean by ``spread``."""
+    """Return the rank-1 residual at each layer boundary, ``[L + 1]``; ``spread`` scales tokens about their mean."""
     model = work.model
     x = model.stack.encoding.embed(model.token_embedding(work.tokens))
     mean = x.mean(1, keepdim=True)

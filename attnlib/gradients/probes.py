@@ -177,9 +177,6 @@ class Recorder(ExitStack):
 
     ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are removed at
     the end of the block, also after an exception.
-
-    Args:
-        model: the classifier.
     """
 
     def __init__(self, model: SequenceClassifier) -> None:
@@ -242,16 +239,14 @@ class Recorder(ExitStack):
         if len(self.gradients) != len(self.signals):
             raise ValueError("no backward pass was recorded: run a backward pass inside the recorder's block")
         gradients = [self.gradients[index] for index in sorted(self.gradients)]
+        signals["gradient"] = [summary["norm"] for summary in gradients]
+        signals["gradient_mean_abs"] = [summary["mean_abs"] for summary in gradients]
         layers = [by_summary(layer_gradients(layer)) for layer in layers_of(self.model)]
         outer = by_summary(outer_gradients(self.model))
         idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
         counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]
         return {
-            "signals": signals
-            | {
-                "gradient": [summary["norm"] for summary in gradients],
-                "gradient_mean_abs": [summary["mean_abs"] for summary in gradients],
-            },
+            "signals": signals,
             "layers": {
                 role: {key: [layer[role][key] for layer in layers] for key in ("norm", "mean_abs")}
                 for role in (layers[0] if layers else ())

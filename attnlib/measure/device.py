@@ -176,11 +176,10 @@ class Cuda(Device):
             before.wait_stream(side)
             with torch.cuda.graph(graph):
                 step()
-        except torch.OutOfMemoryError:
-            torch.cuda.set_stream(before)
-            raise
         except RuntimeError as error:
             torch.cuda.set_stream(before)  # a refused capture leaves its own stream the current one
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             raise CaptureFailed(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
         return graph.replay
 

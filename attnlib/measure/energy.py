@@ -18,11 +18,7 @@ TOLERANCE = 0.25  # largest relative difference between a counter and the integr
 
 
 class Rapl:
-    """The energy counters of all CPU packages together (RAPL, on Intel and AMD CPUs); they count other processes too.
-
-    Args:
-        root: folder in which Linux shows them.
-    """
+    """The energy counters of all CPU packages together (RAPL, on Intel and AMD CPUs), including other processes."""
 
     def __init__(self, root: Path = RAPL) -> None:
         names = sorted(root.glob("intel-rapl:*/name"))  # parts of a package, and of the whole platform, have others
@@ -107,10 +103,9 @@ def judged(
     found = {"window_s": window, "steps": steps, "power_w": power}
     if last["value"] is None or first["value"] is None:
         return {"joules": last if last["value"] is None else first} | found
-    spent = last["value"] - first["value"]
+    spent, reason = last["value"] - first["value"], None
     if spent <= 0:
-        return {"joules": reading(None, last["method"], f"the counter stood still for {window:.1f} s")} | found
-    if known and abs(spent / (power["value"] * window) - 1) > TOLERANCE:
-        why = f"the counter says {spent:.4g} J and the power {power['value'] * window:.4g} J over {window:.1f} s"
-        return {"joules": reading(None, last["method"], why)} | found
-    return {"joules": reading(spent / steps, last["method"])} | found
+        reason = f"the counter stood still for {window:.1f} s"
+    elif known and abs(spent / (power["value"] * window) - 1) > TOLERANCE:
+        reason = f"the counter says {spent:.4g} J and the power {power['value'] * window:.4g} J over {window:.1f} s"
+    return {"joules": reading(None if reason else spent / steps, last["method"], reason)} | found

@@ -16,11 +16,7 @@ class TimeIsUp(BaseException):
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked the process to end.
-
-    Args:
-        signum: number of the signal.
-    """
+    """A signal asked the process to end."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)

@@ -92,10 +92,10 @@ def draw_depths(panel: Axes, line: list[Depth], place: int) -> None:
 def accuracy_cost(cells: Cells) -> Figure | None:
     """Test accuracy against the time of a training step over that of the same step without encoding."""
     points = {
-        data: [(one, test, ratio) for one, test in rows if (ratio := time_over_none(cells, one.case))]
+        data: found
         for data, rows in by_data(cells).items()
+        if (found := [(one, test, ratio) for one, test in rows if (ratio := time_over_none(cells, one.case))])
     }
-    points = {data: rows for data, rows in points.items() if rows}
     if not points:
         return None
     sheet = Sheet(len(points), size=(6.0, 4.2))
