@@ -164,7 +164,7 @@ def test_what_a_compiler_fuses_is_not_predicted():
     """Its peak is null with the reason, and it has no frontier."""
     found = forecast(Case(compile=True))
 
-    assert predicted(found)[-1].after == ["peak: not predicted: what a compiler fuses is not predicted"]
+    assert predicted(found)[-1].after == ["peak: not predicted: compiled steps cannot be traced"]
     with pytest.raises(ValueError, match="leave compile out"):
         frontier(Case(compile=True), MIB, [1], [])
 
