@@ -17,6 +17,7 @@ BLOCKS = 2  # of two turns of either side, at least: the second in the opposite 
 STEADY, WINDOW = 0.05, 3  # warm once a window of calls is not faster than the one before by this share
 WARM = 0.1  # share of the budget that goes into warming up at most
 SLOW = 5  # times the budget: where the least number of rounds takes so long, no call is spent on warming up
+MIN_WARM_SECONDS = 1e-4  # shorter steps are warmed up several at a time
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
 # Untimed steps after a change of side, and rounds of a turn, in seconds. Measured on one core with 1 MiB of L2 and 32
 # MiB of L3: the first steps of 1 to 10 ms after those of another side are 20, 10, 5, 3 % slow, and without untimed
@@ -127,9 +128,15 @@ def rounds_for(spread: float | None, *, each: float, precision: float, seconds: 
 class Warmed:
     """A side that is warm."""
 
-    seconds: list[float]  # of each call
+    seconds: list[float]  # of each call, or a call's mean over several
     each_s: float  # a call with what is called untimed before it
     steady: bool | None  # whether it became steady within the budget; None with too few calls to tell
+    at_once: int = 1  # calls that one of ``seconds`` is the mean of
+
+    @property
+    def calls(self) -> int:
+        """Calls so far."""
+        return len(self.seconds) * self.at_once
 
     @property
     def step(self) -> float:
@@ -145,19 +152,24 @@ class Warmed:
 
 def warm_up(side: Side, *, budget: float) -> Warmed:
     """Call a side until a window of calls is no faster than the window before, for half the budget at least."""
-    once, steady = turn(side), None
+    steady, at_once = None, 1
     begun = time.perf_counter()
-    warm = [once()]
-    while sum(warm) < budget:
+    warm = [turn(side)()]
+    if side.prepare is None:
+        at_once = max(1, math.ceil(MIN_WARM_SECONDS / warm[0]))
+        warm = warm if at_once == 1 else [turn(side, at_once)()]
+    once = turn(side, at_once)
+    while sum(warm) * at_once < budget:
         before, last = np.median(warm[-2 * WINDOW : -WINDOW] or [np.inf]), np.median(warm[-WINDOW:])
-        if sum(warm) >= budget / 2 and last >= (1 - STEADY) * before:
+        if sum(warm) * at_once >= budget / 2 and last >= (1 - STEADY) * before:
             steady = True
             break
         warm.append(once())
     else:
         steady = False if len(warm) > WINDOW else None
     wall = time.perf_counter() - begun  # what is called untimed takes its time too
-    return Warmed(warm, max(wall, sum(warm)) / len(warm), steady)
+    calls = len(warm) * at_once
+    return Warmed(warm, max(wall, sum(warm) * at_once) / calls, steady, at_once)
 
 
 def pilot(
@@ -189,9 +201,9 @@ def pilot(
     in_turn = max(1, round(2 * TURN / each))
     if paired:  # three changes of side of either in two blocks
         each += 3 / 4 * sum(n * warm.each_s for n, warm in zip(untimed, warmed, strict=True)) / in_turn
-    left = budget - sum(len(warm.seconds) * warm.each_s for warm in warmed)
+    left = budget - sum(warm.calls * warm.each_s for warm in warmed)
     count, reason = rounds_for(spread, each=each, precision=precision, seconds=left, least=least)
-    known = len(warmed[-1].seconds), sum(warmed[-1].seconds), warmed[-1].steady
+    known = warmed[-1].calls, sum(warmed[-1].seconds) * warmed[-1].at_once, warmed[-1].steady
     if not paired:
         return Pilot(*known, tuple(repeats), (0,), 0, count, count, reason)
     blocks = max(BLOCKS, 2 * round(count / (4 * in_turn)))

@@ -75,12 +75,18 @@ class Record:
         settings: the run's choices.
         device: what is measured.
         instrument: reads the ceilings of a device and dtype.
+        guest: whether the session is another repository's, so that only tests that use ``beside`` are ours.
     """
 
     def __init__(
-        self, settings: Settings, device: Device, instrument: Callable[[Device, torch.dtype], Ceilings] = Ceilings
+        self,
+        settings: Settings,
+        device: Device,
+        instrument: Callable[[Device, torch.dtype], Ceilings] = Ceilings,
+        *,
+        guest: bool = False,
     ) -> None:
-        self.settings, self.device, self.instrument = settings, device, instrument
+        self.settings, self.device, self.instrument, self.guest = settings, device, instrument, guest
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
         self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
@@ -93,10 +99,15 @@ class Record:
     def instruments(self, case: Case) -> Instruments:
         """The device that a case runs on, which need not be the session's, with the canary and the rates there."""
         device = self.device if case.device == str(self.device.torch_device) else open_device(case.device)
+        canary = self.canary(device)
+        return Instruments(device, canary, self.rates(device, case.dtype, canary))
+
+    def canary(self, device: Device) -> Canary:
+        """Return the canary of a device, the same throughout the session."""
         name = str(device.torch_device)
         if name not in self.canaries:
             self.canaries[name] = Canary(device, self.readings)
-        return Instruments(device, self.canaries[name], self.rates(device, case.dtype, self.canaries[name]))
+        return self.canaries[name]
 
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
         """Return the median rates of the device in this run; they are read again every ``CEILINGS_EVERY`` seconds."""
@@ -140,15 +151,20 @@ class Record:
             for item, case in cases.items():
                 if str(getattr(case, name, None)).lower() == value.lower():
                     item.extra_keyword_matches.add(f":{name}:{value}:")
-        for item in items:
-            if is_measured(item) and not any(item.iter_markers("benchmark")):
+        ours = [item for item in items if is_beside(item) or (is_measured(item) and not self.guest)]
+        for item in ours:
+            if is_beside(item):  # whose own group stays
+                own = {name: value for mark in item.iter_markers("benchmark") for name, value in mark.kwargs.items()}
+                item.add_marker(pytest.mark.benchmark(**own | {"timer": clock.device_clock}), append=False)
+            elif not any(item.iter_markers("benchmark")):
                 group = cases[item].phase if item in cases else None
                 item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
         try:
             result = yield
         finally:
             config.option.keyword = keyword
-        self.items = {item.nodeid: item for item in items if is_measured(item)}
+        chosen = set(items)  # by -k, say
+        self.items = {item.nodeid: item for item in ours if item in chosen}
         self.entries = {test: Entry(cases.get(item)) for test, item in self.items.items()}
         return result
 
@@ -227,7 +243,7 @@ class Record:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Set what must precede the first torch operation."""
-        if self.entries and not session.config.getoption("collectonly"):
+        if self.entries and not self.guest and not session.config.getoption("collectonly"):
             self.prepare()
 
     def prepare(self) -> None:
@@ -321,6 +337,11 @@ def is_measured(item: pytest.Item) -> bool:
     """Whether a test is a case of the suite, or a benchmark of its own."""
     is_case = isinstance(item, pytest.Function) and grid_of(item.function) is not None
     return is_case or "benchmark" in getattr(item, "fixturenames", ())
+
+
+def is_beside(item: pytest.Item) -> bool:
+    """Return True for a test that measures callables beside each other."""
+    return {"beside", "benchmark"} <= set(getattr(item, "fixturenames", ()))
 
 
 def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:
