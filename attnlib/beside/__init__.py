@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--beside-visits",
         metavar="N",
         type=number(int, 2, "a whole number of at least 2"),
-        help="visits of each pair of callables, whose spread gives the interval (5)",
+        help="visits of each pair of callables, whose spread gives the interval (8)",
     )
     group.addoption(
         "--beside-budget",

@@ -20,9 +20,11 @@ from attnlib.measure.memory import added_peak
 from attnlib.measure.noise import CpuWait, Disturbance
 from attnlib.measure.sampling import MIN_ROUNDS, SLOW, Pilot, pilot
 from attnlib.plugin.pair import Visit, attempt, joined, own_rounds
-from attnlib.plugin.stash import RECORD
+from attnlib.plugin.screen import beside_line, name_of
+from attnlib.plugin.stash import RECORD, SCREEN
+from attnlib.runs.schema import SCHEMA
 
-VISITS, FEWEST = 5, 3  # of a pair; of slow ones
+VISITS, FEWEST = 8, 3  # of a pair; of slow ones
 BUDGET = 2.0  # seconds of warm-up and rounds of a pair
 PRECISION = 0.005  # wished half-width of a visit's ratio
 OFF = "pytest-benchmark is switched off (xdist, --benchmark-disable): each side ran once, nothing was measured"
@@ -98,6 +100,34 @@ class Found:
     def own(self) -> list[list[float]]:
         """The same without the seconds in which they waited for a CPU."""
         return joined([one.own for one in self.visits])
+
+    def rounds(self) -> dict[str, Any]:
+        """Return what is saved of the rounds beside the seconds of the call's own, and of the visits."""
+        waited = [one.waited for visit in self.visits for one in visit.counting]
+        reference, call = joined([sides for sides in waited if sides]) if all(waited) else (None, None)
+        return {
+            "reference_s": self.samples[0],
+            "waited_s": call,
+            "reference_waited_s": reference,
+            "reference_iterations": self.iterations[0],
+            "visits": [one.as_json(at) for one, at in zip(self.visits, self.began, strict=True)],
+        }
+
+    def as_json(self, cost: Cost) -> dict[str, Any]:
+        """Return what is saved as the row's finding, see ``attnlib.runs.schema.Beside``."""
+        reference_peak, peak = self.peaks
+        return {
+            "ratio": cost.ratio._asdict(),
+            "seconds": cost.seconds,
+            "reference_seconds": cost.reference_seconds,
+            "verdict": cost.verdict,
+            "threshold": cost.threshold,
+            "peak": peak,
+            "reference_peak": reference_peak,
+            "log_ratios": [one.as_json(0.0)["log_ratio"] for one in self.visits],
+            "disturbed": cost.disturbed,
+            "notes": list(cost.notes),
+        }
 
     def cost(self, threshold: float) -> Cost:
         """Return what the test gets."""
@@ -189,7 +219,7 @@ class Beside:
             pytest.skip(OFF)
         found = self.measured(pair)
         cost = found.cost(limit)
-        self.give(pair, found)
+        self.keep(pair, found, cost)
         if decided and cost.verdict == "undecided":
             pytest.fail(f"{cost} at a threshold of {limit:g}; allow more with --beside-budget", pytrace=False)
         return cost
@@ -215,9 +245,8 @@ class Beside:
         if record is None:
             raise RuntimeError("the session is not prepared for beside: name it among the test's arguments")
         clock.bind(record.device)
-        canary = record.canary(record.device)
         with PauseInstrumentation(), set_for_rounds(record.settings.threads) as notes:
-            cpu_wait = CpuWait()
+            canary, cpu_wait = record.canary(record.device), CpuWait()
             try:
                 firsts = pair.check()
                 if record.device.kind == "cpu":
@@ -231,12 +260,19 @@ class Beside:
                 cpu_wait.close()
             return Found(made, began, iterations, peaks, tuple(notes))
 
-    def give(self, pair: Two, found: Found) -> None:
-        """Give pytest-benchmark the seconds of every round, as its own: one call is all that it runs itself."""
+    def keep(self, pair: Two, found: Found, cost: Cost) -> None:
+        """Give the row of this test its finding, and pytest-benchmark the seconds of every round as its own."""
+        record, screen = self.config.stash[RECORD], self.config.stash[SCREEN]
+        threads = record.settings.threads
+        row = found.as_json(cost) | {"device": str(record.device.torch_device), "threads": threads}
+        record.found_beside(self.item.nodeid, row | {"backward": pair.call.backward})
+        # one call is all that it runs itself
         self.benchmark.pedantic(pair.call.step, setup=pair.call.prepare, iterations=found.iterations[-1])
         pair.restore()
         if self.benchmark.stats is not None:
             self.benchmark.stats.stats.data[:] = found.samples[-1]
+        self.benchmark.extra_info |= {"schema": SCHEMA, "beside": found.rounds()}
+        screen.announce(self.item, beside_line(name_of(self.item), row))
 
 
 def visited(

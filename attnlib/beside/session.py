@@ -1,13 +1,16 @@
 """A session that uses ``beside``: it gets the book-keeping of this suite, unless the suite's plugin keeps it."""
 
 import os
+from typing import Any
 
 import pytest
 
 from attnlib.cases.settings import Settings
 from attnlib.measure.device import open_device
 from attnlib.plugin.record import Record
-from attnlib.plugin.stash import RECORD
+from attnlib.plugin.saving import Saving
+from attnlib.plugin.screen import Screen
+from attnlib.plugin.stash import RECORD, SCREEN
 
 
 def join(config: pytest.Config) -> None:
@@ -27,4 +30,10 @@ def join(config: pytest.Config) -> None:
     except ValueError as error:
         raise pytest.UsageError(str(error).replace("--threads", "--beside-threads")) from None
     config.stash[RECORD] = record = Record(settings, device, guest=True)
-    config.pluginmanager.register(record, "attnlib-record")
+    config.stash[SCREEN] = screen = Screen(record)
+    benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    plugins: tuple[Any, ...] = (record, screen)
+    if not benchmarks.disabled:  # else nothing is measured, and there is nothing to keep
+        plugins += (Saving(config, record),)
+    for plugin in plugins:
+        config.pluginmanager.register(plugin, f"attnlib-{type(plugin).__name__.lower()}")

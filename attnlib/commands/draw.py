@@ -14,7 +14,7 @@ from attnlib.commands.options import complain
 from attnlib.compare.cells import read_cells
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.saved import compare
-from attnlib.runs.find import RESULTS, load_all
+from attnlib.runs.find import load_all, results
 from attnlib.runs.text import printable
 from attnlib.show.figures import FIGURES
 
@@ -29,9 +29,9 @@ def declare(commands: Any) -> None:
     )
     command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs of one machine; the newest")
     command.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
-    command.add_argument("--out", type=Path, default=RESULTS / "figures", help="folder for PNG and SVG (%(default)s)")
+    command.add_argument("--out", type=Path, default=results() / "figures", help="folder for PNG and SVG (%(default)s)")
     text = "also write everything as one HTML page (%(const)s)"
-    command.add_argument("--report", nargs="?", type=Path, const=RESULTS / "report.html", metavar="FILE", help=text)
+    command.add_argument("--report", nargs="?", type=Path, const=results() / "report.html", metavar="FILE", help=text)
     text = "runs before and after: the page compares them, and shows the new ones if no others are named"
     command.add_argument("--base", nargs="+", type=Path, default=[], metavar="RUN", help=text)
     command.add_argument("--new", nargs="+", type=Path, default=[], metavar="RUN", help="see --base")

@@ -29,7 +29,17 @@ from attnlib.runs import visits
 from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of
 from attnlib.runs.save import plain
-from attnlib.runs.schema import Row, Timed, examine_benchmark, probe_problems
+from attnlib.runs.schema import (
+    Beside,
+    BesideRow,
+    Row,
+    Timed,
+    beside_problems,
+    convert,
+    examine_benchmark,
+    probe_problems,
+)
+from attnlib.runs.text import printable
 
 CEILINGS_EVERY = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
 FIELDS = {field.name for field in fields(Case)}
@@ -53,7 +63,10 @@ class Left(Exception):
 
 @dataclass
 class Entry:
-    """A planned test: its case, None for one that is none; and what became of it."""
+    """A planned test: its case, None for one that is none; and what became of it.
+
+    ``params`` are the parameters of a test that measures a call beside another one, None of any other.
+    """
 
     case: Case | None
     row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
@@ -61,6 +74,7 @@ class Entry:
     timed_s: float = 0.0  # in rounds of the case and of its reference, set-ups included
     spent_s: float = 0.0  # in all, of a case that was timed
     disturbed: list[str] = field(default_factory=list)
+    params: dict[str, Any] | None = None
 
     @property
     def status(self) -> str:
@@ -165,7 +179,10 @@ class Record:
             config.option.keyword = keyword
         chosen = set(items)  # by -k, say
         self.items = {item.nodeid: item for item in ours if item in chosen}
-        self.entries = {test: Entry(cases.get(item)) for test, item in self.items.items()}
+        self.entries = {
+            test: Entry(cases.get(item), params=parameters_of(item) if is_beside(item) else None)
+            for test, item in self.items.items()
+        }
         return result
 
     def adopt(self, ends: dict[str, Finish]) -> None:
@@ -228,6 +245,15 @@ class Record:
         cases = [test for test, entry in self.entries.items() if entry.case is not None]
         return tuple(self.cell(test, benchmarks.get(test)) for test in cases)
 
+    def beside(self) -> tuple[BesideRow, ...]:
+        """Return the rows of the calls that were measured beside others, so far."""
+        rows = [
+            {"test": test, "params": plain(entry.params)} | entry.row
+            for test, entry in self.entries.items()
+            if entry.params is not None
+        ]
+        return tuple(msgspec.convert(row, BesideRow) for row in rows)
+
     def trainings(self, phase: str) -> list[Cell]:
         """Return the cells of a phase that is trained, so far."""
         cases = [test for test, entry in self.entries.items() if entry.case is not None and entry.case.phase == phase]
@@ -270,12 +296,26 @@ class Record:
             raise AssertionError(found[0])
         entry.row["probe"] = probe
 
+    def found_beside(self, test: str, found: dict[str, Any]) -> None:
+        """Note the cost of a call beside another one.
+
+        Raises:
+            AssertionError: it would break the results contract.
+        """
+        entry, found = self.entries[test], plain(found)
+        typed, wrong = convert(found, Beside, "beside")
+        if wrong or (typed is not None and (wrong := beside_problems(typed))):
+            raise AssertionError(wrong[0])
+        entry.row["found"] = found
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
         entry = self.entries.get(item.nodeid)
         if entry is None:
             return (yield)
+        for name in ("partial", "found"):  # of an earlier attempt, as pytest-rerunfailures makes
+            entry.row.pop(name, None)
         try:
             with time_limit(self.settings.case_timeout):
                 result = yield
@@ -283,8 +323,8 @@ class Record:
             return result
         except BaseException as error:
             entry.row |= taken_back(item)
-            if (ended := self.how(error)) is None:
-                raise
+            if (ended := self.how(error)) is None or (entry.params is not None and isinstance(error, Exception)):
+                raise  # a call beside another one fails its test, also for lack of memory
             entry.row |= ended
             if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
                 raise
@@ -313,6 +353,8 @@ class Record:
             return
         if report.passed:
             entry.row |= {"status": "ok", "reason": None}
+            if entry.params is not None and "found" not in entry.row:
+                entry.row |= {"status": "unsupported", "reason": "its test did not call beside"}
             entry.spent_s = report.duration if entry.timed_s else 0.0
         elif report.skipped:
             if entry.status == NOT_YET["status"]:  # by the test itself
@@ -342,6 +384,16 @@ def is_measured(item: pytest.Item) -> bool:
 def is_beside(item: pytest.Item) -> bool:
     """Return True for a test that measures callables beside each other."""
     return {"beside", "benchmark"} <= set(getattr(item, "fixturenames", ()))
+
+
+def parameters_of(item: pytest.Item) -> dict[str, Any]:
+    """Return a test's parameters by name: scalars as they are, others by their name or as text."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    scalar = (str, int, float, bool, type(None))
+    return {
+        name: value if isinstance(value, scalar) else printable(getattr(value, "__name__", None) or str(value))[:64]
+        for name, value in params.items()
+    }
 
 
 def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:

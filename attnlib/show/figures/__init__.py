@@ -28,6 +28,7 @@ FIGURES = {  # by name: the module here that has a function of this name
     "learned_accuracy": "learning",
     "depth_accuracy": "learning",
     "accuracy_cost": "learning",
+    "beside": "beside",
 }
 
 

@@ -127,7 +127,7 @@ WRONG = {  # calls, and what the failure of each says
     "beside(f, reference=lambda: 1 / 0)": "the reference raised ZeroDivisionError: division by zero",
     "beside(f, reference=f, backward=True)": "the reference returned int; backward=True takes a tensor",
     "[beside(f, reference=f), beside(f, reference=f)]": "beside was called before in this test",
-    "beside(f, reference=f, decided=True)": "1.000 [0.900, 1.200] times its reference: undecided at a threshold of 0.05",
+    "beside(f, reference=f, decided=True)": "1.000 [0.900, 1.200] times its reference: undecided at a threshold",
 }
 
 

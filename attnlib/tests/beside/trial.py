@@ -15,6 +15,7 @@ from pathlib import Path
 from attnlib.tests.beside.projects import pytest_in
 
 SIZES = [32, 48, 56, 64, 72, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352]  # 0.1 to 20 ms
+OPTIONS = [word for word in sys.argv[1:] if word.startswith("--")]  # of pytest
 HEAD = """
 import json, pathlib
 import pytest, torch
@@ -51,11 +52,11 @@ def test_agree(beside):
 """
 
 
-def costs(text, *options):
+def costs(text):
     """Run these tests in a project of their own; return value, low, high, verdict and seconds of each."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_trial.py").write_text(HEAD + text)
-        done = pytest_in(folder, "-q", *options)
+        done = pytest_in(folder, "-q", *OPTIONS)
         found = Path(folder, "costs.jsonl")
         if not found.exists():
             raise SystemExit(done.stdout + done.stderr)
@@ -68,7 +69,8 @@ def same():
     rms = math.sqrt(sum(math.log(value) ** 2 for value, *_ in found) / len(found))
     held = sum(low <= 1 <= high for _, low, high, *_ in found)
     spans = [found[0][4], found[-1][4]]
-    print(f"same: rms of the log ratio {rms:.2%}, {held} of {len(found)} hold 1, steps of {spans} s")
+    wide = sum(math.log(high / low) / 2 for _, low, high, *_ in found) / len(found)
+    print(f"same: rms of the log ratio {rms:.2%}, {held} of {len(found)} hold 1, half-width {wide:.2%}, {spans} s")
     for row in found:
         print("  ", row)
 
@@ -102,5 +104,5 @@ def agree():
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["same", "more", "agree"]:
+    for name in [word for word in sys.argv[1:] if word not in OPTIONS] or ["same", "more", "agree"]:
         {"same": same, "more": more, "agree": agree}[name]()
