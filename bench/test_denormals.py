@@ -6,10 +6,10 @@ the cases run in two child processes.
 
 import pytest
 
-from attnlib.cases.grids import over
 from attnlib.live.process import HERE, Worker
 from attnlib.live.remote import Remote, child_clock
 from attnlib.measure import heap
+from attnlib.plugin import over
 
 FIXED = {"init": "linear", "pe": "none", "seq_len": 64, "device": "cpu", "dtype": "float32"}
 pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")

@@ -1,6 +1,6 @@
 """Each encoding alone, forward and backward, over sequence length: what it costs without a stack around it."""
 
-from attnlib.cases.grids import lengths, over
+from attnlib.plugin import lengths, over
 
 
 @over(lengths, phase="encoding", depth=0)

@@ -1,6 +1,6 @@
 """Forward pass without gradients, over the two slices through the middle of the grid."""
 
-from attnlib.cases.grids import over, slices
+from attnlib.plugin import over, slices
 
 
 @over(slices, phase="forward")

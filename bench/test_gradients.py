@@ -4,10 +4,10 @@ A point is one check of one kind of stack: its claims are intervals over fixed s
 theory (``attnlib/gradients/claims.py``). It is no benchmark: what it found is its row's ``probe``.
 """
 
-from attnlib.cases.grids import over
 from attnlib.gradients.controls import CONTROL_DEPTHS, CONTROLS
 from attnlib.model.attention import INITS
 from attnlib.model.positional import POSITIONAL
+from attnlib.plugin import over
 
 FIXED = {"device": "cpu", "dtype": "float64", "dropout": 0.0, "seq_len": 16, "n_heads": 4, "batch_size": 2}
 FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa"}

@@ -4,9 +4,9 @@ A point is one training, saved as its row's ``probe``; the verdicts are ``attnli
 same one, two encodings share their first weights, their examples and their batches.
 """
 
-from attnlib.cases.grids import over
 from attnlib.cases.settings import PRESETS
 from attnlib.model.data import data_set
+from attnlib.plugin import over
 
 STACK = {"d_model": 32, "n_heads": 4, "head_dim": None, "ffn_mult": 2, "attention": "sdpa", "init": "torch_mha"}
 RUN = {"device": "cpu", "dtype": "float32", "dropout": 0.0, "denormals": "flush"}

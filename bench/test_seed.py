@@ -1,8 +1,8 @@
 """The original experiment (``--preset seed`` only): epoch seconds over length, mean absolute gradients over depth."""
 
 from attnlib.cases import workload
-from attnlib.cases.grids import over
 from attnlib.gradients.probes import gradient_by_place
+from attnlib.plugin import over
 
 
 def points(settings):

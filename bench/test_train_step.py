@@ -1,6 +1,6 @@
 """Training step (zero_grad, forward, loss, backward, SGD) over sequence length x depth x encoding."""
 
-from attnlib.cases.grids import over, product
+from attnlib.plugin import over, product
 
 
 @over(product, phase="train_step")

@@ -17,11 +17,15 @@ class Grid(NamedTuple):
 
 
 def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test], Test]:
-    """Spread a test over cases.
+    """Spread a test over cases, a decorator: ``@over(lengths, phase="forward", depth=2)``.
+
+    The test gets the parameters that vary, and ids such as ``seq_len=64-pe=none``; its fixtures ``case`` and
+    ``measure_case`` are those of its point.
 
     Args:
-        points: from a run's settings to the fields that vary.
-        fixed: fields that all its cases share.
+        points: from a run's settings to the fields that vary, a dict a case, all with the same keys: ``lengths``,
+            ``slices``, ``product``, or a function of one's own.
+        fixed: fields that all its cases share, of ``attnlib.cases.case.Case``.
     """
 
     def mark_points(test: Test) -> Test:

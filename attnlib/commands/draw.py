@@ -11,7 +11,7 @@ from typing import Any
 from attnlib.commands.options import complain
 from attnlib.compare.cells import read_cells
 from attnlib.compare.saved import compare
-from attnlib.runs.find import RESULTS, load_all
+from attnlib.runs.find import load_all, results
 from attnlib.runs.text import printable
 from attnlib.show.figures import FIGURES
 
@@ -28,9 +28,9 @@ def declare(commands: Any) -> None:
         "runs", nargs="*", type=Path, metavar="RUN", help="saved runs of one machine (default: the newest)"
     )
     command.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
-    command.add_argument("--out", type=Path, default=RESULTS / "figures", help="folder for PNG and SVG (%(default)s)")
+    command.add_argument("--out", type=Path, default=results() / "figures", help="folder for PNG and SVG (%(default)s)")
     text = "also write a report as one HTML page (%(const)s)"
-    command.add_argument("--report", nargs="?", type=Path, const=RESULTS / "report.html", metavar="FILE", help=text)
+    command.add_argument("--report", nargs="?", type=Path, const=results() / "report.html", metavar="FILE", help=text)
     text = "runs before a change, with --new: the report compares them, and shows the new ones if no RUN is named"
     command.add_argument("--base", nargs="+", type=Path, default=[], metavar="RUN", help=text)
     command.add_argument("--new", nargs="+", type=Path, default=[], metavar="RUN", help="runs after the change")

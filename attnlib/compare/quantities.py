@@ -10,7 +10,7 @@ from attnlib.compare import pairs
 from attnlib.compare.comparison import OVER
 from attnlib.compare.verdicts import Replicate
 from attnlib.runs.load import Cell, Run
-from attnlib.runs.schema import label_of
+from attnlib.runs.schema import BesideRow, label_of
 
 RATIO, REFERENCE, TIME = "ratio", "reference", "time"
 
@@ -40,8 +40,15 @@ def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
     paired = {case_id for case_id, own in references.items() if len(own) == 1 and None not in own}
     return [
         _of_run([cell for cell in run.cells if cell.timed and (disturbed or not cell.disturbed)], paired)
+        | {quantity_of(row): (row.found.ratio.value, None) for row in run.beside if row.found}
         for run in runs
     ]
+
+
+def quantity_of(row: BesideRow) -> Quantity:
+    """Return what is judged of a call that was measured beside another one: its ratio, by its test."""
+    device = row.found.device.partition(":")[0] if row.found else "cpu"
+    return Quantity(row.question.rpartition("::")[2] + OVER, RATIO, row.test, row.label, device)
 
 
 def _of_run(usable: Sequence[Cell], paired: set[str]) -> Readings:

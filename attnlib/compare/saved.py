@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from attnlib.compare.beside import by_test
 from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Summary
 from attnlib.compare.pairs import fields_in_words, over_reference
 from attnlib.compare.quantities import RATIO, REFERENCE, Quantity, Readings, of_group, readings
 from attnlib.compare.verdicts import Prior, Replicate, Verdict, between_runs, prior
 from attnlib.runs.load import Cell, Run
+from attnlib.runs.schema import BesideRow
 
 MIN_RUNS = 6  # a side, undisturbed: with fewer the spread between runs is hardly known
 FEW = 3  # undisturbed ones, where sides are of MIN_RUNS, for a ratio
@@ -67,7 +69,7 @@ def compare(
     Raises:
         ValueError: a run is on both sides, but not all of them are, **or** no run has a case.
     """
-    if not any(run.cells for run in (*base, *new)):
+    if not any(run.cells or run.beside for run in (*base, *new)):
         raise ValueError("no cases in these runs")
     sides = [{run.token: run.path.name for run in side} for side in (base, new)]
     same = sides[0].keys() == sides[1].keys()
@@ -89,7 +91,7 @@ def compare(
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
     of_case = {q.key: (q, verdict) for q, verdict in verdicts.items() if q.kind != REFERENCE}
     rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
-    rows = with_twins(rows, cells)
+    rows = with_twins(rows, cells) + rows_beside(base, new, of_case)
     own = [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
     notes = tuple(note for note in (reason, drifted, *changed_parts(base, new)) if note)
     if force and machine:
@@ -186,6 +188,46 @@ def row_of(
     return Compared(case_id, (cells[0] or cells[1])[0].label, base, new, verdict, tuple(changes), other_limits)
 
 
+def rows_beside(base: Sequence[Run], new: Sequence[Run], judged: dict[str, tuple[Quantity, Verdict]]) -> list[Compared]:
+    """Return the row of each call that was measured beside another one, in either side's runs.
+
+    Args:
+        base: runs before.
+        new: runs after.
+        judged: verdicts by test.
+    """
+    sides = by_test(base), by_test(new)
+    found = []
+    for test in {**sides[0], **sides[1]}:
+        own = [side.get(test, []) for side in sides]
+        before, after = (summary_beside(rows) for rows in own)
+        verdict = judged[test][1] if test in judged else Verdict("undecided", None, reason="no ratio")
+        if before is None or after is None:
+            changes = ["only in new" if before is None else "only in base"]
+        else:
+            exact = ((name, getattr(before, name), getattr(after, name)) for name in ("status", "bytes"))
+            changes = [f"{name} {old} -> {now}" for name, old, now in exact if old != now]
+        label = (own[0] or own[1])[0].label
+        found.append(Compared(test, label, before, after, verdict, tuple(changes), other_limits=False))
+    return found
+
+
+def summary_beside(rows: Sequence[BesideRow]) -> Summary | None:
+    """Return what one side knows of a call that was measured beside another one; None without a run."""
+    if not rows:
+        return None
+    found = [row.found for row in rows if row.found]
+    peaks = [int(one.peak.value) for one in found if one.peak.value is not None]
+    return Summary(
+        status=min((row.status for row in rows), key=WORST.index),
+        value=float(np.median([one.ratio.value for one in found])) if found else None,
+        reference="its reference" if found else None,
+        bytes=max(peaks, default=None),
+        runs=len(rows),
+        disturbed=sum(one.disturbed * 2 > len(one.log_ratios) for one in found),
+    )
+
+
 def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], verdict: Verdict) -> Compared:
     """The row of a reference's own time, which changes from run to run with the machine."""
     base, new = (Summary("ok", float(np.median([seconds for seconds, _ in side]))) for side in sides)
@@ -213,11 +255,13 @@ def spread_of_ratios(
 
 
 def widths_of(runs: Sequence[Run]) -> dict[str, float]:
-    """Mean half-width of the logarithm of each case's ratio within a run, by case id."""
+    """Mean half-width of the logarithm of each case's ratio within a run, by case id, or by test."""
     found: dict[str, list[float]] = {}
     for cell in (cell for run in runs for cell in run.cells):
         if estimate := over_reference(cell):
             found.setdefault(cell.case_id, []).append(float(np.log(estimate.high / estimate.low)) / 2)
+    for test, ratio in ((row.test, row.found.ratio) for run in runs for row in run.beside if row.found):
+        found.setdefault(test, []).append(float(np.log(ratio.high / ratio.low)) / 2)
     return {case_id: float(np.mean(own)) for case_id, own in found.items()}
 
 

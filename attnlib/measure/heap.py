@@ -15,8 +15,10 @@ PROBE = 40 * MIB  # a block larger than any that glibc keeps by default
 PAD = 64 * MIB  # bytes by which a kept heap grows at once
 FEW = 10  # most page faults of a reused block; a newly mapped one has 10,240, or 20 of huge pages
 # mallopt's parameters by their numbers in malloc.h, with the values that keep memory; all are C ints
-TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 MALLOPT = {MMAP_MAX: 0, TRIM_THRESHOLD: -1, TOP_PAD: PAD}
+# glibc's own values, its two thresholds at the most that it raises them to by itself
+GLIBC = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TOP_PAD: 2**17}
 # the same as environment variables of a new process, since an older checkout does not call mallopt
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62), "MALLOC_TOP_PAD_": str(PAD)}
 
@@ -55,6 +57,18 @@ def keep() -> str | None:
             return f"mallopt({parameter}, {value}) failed"
     # mallopt accepts values that it does not act on, so the effect is measured
     return None if is_kept() else "freed memory is not reused although mallopt accepted its settings"
+
+
+def give_back() -> None:
+    """Let the C library give freed memory back again after ``keep``, and give back what is free now.
+
+    glibc's thresholds stay at their most from then on: once they were set they no longer adapt.
+    """
+    libc = _glibc()
+    if libc is not None:
+        for parameter, value in GLIBC.items():
+            libc.mallopt(parameter, value)
+        libc.malloc_trim(0)
 
 
 def is_kept() -> bool:

@@ -129,6 +129,40 @@ def peak_memory(
     return {"allocated_peak": reading(live_bytes(held) + allocator_peak(whole), method), **unread}
 
 
+def added_peak(device: Device, step: Callable[[], None], prepare: Callable[[], None] | None = None) -> dict[str, Any]:
+    """Read the bytes that a call adds, at its peak, to what was allocated before it.
+
+    Args:
+        device: where it runs.
+        step: what is weighed.
+        prepare: called before it and weighed too, since what it makes (a graph to go back through) is held.
+
+    Returns:
+        a reading, see ``attnlib.measure.device.reading``; null with a reason where nothing counts allocations.
+    """
+
+    def whole() -> None:
+        if prepare is not None:
+            prepare()
+        step()
+
+    if device.kind == "cuda":
+        gc.collect()  # garbage in cycles would be freed within
+        device.synchronize()
+        before = torch.cuda.memory_allocated(device.torch_device)
+        torch.cuda.reset_peak_memory_stats(device.torch_device)
+        whole()
+        device.synchronize()
+        most = torch.cuda.max_memory_allocated(device.torch_device)
+        return reading(most - before, "torch.cuda.max_memory_allocated, reset before the call, less what was there")
+    if device.kind != "cpu":
+        return reading(None, "allocator", f"not counted on {device.kind}")
+    method = "torch.profiler allocation events"
+    if reason := untrustworthy():
+        return reading(None, method, reason)
+    return reading(allocator_peak(whole), method)
+
+
 def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
     gc.collect()  # garbage in cycles would count as allocated
     device.release()  # else what earlier cases left in the cache would count as reserved

@@ -1,5 +1,6 @@
 """Disturbances of a measurement by other work on the machine, from counters that cost microseconds to read."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,28 @@ def _throttled(card: dict[str, Any] | None, quiet: dict[str, Any] | None) -> lis
     if now is not None and before is not None and now < SM_CLOCK * before:
         found.append(f"the SM clock fell from {before} to {now} MHz")
     return found
+
+
+class CpuWait:
+    """Counts the seconds in which this thread could run and waited for a CPU that others had. Linux only."""
+
+    def __init__(self) -> None:
+        try:
+            self.handle: int | None = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        except OSError:
+            self.handle = None
+
+    def __call__(self) -> float | None:
+        """Return the seconds so far; None where the kernel does not count them. Takes about 1 us."""
+        if self.handle is None:
+            return None
+        return int(os.pread(self.handle, 64, 0).split()[1]) / 1e9
+
+    def close(self) -> None:
+        """Close the kernel's file."""
+        if self.handle is not None:
+            os.close(self.handle)
+            self.handle = None
 
 
 def _cpu_pressure() -> float | None:

@@ -17,6 +17,7 @@ BLOCKS = 2  # least blocks of two turns of either side: the second block is in t
 STEADY, WINDOW = 0.05, 3  # a side is warm once a window of calls is not faster than the previous one by this share
 WARM = 0.1  # largest share of the budget for warming up
 SLOW = 5  # a case whose least number of rounds takes this many times the budget is not warmed up
+MIN_WARM_SECONDS = 1e-4  # shorter steps are warmed up several at a time
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
 # Seconds of untimed steps after a change of side, and of rounds in a turn. Measured on one core with 1 MiB of L2 and 32
 # MiB of L3: the first steps of 1 to 10 ms after those of another side are 20, 10, 5, 3 % slow, and without untimed
@@ -129,9 +130,15 @@ def rounds_for(spread: float | None, *, each: float, precision: float, seconds: 
 class Warmed:
     """The calls of a side's warm-up."""
 
-    seconds: list[float]  # seconds of a step, one a call
+    seconds: list[float]  # seconds of a step, one a call, or the mean of several calls
     each_s: float  # mean seconds of a call with its untimed set-up
     steady: bool | None  # True if it became steady within the budget; None with too few calls to tell
+    at_once: int = 1  # calls that one of ``seconds`` is the mean of
+
+    @property
+    def calls(self) -> int:
+        """Return the number of calls so far."""
+        return len(self.seconds) * self.at_once
 
     @property
     def step(self) -> float:
@@ -153,21 +160,25 @@ def warm_up(side: Side, *, budget: float) -> Warmed:
         side: the side to warm up.
         budget: most seconds of its steps; one call is made whatever it takes.
     """
-    once = turn(side)
-    steady: bool | None = None
+    steady, at_once = None, 1
     begun = time.perf_counter()
-    seconds = [once()]
-    while sum(seconds) < budget:
+    seconds = [turn(side)()]
+    if side.prepare is None:
+        at_once = max(1, math.ceil(MIN_WARM_SECONDS / seconds[0]))
+        seconds = seconds if at_once == 1 else [turn(side, at_once)()]
+    once = turn(side, at_once)
+    while sum(seconds) * at_once < budget:
         # medians of the last two windows of calls; before there are two, the side counts as getting faster
         before, last = np.median(seconds[-2 * WINDOW : -WINDOW] or [np.inf]), np.median(seconds[-WINDOW:])
-        if sum(seconds) >= budget / 2 and last >= (1 - STEADY) * before:
+        if sum(seconds) * at_once >= budget / 2 and last >= (1 - STEADY) * before:
             steady = True
             break
         seconds.append(once())
     else:
         steady = False if len(seconds) > WINDOW else None
     wall = time.perf_counter() - begun  # includes the untimed set-up, which the budget of rounds has to hold too
-    return Warmed(seconds, max(wall, sum(seconds)) / len(seconds), steady)
+    calls = len(seconds) * at_once
+    return Warmed(seconds, max(wall, sum(seconds) * at_once) / calls, steady, at_once)
 
 
 def pilot(
@@ -201,9 +212,9 @@ def pilot(
     in_turn = max(1, round(2 * TURN / each))
     if paired:  # two blocks (0110 1001) have four turns a side, three of which follow a change of side
         each += 3 / 4 * sum(n * warm.each_s for n, warm in zip(untimed, warmed, strict=True)) / in_turn
-    left = budget - sum(len(warm.seconds) * warm.each_s for warm in warmed)
+    left = budget - sum(warm.calls * warm.each_s for warm in warmed)
     count, reason = rounds_for(spread, each=each, precision=precision, seconds=left, least=least)
-    known = len(warmed[-1].seconds), sum(warmed[-1].seconds), warmed[-1].steady
+    known = warmed[-1].calls, sum(warmed[-1].seconds) * warmed[-1].at_once, warmed[-1].steady
     if not paired:
         return Pilot(*known, tuple(repeats), (0,), 0, count, count, reason)
     # a block has two turns of either side; an even number of blocks has both orders equally often

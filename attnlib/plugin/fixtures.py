@@ -106,7 +106,11 @@ def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureR
 def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
-    """Measure this test's case, if it can be and should fit: beside its reference, or alone what ``build`` makes."""
+    """Return what measures this test's case, if it can be and should fit: ``measure_case()`` in a test ``over`` cases.
+
+    The case is timed beside its reference, weighed, and saved as the test's row; ``measure_case(build)`` measures alone
+    what ``build(case)`` makes, see ``attnlib.plugin.pair.Timeable``. A case that cannot run is skipped with its reason.
+    """
     from attnlib.cases.conformance import problem_of
     from attnlib.plugin.measuring import time_case
     from attnlib.plugin.pair import Pair, paired

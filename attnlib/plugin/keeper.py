@@ -166,8 +166,11 @@ class Keeper:
             visit.setdefault("process", self.number)
         return benchmark
 
-    def save(self) -> tuple[list[Path], int]:
+    def save(self, *, resumable: bool = True) -> tuple[list[Path], int]:
         """Write the final files from the journal, which goes once every test is done.
+
+        Args:
+            resumable: whether the run can be gone on with; where it cannot, the journal goes with the file.
 
         Returns:
             the files, none where no test is done; and how many tests and further visits are left.
@@ -184,7 +187,7 @@ class Keeper:
             text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
             raise Unsaved(f"{text}make room, then --resume") from None
         crashed = any(isinstance(event, journal.Finish) and event.row.get("status") == "crashed" for event in found)
-        if left == 0 or not (files or crashed):  # that a case crashed is not forgotten
+        if left == 0 or not (files or crashed) or (files and not resumable):  # that a case crashed is not forgotten
             self.book.path.unlink(missing_ok=True)
         self.book.close()
         return files, left

@@ -79,14 +79,23 @@ def given(config: pytest.Config) -> dict[str, str | None]:
     return {name: getattr(config.option, f"attnlib_{name}") for name in OPTIONS}
 
 
+def asked(config: pytest.Config) -> list[str]:
+    """Return what the user typed: arguments of the command line and of the environment."""
+    return [str(text) for text in (*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split())]
+
+
+def asks_for_table(config: pytest.Config) -> bool:
+    """Return True if an option asks for pytest-benchmark's own table."""
+    return any(text.startswith(ASKING) for text in asked(config))
+
+
 def settle(config: pytest.Config) -> None:
     """Refuse what cannot be meant, say where runs are saved, and under which name.
 
     Raises:
         pytest.UsageError: an option that has no effect here, or does not go with the others.
     """
-    asked = [*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split()]
-    arguments = [*asked, *config.getini("addopts")]
+    arguments = [*asked(config), *config.getini("addopts")]
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
@@ -98,7 +107,7 @@ def settle(config: pytest.Config) -> None:
     if option.attnlib_case_timeout and any(others):
         raise pytest.UsageError("--timeout of pytest-timeout ends a whole test, unsaved; --case-timeout alone does it")
     if option.benchmark_storage == "file://./.benchmarks":
-        option.benchmark_storage = f"file://{RESULTS.resolve()}"
+        option.benchmark_storage = f"file://{(config.rootpath / RESULTS).resolve()}"
     if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
         raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
     if option.attnlib_run_name:
@@ -110,7 +119,7 @@ def settle(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"a run's name has at most {LONGEST} bytes, not {size}: {option.benchmark_save[:40]}..."
         )
-    if not any(str(text).startswith(ASKING) for text in asked):
+    if not asks_for_table(config):
         option.benchmark_quiet = True  # our own tables say it shorter
     resuming = option.attnlib_resume or option.attnlib_resume_from
     if option.attnlib_retry_crashed and not resuming:

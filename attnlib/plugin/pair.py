@@ -22,6 +22,23 @@ from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, rounds
 from attnlib.predict.peak import reference_of
 
+SHORTEST = 1e-9  # seconds of a step at least, whatever the kernel's clock and ours make of it
+
+
+class Sides(Protocol):
+    """What takes turns in rounds, the case last."""
+
+    @property
+    def sides(self) -> Sequence[Side]:
+        """Who takes turns: the reference, if there is one, and the case."""
+
+    @property
+    def flushes(self) -> int:
+        """How often the whole cache was rewritten before a step of the case so far."""
+
+    def waited(self, pilot: sampling.Pilot) -> list[list[float]] | None:
+        """Seconds of a step in which its thread waited for a CPU, in each of the last rounds; None if not counted."""
+
 
 class Timeable(Side, Protocol):
     """What is measured: a ``cases.workload.Workload``, or a ``live.remote.Remote`` in a child process."""
@@ -67,6 +84,14 @@ class Pair:
     def sides(self) -> list[Timeable]:
         """Who takes turns: the reference, if there is one, and the case."""
         return [self.work] if self.reference is None else [self.reference, self.work]
+
+    @property
+    def flushes(self) -> int:
+        """How often the whole cache was rewritten before a step of the case so far."""
+        return self.work.flushes
+
+    def waited(self, pilot: sampling.Pilot) -> None:
+        """Return None: pytest-benchmark's rounds are not looked into."""
 
     def between(self, pilot: sampling.Pilot) -> Between | None:
         """What runs the reference's turns between the rounds that pytest-benchmark times."""
@@ -115,6 +140,8 @@ class Attempt:
         cold: whether the whole cache was rewritten before every round of the case.
         seen: the counters meanwhile, see ``Disturbance.read``.
         disturbed: why it cannot be trusted; empty if it can.
+        waited: seconds of a step of each round in which its thread waited for a CPU that others had, the case's last;
+            None where they are not counted.
     """
 
     samples: list[list[float]]
@@ -122,18 +149,28 @@ class Attempt:
     cold: bool
     seen: dict[str, Any]
     disturbed: list[str]
+    waited: list[list[float]] | None = None
+
+    @property
+    def own(self) -> list[list[float]]:
+        """Seconds of each side's rounds without those in which they waited for a CPU, where these are counted."""
+        waited = self.waited or [[0.0] * len(side) for side in self.samples]
+        return [
+            [max(total - wait, SHORTEST) for total, wait in zip(*side, strict=True)]
+            for side in zip(self.samples, waited, strict=True)
+        ]
 
     @property
     def log_ratio(self) -> float | None:
         """Log of the case's time over its reference's: the median over pairs of rounds; None without a reference."""
         if len(self.samples) < 2:
             return None
-        reference, case = self.samples
+        reference, case = self.own
         return float(np.median(np.log(case) - np.log(reference)))
 
 
 def attempt(
-    pair: Pair,
+    pair: Sides,
     pilot: sampling.Pilot,
     canary: Canary,
     take: Callable[[], list[list[float]]],
@@ -148,13 +185,14 @@ def attempt(
         take: runs the rounds; returns the seconds of each side's.
         quiet: counters while it was warmed up.
     """
-    flushes = pair.work.flushes
+    flushes = pair.flushes
     watch = Disturbance(canary.device, canary)
     with device_times() as times:
         samples = take()
     seen = watch.read()
-    cold = bool(samples) and pair.work.flushes - flushes >= len(samples[-1])
-    return Attempt(samples, by_side(times.rounds, pilot), cold, seen, disturbed(seen, quiet))
+    cold = bool(samples) and pair.flushes - flushes >= len(samples[-1])
+    by_device = by_side(times.rounds, pilot)
+    return Attempt(samples, by_device, cold, seen, disturbed(seen, quiet), pair.waited(pilot))
 
 
 def by_side(seconds: Sequence[float], pilot: sampling.Pilot) -> list[list[float]] | None:
@@ -211,6 +249,11 @@ class Visit:
         return joined([one.samples for one in self.counting])
 
     @property
+    def own(self) -> list[list[float]]:
+        """The same without waiting for a CPU, see ``Attempt.own``."""
+        return joined([one.own for one in self.counting])
+
+    @property
     def by_device(self) -> list[list[float]] | None:
         """The same as the device's own clock has them; None where it has none."""
         own = [one.by_device for one in self.counting if one.by_device is not None]
@@ -228,7 +271,7 @@ class Visit:
             at_s: when it began, in seconds since the device's canary was made.
         """
         logs = [log for one in self.counting if (log := one.log_ratio) is not None]
-        pairs = sampling.ratio_over(*self.samples) if logs else None
+        pairs = sampling.ratio_over(*self.own) if logs else None
         left = [one for one in self.attempts if one not in self.counting]
         return {
             "at_s": at_s,
@@ -255,7 +298,7 @@ def joined(samples: Sequence[list[list[float]]]) -> list[list[float]]:
 
 
 def visit(
-    pair: Pair,
+    pair: Sides,
     pilot: sampling.Pilot,
     canary: Canary,
     take: Callable[[], list[list[float]]],
@@ -269,6 +312,6 @@ def visit(
     return Visit([first, attempt(pair, pilot, canary, partial(own_rounds, pair, pilot), quiet)], pilot.blocks)
 
 
-def own_rounds(pair: Pair, pilot: sampling.Pilot) -> list[list[float]]:
+def own_rounds(pair: Sides, pilot: sampling.Pilot) -> list[list[float]]:
     """Take the rounds of a pair in a loop of our own; seconds of each side's."""
     return rounds(pilot.turns(pair.sides), pilot.order())

@@ -18,6 +18,7 @@ from attnlib.gradients.closed_forms import decay_rate
 from attnlib.model.attention import INITS
 from attnlib.model.data import data_set
 from attnlib.plugin.measuring import identity
+from attnlib.plugin.record import Entry
 from attnlib.runs import journal
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
@@ -36,17 +37,18 @@ PLACE = ("affinity", "memory_bytes")  # of the environment: where a process ran,
 FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may change: what is tried, not what is measured
 
 
-def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case | None]) -> journal.Plan:
+def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Entry]) -> journal.Plan:
     """This session's plan, and what it would be resumed by.
 
     Args:
         config: pytest's.
         settings: the run's choices.
-        cases: of every planned test, None for one that is no case.
+        entries: every planned test.
 
     Raises:
         ValueError: see ``refuse_twins``.
     """
+    cases = {test: entry.case for test, entry in entries.items()}
     refuse_twins(cases)
     hook, base, option = config.hook, settings.base, config.option
     machine = machine_info(config)
@@ -80,14 +82,19 @@ def planned(config: pytest.Config, settings: Settings, cases: Mapping[str, Case 
                 "settings": chosen,
             }
         ),
-        tests=planned_tests(cases),
+        tests=planned_tests(entries),
     )
 
 
-def planned_tests(cases: Mapping[str, Case | None]) -> list[journal.Planned]:
+def planned_tests(entries: Mapping[str, Entry]) -> list[journal.Planned]:
     """The tests of a plan, with what identifies their rows."""
     return [
-        journal.Planned(test=test, case=None if case is None else plain(identity(case))) for test, case in cases.items()
+        journal.Planned(
+            test=test,
+            case=None if entry.case is None else plain(identity(entry.case)),
+            beside=None if entry.params is None else plain(entry.params),
+        )
+        for test, entry in entries.items()
     ]
 
 
@@ -170,9 +177,10 @@ def about_process(config: pytest.Config, machine_info: dict[str, Any]) -> dict[s
 def command(config: pytest.Config) -> list[str]:
     """The command line in what this suite and pytest-benchmark declare, without folders: nothing else is ever saved."""
     option = vars(config.option)
-    names = [*(name for name in option if name.startswith("attnlib_")), "benchmark_save", "benchmark_json"]
+    ours = [name for name in option if name.startswith(("attnlib_", "beside_"))]
+    names = [*ours, "benchmark_save", "benchmark_json"]
     given = {f"--{name.removeprefix('attnlib_').replace('_', '-')}": option[name] for name in names}
-    given["--data"] = given["--data"] and ",".join(Path(name).name for name in given["--data"].split(","))
+    given["--data"] = given.get("--data") and ",".join(Path(name).name for name in given["--data"].split(","))
     given |= {"--benchmark-autosave": bool(option["benchmark_autosave"]), "-k": option["keyword"]}
     flags = [
         flag if value is True else f"{flag}={Path(str(value)).name if isinstance(value, Path) else value}"

@@ -6,8 +6,9 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -29,7 +30,17 @@ from attnlib.runs import visits
 from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of, renamed
 from attnlib.runs.save import plain
-from attnlib.runs.schema import Row, Timed, examine_benchmark, probe_problems
+from attnlib.runs.schema import (
+    Beside,
+    BesideRow,
+    Row,
+    Timed,
+    beside_problems,
+    convert,
+    examine_benchmark,
+    probe_problems,
+)
+from attnlib.runs.text import printable
 
 CEILINGS_EVERY = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
 FIELDS = {field.name for field in fields(Case)}
@@ -53,7 +64,10 @@ class Left(Exception):
 
 @dataclass
 class Entry:
-    """A planned test: its case, None for one that is none; and what became of it."""
+    """A planned test: its case, None for one that is none; and what became of it.
+
+    ``params`` are the parameters of a test that measures a call beside another one, None of any other.
+    """
 
     case: Case | None
     row: dict[str, Any] = field(default_factory=lambda: dict(NOT_YET))
@@ -61,6 +75,7 @@ class Entry:
     timed_s: float = 0.0  # in rounds of the case and of its reference, set-ups included
     spent_s: float = 0.0  # in all, of a case that was timed
     disturbed: list[str] = field(default_factory=list)
+    params: dict[str, Any] | None = None
 
     @property
     def status(self) -> str:
@@ -75,12 +90,18 @@ class Record:
         settings: the run's choices.
         device: what is measured.
         instrument: reads the ceilings of a device and dtype.
+        guest: whether the session is another repository's, so that only tests that use ``beside`` are ours.
     """
 
     def __init__(
-        self, settings: Settings, device: Device, instrument: Callable[[Device, torch.dtype], Ceilings] = Ceilings
+        self,
+        settings: Settings,
+        device: Device,
+        instrument: Callable[[Device, torch.dtype], Ceilings] = Ceilings,
+        *,
+        guest: bool = False,
     ) -> None:
-        self.settings, self.device, self.instrument = settings, device, instrument
+        self.settings, self.device, self.instrument, self.guest = settings, device, instrument, guest
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
         self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
@@ -93,10 +114,15 @@ class Record:
     def instruments(self, case: Case) -> Instruments:
         """The device that a case runs on, which need not be the session's, with the canary and the rates there."""
         device = self.device if case.device == str(self.device.torch_device) else open_device(case.device)
+        canary = self.canary(device)
+        return Instruments(device, canary, self.rates(device, case.dtype, canary))
+
+    def canary(self, device: Device) -> Canary:
+        """Return the canary of a device, the same throughout the session."""
         name = str(device.torch_device)
         if name not in self.canaries:
             self.canaries[name] = Canary(device, self.readings)
-        return Instruments(device, self.canaries[name], self.rates(device, case.dtype, self.canaries[name]))
+        return self.canaries[name]
 
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
         """Return the median rates of the device in this run; they are read again every ``CEILINGS_EVERY`` seconds."""
@@ -136,23 +162,35 @@ class Record:
         items[:] = timed + [item for item in items if item not in cases]
         keyword = config.option.keyword
         config.option.keyword, wanted = spelled_out(keyword)
-        for name, value in wanted:
-            for item, case in cases.items():
-                own = str(getattr(case, name, None))
-                shown = self.settings.encoding_label(own) if name == "pe" else self.settings.shown.get(own, own)
-                if value.lower() in (own.lower(), shown.lower()):
-                    item.extra_keyword_matches.add(f":{name}:{value}:")
-        for item in items:
-            if is_measured(item) and not any(item.iter_markers("benchmark")):
+        self.note_fields(cases, wanted)
+        ours = [item for item in items if is_beside(item) or (is_measured(item) and not self.guest)]
+        for item in ours:
+            if is_beside(item):  # whose own group stays
+                own = {name: value for mark in item.iter_markers("benchmark") for name, value in mark.kwargs.items()}
+                item.add_marker(pytest.mark.benchmark(**own | {"timer": clock.device_clock}), append=False)
+            elif not any(item.iter_markers("benchmark")):
                 group = cases[item].phase if item in cases else None
                 item.add_marker(pytest.mark.benchmark(timer=clock.device_clock, group=group))
         try:
             result = yield
         finally:
             config.option.keyword = keyword
-        self.items = {item.nodeid: item for item in items if is_measured(item)}
-        self.entries = {test: Entry(cases.get(item)) for test, item in self.items.items()}
+        chosen = set(items)  # by -k, say
+        self.items = {item.nodeid: item for item in ours if item in chosen}
+        self.entries = {
+            test: Entry(cases.get(item), params=parameters_of(item) if is_beside(item) else None)
+            for test, item in self.items.items()
+        }
         return result
+
+    def note_fields(self, cases: Mapping[pytest.Item, Case], wanted: Sequence[tuple[str, str]]) -> None:
+        """Let ``-k`` find the cases with these values of fields, and other people's parts by their short names too."""
+        for (name, value), (item, case) in product(wanted, cases.items()):
+            field_value = str(getattr(case, name, None))
+            shown = self.settings.shown.get(field_value, field_value)
+            shown = self.settings.encoding_label(field_value) if name == "pe" else shown
+            if value.lower() in (field_value.lower(), shown.lower()):
+                item.extra_keyword_matches.add(f":{name}:{value}:")
 
     def adopt(self, ends: dict[str, Finish]) -> None:
         """Take over what became of tests that an earlier process of the run is through with."""
@@ -214,6 +252,15 @@ class Record:
         cases = [test for test, entry in self.entries.items() if entry.case is not None]
         return tuple(self.cell(test, benchmarks.get(test)) for test in cases)
 
+    def beside(self) -> tuple[BesideRow, ...]:
+        """Return the rows of the calls that were measured beside others, so far."""
+        rows = [
+            {"test": test, "params": plain(entry.params)} | entry.row
+            for test, entry in self.entries.items()
+            if entry.params is not None
+        ]
+        return tuple(msgspec.convert(row, BesideRow) for row in rows)
+
     def trainings(self, phase: str) -> list[Cell]:
         """Return the cells of a phase that is trained, so far."""
         cases = [test for test, entry in self.entries.items() if entry.case is not None and entry.case.phase == phase]
@@ -232,7 +279,7 @@ class Record:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Set what must precede the first torch operation."""
-        if self.entries and not session.config.getoption("collectonly"):
+        if self.entries and not self.guest and not session.config.getoption("collectonly"):
             self.prepare()
 
     def prepare(self) -> None:
@@ -259,12 +306,26 @@ class Record:
             raise AssertionError(found[0])
         entry.row["probe"] = probe
 
+    def found_beside(self, test: str, found: dict[str, Any]) -> None:
+        """Note the cost of a call beside another one.
+
+        Raises:
+            AssertionError: it would break the results contract.
+        """
+        entry, found = self.entries[test], plain(found)
+        typed, wrong = convert(found, Beside, "beside")
+        if wrong or (typed is not None and (wrong := beside_problems(typed))):
+            raise AssertionError(wrong[0])
+        entry.row["found"] = found
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
         entry = self.entries.get(item.nodeid)
         if entry is None:
             return (yield)
+        for name in ("partial", "found"):  # of an earlier attempt, as pytest-rerunfailures makes
+            entry.row.pop(name, None)
         try:
             with time_limit(self.settings.case_timeout):
                 result = yield
@@ -272,8 +333,8 @@ class Record:
             return result
         except BaseException as error:
             entry.row |= taken_back(item)
-            if (ended := self.how(error)) is None:
-                raise
+            if (ended := self.how(error)) is None or (entry.params is not None and isinstance(error, Exception)):
+                raise  # a call beside another one fails its test, also for lack of memory
             entry.row |= ended
             if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
                 raise
@@ -302,6 +363,8 @@ class Record:
             return
         if report.passed:
             entry.row |= {"status": "ok", "reason": None}
+            if entry.params is not None and "found" not in entry.row:
+                entry.row |= {"status": "unsupported", "reason": "its test did not call beside"}
             entry.spent_s = report.duration if entry.timed_s else 0.0
         elif report.skipped:
             if entry.status == NOT_YET["status"]:  # by the test itself
@@ -326,6 +389,21 @@ def is_measured(item: pytest.Item) -> bool:
     """Whether a test is a case of the suite, or a benchmark of its own."""
     is_case = isinstance(item, pytest.Function) and grid_of(item.function) is not None
     return is_case or "benchmark" in getattr(item, "fixturenames", ())
+
+
+def is_beside(item: pytest.Item) -> bool:
+    """Return True for a test that measures callables beside each other."""
+    return {"beside", "benchmark"} <= set(getattr(item, "fixturenames", ()))
+
+
+def parameters_of(item: pytest.Item) -> dict[str, Any]:
+    """Return a test's parameters by name: scalars as they are, others by their name or as text."""
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    scalar = (str, int, float, bool, type(None))
+    return {
+        name: value if isinstance(value, scalar) else printable(getattr(value, "__name__", None) or str(value))[:64]
+        for name, value in params.items()
+    }
 
 
 def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:

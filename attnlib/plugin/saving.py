@@ -2,7 +2,8 @@
 
 import contextlib
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 
 from attnlib.measure.limits import Signals, Terminated
 from attnlib.plugin.keeper import Keeper, Targets, Unsaved, resumable
+from attnlib.plugin.options import asks_for_table
 from attnlib.plugin.plan import about_process, planned
 from attnlib.plugin.record import Record
 from attnlib.runs import journal
 from attnlib.runs.text import printable
 
+OWN_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default
 EXIT_UNSAVED = 74  # exit code where a run could not be saved, as sysexits.h has it for input and output
 
 
@@ -42,18 +45,37 @@ class Saving:
         self.signals = Signals()
         if plugin.disabled or plugin.skip:
             return
+        others = self.record.guest and any(
+            "benchmark" in getattr(item, "fixturenames", ()) and item.nodeid not in self.record.entries
+            for item in session.items
+        )
         # pytest-benchmark saves in one go, under the final name, and nothing if no benchmark ran in this process. It
         # has no hook for saving, so this method of its session plugin, and nothing else of it, is replaced.
-        plugin.handle_saving = self.save
+        if self.record.guest and not others and not asks_for_table(self.config):
+            plugin.quiet = True  # our own tables say it shorter
+        theirs = plugin.handle_saving if others else None
+        plugin.handle_saving = partial(self.save_both, plugin, theirs) if theirs else self.save
         numbered, named = bool(self.option.benchmark_autosave or self.option.benchmark_save), self.option.benchmark_json
+        named = None if others else named  # which then holds all benchmarks, as pytest-benchmark writes it
         if not numbered and named is None:
             return
-        folder = Path(plugin.storage.get("x")).parent if numbered else named.resolve().parent
+        folder = self.folder(plugin) if numbered or named is None else named.resolve().parent
         try:
             with self.or_end():
                 self.keep(session, Targets(folder, numbered, named))
         except ValueError as error:
             raise pytest.UsageError(printable(str(error))) from None
+
+    def folder(self, plugin: Any) -> Path:
+        """Return the folder of numbered files; in others' repositories ``results/`` of the root, unless one is named.
+
+        Args:
+            plugin: the session of pytest-benchmark.
+        """
+        storage = str(self.option.benchmark_storage)
+        if self.record.guest and (storage == OWN_STORAGE or not storage.startswith("file://")):
+            return Path(self.config.rootpath / "results" / plugin.machine_id)
+        return Path(plugin.storage.get("x")).parent
 
     def keep(self, session: pytest.Session, targets: Targets) -> None:
         """Open a journal, or go on with the one that is to be resumed.
@@ -62,12 +84,11 @@ class Saving:
             Unsaved: the one that is resumed cannot be written.
             ValueError: a new one cannot be written, **or** one cannot be resumed, **or** a case is planned twice.
         """
-        cases = {test: entry.case for test, entry in self.record.entries.items()}
-        plan, book = planned(self.config, self.record.settings, cases), None
+        plan, book = planned(self.config, self.record.settings, self.record.entries), None
         shard: Any = self.config.pluginmanager.get_plugin("attnlib-chosen")
         if shard is not None and (differs := journal.differences(shard.shard.kind, plan.fingerprint)):
             raise ValueError(f"another kind of machine, versions or code than the sweep was planned on: {differs[0]}")
-        if self.option.attnlib_resume or self.option.attnlib_resume_from:
+        if not self.record.guest and (self.option.attnlib_resume or self.option.attnlib_resume_from):
             alone = None if targets.numbered or targets.named is None else targets.named.stem
             name = self.option.benchmark_save or alone
             book, others = resumable(plan, targets, self.option.attnlib_resume_from, name)
@@ -78,10 +99,12 @@ class Saving:
         if book is None:
             path = targets.folder / f"{plan.name}.{plan.run}{journal.SUFFIX}"
             try:
+                targets.folder.mkdir(parents=True, exist_ok=True)
                 book = journal.Journal.create(path, plan)
             except OSError as error:
                 raise ValueError(f"cannot write {path}: {error.strerror}") from None
-        retry = ("interrupted", "crashed") if self.option.attnlib_retry_crashed else ("interrupted",)
+        again = not self.record.guest and self.option.attnlib_retry_crashed
+        retry = ("interrupted", "crashed") if again else ("interrupted",)
         self.keeper = Keeper(book, targets, about_process(self.config, plan.head["machine_info"]), retry)
         if resumed:
             self.skip_finished(session, self.keeper.finished())
@@ -137,15 +160,27 @@ class Saving:
         keeper = self.keeper
         try:
             self.end(keeper)
-            files, left = keeper.save()
+            files, left = keeper.save(resumable=not self.record.guest)
         except Unsaved as error:
             self.lost = True
             self.say(str(error))
             return
         for path in files:
-            self.say(f"saved in {path}; look at it with: attnlib costs, attnlib encodings, attnlib draw")
-        if files and left:
+            more = "" if self.record.guest else "attnlib encodings, "
+            self.say(f"saved in {path}; look at it with: attnlib costs, {more}attnlib draw")
+        if files and left and not self.record.guest:
             self.say(f"{left} measurements are left: go on with --resume, or read {keeper.book.path} as it is")
+
+    def save_both(self, plugin: Any, theirs: Callable[[], None]) -> None:
+        """Write the final file, and let pytest-benchmark save the benchmarks of others' tests as it does without us.
+
+        Args:
+            plugin: the session of pytest-benchmark.
+            theirs: its own saving.
+        """
+        self.save()
+        plugin.benchmarks[:] = [own for own in plugin.benchmarks if own]  # none whose test failed
+        theirs()
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Which signal it was."""

@@ -20,6 +20,7 @@ from attnlib.runs.journal import NOT_YET, differences
 from attnlib.runs.load import Run, machine_of
 from attnlib.runs.schema import Floor
 from attnlib.runs.text import forgive, printable
+from attnlib.show.beside import beside_tables
 from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
 from attnlib.show.units import digits, duration, joules, seconds, with_interval
@@ -41,7 +42,7 @@ class Screen:
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Say how the machine differs from those of runs that are compared with."""
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if not self.record.entries or reporter is None:
+        if not self.record.entries or self.record.guest or reporter is None:
             return
         reporter.showfspath = False  # in random order the module's name would stand before every line
         plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
@@ -69,6 +70,8 @@ class Screen:
         find = item.config.pluginmanager.get_plugin
         reporter: Any = find("terminalreporter")
         capture: Any = find("capturemanager")
+        if reporter is None or capture is None:
+            return
         self.announced.add(item.nodeid)
         with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
             reporter.ensure_newline()
@@ -97,6 +100,9 @@ class Screen:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how many cases have which status and how the time was spent."""
         cases = [entry for entry in self.record.entries.values() if entry.case is not None]
+        for table in beside_tables(Cells([Run(Path(), {}, (), self.record.beside())])):
+            print()
+            table.print()
         if not cases or terminalreporter.config.getoption("collectonly"):
             return
         forgive()
@@ -163,6 +169,19 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     spent = info["energy"]["joules"]["value"]
     weight += f"  {joules(spent)}" if spent is not None else ""
     return f"{name}  {seconds(median)}{found}{weight}{share}{unfused}{noise}"
+
+
+def beside_line(name: str, found: dict[str, Any]) -> str:
+    """Return the line of a call that was measured beside another one: ratio, verdict, time and bytes that it adds.
+
+    Args:
+        name: of its test.
+        found: as it is saved, see ``attnlib.runs.schema.Beside``.
+    """
+    ratio = with_interval(digits(3))(Estimate(**found["ratio"]))
+    peaks = [found[key]["value"] for key in ("peak", "reference_peak")]
+    weight = f"  {size(peaks[0])}, the reference {size(peaks[1])}" if None not in peaks else ""
+    return f"{name}  {seconds(found['seconds'])}  {ratio} x its reference: {found['verdict']}{weight}"
 
 
 def format_ratio(found: dict[str, Any] | None, time: dict[str, Any]) -> str:

@@ -45,7 +45,7 @@ class Outliner:
         outline = Outline(
             kind=plain(fingerprint(machine)),
             platform=Path(plugin.storage.get("x")).parent.name,
-            tests=planned_tests(cases),
+            tests=planned_tests(self.record.entries),
             blocks=[block(test, case) for test, case in cases.items()],
             seconds=[self.seconds(items[test], case) for test, case in cases.items()],
         )

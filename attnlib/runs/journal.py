@@ -25,10 +25,14 @@ Object = dict[str, Any]
 
 
 class Planned(Struct, kw_only=True):
-    """A planned test; ``case`` is what identifies its row, None for one that is no case, such as a ratio of peers."""
+    """A planned test; ``case`` is what identifies its row, None for one that is no case, such as a ratio of peers.
+
+    ``beside`` are the parameters of a test that measures a call beside another one.
+    """
 
     test: str
     case: Object | None = None
+    beside: Object | None = None
 
 
 class Plan(Struct, tag="plan", tag_field="event", kw_only=True):
@@ -259,23 +263,23 @@ def assemble(found: Events, *, live: bool = False) -> Object:
     plan, over = plan_of(found), ends(found)
     begun = {event.test for event in found if isinstance(event, Start)}
     order = [planned.test for planned in plan.tests]
-    rows = [
-        planned.case
-        | {"test": planned.test}
-        | (over[planned.test].row if planned.test in over else _unfinished(started=planned.test in begun, live=live))
-        for planned in plan.tests
-        if planned.case is not None
-    ]
+    became = {test: over[test].row if test in over else _unfinished(started=test in begun, live=live) for test in order}
+    rows = [p.case | {"test": p.test} | became[p.test] for p in plan.tests if p.case is not None]
+    beside = [{"test": p.test, "params": p.beside} | became[p.test] for p in plan.tests if p.beside is not None]
     timed, spent = (sum(getattr(event, name) for event in over.values()) for name in ("timed_s", "spent_s"))
     about = processes(found)
-    ours = plan.ours | {
-        "run": plan.run,
-        "wall_s": sum(process["wall_s"] for process in about),
-        "timed_share": timed / spent if spent else None,
-        "canary": [heard for event in found if isinstance(event, Finish) for heard in event.canary],
-        "processes": about,
-        "cases": rows,
-    }
+    ours = (
+        plan.ours
+        | {
+            "run": plan.run,
+            "wall_s": sum(process["wall_s"] for process in about),
+            "timed_share": timed / spent if spent else None,
+            "canary": [heard for event in found if isinstance(event, Finish) for heard in event.canary],
+            "processes": about,
+            "cases": rows,
+        }
+        | ({"beside": beside} if beside else {})
+    )
     benchmarks = [made for test in order if test in over and (made := over[test].benchmark) is not None]
     return plan.head | {"benchmarks": visits.settle(benchmarks), "attnlib": ours}
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from attnlib.runs import journal
 from attnlib.runs.schema import (
+    BesideRow,
     Case,
     Contents,
     Cost,
@@ -162,6 +163,7 @@ class Run:
     path: Path  # the first one
     data: dict[str, Any]  # of the first one, with the canary's readings and the processes of all
     cells: tuple[Cell, ...]
+    beside: tuple[BesideRow, ...] = ()  # calls that were measured beside others
 
     @property
     def name(self) -> str:
@@ -248,7 +250,7 @@ def load(path: Path) -> Run:
     data, contents = read(path, clean=True)
     pairs = zip(data["attnlib"]["cases"], contents.rows, strict=True)
     cells = [cell_of(row, raw["case"], contents.timed.get(row.test), node_of(data, raw)) for raw, row in pairs]
-    return Run(path, data, tuple(cells))
+    return Run(path, data, tuple(cells), tuple(contents.beside))
 
 
 def saved_data(path: Path) -> dict[str, Any]:

@@ -224,6 +224,63 @@ class Row(Struct):
     parts: dict[str, Origin] = {}  # by field of the case, those that are somebody else's
 
 
+class Interval(Struct, forbid_unknown_fields=True):
+    """A ratio and the ends of its 95 % interval."""
+
+    value: Positive
+    low: Positive
+    high: Positive
+
+
+class Beside(Struct):
+    """The cost of a call over that of another one whose rounds lay beside its own."""
+
+    ratio: Interval
+    seconds: Positive
+    reference_seconds: Positive
+    verdict: Literal["faster", "slower", "same", "undecided"]
+    threshold: Positive
+    peak: Reading  # bytes that a call adds
+    reference_peak: Reading
+    log_ratios: Annotated[list[Real], Meta(min_length=1)]  # one a visit
+    backward: bool = False
+    disturbed: Count = 0  # visits
+    device: Name = "cpu"
+    threads: Count | None = None
+    notes: list[str] = []
+
+
+class BesideRounds(Struct):
+    """Raw seconds of the reference's rounds, as many as the call's own, which are the benchmark's."""
+
+    reference_s: Annotated[list[Positive], Meta(min_length=1)]
+    visits: list[Visit]
+    waited_s: list[NotNegative] | None = None
+    reference_waited_s: list[NotNegative] | None = None
+
+
+class BesideRow(Struct):
+    """A planned test that measures a call beside another one, known by its id and parameters, and what became of it."""
+
+    test: str
+    params: dict[str, str | int | float | bool | None]
+    status: Status
+    reason: str | None = None
+    process: Count | None = None
+    found: Beside | None = None  # also where the test failed behind it
+
+    @property
+    def question(self) -> str:
+        """The test without its parameters."""
+        return self.test.partition("[")[0]
+
+    @property
+    def label(self) -> str:
+        """The test in words: its function's name and its parameters."""
+        name = self.question.rpartition("::")[2]
+        return " ".join([name, *(f"{key}={value}" for key, value in self.params.items())])
+
+
 class Floor(Struct, forbid_unknown_fields=True):
     """Seconds that a step's products, memory and operators would take at the machine's ceilings."""
 
@@ -366,6 +423,7 @@ class Ours(Struct):
 
     cases: list[Object]
     axes: Axes
+    beside: list[Object] = []  # as the cases
     canary: list[Canary] = []
     processes: list[Process] = []
     nodes: dict[str, MachineInfo] = {}
@@ -384,10 +442,11 @@ class Run(Struct):
 
 
 class Contents(NamedTuple):
-    """The typed rows of a saved run, and the typed benchmark of each timed case, by test."""
+    """The typed rows of a saved run, the typed benchmark of each timed case, by test, and its calls beside others."""
 
     rows: list[Row]
     timed: dict[str, Timed]
+    beside: list[BesideRow]
 
 
 def problems(run: Any) -> list[str]:
@@ -397,7 +456,7 @@ def problems(run: Any) -> list[str]:
 
 def examine(run: Any) -> tuple[list[str], Contents]:
     """Return what breaks the contract in ``run`` (decoded JSON), a line each, and what it holds, where nothing does."""
-    nothing = Contents([], {})
+    nothing = Contents([], {}, [])
     if not isinstance(run, dict):
         return ["not a JSON object"], nothing
     ours = run.get("attnlib")
@@ -413,13 +472,20 @@ def examine(run: Any) -> tuple[list[str], Contents]:
         typed, wrong = examine_row(row, whole.attnlib.axes)
         rows += [typed] if typed else []
         found += wrong
+    beside = []
+    for row in ours.get("beside", ()):
+        own, wrong = examine_beside(row)
+        beside += [own] if own else []
+        found += wrong
     for benchmark in run["benchmarks"]:
         of_case, wrong = examine_benchmark(benchmark)
         timed += [of_case] if of_case else []
         found += wrong
     if not found:
         found = disagreements(ours["cases"], run["benchmarks"], rows, timed)
-    return found, Contents(rows, {one.fullname: one for one in timed})
+        tests = Counter([row.test for row in rows] + [row.test for row in beside])
+        found += [f"test {name} is there {count} times" for name, count in tests.items() if count > 1 and beside]
+    return found, Contents(rows, {one.fullname: one for one in timed}, beside)
 
 
 def disagreements(cases: list[Object], benchmarks: list[Object], rows: list[Row], timed: list[Timed]) -> list[str]:
@@ -464,12 +530,47 @@ def examine_row(node: Any, axes: Axes) -> tuple[Row | None, list[str]]:
     return row, [f"{row.test}: {text}" for text in found + finding_problems(case, row.probe)]
 
 
+def examine_beside(node: Any) -> tuple[BesideRow | None, list[str]]:
+    """Return a row of ``attnlib.beside``, None where it is none; and what is wrong with it."""
+    row, found = convert(node, BesideRow, "a row of attnlib.beside")
+    if row is None:
+        return None, found
+    if row.status != "ok" and not row.reason:
+        found.append(f"{row.test}: status {row.status} without a reason")
+    if row.found is None:
+        return row, found + ([f"{row.test}: ok without a finding"] if row.status == "ok" else [])
+    return row, found + [f"{row.test}: {text}" for text in beside_problems(row.found)]
+
+
+def beside_problems(found: Beside) -> list[str]:
+    """Return what is wrong with the cost of a call over another's."""
+    lines = []
+    if not found.ratio.low <= found.ratio.value <= found.ratio.high:
+        lines.append("found.ratio has no interval that holds its value")
+    for name in ("peak", "reference_peak"):
+        reading = getattr(found, name)
+        if reading.value is None and not reading.reason:
+            lines.append(f"found.{name} is null without a reason")
+    return lines
+
+
+def rounds_problems(node: Object, rounds: Any, name: str) -> list[str]:
+    """Return what is wrong with the rounds of a call that was measured beside another one."""
+    typed, found = convert(rounds, BesideRounds, f"{name}: extra_info.beside")
+    stats, wrong = convert(node.get("stats"), Stats, f"{name}: stats")
+    if typed is None or stats is None:
+        return found + wrong
+    counts = {"reference_s": len(typed.reference_s), "visits": sum(visit.rounds for visit in typed.visits)}
+    own = len(stats.data)
+    return [f"{name}: stats.data has {own} rounds, {key} has {n}" for key, n in counts.items() if n != own]
+
+
 def examine_benchmark(node: Any) -> tuple[Timed | None, list[str]]:
     """Return a benchmark that is a case, and what is wrong with it; any other, such as a ratio of peers, is nothing."""
     info = node.get("extra_info", {})
-    if isinstance(info, dict) and "case_id" not in info:
-        return None, []
     name = node.get("fullname") if isinstance(node.get("fullname"), str) else "a benchmark"
+    if isinstance(info, dict) and "case_id" not in info:
+        return None, (rounds_problems(node, info["beside"], name) if "beside" in info else [])
     timed, found = convert(node, Timed, name)
     if timed is None:
         return None, found

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from attnlib.compare.cells import Cells
+from attnlib.show.beside import beside_tables
 from attnlib.show.ceilings import ceilings
 from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
@@ -11,7 +12,10 @@ from attnlib.show.nodes import nodes
 from attnlib.show.table import Table
 
 TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
-    "costs": (costs, "time over the reference by phase, length and depth, a column an encoding"),
+    "costs": (
+        lambda cells: [*costs(cells), *beside_tables(cells)],
+        "time over the reference by phase, length and depth, a column an encoding; or by a test's parameters",
+    ),
     "ceilings": (ceilings, "how near a step comes to the machine's ceilings, and predicted memory to measured"),
     "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
     "findings": (

@@ -13,6 +13,7 @@ from attnlib.compare.comparison import Comparison
 from attnlib.runs.find import CHECKOUT
 from attnlib.runs.save import save_over
 from attnlib.runs.text import printable
+from attnlib.show.beside import beside_tables
 from attnlib.show.ceilings import ceilings
 from attnlib.show.comparison import compared
 from attnlib.show.costs import costs
@@ -77,7 +78,7 @@ def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | 
         },
         "known": cells.by_id.keys(),
         "note": interval_note(cells),
-        "costs": costs(cells)[::-1],  # the train step first
+        "costs": [*costs(cells)[::-1], *beside_tables(cells)],  # the train step first
         "ceilings": [table for table in ceilings(cells) if table.rows],
         "encodings": [table for table in encodings(cells) if table.rows],
         "findings": [table for table in findings(cells) if table.rows],

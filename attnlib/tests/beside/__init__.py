@@ -1,0 +1,1 @@
+"""Tests of callables beside each other, and of the sessions of other repositories that measure them."""
