@@ -34,6 +34,7 @@ SAME = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 8e-3}
 # Finite differences in float64: a step, the share of the gradient by which they may differ, and the rounding inside.
 # The long step is for parts that compute in float32 whatever they are given.
 SHORT, LONG = (1e-6, 1e-5, 1e-14), (1e-3, 1e-2, 2e-7)
+SMOOTH = 1e-7  # of the gradient's norm: by how much two short steps differ where all is float64
 WEIGHTS = 2**16  # of a projection, at most, where a case is checked before it is measured
 LENGTH, HEADS = 64, 8  # then, at most; LENGTH is also the width of a token
 
@@ -261,8 +262,8 @@ def disagreement(subject: Subject, function: Callable[[], Tensor], name: str, te
     short, long = difference(SHORT[0]), difference(LONG[0])
     if abs(short - slope) <= allowed(SHORT[1], SHORT[2], SHORT[0], short):
         return abs(short - slope) / (size or 1.0)
-    # two steps that disagree show rounding inside, and only then the long one decides
-    smooth = abs(short - long) <= allowed(1e-3, 0.0, 1.0, long)
+    # two short steps that disagree show rounding inside, and only then the long one decides
+    smooth = abs(short - difference(2 * SHORT[0])) <= allowed(SMOOTH, SHORT[2], SHORT[0], short)
     if smooth or not abs(long - slope) <= allowed(LONG[1], LONG[2], LONG[0], long):
         found = short if smooth else long
         told = f"{slope:.4g}" if size else "nothing"
