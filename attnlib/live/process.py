@@ -54,6 +54,7 @@ class Worker:
         options: of ``python -m attnlib.live.worker``.
         python: its interpreter.
         environment: variables beside those of this process.
+        module: that is the worker; by default the one in the checkout.
 
     Raises:
         ValueError: the folder holds no attnlib, **or** there is no such interpreter.
@@ -65,8 +66,9 @@ class Worker:
         *options: str,
         python: str = sys.executable,
         environment: Mapping[str, str] = MappingProxyType({}),
+        module: str | None = None,
     ) -> None:
-        module = worker_module(checkout)
+        module = module or worker_module(checkout)
         if os.sep in python:  # relative to where we are, not to the checkout; links of virtual environments stay
             python = os.path.abspath(python)  # noqa: PTH100
         try:
