@@ -24,6 +24,7 @@ from attnlib.plugin.screen import beside_line, name_of
 from attnlib.plugin.stash import RECORD, SCREEN
 from attnlib.runs.schema import SCHEMA
 
+SERVER: pytest.StashKey[Callable[[pytest.Item, "Two"], None]] = pytest.StashKey()  # what takes a pair over instead
 VISITS, FEWEST = 8, 3  # of a pair; of slow ones
 BUDGET = 2.0  # seconds of warm-up and rounds of a pair
 PRECISION = 0.005  # wished half-width of a visit's ratio
@@ -213,6 +214,8 @@ class Beside:
             raise ValueError("beside was called before in this test, which has one row: parametrize it")
         self.called = True
         pair = Two(Call("the reference", reference, backward=backward), Call("the call", call, backward=backward))
+        if (serve := self.config.stash.get(SERVER, None)) is not None:
+            serve(self.item, pair)
         if self.benchmark.disabled:
             pair.check()
             pair.restore()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from attnlib.commands.options import (
     positive,
     say,
 )
-from attnlib.live.ab import SUITE, Contender, Match
+from attnlib.live.ab import SUITE, Contender, Match, suite_of
+from attnlib.live.checkouts import checked_out
 from attnlib.live.process import checkout_here
 from attnlib.show.comparison import contested
 
@@ -29,12 +31,14 @@ def declare(commands: Any) -> None:
         epilog="example: attnlib ab attention=math attention=sdpa --case seq_len=256 --budget 60",
         help="decide whether a change made it slower: two live workers take turns",
         description="Two checkouts (--base, --new), two interpreters, or two sets of fields: "
-        f"attnlib ab attention=math attention=sdpa. {CODES}",
+        "attnlib ab attention=math attention=sdpa. With TESTS, two checkouts of any repository whose tests use the "
+        f"fixture beside: attnlib ab --base main tests/bench/test_mine.py. {CODES}",
     )
-    command.add_argument("fields", nargs="*", metavar="FIELDS", help="the base's and the new side's own fields")
-    text = "checkout {}; by default the current folder, or the installed package where that is none"
-    command.add_argument("--base", type=Path, metavar="DIR", help=text.format("before"))
-    command.add_argument("--new", type=Path, metavar="DIR", help=text.format("after"))
+    text = "the base's and the new side's own fields; or tests, as pytest takes them: files, folders, ids"
+    command.add_argument("fields", nargs="*", metavar="FIELDS|TESTS", help=text)
+    text = "checkout {}, or a git ref; by default the current folder, or the installed package where that is none"
+    command.add_argument("--base", type=Path, metavar="DIR|REF", help=text.format("before"))
+    command.add_argument("--new", type=Path, metavar="DIR|REF", help=text.format("after"))
     command.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="interpreter before")
     command.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="interpreter after")
     command.add_argument(
@@ -58,23 +62,37 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Play the match, then show it."""
     import_from(options)
-    if len(options.fields) not in (0, 2):
+    tests = tuple(options.fields) if any(map(names_tests, options.fields)) else ()
+    if tests and options.case:
+        raise ValueError("ab takes tests or --case, not both")
+    if not tests and len(options.fields) not in (0, 2):
         raise ValueError(f"ab takes no fields or those of base and new, not {len(options.fields)}")
-    own = [fields_of(text) for text in options.fields] or [{}, {}]
-    match = Match(
-        (
-            Contender((options.base or checkout_here()).resolve(), options.base_python, own[0]),
-            Contender((options.new or checkout_here()).resolve(), options.new_python, own[1]),
-        ),
-        [fields_of(text) for text in options.case] if options.case else SUITE,
-        options.threshold,
-        denormals=options.denormals,
-        threads=options.threads,
-        say=say,
-    )
-    match.play(options.budget)
+    own = [{}, {}] if tests or not options.fields else [fields_of(text) for text in options.fields]
+    here = Path() if tests else checkout_here()
+    with ExitStack() as stack:
+        base, new = (
+            Contender(stack.enter_context(checked_out(place or here)), python, fields, tests=tests)
+            for place, python, fields in zip(
+                (options.base, options.new), (options.base_python, options.new_python), own, strict=True
+            )
+        )
+        suite = [fields_of(text) for text in options.case] if options.case else SUITE
+        match = Match(
+            (base, new),
+            suite_of((base, new), options.denormals, options.threads) if tests else suite,
+            options.threshold,
+            denormals=options.denormals,
+            threads=options.threads,
+            say=say,
+        )
+        match.play(options.budget)
     if options.json:
         print(json.dumps(match.as_json(), indent=2))
     else:
         output(contested(match), as_markdown=options.markdown)
     return match.exit_code(allow_undecided=options.allow_undecided)
+
+
+def names_tests(text: str) -> bool:
+    """Return True for what names tests and no fields: a file or folder, or a test's id."""
+    return "::" in text or text.endswith(".py") or ("=" not in text and Path(text).exists())

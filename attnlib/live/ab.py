@@ -28,6 +28,8 @@ SECONDS = 4.0  # of a case in a pair, beyond which there are fewer blocks
 SPIN = {"GOMP_SPINCOUNT": "10000"}
 MOST_LOST = 3  # pairs in a row without a result: it will not get better
 
+OF_TESTS = "attnlib.beside.worker"  # the module that serves tests
+
 Fields = Mapping[str, Any]
 Say = Callable[[str], None]
 SUITE: tuple[Fields, ...] = tuple(
@@ -39,12 +41,16 @@ SUITE: tuple[Fields, ...] = tuple(
 
 @dataclass(frozen=True)
 class Contender:
-    """Where and how one side's workers run, and which fields of every case are its own."""
+    """Where and how one side's workers run, and which fields of every case are its own.
+
+    With ``tests`` the checkout is any repository, whose tests that use ``beside`` are served in place of cases.
+    """
 
     checkout: Path
     python: str
     fields: Fields = field(default_factory=dict)
     threads: int | None = None  # of its own, instead of the match's
+    tests: tuple[str, ...] = ()  # as pytest takes them
 
     def start(self, denormals: str, threads: int | None) -> Worker:
         """A fresh worker; what the user says of how threads wait wins, and so do the side's own fields.
@@ -58,7 +64,32 @@ class Contender:
         most = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
         options += ["--threads", str(self.threads or threads or default_threads(most))]
         surroundings = {**({} if chosen else SPIN), **heap.variables(self.fields.get("heap", "kept"))}
-        return Worker(self.checkout, *options, python=self.python, environment=surroundings)
+        if not self.tests:
+            return Worker(self.checkout, *options, python=self.python, environment=surroundings)
+        # its own code, and not what is installed of another checkout
+        places = [str(self.checkout / "src"), str(self.checkout), os.environ.get("PYTHONPATH", "")]
+        surroundings["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
+        options += ["--", *self.tests]
+        return Worker(self.checkout, *options, python=self.python, environment=surroundings, module=OF_TESTS)
+
+
+def suite_of(sides: Sequence[Contender], denormals: str = "flush", threads: int | None = None) -> list[Fields]:
+    """Return the suite of the tests that use ``beside`` on both sides, in the order of the new side.
+
+    Raises:
+        ValueError: a side cannot be asked, **or** the two have no test in common; the message says why.
+    """
+    found = []
+    for name, side in zip(("base", "new"), sides, strict=True):
+        try:
+            with side.start(denormals, threads) as worker:
+                found.append(list(worker.ask(list=True)["tests"]))
+        except (WorkerDied, WorkerError) as error:
+            raise ValueError(f"{name}: {error}") from None
+    base, new = found
+    if not (shared := [test for test in new if test in set(base)]):
+        raise ValueError(f"no test in common: base has {', '.join(base[:3])}, new has {', '.join(new[:3])}")
+    return [{"test": test} for test in shared]
 
 
 @dataclass
@@ -79,7 +110,7 @@ class Contest:
     @property
     def label(self) -> str:
         """The case in words."""
-        return " ".join(f"{key}={value}" for key, value in self.case.items())
+        return " ".join(str(value) if key == "test" else f"{key}={value}" for key, value in self.case.items())
 
 
 @dataclass

@@ -50,6 +50,7 @@ class Worker:
         options: of ``python -m attnlib.live.worker``.
         python: the interpreter.
         environment: variables that are set in addition to those of this process.
+        module: of the worker; None is the one in the checkout.
 
     Raises:
         ValueError: the folder holds no attnlib, **or** the interpreter cannot be started.
@@ -61,8 +62,9 @@ class Worker:
         *options: str,
         python: str = sys.executable,
         environment: Mapping[str, str] = MappingProxyType({}),
+        module: str | None = None,
     ) -> None:
-        module = worker_module(checkout)
+        module = module or worker_module(checkout)
         if os.sep in python:  # relative to the current folder, not to the checkout; links to interpreters are kept
             python = os.path.abspath(python)  # noqa: PTH100
         try:

@@ -22,12 +22,12 @@ from typing import Any, TextIO
 import torch
 
 from attnlib.cases.case import Case, timed_case
-from attnlib.cases.workload import Workload, build, fresh_start
+from attnlib.cases.workload import build, fresh_start
 from attnlib.gradients.fits import recorded
 from attnlib.measure import clock, environment, heap
 from attnlib.measure.device import open_device
 from attnlib.measure.memory import process_peak
-from attnlib.measure.rounds import timed
+from attnlib.measure.rounds import Side, timed
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
@@ -79,7 +79,7 @@ def heap_here() -> str:
     return "kept" if heap.is_kept() else "system"
 
 
-def seconds_of(workload: Workload, request: dict[str, Any]) -> list[float]:
+def seconds_of(workload: Side, request: dict[str, Any]) -> list[float]:
     """Run the rounds of a request and return the seconds of one step in each."""
     iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
     once = partial(timed, workload.step, workload.prepare, workload.clock, iterations, untimed)
