@@ -51,13 +51,13 @@ def run(options: argparse.Namespace) -> int:
     cases = {pe: timed_case(fields | {"pe": pe}) for pe in options.pe or [fields.get("pe", "none")]}
     use_threads(options.threads)
     limits = (options.memory, options.depths, options.seq_lens, options.tokens_per_batch)
-    found = {pe: frontier(case, *limits) for pe, case in cases.items()}
+    frontiers = {pe: frontier(case, *limits) for pe, case in cases.items()}
     if options.json:
-        print(json.dumps({"memory": options.memory, "frontier": found}, indent=2))
+        print(json.dumps({"memory": options.memory, "frontier": frontiers}, indent=2))
     else:
-        output(*far(found, options.memory), as_markdown=options.markdown)
+        output(*far(frontiers, options.memory), as_markdown=options.markdown)
     if options.out:
         from attnlib.show.figures.frontier import draw_frontier  # matplotlib takes a second
 
-        print(draw_frontier(found, options.memory, options.out))
+        print(draw_frontier(frontiers, options.memory, options.out))
     return 0

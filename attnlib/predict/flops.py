@@ -38,13 +38,8 @@ def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str,
     """Return the FLOPs of one forward pass by component.
 
     In each layer a token costs 8 D HK in the four projections and 4 f D^2 in a feed-forward of width f D, and a pair of
-    query and key 4 HK in score and weighted sum. A sequence costs 2 D C in the classifier. The encoding counts its own.
-    An embedding is a lookup, without products.
-
-    Args:
-        config: the stack.
-        batch_size: B.
-        pairs: of a query and a key whose score attention computes, in each head and sequence.
+    query and key 4 HK in score and weighted sum; each head computes ``pairs`` of them in a sequence. A sequence costs
+    2 D C in the classifier. The encoding counts its own. An embedding is a lookup, without products.
     """
     D, inner, tokens = config.d_model, config.inner, batch_size * config.seq_len
     return {

@@ -89,15 +89,15 @@ class Ledger(TorchDispatchMode):
 
     def peaks(self) -> dict[str, dict[str, int]]:
         """Return for each region the bytes by kind at its peak."""
-        found: dict[str, dict[str, int]] = {}
+        peaks: dict[str, dict[str, int]] = {}
         now: Counter[str] = Counter()
-        total, most = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
+        total, highest = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
         for region, number, change in self.events:
             now[WORKSPACE if number < 0 else self.kinds.get(number, OTHER)] += change
             total += change
-            if total > most[region]:
-                most[region], found[region] = total, dict(now)
-        return found
+            if total > highest[region]:
+                highest[region], peaks[region] = total, dict(now)
+        return peaks
 
 
 def distinct_bytes(x: Tensor) -> int:

@@ -183,9 +183,7 @@ def track_region(work: Workload, seen: Ledger) -> None:
 def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     """Return the predicted peak bytes as a reading, which is null with a reason if there is no prediction.
 
-    Args:
-        case: the case.
-        reference: a case that takes turns with it, so that both models are in memory.
+    With a reference, which takes turns with the case, both models are in memory.
     """
     cases = [case] if reference is None else [case, reference]
     if any(map(compiles, cases)):
@@ -201,13 +199,9 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
 def outlook(case: Case, rates: Rates | None) -> dict[str, Any]:
     """Return the prediction of a case as it is saved.
 
-    Args:
-        case: the case.
-        rates: peak rates of the machine; None for a prediction without time.
-
     Returns:
         ``predicted_peak``, a reading; unless that is null ``predicted_parts`` in bytes, ``bytes_moved``, the number
-        of ``operators``, and ``floor_s``, the least time of a step in seconds.
+        of ``operators``, and ``floor_s``, the least seconds of a step, null without rates of the machine.
     """
     peak = prediction(case)
     if peak["value"] is None:
@@ -234,11 +228,7 @@ def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case |
 def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = None) -> Unfit | None:
     """Return the reason why a case cannot be measured or does not fit into memory; None if it can be measured.
 
-    Args:
-        case: the case.
-        settings: of the run, with the memory limit.
-        device: the device to measure on.
-        beside: its reference, if both must fit together.
+    With ``beside``, its reference, both must fit into memory together.
     """
     if reason := unsupported(case):
         return Unfit("unsupported", reason)
