@@ -57,19 +57,19 @@ def run(options: argparse.Namespace) -> int:
     if options.status is not None:
         show(Sweep(options.status), options.attempts)
         return 0
-    sweep = begun(options) if options.resume is None else resumed(options)
+    sweep = begin(options) if options.resume is None else resume(options)
     if sweep.asked.place == "local":
         try:
-            here(sweep, options.attempts)
+            measure_here(sweep, options.attempts)
         except KeyboardInterrupt:
             say(f"resume with: attnlib sweep --resume {sweep.folder}")
             raise
-    elif not on_slurm(sweep, options):
+    elif not submit_and_wait(sweep, options):
         return 0
     return 0 if show(sweep, options.attempts) else FAILED
 
 
-def resumed(options: argparse.Namespace) -> Sweep:
+def resume(options: argparse.Namespace) -> Sweep:
     """Return the sweep to resume, with new options of sbatch if any are given.
 
     Raises:
@@ -88,8 +88,8 @@ def resumed(options: argparse.Namespace) -> Sweep:
 
 def show(sweep: Sweep, attempts: int) -> bool:
     """Print the progress of a sweep and the next command; return True if all shards are done."""
-    on_slurm, asked = sweep.asked.place == "slurm", sweep.asked
-    progress = standings(sweep, slurm.queue(sweep) if on_slurm else {}, attempts)
+    in_slurm, asked = sweep.asked.place == "slurm", sweep.asked
+    progress = standings(sweep, slurm.queue(sweep) if in_slurm else {}, attempts)
     lines = [f"{asked.name}: {asked.runs} runs, {asked.place}, in {sweep.folder}"]
     if sweep.plan is None and (why := sweep.refusal):
         lines.append(f"it could not be planned: {why}")
@@ -101,12 +101,12 @@ def show(sweep: Sweep, attempts: int) -> bool:
         print(f"resume with: attnlib sweep --resume {sweep.folder}")
     elif states <= {"dead", "done"}:
         print(f"try again with: attnlib sweep --resume {sweep.folder} --attempts {attempts + ATTEMPTS}")
-    if on_slurm and states & {"planned", "stopped", "dead"}:
+    if in_slurm and states & {"planned", "stopped", "dead"}:
         print(f"output of the jobs: {sweep.folder / 'logs'}")
     return states == {"done"}
 
 
-def begun(options: argparse.Namespace) -> Sweep:
+def begin(options: argparse.Namespace) -> Sweep:
     """Return a new sweep.
 
     Raises:
@@ -163,7 +163,7 @@ def sbatch(options: argparse.Namespace) -> dict[str, str]:
     return chosen
 
 
-def here(sweep: Sweep, attempts: int) -> None:
+def measure_here(sweep: Sweep, attempts: int) -> None:
     """Measure every task on this machine, one after another.
 
     Raises:
@@ -181,7 +181,7 @@ def here(sweep: Sweep, attempts: int) -> None:
                 return
 
 
-def on_slurm(sweep: Sweep, options: argparse.Namespace) -> bool:
+def submit_and_wait(sweep: Sweep, options: argparse.Namespace) -> bool:
     """Submit unfinished tasks and wait for the jobs; return False if the user does not wait for their end."""
     progress = standings(sweep, slurm.queue(sweep), options.attempts)
     if tasks := [one.task for one in progress if one.state in ("planned", "stopped")]:

@@ -132,8 +132,9 @@ def _trace(case: Case, threads: int) -> Need:
             seen.region = f"{step} start"
             if work.prepare is not None:
                 work.prepare()
-            seen.operators.clear()
+            seen.operators.clear()  # those of the last step are kept
             work.step()
+            # tensors get their kind while they are alive; their events so far are counted under it too
             seen.name("gradients", [p.grad for p in work.model.parameters()])
             seen.name("optimiser", work.held())
         peaks = {region: kinds for region, kinds in seen.peaks().items() if region}
@@ -193,6 +194,7 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     except RuntimeError as error:
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
     held = sum(one.held for one in needs)
+    # while one steps, the others hold what they keep between steps
     return reading(max(held - one.held + one.peak for one in needs), METHOD)
 
 
