@@ -55,13 +55,13 @@ def run(options: argparse.Namespace) -> int:
     use_threads(options.threads)
     limits = (options.memory, options.depths, options.seq_lens, options.tokens_per_batch)
     shown = short_names(cases)
-    found = {shown[pe]: frontier(case, *limits) for pe, case in cases.items()}
+    frontiers = {shown[pe]: frontier(case, *limits) for pe, case in cases.items()}
     if options.json:
-        print(json.dumps({"memory": options.memory, "frontier": found}, indent=2))
+        print(json.dumps({"memory": options.memory, "frontier": frontiers}, indent=2))
     else:
-        output(*far(found, options.memory), as_markdown=options.markdown)
+        output(*far(frontiers, options.memory), as_markdown=options.markdown)
     if options.out:
         from attnlib.show.figures.frontier import draw_frontier  # matplotlib takes a second
 
-        print(draw_frontier(found, options.memory, options.out))
+        print(draw_frontier(frontiers, options.memory, options.out))
     return 0

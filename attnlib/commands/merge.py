@@ -11,13 +11,11 @@ from attnlib.runs.save import save_new, save_over, token_in
 from attnlib.sweep.folder import Sweep
 from attnlib.sweep.merge import Merged, of_parts, of_sweep
 
-NAME = "merge"
-
 
 def declare(commands: Any) -> None:
     """Add the command and its options."""
     command = commands.add_parser(
-        NAME,
+        "merge",
         epilog="example: attnlib merge results/sweeps/before",
         help="join the shards of a sweep, or runs that measured a part each, into one saved run",
         description="Tables, figures and comparisons read the merged run like any other.",

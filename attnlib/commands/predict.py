@@ -44,12 +44,12 @@ def run(options: argparse.Namespace) -> int:
     import_from(options)
     case = timed_case(fields_of(options.fields) if options.fields else {})
     use_threads(options.threads)
-    found = forecast(case)
+    prediction = forecast(case)
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(prediction, indent=2))
         return 0
-    reached = share_reached(case) if found.get("floor_s") else None
-    output(*predicted(found, reached), as_markdown=options.markdown)
+    reached = share_reached(case) if prediction.get("floor_s") else None
+    output(*predicted(prediction, reached), as_markdown=options.markdown)
     return 0
 
 

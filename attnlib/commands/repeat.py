@@ -6,13 +6,11 @@ from typing import Any
 from attnlib.commands.options import count
 from attnlib.live.repeat import repeat
 
-NAME = "repeat"
-
 
 def declare(commands: Any) -> None:
     """Add the command and its options; all other arguments go to pytest."""
     command = commands.add_parser(
-        NAME,
+        "repeat",
         allow_abbrev=False,
         epilog="example: attnlib repeat 6 --preset smoke --run-name before",
         help="measure and save several runs, each in a fresh process",

@@ -27,8 +27,8 @@ def run(options: argparse.Namespace) -> int:
         return 2
     if options.phase not in (phases := cells.axis("phase")):
         raise ValueError(f"no phase {options.phase!r} in these runs; choose from {', '.join(phases)}")
-    found = [table for make in (by_length, by_depth) if (table := make(cells, phase=options.phase)).rows]
-    if not found:
+    tables = [table for make in (by_length, by_depth) if (table := make(cells, phase=options.phase)).rows]
+    if not tables:
         raise ValueError(f"no {options.phase} at three lengths or three depths in these runs, which a fit needs")
-    output(*found, as_markdown=options.markdown)
+    output(*tables, as_markdown=options.markdown)
     return 2 if left_out else 0

@@ -17,7 +17,6 @@ from attnlib.sweep.folder import Sweep
 from attnlib.sweep.status import Standing, seconds_left, standings
 from attnlib.sweep.task import FAILED, OWN, TaskRun, planned
 
-NAME = "sweep"
 PLACES = ("local", "slurm")
 LOOK_EVERY = 1.0  # seconds between queries of the queue, or ten times what a query takes
 ATTEMPTS = 3
@@ -28,7 +27,7 @@ SLURM_ONLY = "--sbatch, --max-parallel and --detach need --on slurm"
 def declare(commands: Any) -> None:
     """Add the command and its options; all other arguments go to pytest."""
     command = commands.add_parser(
-        NAME,
+        "sweep",
         allow_abbrev=False,
         epilog="example: attnlib sweep --on slurm --shards 8 --runs 5 --sbatch time=60 constraint=h100 -- --preset gpu",
         help="measure runs in shards, here or on a Slurm cluster, and resume shards that died",
@@ -58,19 +57,19 @@ def run(options: argparse.Namespace) -> int:
     if options.status is not None:
         show(Sweep(options.status), options.attempts)
         return 0
-    sweep = begun(options) if options.resume is None else resumed(options)
+    sweep = begin(options) if options.resume is None else resume(options)
     if sweep.asked.place == "local":
         try:
-            here(sweep, options.attempts)
+            measure_here(sweep, options.attempts)
         except KeyboardInterrupt:
             say(f"resume with: attnlib sweep --resume {sweep.folder}")
             raise
-    elif not on_slurm(sweep, options):
+    elif not submit_and_wait(sweep, options):
         return 0
     return 0 if show(sweep, options.attempts) else FAILED
 
 
-def resumed(options: argparse.Namespace) -> Sweep:
+def resume(options: argparse.Namespace) -> Sweep:
     """Return the sweep to resume, with new options of sbatch if any are given.
 
     Raises:
@@ -89,25 +88,25 @@ def resumed(options: argparse.Namespace) -> Sweep:
 
 def show(sweep: Sweep, attempts: int) -> bool:
     """Print the progress of a sweep and the next command; return True if all shards are done."""
-    on_slurm, asked = sweep.asked.place == "slurm", sweep.asked
-    found = standings(sweep, slurm.queue(sweep) if on_slurm else {}, attempts)
+    in_slurm, asked = sweep.asked.place == "slurm", sweep.asked
+    progress = standings(sweep, slurm.queue(sweep) if in_slurm else {}, attempts)
     lines = [f"{asked.name}: {asked.runs} runs, {asked.place}, in {sweep.folder}"]
     if sweep.plan is None and (why := sweep.refusal):
         lines.append(f"it could not be planned: {why}")
-    output(standing(found, left(sweep, found), lines), as_markdown=False)
-    states = {one.state for one in found}
+    output(standing(progress, left(sweep, progress), lines), as_markdown=False)
+    states = {one.state for one in progress}
     if states == {"done"}:
         print(f"next: attnlib merge {sweep.folder}")
     elif states & {"planned", "stopped"}:
         print(f"resume with: attnlib sweep --resume {sweep.folder}")
     elif states <= {"dead", "done"}:
         print(f"try again with: attnlib sweep --resume {sweep.folder} --attempts {attempts + ATTEMPTS}")
-    if on_slurm and states & {"planned", "stopped", "dead"}:
+    if in_slurm and states & {"planned", "stopped", "dead"}:
         print(f"output of the jobs: {sweep.folder / 'logs'}")
     return states == {"done"}
 
 
-def begun(options: argparse.Namespace) -> Sweep:
+def begin(options: argparse.Namespace) -> Sweep:
     """Return a new sweep.
 
     Raises:
@@ -115,8 +114,8 @@ def begun(options: argparse.Namespace) -> Sweep:
     """
     if options.shards is None:
         raise ValueError("--shards N is needed, the number of parts of a run; --resume FOLDER continues a sweep")
-    if own := [word for word in options.rest if word.partition("=")[0] in OWN]:
-        raise ValueError(f"{own[0]} is set by the sweep for each shard: leave it out of the options of pytest")
+    if taken := [word for word in options.rest if word.partition("=")[0] in OWN]:
+        raise ValueError(f"{taken[0]} is set by the sweep for each shard: leave it out of the options of pytest")
     place, jobs = options.on or "local", sbatch(options)
     if place == "slurm":
         slurm.need()
@@ -151,20 +150,20 @@ def sbatch(options: argparse.Namespace) -> dict[str, str]:
     Raises:
         ValueError: one is not KEY=VALUE, **or** has a short name, **or** is set by the sweep itself.
     """
-    found = {}
+    chosen = {}
     for text in options.sbatch:
         key, _, value = text.lstrip("-").partition("=")
         if not (key and value):
             raise ValueError(f"--sbatch takes KEY=VALUE such as time=60, not {text!r}")
         if len(key) == 1:
             raise ValueError(f"--sbatch takes sbatch's long names, such as time=60, not {text!r}")
-        found[key.replace("-", "_")] = value
-    if own := sorted(found.keys() & slurm.OWN):
-        raise ValueError(f"--sbatch {own[0]} is set by the sweep for its jobs: leave it out")
-    return found
+        chosen[key.replace("-", "_")] = value
+    if taken := sorted(chosen.keys() & slurm.OWN):
+        raise ValueError(f"--sbatch {taken[0]} is set by the sweep for its jobs: leave it out")
+    return chosen
 
 
-def here(sweep: Sweep, attempts: int) -> None:
+def measure_here(sweep: Sweep, attempts: int) -> None:
     """Measure every task on this machine, one after another.
 
     Raises:
@@ -182,10 +181,10 @@ def here(sweep: Sweep, attempts: int) -> None:
                 return
 
 
-def on_slurm(sweep: Sweep, options: argparse.Namespace) -> bool:
+def submit_and_wait(sweep: Sweep, options: argparse.Namespace) -> bool:
     """Submit unfinished tasks and wait for the jobs; return False if the user does not wait for their end."""
-    found = standings(sweep, slurm.queue(sweep), options.attempts)
-    if tasks := [one.task for one in found if one.state in ("planned", "stopped")]:
+    progress = standings(sweep, slurm.queue(sweep), options.attempts)
+    if tasks := [one.task for one in progress if one.state in ("planned", "stopped")]:
         slurm.submit(sweep, tasks, options.attempts)
         say(f"{len(tasks)} tasks are queued")
     if options.detach:
@@ -210,21 +209,21 @@ def wait(sweep: Sweep, attempts: int) -> None:
             begun = time.monotonic()
             try:
                 queue = slurm.queue(sweep)
-                found = standings(sweep, queue, attempts)
+                progress = standings(sweep, queue, attempts)
             except ValueError as error:  # a busy controller, or a line of a journal that NFS does not show yet
                 bar.update(line, description=str(error))
             else:
                 if not queue:
                     return
-                total = sum(one.tests for one in found if one.tests) if sweep.plan else None
-                states = [one.state for one in found]
+                total = sum(one.tests for one in progress if one.tests) if sweep.plan else None
+                states = [one.state for one in progress]
                 text = f"{states.count('running')} tasks run, {states.count('queued')} wait; "
-                text += in_words(found, left(sweep, found))
-                bar.update(line, description=text, total=total, completed=sum(one.done for one in found))
+                text += in_words(progress, left(sweep, progress))
+                bar.update(line, description=text, total=total, completed=sum(one.done for one in progress))
             time.sleep(max(LOOK_EVERY, 10 * (time.monotonic() - begun)))
 
 
-def left(sweep: Sweep, found: list[Standing]) -> float | None:
+def left(sweep: Sweep, progress: list[Standing]) -> float | None:
     """Return the expected seconds until all tasks are done, on as many machines as work on them now."""
-    running = sum(one.state == "running" for one in found)
-    return seconds_left(found, 1 if sweep.asked.place == "local" else max(1, running))
+    running = sum(one.state == "running" for one in progress)
+    return seconds_left(progress, 1 if sweep.asked.place == "local" else max(1, running))

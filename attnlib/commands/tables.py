@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> int:
     if cells is None:
         return 2
     make, _ = TABLES[options.table]
-    found = [table for table in make(cells) if table.rows]
-    if not found:
+    tables = [table for table in make(cells) if table.rows]
+    if not tables:
         complain([f"these runs have no data for the table {options.table}"])
         return 2
-    output(*found, as_markdown=options.markdown)
+    output(*tables, as_markdown=options.markdown)
     return 2 if left_out else 0

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -62,50 +62,47 @@ def declare(commands: Any) -> None:
         epilog="example: attnlib trust holds results/reference/*.json",
     )
     kinds = command.add_subparsers(dest="kind", required=True)
-    command = kinds.add_parser("ab", help="verdicts of attnlib ab on a checkout against itself", description=__doc__)
-    command.add_argument("--suites", type=int, default=25)
-    command.add_argument("--cases", type=int, default=len(SUITE), help="cases per suite (%(default)s)")
-    command.add_argument("--budget", type=float, default=300.0, help="seconds per suite (%(default)s)")
-    command.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side (%(default)s)")
-    command.add_argument("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
-    text = "further cases, resampled from the measured pairs (%(default)s)"
-    command.add_argument("--drawn", type=int, default=160, help=text)
+
+    def add(kind: str, check: Callable[[argparse.Namespace], None], text: str) -> Callable[..., Any]:
+        command = kinds.add_parser(kind, help=text, description=__doc__)
+        command.set_defaults(run=run, check=check)
+        return command.add_argument  # type: ignore[no-any-return]
+
+    option = add("ab", trust_ab, "verdicts of attnlib ab on a checkout against itself")
+    option("--suites", type=int, default=25)
+    option("--cases", type=int, default=len(SUITE), help="cases per suite (%(default)s)")
+    option("--budget", type=float, default=300.0, help="seconds per suite (%(default)s)")
+    option("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side (%(default)s)")
+    option("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
+    option("--drawn", type=int, default=160, help="further cases, resampled from the measured pairs (%(default)s)")
     text = "slow-down of resampled cases, to count how often it is found (%(default)s)"
-    command.add_argument("--change", type=float, default=0.02, metavar="SHARE", help=text)
-    command.set_defaults(run=run, trust=trust_ab)
-    command = kinds.add_parser("compare", help="verdicts of attnlib compare on saved runs", description=__doc__)
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    command.add_argument("--draws", type=int, default=100)
-    command.add_argument("--seed", type=int, default=0)
-    command.set_defaults(run=run, trust=trust_compare)
-    command = kinds.add_parser("contrasts", help="ratios of cases to themselves", description=__doc__)
-    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of new ones")
-    command.add_argument("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
-    command.add_argument("--preset", default="smoke")
-    command.add_argument("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
+    option("--change", type=float, default=0.02, metavar="SHARE", help=text)
+    option = add("compare", trust_compare, "verdicts of attnlib compare on saved runs")
+    option("runs", nargs="+", type=Path, metavar="RUN")
+    option("--draws", type=int, default=100)
+    option("--seed", type=int, default=0)
+    option = add("contrasts", trust_contrasts, "ratios of cases to themselves")
+    option("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of new ones")
+    option("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
+    option("--preset", default="smoke")
+    option("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
     text = "start of a busy loop after the first case, and its length"
-    command.add_argument("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
-    command.set_defaults(run=run, trust=trust_contrasts)
-    command = kinds.add_parser("holds", help="intervals of one run against the other runs", description=__doc__)
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
-    command.set_defaults(run=run, trust=trust_holds)
-    command = kinds.add_parser("apart", help="ratios from short and from long turns", description=__doc__)
-    command.add_argument("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
-    command.add_argument("--depths", nargs="+", type=int, default=[2, 8])
-    command.add_argument("--pe", nargs="+", default=["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"])
-    command.add_argument("--budget", type=float, default=6.0, help="seconds per case (%(default)s)")
-    command.set_defaults(run=run, trust=trust_apart)
-    command = kinds.add_parser(
-        "noise", help="cases marked as disturbed, with and without a busy loop", description=__doc__
-    )
-    command.add_argument("--tries", type=int, default=20)
-    command.add_argument("--seed", type=int, default=0)
-    command.set_defaults(run=run, trust=trust_noise)
+    option("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
+    option = add("holds", trust_holds, "intervals of one run against the other runs")
+    option("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
+    option = add("apart", trust_apart, "ratios from short and from long turns")
+    option("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
+    option("--depths", nargs="+", type=int, default=[2, 8])
+    option("--pe", nargs="+", default=["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"])
+    option("--budget", type=float, default=6.0, help="seconds per case (%(default)s)")
+    option = add("noise", trust_noise, "cases marked as disturbed, with and without a busy loop")
+    option("--tries", type=int, default=20)
+    option("--seed", type=int, default=0)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the chosen check, which prints its counts."""
-    options.trust(options)
+    options.check(options)
     return 0
 
 
@@ -163,11 +160,11 @@ def trust_ab(options: argparse.Namespace) -> None:
 
 
 def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespace, pairs: int, change: float) -> str:
-    """Return the verdict on a case resampled from measured pairs, after the same interim tests as in ``Match.play``.
+    """Return the verdict on a case whose pairs are resampled from measured ones, after the interim tests of ``ab``.
 
     Args:
         recorded: log ratios of the measured pairs of every case.
-        number: of the resampled case; chooses the measured one and seeds the random numbers.
+        number: chooses the measured case and seeds the random numbers.
         options: ``cases`` of a suite, and ``threshold``.
         pairs: largest number of pairs.
         change: relative change of the new side's time, instead of the measured mean.
@@ -254,22 +251,21 @@ def trust_apart(options: argparse.Namespace) -> None:
 def both_ways(sides: Sequence[Any], budget: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the log ratios of a case to its reference from short turns, as in a visit, and from long ones.
 
-    Args:
-        sides: workloads of the reference and of the case.
-        budget: seconds to measure.
+    ``sides`` are the workloads of reference and case, which are measured for ``budget`` seconds.
     """
     usual = sampling.pilot(sides, [side.check() for side in sides], precision=1e-9, budget=0.25)
     steps = [sampling.warm_up(side, budget=0.02).step for side in sides]
     untimed = tuple(math.ceil(LONG[0] / step) for step in steps)
     each = max(1, math.ceil(LONG[1] / float(np.mean(steps))))
     long = replace(usual, untimed=untimed, each=each, blocks=2, rounds=4 * each, iterations=(1, 1))
-    found: tuple[list[float], list[float]] = ([], [])
+    short_logs: list[float] = []
+    long_logs: list[float] = []
     begun = time.monotonic()
-    while time.monotonic() - begun < budget or len(found[0]) < 4:
-        for logs, pilot in zip(found, (usual, long), strict=True):
+    while time.monotonic() - begun < budget or len(short_logs) < 4:
+        for logs, pilot in ((short_logs, usual), (long_logs, long)):
             reference, case = rounds(pilot.turns(sides), pilot.order())
             logs.append(float(np.median(np.log(case) - np.log(reference))))
-    return np.array(found[0]), np.array(found[1])
+    return np.array(short_logs), np.array(long_logs)
 
 
 def trust_contrasts(options: argparse.Namespace) -> None:
@@ -280,30 +276,25 @@ def trust_contrasts(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(0 if options.runs else options.tries):
             for pe in options.pe:
-                chosen = ["--pe", pe, "--reference", f"pe={pe}", f"--order-seed={number + 1}"]
-                path = Path(folder, f"{number}-{pe}.json")
-                preset = ["--preset", options.preset]
-                runs.append(smoke_run(path, options.busy, *preset, *chosen, tests=TIMING[:3]))
+                chosen = ["--preset", options.preset, "--pe", pe, "--reference", f"pe={pe}"]
+                chosen.append(f"--order-seed={number + 1}")
+                runs.append(smoke_run(Path(folder, f"{number}-{pe}.json"), options.busy, *chosen, tests=TIMING[:3]))
     cells = [cell for run in runs for cell in run.cells if cell.ratio]
     for phase in dict.fromkeys(cell.case.phase for cell in cells):
         group = [cell for cell in cells if cell.case.phase == phase]
-        ratios: dict[str, list[float]] = {}
+        ratios = defaultdict(list)
         for cell in group:
             if estimate := over_reference(cell):
-                ratios.setdefault(cell.case_id, []).append(math.log(estimate.value))
+                ratios[cell.case_id].append(math.log(estimate.value))
         spreads = [float(np.std(logs, ddof=1)) for logs in ratios.values() if len(logs) > 1]
         spread = f"; from run to run {np.median(spreads):.1%} (median cell)" if spreads else ""
         print(f"{phase}, {len(runs)} runs: {floor(group) or 'no case with itself as reference'}{spread}", flush=True)
 
 
 def smoke_run(path: Path, busy: tuple[float, float] | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
-    """Measure a run in a process of its own, save it, and return it.
+    """Measure a run in a process of its own, by default the smoke preset, and return it.
 
-    Args:
-        path: of the saved run.
-        busy: seconds from the end of its first case to the start of a busy loop, and length of the loop; None for none.
-        options: of pytest; by default the smoke preset.
-        tests: files of tests.
+    ``busy`` are the seconds from the end of its first case to the start of a busy loop, and the length of the loop.
     """
     command = [sys.executable, "-m", "pytest", "-q", *tests, *(options or ("--preset", "smoke"))]
     command += [f"--benchmark-json={path}"]

@@ -17,12 +17,7 @@ def child_clock() -> float:
 
 
 class Remote:
-    """A case that a worker process builds and runs, with the interface of ``cases.workload.Workload``.
-
-    Args:
-        case: the case.
-        worker: the worker process.
-    """
+    """A case that a worker process builds and runs, with the interface of ``cases.workload.Workload``."""
 
     clock = staticmethod(child_clock)
     prepare = None

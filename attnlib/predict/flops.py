@@ -38,13 +38,8 @@ def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str,
     """Return the FLOPs of one forward pass by component.
 
     In each layer a token costs 8 D HK in the four projections and 4 f D^2 in a feed-forward of width f D, and a pair of
-    query and key 4 HK in score and weighted sum. A sequence costs 2 D C in the classifier. The encoding counts its own.
-    An embedding is a lookup, without products.
-
-    Args:
-        config: the stack.
-        batch_size: B.
-        pairs: of a query and a key whose score attention computes, in each head and sequence.
+    query and key 4 HK in score and weighted sum; each head computes ``pairs`` of them in a sequence. A sequence costs
+    2 D C in the classifier. The encoding counts its own. An embedding is a lookup, without products.
     """
     D, inner, tokens = config.d_model, config.inner, batch_size * config.seq_len
     return {
@@ -80,10 +75,9 @@ def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Compone
         batch_size: B.
         kernel: attention kernel, as ``attnlib.predict.kernels.attention_kernel`` names it; ``math`` is the unfused one.
     """
-    fused = kernel not in (MATH, "math")
     forward = forward_flops(config, batch_size, scored_pairs(config.seq_len, kernel, causal=config.causal))
     backward = {name: _needed_back(config, name) * flops for name, flops in forward.items()}
-    if fused:
+    if kernel not in (MATH, "math"):
         backward["scores"] += forward["scores"] // 2
     if config.checkpoint:
         recomputed = ["projections", "scores", "feed_forward"]
@@ -91,8 +85,10 @@ def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Compone
         for name in recomputed:
             backward[name] += forward[name]
         if not choose("block", config.block, BLOCKS).needs_output:
-            last, width = ("feed_forward", config.ffn_mult * config.d_model) if config.ffn_mult else ("projections", 0)
-            backward[last] -= 2 * config.depth * batch_size * config.seq_len * config.d_model * (width or config.inner)
+            last, width = "projections", config.inner
+            if config.ffn_mult:
+                last, width = "feed_forward", config.ffn_mult * config.d_model
+            backward[last] -= 2 * config.depth * batch_size * config.seq_len * width * config.d_model
     return {name: Flops(forward[name], backward[name]) for name in forward}
 
 

@@ -57,12 +57,9 @@ def resized(case: Case, depth: int, seq_len: int, tokens: int | None) -> Case:
 
 
 def largest(peak: Any, memory: int, most: int) -> int:
-    """Return the largest size whose peak is at most ``memory``; the search ends at ``most``.
+    """Return the largest size whose ``peak(size)`` is at most ``memory`` bytes, 0 without any.
 
-    Args:
-        peak: function from a size to bytes, which grows with the size.
-        memory: bytes.
-        most: the first power of two from here on that fits is returned.
+    ``peak`` must not fall with the size. The first power of two from ``most`` on is returned if it fits.
     """
     low, high, below = 0, 1, 0  # ``low`` fits with ``below`` bytes
     while (above := peak(high)) <= memory:

@@ -49,15 +49,9 @@ def attention_kernel(device: str, dtype: torch.dtype, *, biased: bool, learned: 
 
 
 def attend(kernel: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-    """Return the output of attention by one kernel, ``[B, H, T, K]``.
+    """Return attention by a kernel that ``attention_kernel`` names, ``[B, H, T, K]`` as queries, keys and values are.
 
-    Args:
-        kernel: as ``attention_kernel`` names it.
-        q: queries ``[B, H, T, K]``; keys ``k`` and values ``v`` alike.
-        k: keys.
-        v: values.
-        bias: added to the scores, broadcast to ``[B, H, T, T]``; None for none.
-        causal: apply a causal mask.
+    A bias is broadcast to the scores, ``[B, H, T, T]``.
     """
     outputs: tuple[Tensor, ...]
     if kernel == MATH:
@@ -122,12 +116,12 @@ FLOPS: dict[Any, Callable[..., int]] = {
 }
 
 
-def product_flops(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> int:
+def product_flops(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:
     """Return the FLOPs of an operator's matrix products by torch's counter and ``FLOPS``; 0 for other operators."""
     packet = func._overloadpacket
     if packet in FLOPS:
         return FLOPS[packet](*(x.shape if isinstance(x, Tensor) else x for x in args))
-    return int(flop_registry[packet](*args, **kwargs, out_val=made)) if packet in flop_registry else 0
+    return int(flop_registry[packet](*args, **kwargs, out_val=result)) if packet in flop_registry else 0
 
 
 def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 WORKSPACE, OTHER = "workspace", "activations"
-# A backward pass adds to a gradient in place, but out of place in a dispatch mode such as ``Ledger``.
+# The backward pass adds to gradients in place, but in a dispatch mode such as ``Ledger`` it calls these out of place.
 IN_PLACE = {
     aten.add.Tensor: aten.add_.Tensor,
     aten.index_add.default: aten.index_add_.default,
@@ -55,7 +55,7 @@ class Ledger(TorchDispatchMode):
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         for x in outputs:
             self.book(x.untyped_storage())
-        if inside:
+        if inside:  # at its highest while inputs and outputs are alive
             self.events += [(self.region, -1, inside), (self.region, -1, -inside)]
         if not _is_view(func):
             inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
@@ -89,15 +89,15 @@ class Ledger(TorchDispatchMode):
 
     def peaks(self) -> dict[str, dict[str, int]]:
         """Return for each region the bytes by kind at its peak."""
-        found: dict[str, dict[str, int]] = {}
+        peaks: dict[str, dict[str, int]] = {}
         now: Counter[str] = Counter()
-        total, most = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
+        total, highest = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
         for region, number, change in self.events:
             now[WORKSPACE if number < 0 else self.kinds.get(number, OTHER)] += change
             total += change
-            if total > most[region]:
-                most[region], found[region] = total, dict(now)
-        return found
+            if total > highest[region]:
+                highest[region], peaks[region] = total, dict(now)
+        return peaks
 
 
 def distinct_bytes(x: Tensor) -> int:

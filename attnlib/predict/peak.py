@@ -134,8 +134,9 @@ def _trace(case: Case, threads: int) -> Need:
             seen.region = f"{step} start"
             if work.prepare is not None:
                 work.prepare()
-            seen.operators.clear()
+            seen.operators.clear()  # those of the last step are kept
             work.step()
+            # tensors get their kind while they are alive; their events so far are counted under it too
             seen.name("gradients", [p.grad for p in work.model.parameters()])
             seen.name("optimiser", work.held())
         peaks = {region: kinds for region, kinds in seen.peaks().items() if region}
@@ -228,9 +229,7 @@ def track_region(work: Workload, seen: Ledger) -> None:
 def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     """Return the predicted peak bytes as a reading, which is null with a reason if there is no prediction.
 
-    Args:
-        case: the case.
-        reference: a case that takes turns with it, so that both models are in memory.
+    With a reference, which takes turns with the case, both models are in memory.
     """
     cases = [case] if reference is None else [case, reference]
     if any(map(compiles, cases)):
@@ -240,19 +239,16 @@ def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - a step that cannot be predicted may still be measured
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
     held = sum(one.held for one in needs)
+    # while one steps, the others hold what they keep between steps
     return reading(max(held - one.held + one.peak for one in needs), METHOD)
 
 
 def outlook(case: Case, rates: Rates | None) -> dict[str, Any]:
     """Return the prediction of a case as it is saved.
 
-    Args:
-        case: the case.
-        rates: peak rates of the machine; None for a prediction without time.
-
     Returns:
         ``predicted_peak``, a reading; unless that is null ``predicted_parts`` in bytes, ``bytes_moved``, the number
-        of ``operators``, and ``floor_s``, the least time of a step in seconds.
+        of ``operators``, and ``floor_s``, the least seconds of a step, null without rates of the machine.
     """
     peak = prediction(case)
     if peak["value"] is None:
@@ -279,11 +275,7 @@ def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case |
 def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = None) -> Unfit | None:
     """Return the reason why a case cannot be measured or does not fit into memory; None if it can be measured.
 
-    Args:
-        case: the case.
-        settings: of the run, with the memory limit.
-        device: the device to measure on.
-        beside: its reference, if both must fit together.
+    With ``beside``, its reference, both must fit into memory together.
     """
     if reason := unsupported(case):
         return Unfit("unsupported", reason)

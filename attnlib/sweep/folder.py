@@ -115,27 +115,20 @@ class Task:
 
 @contextmanager
 def alone(path: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Lock a file against other processes, as a context manager.
-
-    Args:
-        path: of the lock file.
-        patience: seconds to wait for a process that has the lock.
+    """Lock a file against other processes, as a context manager that waits up to ``patience`` seconds for the lock.
 
     Yields:
         the file handle, which child processes may inherit; None if another process still has the lock.
     """
     deadline = time.monotonic() + patience
     with path.open("a") as file:
-        while not (mine := journal.claimed(file.fileno())) and time.monotonic() < deadline:
+        while not (locked := journal.claimed(file.fileno())) and time.monotonic() < deadline:
             time.sleep(0.5)
-        yield file.fileno() if mine else None
+        yield file.fileno() if locked else None
 
 
 class Sweep:
     """A sweep, read from its folder.
-
-    Args:
-        folder: the sweep's folder.
 
     Raises:
         ValueError: the folder holds no sweep.
@@ -196,12 +189,7 @@ class Sweep:
             save_over(path, why.encode(), self.asked.token)
 
     def cut(self, outline: Outline, shards: Sequence[Sequence[int]]) -> None:
-        """Write the shards, then the plan, unless another process has just written one.
-
-        Args:
-            outline: the plan that pytest made.
-            shards: for each shard the indices of its tests in the outline.
-        """
+        """Write the shards, each given by indices of tests in the outline, and the plan unless there is one by now."""
         token = secrets.token_hex(4)
         plan = SweepPlan(
             kind=outline.kind,

@@ -172,12 +172,7 @@ class Merged:
 
 
 def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Path]]:
-    """Return a run of a sweep, to be merged, and the files of its parts, which are saved runs and journals.
-
-    Args:
-        sweep: the sweep.
-        run: number of the run, from 1.
-        partial: see ``Merged``.
+    """Return a run of a sweep, counted from 1, to be merged, and the files of its parts: saved runs and journals.
 
     Raises:
         ValueError: the sweep was not planned yet.

@@ -55,12 +55,7 @@ def name(sweep: Sweep) -> str:
 
 
 def submit(sweep: Sweep, tasks: Sequence[Task], attempts: int) -> None:
-    """Submit tasks to Slurm; if there is no plan yet, the first job that starts makes it.
-
-    Args:
-        sweep: the sweep.
-        tasks: its tasks to submit.
-        attempts: see ``TaskRun``.
+    """Submit tasks of a sweep to Slurm; if there is no plan yet, the first job that starts makes it.
 
     Raises:
         ValueError: Slurm refuses the jobs; the message has its words.
@@ -117,13 +112,13 @@ def queue(sweep: Sweep) -> Queued:
         raise ValueError(f"cannot ask Slurm: squeue: {error.strerror}") from None
     if done.returncode:
         raise ValueError(f"cannot ask Slurm: {last_line(done.stderr)}")
-    known, found = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}, {}
+    arrays, states = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}, {}
     for line in done.stdout.splitlines():
         job, index, state, reason = (part.strip() for part in line.split("|", 3))
-        tasks = known.get(job, [])
+        tasks = arrays.get(job, [])
         if (number := int(index) if index.isdigit() else 0) < len(tasks):
-            found[tasks[number]] = state, reason
-    return found
+            states[tasks[number]] = state, reason
+    return states
 
 
 def jobs_of(folder: Path) -> list[Jobs]:

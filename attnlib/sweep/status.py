@@ -42,18 +42,12 @@ class Standing:
 
 
 def standings(sweep: Sweep, queue: Queued, attempts: int) -> list[Standing]:
-    """Return state and progress of each task.
-
-    Args:
-        sweep: the sweep.
-        queue: state and reason of the tasks that Slurm has.
-        attempts: number of crashes after which a task is given up.
-    """
-    plan, found = sweep.plan, []
+    """Return state and progress of each task; a task is ``dead`` after ``attempts`` crashes."""
+    plan, result = sweep.plan, []
     for task in sweep.tasks:
         tests, seconds = (None, 0.0) if plan is None else (plan.tests[task.shard - 1], plan.seconds[task.shard - 1])
         if task.done:
-            found.append(Standing(task, "done", tests, tests or 0, seconds))
+            result.append(Standing(task, "done", tests, tests or 0, seconds))
             continue
         events = task.events()
         done = finished(events)
@@ -61,8 +55,8 @@ def standings(sweep: Sweep, queue: Queued, attempts: int) -> list[Standing]:
         state, note = state_of(task, events, queue.get((task.run, task.shard)), attempts)
         if done == tests:
             note = ", ".join(filter(None, [note, f"{later[1]} visits left"]))
-        found.append(Standing(task, state, tests, done, seconds, note, later))
-    return found
+        result.append(Standing(task, state, tests, done, seconds, note, later))
+    return result
 
 
 def state_of(task: Task, events: journal.Events, queued: tuple[str, str] | None, attempts: int) -> tuple[str, str]:
@@ -79,9 +73,9 @@ def state_of(task: Task, events: journal.Events, queued: tuple[str, str] | None,
     return ("stopped", crashes) if events else ("planned", "")
 
 
-def seconds_left(found: Sequence[Standing], at_once: int) -> float | None:
+def seconds_left(standings: Sequence[Standing], at_once: int) -> float | None:
     """Return the expected seconds for the unfinished tasks on ``at_once`` machines; None before there is a plan."""
-    if any(one.tests is None for one in found):
+    if any(one.tests is None for one in standings):
         return None
-    left = [one.seconds * (1 - one.share) for one in found if one.state not in ("done", "dead") and one.tests]
+    left = [one.seconds * (1 - one.share) for one in standings if one.state not in ("done", "dead") and one.tests]
     return max([sum(left) / max(1, at_once), *left], default=0.0)  # no sooner than the longest task
