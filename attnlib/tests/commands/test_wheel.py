@@ -26,7 +26,7 @@ def test_commands_need_no_checkout(attnlib):
 
 def test_live_workers_need_no_checkout(attnlib):
     """Two encodings take turns in workers of the installed package."""
-    words = ["ab", "pe=none", "pe=rotary", "--case", CASE, "--budget", "6", "--allow-undecided"]
+    words = ["ab", "pe=none", "pe=rotary", "--case", CASE, "--budget", "1", "--allow-undecided"]
     done = attnlib("-m", "attnlib.commands", *words)
 
     assert done.returncode in (0, 1), done.stderr

@@ -132,8 +132,8 @@ def test_measure_compare_redraw(sessions, tmp_path):
     def code(*words):
         return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=False).returncode
 
-    assert code("-m", "attnlib.commands", "compare", "--base", runs[0], "--new", runs[1], "--allow-undecided") == 0
-    assert code("-m", "attnlib.commands", "encodings", *runs) == 0
+    assert attnlib_command.main(["compare", "--base", runs[0], "--new", runs[1], "--allow-undecided"]) == 0
+    assert attnlib_command.main(["encodings", *runs]) == 0
     assert code("plots.py", *runs, "--only", "encoding_cost", "--out", str(tmp_path / "figures")) == 0
     assert (tmp_path / "figures" / "encoding_cost.png").stat().st_size > 10_000
     assert code("-m", "pytest_benchmark", f"--storage=file://{tmp_path}", "compare") == 0
