@@ -19,7 +19,7 @@ from attnlib.sweep.folder import Shard, Sweep, read
 
 GAP = "interrupted"
 # of a part: put together, not taken over
-OTHERS = ("run", "wall_s", "timed_share", "canary", "processes", "nodes", "data", "cases")
+OTHERS = ("run", "wall_s", "timed_share", "canary", "processes", "nodes", "data", "cases", "beside")
 CHOOSING = ("order_seed", "seq_lens", "depths", "pe", "fixed_depth", "fixed_seq_len", "data")  # which cases there are
 ASIDE = ("--shard=", "--benchmark-json=", "--resume", "--retry-crashed")  # of a part's command line
 encode = msgspec.json.encode
@@ -59,6 +59,7 @@ class Merged:
     rows: dict[str, bytes] = field(default_factory=dict)  # by test
     gaps: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of tests that a part did not come to
     found: dict[str, Path] = field(default_factory=dict)  # the part of a case, by id
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of calls beside others, by test
     canary: list[bytes] = field(default_factory=list)
     processes: list[dict[str, Any]] = field(default_factory=list)
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -127,6 +128,9 @@ class Merged:
             number = len(ours["processes"]) - 1 if row.get("process") is None else row["process"]
             own = {"process": offset + number, "node": node_of(data, row | {"process": number})}
             self.put(path, row, own)
+        for row in ours.get("beside", ()):
+            number = len(ours["processes"]) - 1 if row.get("process") is None else row["process"]
+            self.put_beside(path, row | {"process": offset + number})
         return [encode(row) for row in data["benchmarks"]]
 
     def put(self, path: Path, row: dict[str, Any], where: dict[str, Any]) -> None:
@@ -140,11 +144,39 @@ class Merged:
         self.found[case_id] = path
         self.rows[test] = encode(row | where)
 
+    def put_beside(self, path: Path, row: dict[str, Any]) -> None:
+        """Take over the row of a call beside another one; one that a part did not come to may be another's."""
+        known = self.beside.get(row["test"])
+        if known is None or known["status"] == GAP:
+            self.beside[row["test"]] = row
+        elif row["status"] != GAP:
+            raise ValueError(one_line(f"measured twice: {row['test']}, the second time in {path}"))
+
+    def rows_beside(self) -> list[dict[str, Any]]:
+        """Return a row for each planned call beside another one.
+
+        Raises:
+            ValueError: one is missing, and may not.
+        """
+        planned = [one for one in self.planned or () if one.beside is not None]
+        rows: dict[str, dict[str, Any]] = {
+            one.test: {"test": one.test, "params": one.beside, **journal.NOT_YET} for one in planned
+        }
+        rows |= self.beside
+        missing = [test for test, row in rows.items() if row["status"] == GAP]
+        if missing and not self.partial:
+            raise ValueError(
+                f"{len(missing)} of {len(rows)} tests are missing, as {missing[0]}: --partial merges others"
+            )
+        return list(rows.values())
+
     def ours(self) -> dict[str, Any]:
         """The section ``attnlib`` but for what is long."""
         command = [word for word in self.first["command"] if not word.startswith(ASIDE)]
         own = {"run": self.token, "command": command, "wall_s": self.wall_s, "timed_share": None}
-        return self.first | own | {"data": self.data, "processes": self.processes, "nodes": self.nodes}
+        own |= {"data": self.data, "processes": self.processes, "nodes": self.nodes}
+        beside = self.rows_beside()
+        return self.first | own | ({"beside": beside} if beside else {})
 
     def cases(self) -> Iterator[bytes]:
         """A row for each planned case, in order.
