@@ -1,6 +1,9 @@
 """The fixture's callable: two functions measured beside each other, as visits of rounds that take turns."""
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -257,7 +260,12 @@ class Beside:
                 options = self.config.option
                 visits = options.beside_visits or VISITS
                 made, began, iterations = visited(pair, firsts, canary, visits, options.beside_budget or BUDGET)
-                peaks = weighed(pair, record.device)
+                with quiet_errors():
+                    peaks = weighed(pair, record.device)
+            except BaseException:
+                # else pytest-benchmark warns, beside the failure, that nobody used its fixture
+                self.benchmark._mode = "beside(...)"
+                raise
             finally:
                 pair.restore()
                 cpu_wait.close()
@@ -304,6 +312,20 @@ def visited(
         fixed = fixed or own
         made.append(Visit([attempt(pair, own, canary, partial(pair.take, own), quiet)], own.blocks))
     return made, began, fixed.iterations if fixed else (1, 1)
+
+
+@contextmanager
+def quiet_errors() -> Iterator[None]:
+    """Send what libraries write to standard error nowhere: torch's profiler announces itself there."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def weighed(pair: Two, device: Device) -> tuple[dict[str, Any], dict[str, Any]]:

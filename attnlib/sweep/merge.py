@@ -19,7 +19,7 @@ from attnlib.sweep.folder import Shard, Sweep, read
 
 GAP = "interrupted"  # status of a case that was not measured
 # entries of a part's section ``attnlib`` that are made anew for the merged run; the first part has all others
-COMBINED = ("run", "wall_s", "timed_share", "canary", "processes", "nodes", "data", "cases")
+COMBINED = ("run", "wall_s", "timed_share", "canary", "processes", "nodes", "data", "cases", "beside")
 # settings that choose cases, and so may differ from part to part
 CHOOSING = ("order_seed", "seq_lens", "depths", "pe", "fixed_depth", "fixed_seq_len", "data")
 OMITTED = ("--shard=", "--benchmark-json=", "--resume", "--retry-crashed")  # options of one part, not of the run
@@ -60,6 +60,7 @@ class Merged:
     rows: dict[str, bytes] = field(default_factory=dict)  # by test
     gaps: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of unmeasured tests
     sources: dict[str, Path] = field(default_factory=dict)  # the part of each case, by case id
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)  # rows of calls beside others, by test
     canary: list[bytes] = field(default_factory=list)
     processes: list[dict[str, Any]] = field(default_factory=list)
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -126,6 +127,9 @@ class Merged:
             number = len(ours["processes"]) - 1 if row.get("process") is None else row["process"]
             node = node_of(data, row | {"process": number})
             self.rows[test] = encode(row | {"process": offset + number, "node": node})
+        for row in ours.get("beside", ()):
+            number = len(ours["processes"]) - 1 if row.get("process") is None else row["process"]
+            self.add_beside(path, row | {"process": offset + number})
         return [encode(row) for row in data["benchmarks"]]
 
     def add_processes(self, data: dict[str, Any]) -> None:
@@ -142,8 +146,34 @@ class Merged:
                 self.nodes[node] = merged.get(node, record)
             self.nodes.setdefault(node, record)
 
+    def add_beside(self, path: Path, row: dict[str, Any]) -> None:
+        """Add the row of a call beside another one; another part may have one that was not measured here."""
+        known = self.beside.get(row["test"])
+        if known is None or known["status"] == GAP:
+            self.beside[row["test"]] = row
+        elif row["status"] != GAP:
+            raise ValueError(one_line(f"measured twice: {row['test']}, the second time in {path}"))
+
+    def rows_beside(self) -> list[dict[str, Any]]:
+        """Return a row for each planned call beside another one.
+
+        Raises:
+            ValueError: one is missing, and the run is not partial.
+        """
+        planned = [one for one in self.planned or () if one.beside is not None]
+        rows: dict[str, dict[str, Any]] = {
+            one.test: {"test": one.test, "params": one.beside, **journal.NOT_YET} for one in planned
+        }
+        rows |= self.beside
+        missing = [test for test, row in rows.items() if row["status"] == GAP]
+        if missing and not self.partial:
+            count = f"{len(missing)} of {len(rows)}"
+            raise ValueError(f"{count} tests are missing, as {missing[0]}: --partial merges the others")
+        return list(rows.values())
+
     def section(self) -> dict[str, Any]:
         """Return the section ``attnlib`` of the merged run, without canary readings and cases."""
+        beside = self.rows_beside()
         return self.first | {
             "run": self.token,
             "command": [word for word in self.first["command"] if not word.startswith(OMITTED)],
@@ -152,6 +182,7 @@ class Merged:
             "data": self.data,
             "processes": self.processes,
             "nodes": self.nodes,
+            **({"beside": beside} if beside else {}),
         }
 
     def cases(self) -> Iterator[bytes]:

@@ -1,12 +1,14 @@
 """Calls measured beside others in saved runs: the contract, tables, figures and comparisons, on known numbers."""
 
 import copy
+import json
 
 import pytest
 
 from attnlib.compare.beside import axis_of, lines_along, points
 from attnlib.compare.cells import Cells
 from attnlib.compare.saved import compare
+from attnlib.runs import journal
 from attnlib.runs.find import joined, results
 from attnlib.runs.journal import assemble, events
 from attnlib.runs.load import load
@@ -16,6 +18,7 @@ from attnlib.show.beside import beside_tables
 from attnlib.show.figures.beside import beside
 from attnlib.show.figures.files import drawn
 from attnlib.show.report.page import page
+from attnlib.sweep.merge import Merged
 from attnlib.tests.runs.examples import reading, saved
 
 TEST = "tests/bench/test_mine.py::test_rotary"
@@ -121,8 +124,6 @@ def test_twins_and_lost_rounds_are_named():
 
 def test_a_journal_holds_them(tmp_path):
     """Rows are assembled from their plan and ends; one without an end says so."""
-    from attnlib.runs import journal
-
     head = {key: value for key, value in saved().items() if key not in ("benchmarks", "attnlib")}
     ours = {"schema": 2, "axes": {"pe": [], "block": []}}
     tests = [journal.Planned(test=own["test"], beside=own["params"]) for own in ROWS[:2]]
@@ -226,3 +227,31 @@ def test_runs_are_found_from_any_folder_inside(tmp_path, monkeypatch):
     (tmp_path / "results" / "platform" / "0001_x.json").touch()
 
     assert results() == tmp_path / "results"
+
+
+def part_of(rows, number):
+    """A part of a sweep with these rows."""
+    run = run_of(rows, token=f"part{number}")
+    same = {"kind": {}, "theory": {}, "data": {}, "settings": {}, "command": ["pytest"]}
+    run["attnlib"] |= same | {"processes": [{"node": "here"}]}
+    return run
+
+
+def test_parts_of_a_sweep_bring_their_rows(tmp_path):
+    """Each test is there once, with its process; one that no part measured is refused, or a row that says so."""
+    paths = [tmp_path / f"{number}.json" for number in range(2)]
+    for number, path in enumerate(paths):
+        path.write_bytes(as_json(part_of([ROWS[number] | {"process": 0}], number)))
+    planned = [journal.Planned(test=own["test"], beside=own["params"]) for own in ROWS[:3]]
+    with pytest.raises(ValueError, match="1 of 3 tests are missing"):
+        list(Merged("ab", planned, partial=False).chunks(paths))
+    run = json.loads(b"".join(Merged("ab", planned, partial=True).chunks(paths)))
+
+    assert problems(run) == []
+    assert [(own["status"], own.get("process")) for own in run["attnlib"]["beside"]] == [
+        ("ok", 0),
+        ("ok", 1),
+        ("interrupted", None),
+    ]
+    with pytest.raises(ValueError, match="measured twice"):
+        list(Merged("ab", None, partial=False).chunks([paths[0], paths[0]]))
