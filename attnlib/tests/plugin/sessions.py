@@ -75,6 +75,8 @@ class Sessions:
             "no:hypothesispytest",
             "-p",
             "no:anyio",
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",  # this package is a plugin, and imported already
             f"--benchmark-storage=file://{folder}",
             *options,
         ]
