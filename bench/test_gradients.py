@@ -26,7 +26,7 @@ def rate_points(settings):
     """Every encoding at every width, with one initialisation in turn, and with all of them at the reference width."""
     if settings.preset == "smoke":
         return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pe[1:2] or settings.pe]
-    inits, names = list(INITS), list(POSITIONAL)
+    inits, names = list(INITS), list(dict.fromkeys([*POSITIONAL, *settings.pe]))
     return [
         {"pe": pe, "init": init} | width
         for w, width in enumerate(WIDTHS)
@@ -61,8 +61,12 @@ def collapse_points(settings):
 
 
 def control_points(settings):
-    """Every block made against vanishing; without a norm the unit gain explodes, so the residual has torch's own."""
+    """Every block made against vanishing; without a norm the unit gain explodes, so the residual has torch's own.
+
+    And a block that is somebody else's, where the run has one.
+    """
     blocks = ["pre_ln"] if settings.preset == "smoke" else list(CONTROLS)
+    blocks += settings.own_parts.get("block", [])
     return [{"block": block, "init": "torch_mha" if block == "residual" else "unit"} for block in blocks]
 
 

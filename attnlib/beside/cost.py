@@ -8,7 +8,7 @@ THRESHOLD = 0.05
 WORDS = ("faster", "slower", "same", "undecided")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cost:
     """The cost of a call over that of its reference.
 
@@ -43,6 +43,8 @@ class Cost:
     def __str__(self) -> str:
         value, low, high = self.ratio
         return f"{value:.3f} [{low:.3f}, {high:.3f}] times its reference: {self.verdict}"
+
+    __repr__ = __str__  # what pytest shows of a failed assertion
 
 
 def verdict_of(ratio: Estimate, threshold: float) -> str:

@@ -12,7 +12,9 @@ from attnlib.model.attention import ATTENTION, INITS
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_encoding
 from attnlib.model.config import StackConfig, choose
-from attnlib.model.positional import PositionalEncoding
+from attnlib.model.own_model import MODELS
+from attnlib.model.positional import POSITIONAL, PositionalEncoding
+from attnlib.model.registry import Registry
 
 
 class Phase(NamedTuple):
@@ -39,10 +41,16 @@ PHASES = {  # those that are not timed come after those that are, in this order
     **dict.fromkeys(("bag", "tune", "learn", "depth"), Phase("trained")),
 }
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choices
+# fields that name a part of the model, which may be somebody else's
+PARTS: dict[str, Registry[Any]] = {
+    "pe": POSITIONAL,
     "block": BLOCKS,
-    "init": INITS,
     "attention": ATTENTION,
+    "init": INITS,
+    "model": MODELS,
+}
+NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choices
+    **PARTS,
     "dtype": dict.fromkeys(DTYPES),
     "denormals": dict.fromkeys(("flush", "keep")),
     "cache": dict.fromkeys(("hot", "cold")),
@@ -77,6 +85,7 @@ class Case(StackConfig):
     n_train: int | None = None  # examples to learn from; None: all that there are
     steps: int | None = None  # of the optimiser
     learning_rate: float | None = None  # at its greatest; None: the best on validation for this data and encoding
+    model: str = "stack"  # what is built, a name in attnlib.model.own_model.MODELS
     heap: str = "system"  # what a CPU's tensors come from; kept: freed memory is not given back, see measure.heap
 
     @property
@@ -93,6 +102,12 @@ class Case(StackConfig):
     def values(self) -> dict[str, Any]:
         """Every field, each a number, a name or nothing: ``asdict`` would copy them at ten times the cost."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def own_parts(self) -> dict[str, str]:
+        """Fields that name somebody else's part, with its name."""
+        named = {field: getattr(self, field) for field in PARTS}
+        return {field: name for field, name in named.items() if not PARTS[field].owns(name)}
 
     @property
     def id(self) -> str:
@@ -124,14 +139,33 @@ def unsupported(case: Case) -> str | None:
         return f"{case.device} has no CUDA graphs"
     if case.launch == "graph" and not PHASES[case.phase].captured:
         return f"only {' and '.join(name for name, phase in PHASES.items() if phase.captured)} are captured as a graph"
+    if case.model != "stack" and not case.paired:
+        return f"the phase {case.phase} is one of the stack, not of model {case.model}"
     try:
-        with torch.device("meta"):
-            encoding = build_encoding(case)
-        if case.attention == "flex":
-            return no_flex(case, encoding)
+        encoding = meta_encoding(case)
     except ValueError as error:  # such as rotary with an odd head width
         return str(error)
-    return None
+    return no_flex(case, encoding) if case.attention == "flex" else None
+
+
+def meta_encoding(config: StackConfig) -> PositionalEncoding:
+    """Build the encoding of a stack on tensors without storage; somebody else's that needs storage, on the CPU.
+
+    Raises:
+        ValueError: see ``build_encoding``.
+    """
+    try:
+        with torch.device("meta"):
+            return build_encoding(config)
+    except (RuntimeError, NotImplementedError):  # it reads a number of a tensor that has none
+        if POSITIONAL.owns(config.pe):
+            raise
+        return build_encoding(config)
+
+
+def origins(case: Case) -> dict[str, dict[str, Any]]:
+    """Return where each of a case's parts that are somebody else's comes from, by field; see ``Registry.origin``."""
+    return {field: PARTS[field].origin(name) for field, name in case.own_parts.items()}
 
 
 def timed_case(fields_given: Mapping[str, Any]) -> Case:

@@ -3,7 +3,10 @@
 Texts are read here without torch; names are looked up, and devices opened, when the session starts.
 """
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnlib.cases.text import bytes_of, fields_of
@@ -101,6 +104,7 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
     ),
     "init": Option("initialisation: torch_mha, linear, unit", name, "init"),
     "attention": Option("attention backend: sdpa, math, flex", name, "attention"),
+    "model": Option("stack, or package.module:function, which makes a model of a StackConfig", name, "model"),
     "dtype": Option("float32, float64, bfloat16, float16", name, "dtype"),
     "device": Option("auto, cpu, cuda, cuda:1, mps, ...", name),
     "threads": Option(
@@ -141,3 +145,16 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
 def flag_of(option: str) -> str:
     """Return the flag of an option, as ``--seq-lens``."""
     return f"--{option.replace('_', '-')}"
+
+
+def search(folder: Path) -> None:
+    """Put a folder first on the import path of this process and of those that it starts.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"--import-path {folder}: no such folder")
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    os.environ["PYTHONPATH"] = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from attnlib.cases.case import NAMES, Case
+from attnlib.cases.case import NAMES, PARTS, Case
 from attnlib.cases.options import OPTIONS, flag_of
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads
@@ -18,6 +19,8 @@ from attnlib.model.classifier import POOLING
 from attnlib.model.config import choose
 from attnlib.model.data import DATA, data_set, register
 from attnlib.model.positional import POSITIONAL
+from attnlib.runs.load import encoding_label
+from attnlib.runs.text import short_names
 
 # fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
 SHARED = ("phase", "device", "denormals", "matmul_precision", "cache", "heap")
@@ -93,7 +96,7 @@ def reference(fields_given: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
         ValueError: a field that no reference can have, or no such name; the message names it and the choices.
     """
     allowed = dict.fromkeys(field.name for field in fields(Case) if field.name not in SHARED)
-    choices = NAMES | {"pe": POSITIONAL, "pooling": POOLING}
+    choices = NAMES | {"pooling": POOLING}
     for name, value in (fields_given or {}).items():
         choose("field of --reference", name, allowed)
         if name in choices:
@@ -142,10 +145,10 @@ def read(given: Mapping[str, str]) -> dict[str, Any]:
     """
     found = {name: OPTIONS[name].read(flag_of(name), text) for name, text in given.items()}
     for name, value in found.items():
-        if name in NAMES:
-            choose(name, value, NAMES[name])
-        elif name in LOOKED_UP:
+        if name in LOOKED_UP:
             found[name] = LOOKED_UP[name](value)
+        elif name in NAMES:
+            choose(name, value, NAMES[name])
     return found
 
 
@@ -176,6 +179,27 @@ class Settings:
     heap_reason: str | None = None  # why freed memory is not kept although it should be
     case_timeout: float | None = None  # seconds
     memory_limit: int | None = None  # bytes; 0 for no prediction
+
+    @property
+    def own_parts(self) -> dict[str, list[str]]:
+        """Names of parts that are somebody else's, by the field that has them."""
+        named = {field: [getattr(self.base, field), (self.reference or {}).get(field)] for field in PARTS}
+        named["pe"] += self.pe
+        own = {
+            field: [n for n in dict.fromkeys(names) if n and not PARTS[field].owns(n)] for field, names in named.items()
+        }
+        return {field: names for field, names in own.items() if names}
+
+    @cached_property
+    def shown(self) -> dict[str, str]:
+        """The short names of these parts, as ids and tables show them; see ``short_names``."""
+        own = [name for names in self.own_parts.values() for name in names]
+        found = short_names([*(name for registry in PARTS.values() for name in registry), *own])
+        return {name: found[name] for name in own}
+
+    def encoding_label(self, pe: str) -> str:
+        """Return what ids and tables show for an encoding of this run."""
+        return encoding_label(self.shown.get(self.base.model, self.base.model), self.shown.get(pe, pe))
 
     def case(self, **fields: Any) -> Case:
         """A case of this run: the base with ``fields`` changed."""
@@ -219,6 +243,9 @@ class Settings:
             chosen = {"threads": default_threads(torch.get_num_threads())} | chosen
             own = {"heap": "kept"} | own
         base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | own)
+        if base.model != "stack":  # which need not take an encoding, and has none that it could be without
+            chosen = {"reference": {"model": "stack", "pe": "none"}} | chosen
+            chosen["pe"] = chosen["pe"] if "pe" in asked else ("none",)
         reference: Any = chosen.get("reference") or {}
         replace(base, **reference)  # refuses sizes that make no stack
         return cls(name, base, **chosen)

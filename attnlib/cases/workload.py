@@ -1,13 +1,14 @@
 """From a case to something that can be checked, timed and weighed: one object for all three."""
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnlib.cases.case import Case
 from attnlib.measure import heap, memory
@@ -16,9 +17,11 @@ from attnlib.measure.device import Device, open_device, reading
 from attnlib.measure.operators import operators
 from attnlib.measure.rounds import Step, timed
 from attnlib.model.attention import blocks_seen
-from attnlib.model.classifier import SequenceClassifier, build_model
+from attnlib.model.classifier import SequenceClassifier
 from attnlib.model.data import random_texts
+from attnlib.model.own_model import MODELS
 
+Model = TypeVar("Model", bound=nn.Module)
 SDPA = "aten::_scaled_dot_product_"
 
 
@@ -29,7 +32,7 @@ def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def placed(model: SequenceClassifier, like: Tensor) -> SequenceClassifier:
+def placed(model: Model, like: Tensor) -> Model:
     """The model with device and dtype of ``like``; where it has them it is left alone, as fake tensors cannot move."""
     if all(p.device == like.device and p.dtype == like.dtype for p in model.parameters()):
         return model
@@ -49,12 +52,16 @@ class Workload:
         torch.manual_seed(case.seed)
         torch.set_float32_matmul_precision(case.matmul_precision)
         self.case = case
-        self.model = placed(build_model(case), torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype)))
+        # a SequenceClassifier, or somebody else's module
+        self.model: Any = placed(
+            MODELS[case.model](case), torch.empty(0, device=case.device, dtype=getattr(torch, case.dtype))
+        )
         self.network = torch.compile(self.model) if case.compile else self.model
         self.tokens, self.labels = self.texts(case.batch_size)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9)
         self.loss: Tensor | None = None
         self.replay: Step | None = None  # of a step that was captured
+        self.gradient_ends: dict[str, dict[str, Any]] = {}  # norms at initialisation, of somebody else's model
         self.flushes = 0  # of the whole cache, before a step
 
     # properties, not attributes: a bound method kept on its object would keep models alive until a collection
@@ -131,6 +138,7 @@ class Workload:
             CaptureFailed: the step should be replayed, and cannot be captured.
         """
         seconds = timed(self.step, self.prepare, self.clock)
+        self.gradient_ends = self.read_gradient_ends()
         if self.case.launch == "graph":
             self.replay = self.device.capture(self.step)
             self.replay()
@@ -141,10 +149,27 @@ class Workload:
             raise AssertionError(f"logits have shape {tuple(logits.shape)}, not {expected}")
         if not bool(logits.isfinite().all()):
             raise AssertionError("logits are not finite")
-        gradient = self.model.head.bias.grad
-        if self.case.phase == "train_step" and (gradient is None or not bool(gradient.any())):
-            raise AssertionError("a train step gave the head's bias no gradient")
+        if self.case.phase == "train_step" and not any(
+            p.grad is not None and bool(p.grad.any()) for p in self.reached()
+        ):
+            raise AssertionError("a train step gave no parameter a gradient")
         return seconds
+
+    def reached(self) -> Iterable[nn.Parameter]:
+        """Return the parameters of which one must get a gradient: the head's, or any of somebody else's model."""
+        return self.model.head.parameters() if isinstance(self.model, SequenceClassifier) else self.model.parameters()
+
+    def read_gradient_ends(self) -> dict[str, dict[str, Any]]:
+        """Return the gradient norms of the first and the last parameter of somebody else's model, by end."""
+        if self.case.model == "stack":
+            return {}
+        named = [(name, p.grad) for name, p in self.model.own.named_parameters() if p.grad is not None]
+        ends = {"first": named[0], "last": named[-1]} if named else {}
+        norms = {end: (name, float(gradient.detach().double().norm())) for end, (name, gradient) in ends.items()}
+        return {
+            end: {"parameter": name, "norm": norm if math.isfinite(norm) else None}
+            for end, (name, norm) in norms.items()
+        }
 
     def attention(self) -> dict[str, Any]:
         """Which attention kernel the model really runs in this phase, and why it is not a fused one where it is not.
@@ -158,14 +183,16 @@ class Workload:
                 self.model(self.tokens)
 
         method = "operator names of a forward pass in torch.profiler"
-        if self.case.attention != "sdpa":
+        own = self.case.own_parts.keys() & {"attention", "model"}
+        if self.case.attention != "sdpa" and not own:
             fused = self.case.attention == "flex"
             return {"kernel": self.case.attention, "fused": fused, "reason": "asked for", "method": "configuration"}
         kernels = sorted(name.removeprefix(SDPA) for name in operators(look) if name.startswith(SDPA))
         if not kernels:
-            return {"kernel": None, "fused": None, "reason": "the step runs no attention", "method": method}
+            reason = "it calls no kernel of torch's" if own else "the step runs no attention"
+            return {"kernel": None, "fused": None, "reason": reason, "method": method}
         fused = "attention_math" not in kernels
-        learned = self.model.stack.encoding.learns_bias and self.case.phase != "forward"
+        learned = self.case.phase != "forward" and not own and self.model.stack.encoding.learns_bias
         why = f"the bias of {self.case.pe} needs a gradient" if learned else "torch's choice"
         return {"kernel": "+".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import CODES, add_verdict_options, count, output, positive, say
+from attnlib.commands.options import (
+    CODES,
+    add_import_path,
+    add_verdict_options,
+    count,
+    import_from,
+    output,
+    positive,
+    say,
+)
 from attnlib.live.ab import SUITE, Contender, Match, suite_of
 from attnlib.live.checkouts import checked_out
 from attnlib.live.process import checkout_here
@@ -45,12 +54,14 @@ def declare(commands: Any) -> None:
     command.add_argument(
         "--threads", type=count, metavar="N", help="torch's intra-op threads; one core stays free by default"
     )
+    add_import_path(command)
     add_verdict_options(command, 0.02, "smallest change that matters (%(default)s)")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Play the match, then show it."""
+    import_from(options)
     tests = tuple(options.fields) if any(map(names_tests, options.fields)) else ()
     if tests and options.case:
         raise ValueError("ab takes tests or --case, not both")

@@ -1,4 +1,4 @@
-"""``attnlib compare``: set two groups of saved runs side by side."""
+"""``attnlib compare``: compare saved runs from before and after a change."""
 
 import argparse
 import json
@@ -12,29 +12,31 @@ from attnlib.show.comparison import compared
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "compare",
-        help="set two groups of saved runs side by side",
+        help="compare saved runs from before and after a change",
         description=CODES,
         epilog="example: attnlib compare --base before --new after",
     )
     text = "saved runs: files, run names or numbers"
     command.add_argument("--base", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, before")
     command.add_argument("--new", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, after")
-    command.add_argument("--force", action="store_true", help="decide although machines or settings differ")
-    command.add_argument("--allow-missing", action="store_true", help="exit 0 although cases of the base are gone")
+    command.add_argument("--force", action="store_true", help="compare even if machines or settings differ")
+    command.add_argument(
+        "--allow-missing", action="store_true", help="exit 0 even if the new runs lack cases of the base"
+    )
     add_verdict_options(command, None, "smallest change that matters (0.05 on a CPU, else 0.02)")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compare, then show it."""
+    """Compare the runs, print the result, and return the exit code."""
     base, bad = load_all(options.base)
     new, worse = load_all(options.new)
     complain(bad + worse)
     if not base or not new:
-        raise ValueError("nothing to compare")
+        raise ValueError("nothing to compare: --base and --new each need a run that can be read")
     comparison = compare(base, new, threshold=options.threshold, force=options.force)
     if options.json:
         print(json.dumps(comparison.as_json(), indent=2))

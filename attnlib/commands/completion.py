@@ -1,14 +1,14 @@
-"""``attnlib completion``: a script that completes ``attnlib`` in a shell; nothing is paid for it at any other time."""
+"""``attnlib completion``: print a script for tab completion of ``attnlib`` in a shell."""
 
 import argparse
 from typing import Any
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "completion",
-        help="print a script that completes attnlib's subcommands and options",
+        help="print a shell script for tab completion of subcommands and options",
         epilog='example: eval "$(attnlib completion bash)"',
     )
     command.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="your shell")
@@ -17,7 +17,7 @@ def declare(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the script."""
-    import shtab
+    import shtab  # here, so that no other command waits for it
 
     print(shtab.complete(options.parser, options.shell))
     return 0

@@ -1,4 +1,4 @@
-"""``attnlib export``: saved runs as one tidy row a case, for pandas, spreadsheets and databases."""
+"""``attnlib export``: write the cases of saved runs as rows, for pandas, spreadsheets and databases."""
 
 import argparse
 import csv
@@ -17,25 +17,25 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "export",
-        help="one tidy row a case, as CSV, Markdown or Parquet",
-        description="Seconds, bytes; what was not measured is empty (- in Markdown). pandas.read_csv(FILE) reads it.",
+        help="write the cases of saved runs as rows of CSV, Markdown or Parquet",
+        description="Units are seconds and bytes; a value that was not measured is empty (- in Markdown).",
         epilog="example: attnlib export results/reference/*.json --csv --out cases.csv",
     )
     add_names(command)
     form = command.add_mutually_exclusive_group(required=True)
     for name, text in (("csv", "comma-separated"), ("markdown", "a table"), ("parquet", "needs pyarrow and --out")):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
-    command.add_argument("--out", type=Path, metavar="FILE", help="write it there and not to the terminal")
+    command.add_argument("--out", type=Path, metavar="FILE", help="write to this file instead of the terminal")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the rows; 2 where a file was left out."""
+    """Write the rows; return 2 if a file could not be read."""
     if options.form == "parquet" and options.out is None:
-        raise ValueError("--parquet is no text: name a file with --out")
+        raise ValueError("--parquet writes no text: name a file with --out")
     runs, left_out = runs_of(options.runs)
     rows = tidy(runs)
     if not rows:
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def as_csv(rows: Rows) -> bytes:
-    """Comma-separated values under a line of names."""
+    """Return rows as comma-separated values with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -63,13 +63,12 @@ def as_csv(rows: Rows) -> bytes:
 
 
 def as_markdown(rows: Rows) -> bytes:
-    """A table."""
-    columns = {name: Column() for name in rows[0]}
-    return (Table(columns, rows).markdown() + "\n").encode()
+    """Return rows as a Markdown table."""
+    return (Table({name: Column() for name in rows[0]}, rows).markdown() + "\n").encode()
 
 
 def as_parquet(rows: Rows) -> bytes:
-    """A Parquet file.
+    """Return rows as a Parquet file.
 
     Raises:
         ValueError: pyarrow is not installed.
@@ -84,7 +83,7 @@ def as_parquet(rows: Rows) -> bytes:
         values = [row[name] for row in rows]
         try:
             columns[name] = arrow.array(values)
-        except (arrow.ArrowException, OverflowError):  # of several types, or beyond 64 bits: as text
+        except (arrow.ArrowException, OverflowError):  # of several types, or over 64 bits: saved as text
             columns[name] = arrow.array([None if value is None else str(value) for value in values])
     content = io.BytesIO()
     parquet.write_table(arrow.table(columns), content)

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from attnlib.show.table import Column, Table
 
 if TYPE_CHECKING:
     from attnlib.cases.settings import Preset
+    from attnlib.model.registry import Registry
 
 ARXIV = re.compile(r"arXiv \d{4}\.\d{4,5}")
 COLUMNS = {name: Column() for name in ("name", "what it is", "source")}
@@ -21,10 +21,12 @@ def declare(commands: Any) -> None:
     """Add the command and its options."""
     command = commands.add_parser(
         "list",
-        help="encodings, blocks, attentions, initialisations and presets, a line each with its source",
+        help="encodings, blocks, attentions, initialisations, models and presets, a line each with its source",
         epilog="example: attnlib list pe",
     )
-    command.add_argument("kind", nargs="?", metavar="KIND", help="one kind: pe, block, attention, init or preset")
+    command.add_argument(
+        "kind", nargs="?", metavar="KIND", help="one kind: pe, block, attention, init, model or preset"
+    )
     add_markdown(command)
     command.set_defaults(run=run)
 
@@ -43,13 +45,13 @@ def run(options: argparse.Namespace) -> int:
 
 def listing() -> dict[str, list[Entry]]:
     """Return the names that each field takes, with what they are."""
-    from attnlib.cases.case import NAMES
+    from attnlib.cases.case import PARTS
     from attnlib.cases.settings import PRESETS
-    from attnlib.model.positional import POSITIONAL
 
-    registries: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL}
-    registries |= {name: NAMES[name] for name in ("block", "attention", "init")}
-    found = {kind: [entry(name, made) for name, made in registry.items()] for kind, registry in registries.items()}
+    found = {
+        kind: [*(entry(name, made) for name, made in registry.built_in.items()), *installed(registry)]
+        for kind, registry in PARTS.items()
+    }
     presets = [(name, of_preset(preset), "attnlib/cases/settings.py") for name, preset in PRESETS.items()]
     return found | {"preset": presets}
 
@@ -63,6 +65,19 @@ def entry(name: str, made: Any) -> Entry:
     what = text.partition("\n")[0].strip() + "".join(f" {key}={value}" for key, value in options.items())
     what = re.sub(r" \((?:[^()]*, )?arXiv[^()]*\)", "", what)
     return name, what, papers[0] if papers else f"{made.__module__.replace('.', '/')}.py"
+
+
+def installed(registry: "Registry[Any]") -> list[Entry]:
+    """Return the names that installed packages offer, with their places and packages; nothing of them is imported."""
+    found = []
+    for name, points in registry.installed.items():
+        taken = "a name of attnlib's too, which nobody can ask for" if registry.owns(name) else ""
+        taken = taken or ("offered several times, which nobody can ask for" if len(points) > 1 else "")
+        for point in points:
+            dist = point.dist
+            source = f"{dist.name} {dist.version}" if dist else "an unnamed distribution"
+            found.append((name, f"{point.value}: {taken}" if taken else point.value, source))
+    return found
 
 
 def of_preset(preset: "Preset") -> str:

@@ -1,4 +1,4 @@
-"""``attnlib merge``: saved runs of what the parts of a sweep, or several processes, measured."""
+"""``attnlib merge``: join the shards of a sweep, or runs that measured a part each, into one saved run."""
 
 import argparse
 import glob
@@ -11,30 +11,29 @@ from attnlib.runs.save import save_new, save_over, token_in
 from attnlib.sweep.folder import Sweep
 from attnlib.sweep.merge import Merged, of_parts, of_sweep
 
-NAME = "merge"
-
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
-        NAME,
+        "merge",
         epilog="example: attnlib merge results/sweeps/before",
-        help="one saved run of the shards of a sweep, or of runs that measured a part each",
-        description="Tables, figures and comparisons read what it saves as any other run.",
+        help="join the shards of a sweep, or runs that measured a part each, into one saved run",
+        description="Tables, figures and comparisons read the merged run like any other.",
     )
     command.add_argument(
         "parts", nargs="+", type=Path, metavar="FOLDER|RUN", help="a sweep, or saved runs and journals"
     )
-    command.add_argument("--partial", action="store_true", help="what is missing becomes rows with status interrupted")
     command.add_argument(
-        "--run-name", type=run_name, metavar="NAME", help="that it is saved under; of parts the first file's"
+        "--partial", action="store_true", help="merge although cases are missing: their status is interrupted"
     )
-    command.add_argument("--out", type=Path, metavar="FILE", help="save it there instead of in results/; one run only")
+    text = "name of the saved run (default: that of the sweep or of the first part)"
+    command.add_argument("--run-name", type=run_name, metavar="NAME", help=text)
+    command.add_argument("--out", type=Path, metavar="FILE", help="save one run here instead of in results/")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Merge, and say where."""
+    """Merge, and print the path of each merged run."""
     for merged, parts, folder, name in asked(options):
         if options.out is not None:
             try:
@@ -45,33 +44,33 @@ def run(options: argparse.Namespace) -> int:
         else:
             path = save_in(folder, options.run_name or name, merged, parts)
         missing = len(merged.gaps.keys() - merged.rows.keys())
-        says = f", {missing} cases are missing" if missing else ""
-        print(f"{path}: {len(merged.rows)} cases of {len(parts)} parts on {len(merged.nodes)} nodes{says}")
+        note = f", {missing} cases are missing" if missing else ""
+        print(f"{path}: {len(merged.rows)} cases of {len(parts)} parts on {len(merged.nodes)} nodes{note}")
     return 0
 
 
 def asked(options: argparse.Namespace) -> list[tuple[Merged, list[Path], Path, str]]:
-    """Each run that is to be merged, its parts, and the folder and the name that it is saved under.
+    """Return each run to merge with its parts, and the folder and name to save it under.
 
     Raises:
-        ValueError: several runs for one file, **or** several sweeps.
+        ValueError: ``--out`` names one file for several runs, **or** several sweeps are given.
     """
     first, *others = options.parts
     if not first.is_dir():
         parts = [path for part in options.parts for path in find(part)]
         return [(of_parts(parts, partial=options.partial), parts, parts[0].resolve().parent, parts[0].stem)]
     if others:
-        raise ValueError(f"one sweep at a time: {others[0]} is too many")
+        raise ValueError(f"only one sweep can be merged at a time: leave out {others[0]}")
     sweep = Sweep(first)
     if options.out is not None and sweep.asked.runs > 1:
-        raise ValueError(f"--out names one file for {sweep.asked.runs} runs; use --run-name NAME or nothing")
+        raise ValueError(f"--out names one file for {sweep.asked.runs} runs: leave it out, or use --run-name NAME")
     folder = RESULTS / sweep.plan.platform if sweep.plan else RESULTS
     runs = [of_sweep(sweep, run, partial=options.partial) for run in range(1, sweep.asked.runs + 1)]
     return [(merged, parts, folder, sweep.asked.name) for merged, parts in runs]
 
 
 def save_in(folder: Path, name: str, merged: Merged, parts: list[Path]) -> Path:
-    """Save a run with the next free number, or over what it was when it was merged before."""
+    """Save a run under the next free number, or in place of an earlier merge of the same parts; return the path."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.glob(f"[0-9]*_{glob.escape(name)}.json"):
         if token_in(path) == merged.token:

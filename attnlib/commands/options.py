@@ -1,4 +1,4 @@
-"""What subcommands share: kinds of values, options that several have, and how they complain."""
+"""Shared by subcommands: argument types, options that several have, and output."""
 
 import argparse
 import re
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from attnlib.cases.options import search
 from attnlib.cases.text import bytes_of
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.runs.find import chosen
@@ -16,7 +17,7 @@ CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided 
 
 
 def share(text: str) -> float:
-    """A number above 0 and below 1, for argparse."""
+    """Return a number between 0 and 1, both excluded; an argparse type."""
     number = float(text)
     if not 0 < number < 1:
         raise ValueError(text)
@@ -24,7 +25,7 @@ def share(text: str) -> float:
 
 
 def positive(text: str) -> float:
-    """A positive number, for argparse."""
+    """Return a positive, finite number; an argparse type."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise ValueError(text)
@@ -32,26 +33,26 @@ def positive(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A positive integer, for argparse."""
+    """Return a positive integer; an argparse type."""
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
 
 
 def run_name(text: str) -> str:
-    """The name of a run, which becomes a file's, for argparse."""
+    """Return a run name of up to 100 characters that is safe in a file name; an argparse type."""
     if not re.fullmatch(r"[\w.+-]{1,100}", text):
         raise ValueError(text)
     return text
 
 
 def counts(text: str) -> list[int]:
-    """Positive integers separated by commas, in order, for argparse."""
+    """Return positive integers from comma-separated text; an argparse type."""
     return [count(entry) for entry in text.split(",")]
 
 
 def memory(text: str) -> int:
-    """``bytes_of``, for argparse."""
+    """Return bytes from text such as 24GiB; an argparse type."""
     try:
         return bytes_of(text)
     except ValueError as error:
@@ -59,10 +60,10 @@ def memory(text: str) -> int:
 
 
 def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:
-    """The named runs, or the newest; and whether a file was left out, which is said.
+    """Return the named runs, or the newest; and True if a file could not be read, which is reported on stderr.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no run could be read.
     """
     runs, left_out = chosen(paths)
     if not runs:
@@ -72,25 +73,41 @@ def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:
 
 
 def add_names(
-    command: argparse.ArgumentParser, text: str = "saved runs: files, run names or numbers; the newest without any"
+    command: argparse.ArgumentParser, text: str = "saved runs: files, run names or numbers (default: the newest)"
 ) -> None:
-    """Saved runs as arguments; see ``runs_of`` and ``cells_of``."""
+    """Add saved runs as arguments; see ``runs_of`` and ``cells_of``."""
     command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
 
 
 def add_runs(command: argparse.ArgumentParser) -> None:
-    """Saved runs of one machine as arguments, and Markdown as an output; see ``cells_of`` and ``output``."""
-    add_names(command, "saved runs of one machine; the newest")
+    """Add saved runs of one machine as arguments, and ``--markdown``; see ``cells_of`` and ``output``."""
+    add_names(command, "saved runs of one machine (default: the newest)")
     add_markdown(command)
 
 
 def add_markdown(command: argparse.ArgumentParser) -> None:
-    """``--markdown``."""
+    """Add ``--markdown``."""
     command.add_argument("--markdown", action="store_true", help="print the table as Markdown")
 
 
+def add_import_path(command: argparse.ArgumentParser) -> None:
+    """``--import-path``, for commands that take parts by place; see ``import_from``."""
+    text = "look there first for parts given as package.module:Attribute; may be repeated"
+    command.add_argument("--import-path", type=Path, action="append", default=[], metavar="FOLDER", help=text)
+
+
+def import_from(options: argparse.Namespace) -> None:
+    """Put the folders of ``--import-path`` on the import path, the first one first.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    for folder in reversed(options.import_path):
+        search(folder)
+
+
 def add_verdict_options(command: argparse.ArgumentParser, threshold: float | None, text: str) -> None:
-    """What ``ab`` and ``compare`` share."""
+    """Add the options that ``ab`` and ``compare`` share."""
     command.add_argument("--threshold", type=share, default=threshold, metavar="SHARE", help=text)
     command.add_argument("--allow-undecided", action="store_true", help="exit 0 where time is undecided")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -98,26 +115,27 @@ def add_verdict_options(command: argparse.ArgumentParser, threshold: float | Non
 
 
 def cells_of(options: argparse.Namespace) -> tuple[Cells | None, bool]:
-    """The cells of the named runs, None without a good one; and whether a file was left out, which is said."""
+    """Return the cells of the named runs, or None; and True if a file could not be read, which is reported."""
     cells, left_out = read_cells(options.runs)
     complain(left_out)
     return cells, bool(left_out)
 
 
-def output(table: Table, *, as_markdown: bool) -> None:
-    """Print a table."""
-    if as_markdown:
-        print(table.markdown())
-    else:
-        table.print()
+def output(*tables: Table, as_markdown: bool) -> None:
+    """Print tables."""
+    for table in tables:
+        if as_markdown:
+            print(table.markdown())
+        else:
+            table.print()
 
 
 def say(text: str) -> None:
-    """Tell progress, where it cannot be taken for a result."""
+    """Print a message on stderr, apart from results."""
     print(f"attnlib: {text}", file=sys.stderr, flush=True)
 
 
 def complain(lines: Sequence[str]) -> None:
-    """Say what is wrong, a line each."""
+    """Print error messages on stderr, one per line."""
     for line in lines:
         say(line)

@@ -1,4 +1,4 @@
-"""``attnlib publish``: saved runs into a tracker of experiments."""
+"""``attnlib publish``: log saved runs to an experiment tracker."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from attnlib.show.tidy import tidy
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "publish",
         help="log runs to Weights & Biases: configuration, a table of cases, figures",
@@ -22,15 +22,14 @@ def declare(commands: Any) -> None:
         epilog="example: WANDB_MODE=offline attnlib publish results/reference/laptop-cpu-1.json --wandb",
     )
     add_names(command)
-    command.add_argument(
-        "--wandb", action="store_true", required=True, help="to Weights & Biases; needs the extra wandb"
-    )
+    text = "log to Weights & Biases; needs the extra wandb"
+    command.add_argument("--wandb", action="store_true", required=True, help=text)
     command.add_argument("--project", default="attnlib", metavar="NAME", help="project to log to (%(default)s)")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Log each run as one of the tracker's; 2 where a file was left out."""
+    """Log each saved run as a run of the tracker; return 2 if a file could not be read."""
     runs, left_out = runs_of(options.runs)
     try:
         import wandb
@@ -40,15 +39,15 @@ def run(options: argparse.Namespace) -> int:
     if online and not os.environ.get("WANDB_API_KEY"):
         raise ValueError("WANDB_API_KEY is not set; WANDB_MODE=offline needs none")
     try:
-        for own in runs:
-            log(wandb, own, options.project)
+        for saved in runs:
+            log(wandb, saved, options.project)
     except wandb.Error as error:
         raise ValueError(f"wandb: {error}") from None
     return 2 if left_out else 0
 
 
 def log(wandb: Any, run: Run, project: str) -> None:
-    """Log one run: what it was asked and where, a row a case, how many cases have which status, every figure."""
+    """Log one run: its settings and machine, a table of cases, the number of cases of each status, and all figures."""
     from attnlib.show.figures.files import draw  # matplotlib takes a second
 
     rows = tidy([run])

@@ -1,32 +1,40 @@
-"""``attnlib switches``: what backend, checkpointing, dtype, threads, compiler and allocator are worth here."""
+"""``attnlib switches``: measure the effect of backend, checkpointing, dtype, threads, compiler and allocator."""
 
 import argparse
 import sys
 from typing import Any
 
 from attnlib.cases.text import fields_of
-from attnlib.commands.options import add_markdown, count, output, say
+from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output, say
 from attnlib.live.process import checkout_here
 from attnlib.live.switches import switches
 from attnlib.show.switches import worths
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "switches",
         epilog="example: attnlib switches seq_len=512,depth=8",
-        help="what each switch is worth in time and memory, taking turns with a base",
-        description="About half a minute a switch, more where steps are slow.",
+        help="measure what each switch changes in time and memory against a base",
+        description="Takes about half a minute per switch, more if steps are slow.",
     )
-    command.add_argument("fields", nargs="?", default="phase=train_step", metavar="FIELDS", help="the base, a case")
+    command.add_argument(
+        "fields", nargs="?", default="phase=train_step", metavar="FIELDS", help="fields of the base (%(default)s)"
+    )
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads of the base")
+    add_import_path(command)
     add_markdown(command)
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, then show; 2 where the base itself cannot be measured."""
+    """Measure every switch and print a table.
+
+    Raises:
+        ValueError: the base cannot be measured.
+    """
+    import_from(options)
     base, *rest = switches(checkout_here(), sys.executable, fields_of(options.fields), options.threads, say)
     if base.status != "ok":
         raise ValueError(base.status)

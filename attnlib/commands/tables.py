@@ -1,4 +1,4 @@
-"""``attnlib encodings``, ``attnlib findings``: the tables that ``attnlib.show`` makes of saved runs, by name."""
+"""``attnlib costs``, ``attnlib encodings`` and others: print a table of ``attnlib.show.registry`` of saved runs."""
 
 import argparse
 from typing import Any
@@ -8,7 +8,7 @@ from attnlib.show.registry import TABLES
 
 
 def declare(commands: Any) -> None:
-    """A subcommand a table."""
+    """Add a subcommand for each table."""
     for name, (_, text) in TABLES.items():
         command = commands.add_parser(name, help=text.replace("%", "%%"), epilog=f"example: attnlib {name} 0003")
         add_runs(command)
@@ -16,15 +16,14 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the table and show it."""
+    """Print the table; return 2 if it is empty or a file could not be read."""
     cells, left_out = cells_of(options)
     if cells is None:
         return 2
     make, _ = TABLES[options.table]
-    found = [table for table in make(cells) if table.rows]
-    if not found:
-        complain([f"nothing for the table of {options.table}"])
+    tables = [table for table in make(cells) if table.rows]
+    if not tables:
+        complain([f"these runs have no data for the table {options.table}"])
         return 2
-    for table in found:
-        output(table, as_markdown=options.markdown)
+    output(*tables, as_markdown=options.markdown)
     return 2 if left_out else 0

@@ -1,11 +1,12 @@
-"""``attnlib trust``: count how often our own comparisons err on this machine, on code that is the same or slower.
+"""``attnlib trust``: count how often attnlib's own verdicts and intervals are wrong on this machine.
 
-``ab`` plays suites of the very same checkout against itself, or against workers that do a share more of the same work.
-``compare`` draws twice six of at least twelve saved runs, shuffled and in blocks of time, as they are and with a phase
-or an encoding that takes a fifth longer. ``noise`` makes runs beside a busy loop, and alone. ``contrasts`` counts how
-often a case is called different from itself, in saved runs or in new ones, and how far its ratio changes from run to
-run. ``holds`` counts, over saved runs of one machine, how often a run's own interval holds the mean of the others.
-``apart`` sets the ratios of cases beside those of turns so long that no side meets the other's caches.
+``ab`` compares a checkout with itself, or with workers that do a given share of extra work, and counts the verdicts.
+``compare`` draws two groups of six from at least twelve saved runs, at random and as consecutive runs, and compares
+them as they are and with a phase or an encoding made 20 % slower. ``noise`` counts cases marked as disturbed in runs
+with and without a busy loop. ``contrasts`` compares cases with themselves, in saved or new runs, and counts how often
+they are called different. ``holds`` counts how often the interval of one saved run contains the mean of the others.
+``apart`` compares ratios measured in short turns with ratios from turns so long that neither side finds the caches as
+the other left them.
 """
 
 import argparse
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +42,10 @@ from attnlib.runs.load import Cell, Run, load
 from attnlib.show.table import Column, Table
 
 THRESHOLD = 0.02  # of attnlib ab
-SLOWER = 1.2  # what a phase takes longer
-LONG = (0.02, 0.04)  # seconds of untimed steps after a change of side, and of a turn, that are as good as apart
+SLOWER = 1.2  # factor on the time of a phase or an encoding
+LONG = (0.02, 0.04)  # seconds of untimed steps after a change of side, and of a turn: enough to refill caches
 TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
-SMOKE = 45.0  # seconds of its cases on a core
+SMOKE = 45.0  # seconds that the smoke preset takes on a core
 SUITE = [
     {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
     for phase in ("forward", "train_step")
@@ -52,76 +54,79 @@ SUITE = [
 
 
 def declare(commands: Any) -> None:
-    """Add the command, a subcommand for each kind of count, and their options."""
+    """Add the command, and a subcommand with options for each kind of check."""
     command = commands.add_parser(
         "trust",
-        help="count how often our own comparisons err on this machine",
+        help="count how often attnlib's own verdicts and intervals are wrong on this machine",
         description=__doc__,
         epilog="example: attnlib trust holds results/reference/*.json",
     )
     kinds = command.add_subparsers(dest="kind", required=True)
-    command = kinds.add_parser("ab", help="live matches of a checkout against itself", description=__doc__)
-    command.add_argument("--suites", type=int, default=25)
-    command.add_argument("--cases", type=int, default=len(SUITE))
-    command.add_argument("--budget", type=float, default=300.0, help="seconds a suite (%(default)s)")
-    command.add_argument("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side")
-    command.add_argument("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
-    command.add_argument(
-        "--drawn", type=int, default=160, help="further cases, drawn from recorded pairs (%(default)s)"
-    )
-    text = "by which drawn cases are made slower, to count how often that is found (%(default)s)"
-    command.add_argument("--change", type=float, default=0.02, metavar="SHARE", help=text)
-    command.set_defaults(run=run, trust=trust_ab)
-    command = kinds.add_parser("compare", help="saved runs drawn against each other", description=__doc__)
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-    command.add_argument("--draws", type=int, default=100)
-    command.add_argument("--seed", type=int, default=0)
-    command.set_defaults(run=run, trust=trust_compare)
-    command = kinds.add_parser("contrasts", help="cases over themselves", description=__doc__)
-    command.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of making some")
-    command.add_argument("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
-    command.add_argument("--preset", default="smoke")
-    command.add_argument("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
-    text = "seconds after the first case that a busy loop begins, and that it lasts"
-    command.add_argument("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
-    command.set_defaults(run=run, trust=trust_contrasts)
-    command = kinds.add_parser("holds", help="a run's intervals against the other runs", description=__doc__)
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
-    command.set_defaults(run=run, trust=trust_holds)
-    command = kinds.add_parser("apart", help="ratios beside each other and apart", description=__doc__)
-    command.add_argument("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
-    command.add_argument("--depths", nargs="+", type=int, default=[2, 8])
-    command.add_argument("--pe", nargs="+", default=["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"])
-    command.add_argument("--budget", type=float, default=6.0, help="seconds a case (%(default)s)")
-    command.set_defaults(run=run, trust=trust_apart)
-    command = kinds.add_parser("noise", help="disturbances seen beside a busy loop", description=__doc__)
-    command.add_argument("--tries", type=int, default=20)
-    command.add_argument("--seed", type=int, default=0)
-    command.set_defaults(run=run, trust=trust_noise)
+
+    def add(kind: str, check: Callable[[argparse.Namespace], None], text: str) -> Callable[..., Any]:
+        command = kinds.add_parser(kind, help=text, description=__doc__)
+        command.set_defaults(run=run, check=check)
+        return command.add_argument  # type: ignore[no-any-return]
+
+    option = add("ab", trust_ab, "verdicts of attnlib ab on a checkout against itself")
+    option("--suites", type=int, default=25)
+    option("--cases", type=int, default=len(SUITE), help="cases per suite (%(default)s)")
+    option("--budget", type=float, default=300.0, help="seconds per suite (%(default)s)")
+    option("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side (%(default)s)")
+    option("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
+    option("--drawn", type=int, default=160, help="further cases, resampled from the measured pairs (%(default)s)")
+    text = "slow-down of resampled cases, to count how often it is found (%(default)s)"
+    option("--change", type=float, default=0.02, metavar="SHARE", help=text)
+    option = add("compare", trust_compare, "verdicts of attnlib compare on saved runs")
+    option("runs", nargs="+", type=Path, metavar="RUN")
+    option("--draws", type=int, default=100)
+    option("--seed", type=int, default=0)
+    option = add("contrasts", trust_contrasts, "ratios of cases to themselves")
+    option("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of new ones")
+    option("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
+    option("--preset", default="smoke")
+    option("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
+    text = "start of a busy loop after the first case, and its length"
+    option("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
+    option = add("holds", trust_holds, "intervals of one run against the other runs")
+    option("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
+    option = add("apart", trust_apart, "ratios from short and from long turns")
+    option("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
+    option("--depths", nargs="+", type=int, default=[2, 8])
+    option("--pe", nargs="+", default=["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"])
+    option("--budget", type=float, default=6.0, help="seconds per case (%(default)s)")
+    option = add("noise", trust_noise, "cases marked as disturbed, with and without a busy loop")
+    option("--tries", type=int, default=20)
+    option("--seed", type=int, default=0)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Count, and print what was counted."""
-    options.trust(options)
+    """Run the chosen check, which prints its counts."""
+    options.check(options)
     return 0
 
 
 @dataclass(frozen=True)
 class Burdened(Contender):
-    """A side whose workers do a share more of the same work than they say, in rounds of ``least`` steps or more."""
+    """A side whose workers do extra work that they do not report, for checking that it is found.
+
+    Args:
+        extra_work: share of the reported work.
+        least: smallest number of steps of a round; ``extra_work`` times ``least`` is a whole number.
+    """
 
     extra_work: float = 0.0
-    least: int = 1  # of which the share is a whole number
+    least: int = 1
 
     def start(self, denormals: str, threads: int | None) -> Worker:
-        """A fresh worker."""
+        """Start a worker, see ``Contender.start``."""
         worker = super().start(denormals, threads)
         worker.ask = partial(burdened, worker.ask, self.extra_work, self.least)  # type: ignore[method-assign]
         return worker
 
 
 def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, least: int, **request: Any) -> dict[str, Any]:
-    """Ask for rounds of (1 + extra_work) n steps, n a multiple of ``least``, and count n of them."""
+    """Request rounds of (1 + extra_work) n steps and report the time as that of n, a multiple of ``least``."""
     if "iterations" not in request:
         return ask(**request)
     counted = least * math.ceil(request["iterations"] / least)
@@ -131,7 +136,7 @@ def burdened(ask: Callable[..., dict[str, Any]], extra_work: float, least: int, 
 
 
 def trust_ab(options: argparse.Namespace) -> None:
-    """Play the suites and count verdicts; then draw further suites from the pairs of workers that were recorded."""
+    """Measure suites and count verdicts; then count those of cases that are resampled from the measured pairs."""
     counts: Counter[str] = Counter()
     shares = (0.0, options.extra_work)
     least = round(1 / options.extra_work) if options.extra_work else 1
@@ -139,34 +144,34 @@ def trust_ab(options: argparse.Namespace) -> None:
     recorded: list[list[float]] = []
     for number in range(options.suites):
         begun = time.monotonic()
-        match = Match((base, new), SUITE[: options.cases], options.threshold, say=quiet)
+        match = Match((base, new), SUITE[: options.cases], options.threshold, say=lambda _: None)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)
         recorded += [contest.logs for contest in match.contests if contest.logs]
-        note = json.dumps([[round(log, 4) for log in contest.logs] for contest in match.contests])
-        spent = time.monotonic() - begun
-        print(f"suite {number + 1}: {match.pairs} pairs in {spent:.0f} s, {words} {note}", flush=True)
+        logs = json.dumps([[round(log, 4) for log in contest.logs] for contest in match.contests])
+        seconds = time.monotonic() - begun
+        print(f"suite {number + 1}: {match.pairs} pairs in {seconds:.0f} s, {words} {logs}", flush=True)
     print(f"extra work {options.extra_work:.0%}: {dict(counts)} of {counts.total()} case verdicts")
     pairs = max(map(len, recorded), default=0)
     for change in (0.0, options.change):
         drawn = Counter(redrawn(recorded, n, options, pairs, change) for n in range(options.drawn if pairs else 0))
-        print(f"drawn from these pairs, {change:+.0%}: {dict(drawn)} of {drawn.total()} case verdicts")
+        print(f"resampled from these pairs, {change:+.0%}: {dict(drawn)} of {drawn.total()} case verdicts")
 
 
 def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespace, pairs: int, change: float) -> str:
-    """The verdict on a case whose pairs are drawn from a recorded one's, with the looks of a match.
+    """Return the verdict on a case whose pairs are resampled from measured ones, after the interim tests of ``ab``.
 
     Args:
-        recorded: log ratios of every case; they are drawn around 0.
-        number: of the draw, which chooses the case and is its seed.
-        options: the cases of a suite, and the threshold.
-        pairs: how many there are time for.
-        change: by which the new side is slower than recorded.
+        recorded: log ratios of the measured pairs of every case.
+        number: chooses the measured case and seeds the random numbers.
+        options: ``cases`` of a suite, and ``threshold``.
+        pairs: largest number of pairs.
+        change: relative change of the new side's time, instead of the measured mean.
     """
     rng = np.random.default_rng(number)
-    own = np.array(recorded[number % len(recorded)])
-    logs = rng.choice(own - own.mean(), size=pairs) + math.log1p(change)
+    measured = np.array(recorded[number % len(recorded)])
+    logs = rng.choice(measured - measured.mean(), size=pairs) + math.log1p(change)
     look, looks, word = FIRST, 0, "undecided"
     while word == "undecided" and look <= pairs:
         looks += 1
@@ -177,7 +182,7 @@ def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespac
 
 
 def trust_noise(options: argparse.Namespace) -> None:
-    """Run the smoke preset's timing cases, with and without a busy loop in a third of them, and count flagged runs."""
+    """Measure smoke runs with and without a busy loop for a third of the time; count runs with disturbed cases."""
     rng = np.random.default_rng(options.seed)
     for busy in (False, True):
         counts = []
@@ -186,38 +191,36 @@ def trust_noise(options: argparse.Namespace) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 run = smoke_run(Path(folder, "run.json"), (start, SMOKE / 3) if busy else None)
             counts.append(sum(cell.disturbed for cell in run.cells))
-        name, flagged = "beside a busy loop" if busy else "left alone", sum(map(bool, counts))
-        print(f"{name}: {flagged} of {options.tries} runs flagged; disturbed cases a run {counts}", flush=True)
+        name, flagged = "with a busy loop" if busy else "without", sum(map(bool, counts))
+        print(f"{name}: {flagged} of {options.tries} runs have disturbed cases, by run {counts}", flush=True)
 
 
 def trust_holds(options: argparse.Namespace) -> None:
-    """Count how often a run's interval holds the mean of the others, by phase, kernel and length; the worst cells."""
+    """Print how often a run's interval contains the mean of the other runs, by phase, kernel and length."""
     runs, bad = load_all(options.runs)
     cells = repeated(runs)
     if bad or not cells:
         raise ValueError("; ".join(bad) or f"{len(runs)} runs have no ratio in common; {FEWEST} are needed")
-    everything = holding("all", cells)
-    groups = by(cells, lambda one: one.cell.case.phase) + by_kernel_and_length(cells)
+    groups = [holding("all", cells), *by(cells, lambda one: one.cell.case.phase), *by_kernel_and_length(cells)]
     share = Column(lambda value: f"{value:.1%}", number=True)
-    heads = {"group": Column(), "intervals": Column(number=True), "hold the others": share}
-    heads |= {"half-width": share, "nine in ten below": share, "run to run": share}
-    fields = ("name", "intervals", "share", "half_width", "wide", "deviation")
-    rows = [dict(zip(heads, (getattr(own, name) for name in fields), strict=True)) for own in [everything, *groups]]
+    heads = {"group": Column(), "intervals": Column(number=True), "contain the others' mean": share}
+    heads |= {"half-width": share, "its 90th percentile": share, "run to run": share}
+    fields = attrgetter("name", "intervals", "share", "half_width", "wide", "deviation")
+    rows = [dict(zip(heads, fields(group), strict=True)) for group in groups]
     print(f"{len(runs)} runs, {len(cells)} cells: intervals within a run against the geometric mean of the other runs")
     Table(heads, rows).print()
     deviations = np.array([cell.deviation for cell in cells])
     within = ", ".join(f"{np.mean(deviations <= limit):.1%} within {limit:.0%}" for limit in (0.02, 0.04, 0.08))
     print(f"standard deviation of a cell's log ratio from run to run: {within}, worst {deviations.max():.1%}")
-    share_of_runs = shared_by_runs(cells)
-    if share_of_runs is not None:
-        print(f"of the variance between visits, {share_of_runs:.0%} is shared by the visits of a run")
+    if (shared := shared_by_runs(cells)) is not None:
+        print(f"of the variance between visits, {shared:.0%} is shared by the visits of a run")
     for cell in worst(cells):
         ratios = ", ".join(f"{ratio:.2f}" for ratio in cell.ratios)
         print(f"  {cell.deviation:.1%}  {cell.cell.label}: {ratios}")
 
 
 def trust_apart(options: argparse.Namespace) -> None:
-    """Print ratios of cases measured as in a visit, and in turns so long that neither side meets the other's caches."""
+    """Print ratios of cases measured in short turns, as in a visit, and in turns long enough to refill the caches."""
     import torch
 
     from attnlib.cases.settings import Settings, on_this_heap
@@ -230,74 +233,76 @@ def trust_apart(options: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     use_threads(settings.threads)
     clock.bind(open_device("cpu"))
-    far: list[float] = []
+    differences: list[float] = []
     for T, L, pe in [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in options.pe]:
         case = settings.case(seq_len=T, depth=L, pe=pe)
         beside, apart = both_ways([build(replace(case, pe="none")), build(case)], options.budget)
-        far.append(float(beside.mean() - apart.mean()))
+        differences.append(float(beside.mean() - apart.mean()))
         errors = [float(logs.std(ddof=1)) / math.sqrt(len(logs)) for logs in (beside, apart)]
         print(
-            f"T={T} L={L} {pe}: beside {np.exp(beside.mean()):.3f}, apart {np.exp(apart.mean()):.3f}, "
-            f"{far[-1]:+.1%} +- {math.hypot(*errors):.1%}, {len(apart)} times each",
+            f"T={T} L={L} {pe}: short turns {np.exp(beside.mean()):.3f}, long turns {np.exp(apart.mean()):.3f}, "
+            f"{differences[-1]:+.1%} +- {math.hypot(*errors):.1%}, {len(apart)} times each",
             flush=True,
         )
-    print(f"{len(far)} cells: rms {np.sqrt(np.mean(np.square(far))):.1%}, worst {max(far, key=abs):+.1%}")
+    rms, largest = np.sqrt(np.mean(np.square(differences))), max(differences, key=abs)
+    print(f"{len(differences)} cells: rms {rms:.1%}, worst {largest:+.1%}")
 
 
 def both_ways(sides: Sequence[Any], budget: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return log ratios of a case over its reference, by turns as in a visit and in long turns, for ``budget`` seconds.
+    """Return the log ratios of a case to its reference from short turns, as in a visit, and from long ones.
 
-    Args:
-        sides: workloads of the reference and of the case.
-        budget: seconds.
+    ``sides`` are the workloads of reference and case, which are measured for ``budget`` seconds.
     """
     usual = sampling.pilot(sides, [side.check() for side in sides], precision=1e-9, budget=0.25)
     steps = [sampling.warm_up(side, budget=0.02).step for side in sides]
     untimed = tuple(math.ceil(LONG[0] / step) for step in steps)
     each = max(1, math.ceil(LONG[1] / float(np.mean(steps))))
     long = replace(usual, untimed=untimed, each=each, blocks=2, rounds=4 * each, iterations=(1, 1))
-    found: tuple[list[float], list[float]] = ([], [])
+    short_logs: list[float] = []
+    long_logs: list[float] = []
     begun = time.monotonic()
-    while time.monotonic() - begun < budget or len(found[0]) < 4:
-        for logs, pilot in zip(found, (usual, long), strict=True):
+    while time.monotonic() - begun < budget or len(short_logs) < 4:
+        for logs, pilot in ((short_logs, usual), (long_logs, long)):
             reference, case = rounds(pilot.turns(sides), pilot.order())
             logs.append(float(np.median(np.log(case) - np.log(reference))))
-    return np.array(found[0]), np.array(found[1])
+    return np.array(short_logs), np.array(long_logs)
 
 
 def trust_contrasts(options: argparse.Namespace) -> None:
-    """Take runs of cases that are their own reference, with each encoding, and count."""
+    """Print how often cases are called different from themselves, in saved runs or in new ones of each encoding."""
     runs, bad = load_all(options.runs)
     if bad:
         raise ValueError("; ".join(bad))
     with tempfile.TemporaryDirectory() as folder:
         for number in range(0 if options.runs else options.tries):
             for pe in options.pe:
-                chosen = ["--pe", pe, "--reference", f"pe={pe}", f"--order-seed={number + 1}"]
-                path = Path(folder, f"{number}-{pe}.json")
-                preset = ["--preset", options.preset]
-                runs.append(smoke_run(path, options.busy, *preset, *chosen, tests=TIMING[:3]))
+                chosen = ["--preset", options.preset, "--pe", pe, "--reference", f"pe={pe}"]
+                chosen.append(f"--order-seed={number + 1}")
+                runs.append(smoke_run(Path(folder, f"{number}-{pe}.json"), options.busy, *chosen, tests=TIMING[:3]))
     cells = [cell for run in runs for cell in run.cells if cell.ratio]
     for phase in dict.fromkeys(cell.case.phase for cell in cells):
-        own = [cell for cell in cells if cell.case.phase == phase]
-        ratios: dict[str, list[float]] = {}
-        for cell in own:
+        group = [cell for cell in cells if cell.case.phase == phase]
+        ratios = defaultdict(list)
+        for cell in group:
             if estimate := over_reference(cell):
-                ratios.setdefault(cell.case_id, []).append(math.log(estimate.value))
+                ratios[cell.case_id].append(math.log(estimate.value))
         spreads = [float(np.std(logs, ddof=1)) for logs in ratios.values() if len(logs) > 1]
         spread = f"; from run to run {np.median(spreads):.1%} (median cell)" if spreads else ""
-        print(f"{phase}, {len(runs)} runs: {floor(own) or 'nothing over itself'}{spread}", flush=True)
+        print(f"{phase}, {len(runs)} runs: {floor(group) or 'no case with itself as reference'}{spread}", flush=True)
 
 
 def smoke_run(path: Path, busy: tuple[float, float] | None, *options: str, tests: Sequence[str] = TIMING) -> Run:
-    """One run; ``busy`` are the seconds after its first case that a busy loop begins, and that it lasts, if any."""
-    options = options or ("--preset", "smoke")
-    command = [sys.executable, "-m", "pytest", "-q", *tests, *options, f"--benchmark-json={path}"]
+    """Measure a run in a process of its own, by default the smoke preset, and return it.
+
+    ``busy`` are the seconds from the end of its first case to the start of a busy loop, and the length of the loop.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", *tests, *(options or ("--preset", "smoke"))]
+    command += [f"--benchmark-json={path}"]
     process = subprocess.Popen(
         command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": "1"}
     )
     while process.stdout is not None and b"] " not in (line := process.stdout.readline()) and line:
-        pass  # until its first case is through
+        pass  # until the first case has been printed
     if busy is not None:
         time.sleep(busy[0])
         loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -308,12 +313,8 @@ def smoke_run(path: Path, busy: tuple[float, float] | None, *options: str, tests
     return load(path)
 
 
-def quiet(text: str) -> None:
-    """Say nothing."""
-
-
 def trust_compare(options: argparse.Namespace) -> None:
-    """Draw, compare and count suites and phases."""
+    """Compare groups of six saved runs, and print how many verdicts are false and how many slow-downs are found."""
     runs, bad = load_all(options.runs)
     if bad or len(runs) < 2 * MIN_RUNS:
         raise ValueError("; ".join(bad) or f"{len(runs)} runs, {2 * MIN_RUNS} are needed")
@@ -323,11 +324,11 @@ def trust_compare(options: argparse.Namespace) -> None:
         "blocks of time": [np.arange(s, s + 2 * MIN_RUNS) for s in range(len(runs) - 2 * MIN_RUNS + 1)],
     }
     for name, drawn in draws.items():
-        found = [halves(runs, draw) for draw in drawn]
-        wrong = sum(any(word in ("slower", "faster") for word in words(c)) for c in found)
-        drifted = sum(bool(comparison.notes) for comparison in found)
-        print(f"{name}: {wrong} of {len(found)} suites with any false verdict, {drifted} drifted")
-        rows = [row for comparison in found for row in comparison.rows if row.base and row.base.reference]
+        comparisons = [halves(runs, draw) for draw in drawn]
+        wrong = sum(bool({"slower", "faster"} & words(comparison)) for comparison in comparisons)
+        drifted = sum(bool(comparison.notes) for comparison in comparisons)
+        print(f"{name}: {wrong} of {len(comparisons)} suites with any false verdict, {drifted} drifted")
+        rows = [row for comparison in comparisons for row in comparison.rows if row.base and row.base.reference]
         if rows:
             same = sum(row.verdict.word == "same" for row in rows)
             print(f"  same in {same / len(rows):.0%} of the ratios of cases")
@@ -339,26 +340,26 @@ def trust_compare(options: argparse.Namespace) -> None:
 
 
 def slows(comparison: Comparison, name: str) -> bool:
-    """Whether a phase as a whole, or a case of an encoding, is called slower."""
+    """Return True if a phase as a whole, or a case with an encoding, is called slower."""
     phases = [verdict for group, verdict in comparison.phases.items() if group.replace(",", "").split()[0] == name]
     cases = [row.verdict for row in comparison.rows if name in row.label.split()]
     return any(verdict.word == "slower" for verdict in phases + cases)
 
 
 def halves(runs: Sequence[Run], draw: np.ndarray, slower: str | None = None) -> Comparison:
-    """The first six drawn runs against the others, in which one phase or encoding may take longer."""
+    """Compare the first six drawn runs with the others, in which the phase or encoding ``slower`` is slowed down."""
     base, new = ([runs[i] for i in half] for half in (draw[:MIN_RUNS], draw[MIN_RUNS:]))
     return compare(base, [delayed(run, slower) for run in new])
 
 
 def delayed(run: Run, name: str | None) -> Run:
-    """A run in which a phase, references and all, or an encoding takes ``SLOWER`` times as long."""
+    """Return a run with the times of a phase, with its references, or of an encoding multiplied by ``SLOWER``."""
     cells = tuple(slowed(cell, name) if name in (cell.case.phase, cell.case.pe) else cell for cell in run.cells)
     return replace(run, cells=cells)
 
 
 def slowed(cell: Cell, name: str | None) -> Cell:
-    """A cell that took ``SLOWER`` times as long: with its reference where a phase did, else without."""
+    """Return a cell with its time multiplied by ``SLOWER``, and that of its reference too if ``name`` is a phase."""
     info = cell.info
     if info is not None and cell.ratio is not None:
         if name == cell.case.phase:
@@ -370,8 +371,7 @@ def slowed(cell: Cell, name: str | None) -> Cell:
     return replace(cell, samples=tuple(SLOWER * s for s in cell.samples), info=info)
 
 
-def words(comparison: Comparison) -> list[str]:
-    """Every verdict of a comparison."""
-    rows = (*comparison.rows, *comparison.references)
-    verdicts = [*comparison.phases.values(), *(row.verdict for row in rows)]
-    return [verdict.word for verdict in verdicts]
+def words(comparison: Comparison) -> set[str]:
+    """Return the verdicts of a comparison on phases, cases and references."""
+    verdicts = [*comparison.phases.values(), *(row.verdict for row in (*comparison.rows, *comparison.references))]
+    return {verdict.word for verdict in verdicts}

@@ -36,7 +36,7 @@ def over_reference(cell: Cell) -> Estimate | None:
 
 def fields_in_words(reference: dict[str, Any]) -> str:
     """The fields of a reference, as ``none`` for pe=none, or ``attention=math``."""
-    return ", ".join(str(value) if name == "pe" else f"{name}={value}" for name, value in reference.items())
+    return ", ".join(str(value) if name in ("pe", "model") else f"{name}={value}" for name, value in reference.items())
 
 
 def is_itself(cell: Cell) -> bool:

@@ -93,13 +93,29 @@ def compare(
     rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
     rows = with_twins(rows, cells) + rows_beside(base, new, of_case)
     own = [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
-    notes = tuple(note for note in (reason, drifted) if note)
+    notes = tuple(note for note in (reason, drifted, *changed_parts(base, new)) if note)
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
     selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
     return Comparison(
         phases, tuple(rows), tuple(own), machine, notes, selected, drift, shown, (len(groups), len(shared))
     )
+
+
+def changed_parts(base: Sequence[Run], new: Sequence[Run]) -> list[str]:
+    """Return a line for each part that is somebody else's whose version or source file changed from base to new."""
+    sides: list[dict[str, set[str]]] = []
+    for runs in (base, new):
+        found: dict[str, set[str]] = {}
+        for part in (part for run in runs for cell in run.cells for part in cell.parts.values()):
+            found.setdefault(part.name, set()).add(f"{part.version or 'no version'}, source {part.source or 'unknown'}")
+        sides.append(found)
+    before, after = ({name: " and ".join(sorted(words)) for name, words in side.items()} for side in sides)
+    return [
+        f"{name} changed: {before[name]} -> {after[name]}"
+        for name in before
+        if name in after and before[name] != after[name]
+    ]
 
 
 def said(runs: Sequence[Run], options: Sequence[str], *, paths: bool = False) -> set[str]:

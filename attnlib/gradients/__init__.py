@@ -1,4 +1,4 @@
-"""How gradients and tokens vanish in deep stacks.
+"""Vanishing gradients and collapsing tokens in deep stacks.
 
 Closed forms predict the decay, probes measure it in a network, and checks compare the two.
 """

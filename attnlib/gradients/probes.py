@@ -1,63 +1,66 @@
-"""What one forward and one backward pass leave behind: signals and gradients as plain numbers, changing nothing.
+"""Probes of one forward and backward pass: signals and gradients as numbers, without changing the pass.
 
-``Recorder`` watches the pass that it stands around; the functions read what it cannot see from outside. Everything is a
-scalar, summed in float64 so that deep stacks do not underflow in the reading; no activation is kept.
+``Recorder`` hooks into the pass inside its block; the functions read parameter gradients afterwards. Readings are
+scalars, computed in float64 so that deep stacks do not underflow in them; no activation is kept.
 """
 
 from collections.abc import Iterable
-from types import TracebackType
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from attnlib.gradients.closed_forms import key_bias_is_idle
 from attnlib.model.blocks import Plain
 from attnlib.model.classifier import SequenceClassifier
 
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the same width as a float of so many bytes
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # integer of the same width, by bytes of a float
 KINDS = ("zero", "subnormal", "nonfinite")
 Summary = dict[str, Any]
 Roles = dict[str, list[Tensor]]
 
 
 def wide(x: Tensor) -> Tensor:
-    """``x`` detached, in float64 where the device has it."""
+    """Return ``x`` detached, in float64 (float32 on MPS, which has no float64)."""
     return x.detach().to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
 def rank1_residual(x: Tensor) -> Tensor:
-    """How far the tokens are from being all alike: |x - mean| / |x|, ``[B, T, D]`` to one number, a mean over B.
+    """Return the relative rank-1 residual |x - token mean| / |x|, a mean over B; ``[B, T, D]``, 0 for equal tokens.
 
     |.| is sqrt(|.|_1 |.|_inf), the geometric mean of the largest column and the largest row sum of absolute values
     (Dong et al., arXiv 2103.03404, whose published code takes the token mean as the rank-1 part).
     """
-    absolute = torch.stack([x - x.mean(1, keepdim=True), x]).abs()
-    residual, whole = absolute.sum(2).amax(-1).sqrt() * absolute.sum(3).amax(-1).sqrt()  # each [B]
+    absolute = torch.stack([x - x.mean(1, keepdim=True), x]).abs()  # [2, B, T, D]: the residual and the whole
+    columns, rows = absolute.sum(2).amax(-1), absolute.sum(3).amax(-1)  # largest sums, each [2, B]
+    residual, whole = columns.sqrt() * rows.sqrt()  # each [B]; roots first, so that the product does not underflow
     mean: Tensor = (residual / whole).mean()
     return mean
 
 
 def cosine_gap(x: Tensor) -> Tensor:
-    """1 - mean cosine of two different tokens of a sequence: ``[B, T, D]`` to one number, a mean over B; NaN at T = 1.
+    """Return 1 - mean cosine of two different tokens of a sequence ``[B, T, D]``, a mean over B; NaN at T = 1.
 
-    From the spread of the unit vectors, T / (T - 1) mean |u_i - mean u|^2: exact where the cosine rounds to 1.
+    Computed from the spread of the unit vectors u, T / (T - 1) mean |u_i - mean u|^2, which stays exact where the
+    cosine itself rounds to 1.
     """
-    unit = x / x.norm(dim=-1, keepdim=True)
-    spread = (unit - unit.mean(1, keepdim=True)).square().sum(-1).mean()
+    unit = x / x.norm(dim=-1, keepdim=True)  # [B, T, D]
+    spread = (unit - unit.mean(1, keepdim=True)).square().sum(-1).mean()  # mean over [B, T]
     gap: Tensor = spread * (x.shape[1] / (x.shape[1] - 1) if x.shape[1] > 1 else float("nan"))
     return gap
 
 
 def float_kinds(x: Tensor) -> Tensor:
-    """How many numbers of ``x`` are zero, subnormal and not finite: int64 ``[3]``.
+    """Return how many numbers of ``x`` are zero, subnormal and not finite: int64 ``[3]``.
 
-    Read from the bits, since arithmetic that flushes subnormal numbers takes them for zeros.
+    Read from the bits, since arithmetic that flushes subnormal numbers would count them as zeros.
     """
     limits = torch.finfo(x.dtype)
     integers = INTEGERS[x.element_size()]
-    bits = x.detach().contiguous().view(integers) & torch.iinfo(integers).max  # without the sign
+    # without the sign bit, a float's bits read as an integer are in the order of its absolute value
+    bits = x.detach().contiguous().view(integers) & torch.iinfo(integers).max
     tiny, infinite = torch.tensor([limits.tiny, float("inf")], dtype=x.dtype).view(integers).tolist()
     zero = (bits == 0).sum()
     return torch.stack([zero, (bits < tiny).sum() - zero, (bits >= infinite).sum()])
@@ -67,11 +70,11 @@ def gradient_summary(gradients: Iterable[Tensor]) -> Summary:
     """Summarise several gradients as one vector g of n numbers.
 
     Returns:
-        ``norm``: Frobenius norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity; both null
-        where they are not finite; ``numbers``: n; ``zero``, ``subnormal``, ``nonfinite``: how many of the n are.
+        ``norm``: Euclidean norm of g; ``mean_abs``: mean of abs(g_i), the original experiment's quantity; both null
+        if not finite; ``numbers``: n; ``zero``, ``subnormal``, ``nonfinite``: counts of such numbers.
     """
     gradients = list(gradients)
-    flat = torch.cat([wide(g).flatten() for g in gradients]).abs()
+    flat = torch.cat([wide(g).flatten() for g in gradients]).abs()  # [n]
     kinds = torch.stack([float_kinds(g) for g in gradients]).sum(0).tolist()
     return {
         "norm": finite(flat.norm()),
@@ -82,32 +85,33 @@ def gradient_summary(gradients: Iterable[Tensor]) -> Summary:
 
 
 def finite(x: Tensor) -> float | None:
-    """A 0-dimensional tensor as a number, or None for NaN and infinity, which JSON cannot hold."""
+    """Return a 0-dimensional tensor as a number, or None for NaN and infinity, which JSON cannot hold."""
     return float(x) if bool(x.isfinite()) else None
 
 
 def gradient_of(parameter: Tensor) -> Tensor:
-    """The parameter's gradient.
+    """Return a parameter's gradient.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, as before a backward pass.
     """
     if parameter.grad is None:
         raise ValueError("a parameter has no gradient: run a backward pass before probing")
     return parameter.grad
 
 
-def layers_of(model: SequenceClassifier) -> list[Plain]:
-    """The layers, first to last."""
-    return [layer for layer in model.stack.layers if isinstance(layer, Plain)]
+def layers_of(model: nn.Module) -> list[Plain]:
+    """Return the layers of a stack, first to last; none of somebody else's model."""
+    layers = model.stack.layers if isinstance(model, SequenceClassifier) else ()
+    return [layer for layer in layers if isinstance(layer, Plain)]
 
 
 def layer_gradients(layer: Plain) -> Roles:
-    """The gradients of a layer by role, the fused projection split.
+    """Return the gradients of a layer by role; the fused projection of q, k and v is split.
 
     Returns:
-        ``q``, ``k``, ``v``, ``out``, where they exist ``feed_forward``, ``norm`` (gains) and ``gate``, and the biases
-        as ``q_bias`` and so on.
+        ``q``, ``k``, ``v``, ``out``, and if they exist ``feed_forward``, ``norm`` (gains) and ``gate``; the biases
+        are ``q_bias`` and so on.
 
     Raises:
         ValueError: no backward pass has been run.
@@ -117,14 +121,14 @@ def layer_gradients(layer: Plain) -> Roles:
         ("", attention.qkv.weight, attention.out.weight),
         ("_bias", attention.qkv.bias, attention.out.bias),
     ):
-        parts = attention.by_role(gradient_of(fused)) | {"out": gradient_of(out)}
+        parts = attention.by_role(gradient_of(fused)) | {"out": gradient_of(out)}  # rows of the fused weight by role
         roles |= {role + ending: [gradient] for role, gradient in parts.items()}
     roles |= module_gradients("feed_forward", layer.feed_forward) | module_gradients("norm", layer.norms)
     return roles | {name: [gradient_of(parameter)] for name, parameter in layer.named_parameters(recurse=False)}
 
 
 def module_gradients(role: str, module: nn.Module | None) -> Roles:
-    """The gradients of a module's weights as ``role`` and of its biases as ``role_bias``, where it has any."""
+    """Return the gradients of a module's weights as ``role`` and of its biases as ``role_bias``, if it has any."""
     roles = Roles()
     for name, parameter in module.named_parameters() if module is not None else ():
         roles.setdefault(f"{role}_bias" if name.endswith("bias") else role, []).append(gradient_of(parameter))
@@ -132,14 +136,14 @@ def module_gradients(role: str, module: nn.Module | None) -> Roles:
 
 
 def outer_gradients(model: SequenceClassifier) -> Roles:
-    """The gradients outside the layers: ``token_embedding``, ``positional``, the last ``norm`` and ``head``.
+    """Return the gradients outside the layers: ``token_embedding``, ``positional``, the last ``norm`` and ``head``.
 
     The biases of the last two are ``norm_bias`` and ``head_bias``.
 
     Raises:
         ValueError: no backward pass has been run.
     """
-    # without layers nothing uses a bias: its parameters have no gradient, and none is missing
+    # in a model without layers, parameters of an encoding that acts inside layers have no gradient, rightly
     used = [p for p in model.stack.encoding.parameters() if layers_of(model) or p.grad is not None]
     positional = [gradient_of(parameter) for parameter in used]
     return (
@@ -151,109 +155,98 @@ def outer_gradients(model: SequenceClassifier) -> Roles:
 
 
 def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
-    """Gradients where the original experiment looked: token embedding, first layer's weights, positional parameters.
-
-    The layer's biases are left out, as the original did.
+    """Return the summaries of gradients that the original experiment read, by place.
 
     Returns:
-        place to ``gradient_summary``; ``positional`` only where the encoding has parameters, ``first_layer`` only
-        where there is a layer.
+        ``token_embedding``, ``positional`` (if the encoding has parameters) and ``first_layer`` (if there is a layer;
+        without its biases, as in the original), each to its ``gradient_summary``.
 
     Raises:
         ValueError: no backward pass has been run.
     """
-    places = {
-        name: found for name, found in outer_gradients(model).items() if name in ("token_embedding", "positional")
-    }
+    outer = outer_gradients(model)
+    places: Roles = {name: outer[name] for name in ("token_embedding", "positional") if name in outer}
     if len(model.stack.layers):
         first = layer_gradients(layers_of(model)[0])
         places["first_layer"] = [g for role, found in first.items() if not role.endswith("_bias") for g in found]
     return {place: gradient_summary(found) for place, found in places.items()}
 
 
-class Recorder:
-    """Watch one forward and one backward pass of a classifier; its outputs and gradients stay the same to the bit.
+class Recorder(ExitStack):
+    """Records one forward and backward pass of a classifier, whose outputs and gradients stay the same to the bit.
 
-    ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are gone after
-    the block, whatever happens in it.
-
-    Args:
-        model: what is watched.
+    ``with Recorder(model) as seen: loss(model(tokens)).backward()``, then ``seen.report()``. The hooks are removed at
+    the end of the block, also after an exception.
     """
 
     def __init__(self, model: SequenceClassifier) -> None:
+        super().__init__()
         self.model = model
 
     def __enter__(self) -> "Recorder":
-        stack = self.model.stack
-        self.handles: list[RemovableHandle] = []
         self.signals: dict[int, Tensor] = {}  # layer boundary -> norm, residual, cosine gap
-        self.gradients: dict[int, Summary] = {}  # layer boundary -> its summary
-        self.handles.append(stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
+        self.gradients: dict[int, Summary] = {}  # layer boundary -> summary of the gradient
+        # the end of the block removes every hook: a torch handle is a context manager
+        self.enter_context(self.model.stack.register_forward_pre_hook(lambda _, inputs: self.see(0, inputs[0])))
         for index, layer in enumerate(layers_of(self.model), 1):
-            self.handles.append(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self.handles:
-            handle.remove()
+            self.enter_context(layer.register_forward_hook(lambda _, __, x, index=index: self.see(index, x)))
+        return super().__enter__()
 
     def see(self, index: int, x: Tensor) -> None:
-        """Read the signal at a layer boundary and ask for its gradient; a layer that is recomputed is read once."""
+        """Read the signal ``[B, T, D]`` at a layer boundary, and hook its gradient.
+
+        A layer that is computed again in the backward pass (checkpointing) is read once.
+        """
         if index in self.signals:
             return
         signal = wide(x)
-        self.signals[index] = torch.stack([signal.norm(), rank1_residual(signal), cosine_gap(signal)])
+        self.signals[index] = torch.stack([signal.norm(), rank1_residual(signal), cosine_gap(signal)])  # [3]
         if x.requires_grad:
-            self.handles.append(x.register_hook(lambda gradient: self.see_gradient(index, gradient)))
+            self.enter_context(x.register_hook(partial(self.see_gradient, index)))
 
     def see_gradient(self, index: int, gradient: Tensor) -> None:
         """Read the gradient at a layer boundary."""
         self.gradients[index] = gradient_summary([gradient])
 
     def signals_seen(self) -> Summary:
-        """What the forward pass alone shows at the layer boundaries 0 to L, null where not defined.
+        """Return the signals at the layer boundaries 0 to L; null where not finite.
 
         Returns:
-            lists of ``norm``, ``residual`` (``rank1_residual``) and ``cosine_gap`` (not defined for a single token).
+            lists of ``norm``, ``residual`` (``rank1_residual``) and ``cosine_gap`` (null for a single token).
 
         Raises:
-            ValueError: no forward pass was seen.
+            ValueError: no forward pass was recorded.
         """
         if len(self.signals) != len(self.model.stack.layers) + 1:
-            raise ValueError("run a forward pass inside the recorder")
-        columns = torch.stack([self.signals[index] for index in sorted(self.signals)]).T
+            raise ValueError("no forward pass was recorded: run a forward pass inside the recorder's block")
+        columns = torch.stack([self.signals[index] for index in sorted(self.signals)]).T  # [3, L + 1]
         lists = [[finite(x) for x in column] for column in columns]
         return dict(zip(("norm", "residual", "cosine_gap"), lists, strict=True))
 
     def report(self) -> Summary:
-        """Everything seen, as numbers that can be saved; null for what is not finite or not defined.
+        """Return all readings as numbers that can be saved; null where not finite.
 
         Returns:
-            ``signals``: ``signals_seen``, and ``gradient`` and ``gradient_mean_abs`` of the loss at the same places;
-            ``layers``: role to lists over the layers of ``norm`` and ``mean_abs``; ``outer``: the same numbers outside
-            the layers; ``counts``: for the gradients of ``parameters`` and of ``activations``, how many ``numbers``,
-            and how many are ``zero``, ``subnormal`` and ``nonfinite``, without key biases that are 0 by construction.
+            ``signals``: ``signals_seen``, and the loss's ``gradient`` and ``gradient_mean_abs`` at the same boundaries;
+            ``layers``: role to lists over the layers of ``norm`` and ``mean_abs``; ``outer``: the same outside the
+            layers; ``counts``: of the gradients of ``parameters`` and of ``activations``, the ``numbers`` and how many
+            are ``zero``, ``subnormal`` and ``nonfinite``, without key biases whose gradient is 0 by construction.
 
         Raises:
-            ValueError: no forward **or** no backward pass was seen.
+            ValueError: no forward **or** no backward pass was recorded.
         """
         signals = self.signals_seen()
         if len(self.gradients) != len(self.signals):
-            raise ValueError("run a backward pass inside the recorder")
+            raise ValueError("no backward pass was recorded: run a backward pass inside the recorder's block")
         gradients = [self.gradients[index] for index in sorted(self.gradients)]
+        signals["gradient"] = [summary["norm"] for summary in gradients]
+        signals["gradient_mean_abs"] = [summary["mean_abs"] for summary in gradients]
         layers = [by_summary(layer_gradients(layer)) for layer in layers_of(self.model)]
         outer = by_summary(outer_gradients(self.model))
         idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
         counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]
         return {
-            "signals": signals
-            | {
-                "gradient": [summary["norm"] for summary in gradients],
-                "gradient_mean_abs": [summary["mean_abs"] for summary in gradients],
-            },
+            "signals": signals,
             "layers": {
                 role: {key: [layer[role][key] for layer in layers] for key in ("norm", "mean_abs")}
                 for role in (layers[0] if layers else ())
@@ -264,11 +257,11 @@ class Recorder:
 
 
 def by_summary(roles: Roles) -> dict[str, Summary]:
-    """Every role's ``gradient_summary``."""
+    """Return the ``gradient_summary`` of each role."""
     return {role: gradient_summary(gradients) for role, gradients in roles.items()}
 
 
 def total(summaries: Iterable[Summary]) -> dict[str, int]:
-    """The sums of the counts."""
+    """Return the sums of the counts of several gradients."""
     summaries = list(summaries)
     return {key: sum(summary[key] for summary in summaries) for key in ("numbers", *KINDS)}

@@ -1,1 +1,1 @@
-"""Trainings on labelled data, and what they say together: whether an encoding learns as well, and what depth does."""
+"""Trainings on labelled data, and their comparison: equal accuracy of two encodings, and the effect of depth."""

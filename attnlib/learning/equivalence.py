@@ -1,4 +1,4 @@
-"""Whether one way of learning is as good as another: differences of a seed, and one of four words."""
+"""Equivalence of two ways of learning: a verdict in one word from paired differences of accuracy."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ import numpy as np
 
 from attnlib.compare.intervals import Estimate, t_interval
 
-MARGIN = 0.01  # of accuracy, fixed before anything was trained: less is no difference that one would act on
-MOST = 10_000  # seeds that anybody would train
+MARGIN = 0.01  # largest difference of accuracies that does not matter; fixed before anything was trained
+MOST = 10_000  # largest number of seeds that is worth stating
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """A mean difference, its interval, and what it says.
+    """A mean difference of accuracies with its interval, and the verdict.
 
     Args:
-        word: ``better`` or ``worse`` where the whole interval lies beyond the margin, ``equivalent`` where it lies
-            within, else ``undecided``.
-        difference: of accuracies.
-        seeds: pairs that it rests on.
-        needed: seeds after which these mean and spread would decide; None where they have, or where none would do.
+        word: ``better`` or ``worse`` if the whole interval lies beyond the margin, ``equivalent`` if it lies within,
+            else ``undecided``.
+        difference: mean difference of accuracies with its interval.
+        seeds: number of pairs.
+        needed: seeds that would decide with this mean and spread; None if decided, or if no number would.
     """
 
     word: str
@@ -31,14 +31,16 @@ class Equivalence:
 
 
 def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int = 1, step: float = 0.0) -> Equivalence:
-    """Two one-sided tests at each end of the margin, read off one t interval (Schuirmann, doi 10.1007/BF01068419).
+    """Return the verdict of two one-sided tests at each end of the margin (Schuirmann, doi 10.1007/BF01068419).
+
+    The tests are read off one t interval of the mean difference.
 
     Args:
-        differences: new minus base, one a seed; two at least say something.
-        margin: the greatest difference that does not matter.
-        tests: verdicts that are to hold together: each interval has confidence 1 - 0.05 / tests (Bonferroni).
-        step: the least by which accuracies can differ, one test example: the half-width where all differences are
-            equal, which is no proof that there is no spread.
+        differences: accuracy of new minus base, one a seed; with one seed the verdict is ``undecided``.
+        margin: largest difference that does not matter.
+        tests: number of verdicts that hold together: each interval has confidence 1 - 0.05 / tests (Bonferroni).
+        step: smallest possible difference of accuracies (one test example): the interval's half-width if all
+            differences are equal, which does not prove that they have no spread.
 
     Raises:
         ValueError: there are no differences.
@@ -60,13 +62,13 @@ def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int 
 
 
 def needed(differences: Sequence[float], margin: float, confidence: float) -> int | None:
-    """How many seeds would decide if mean and spread stayed as they are; None where more than ``MOST`` would be."""
+    """Return the number of seeds that would decide with the present mean and spread; None if more than ``MOST``."""
     from scipy import special
 
     room = abs(abs(float(np.mean(differences))) - margin)
     spread = float(np.std(differences, ddof=1))
 
-    def decides(seeds: int) -> bool:
+    def decides(seeds: int) -> bool:  # the interval no longer contains the nearest end of the margin
         return bool(special.stdtrit(seeds - 1, (1 + confidence) / 2) * spread / seeds**0.5 < room)
 
     found = bisect_left(range(MOST + 1), True, lo=len(differences), key=decides)

@@ -1,4 +1,4 @@
-"""What trainings say together: the rate that was best, encodings against a base by seed, depth at fixed data."""
+"""Comparisons of trainings: the best learning rate, encodings paired by seed with a base, depth at fixed data."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from attnlib.learning.equivalence import Equivalence, verdict
 from attnlib.runs.load import Cell
 from attnlib.runs.schema import Case, Training
 
-BASE = "sinusoidal"  # the fixed encoding that others are held against
+BASE = "sinusoidal"  # the fixed encoding that others are compared with
 Key = tuple[Any, ...]
 
 
 def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | None:
-    """The learning rate with the highest mean accuracy on validation, the smaller of two; None without trainings."""
+    """Return the learning rate with the highest mean validation accuracy (the smallest of equals); None if untuned."""
     found: dict[float, list[float]] = {}
     for cell in cells:
         case = cell.case
@@ -30,29 +30,28 @@ def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | Non
 
 
 def trainings(cells: Cells, phase: str) -> list[tuple[Case, Training]]:
-    """Cases of a phase with what their trainings found, in the first run that has them."""
-    found = (
-        next(((cell.case, cell.training) for cell in group if cell.training), None)
-        for group in cells.where(phase=phase)
-    )
-    return [one for one in found if one is not None]
+    """Return the cases of a phase with their trainings, each from the first run that has it."""
+    found: list[tuple[Case, Training]] = []
+    for group in cells.where(phase=phase):
+        found += [(cell.case, cell.training) for cell in group if cell.training][:1]
+    return found
 
 
 class Trained(NamedTuple):
-    """One encoding on one data set: means over the seeds, and the verdict against the base, None for the base."""
+    """One encoding on one data set: mean accuracies over the seeds, and the verdict against the base."""
 
     case: Case
-    learning_rate: float | None  # None, as the accuracies, where no seed has a result
+    learning_rate: float | None  # None, like the accuracies, if no seed has a result
     test: Estimate | None
     train: Estimate | None
-    against: Equivalence | None
-    missing: int  # seeds without a result: they diverged, or did not end well
+    against: Equivalence | None  # None for the base itself
+    missing: int  # seeds without a result: the training diverged or failed
 
 
 def encodings(cells: Cells) -> list[Trained]:
-    """Every encoding that was to be trained, by data set and in the registry's order.
+    """Return the result of every planned encoding, by data set and in the registry's order.
 
-    Verdicts hold together for all encodings of a data set.
+    The verdicts of a data set hold together for all of its encodings.
     """
     planned: dict[Key, list[Case]] = {}
     for group in cells.where(phase="learn"):
@@ -84,19 +83,19 @@ def encodings(cells: Cells) -> list[Trained]:
 
 
 def kind(case: Case) -> Key:
-    """What must agree for two encodings to be compared, and the encoding."""
+    """Return the fields that compared encodings must share, and the encoding last."""
     return case.data, case.block, case.depth, case.d_model, case.batch_size, case.steps, case.pe
 
 
 def time_over_none(cells: Cells, case: Case) -> Estimate | None:
-    """A training step's time over the same without encoding, of the stack that is trained; None where not measured."""
+    """Return the ratio of a training step's time to that of the same stack without encoding; None if not measured."""
     same = {name: getattr(case, name) for name in ("data", "batch_size", "block", "depth", "d_model")}
     own, none = (cells.first(phase="train_step", pe=pe, **same) for pe in (case.pe, "none"))
     return cells.ratio(own, none)
 
 
 def bags(cells: Cells) -> dict[str, Estimate]:
-    """Test accuracy of a bag of tokens by data set, its interval over other draws of test examples."""
+    """Return the test accuracy of a bag of tokens by data set, with its interval over draws of test examples."""
     return {
         str(case.data): share_interval(training.test_accuracy or 0.0, training.n_held_out)
         for case, training in trainings(cells, "bag")
@@ -105,7 +104,7 @@ def bags(cells: Cells) -> dict[str, Estimate]:
 
 @dataclass(frozen=True)
 class Depth:
-    """One block at one depth on so many examples, by seed; no numbers of a seed that diverged."""
+    """Accuracies by seed of one block at one depth and training size, without seeds that diverged."""
 
     data: str
     block: str
@@ -113,58 +112,50 @@ class Depth:
     depth: int
     train: Mapping[int, float]
     test: Mapping[int, float]
-    alive: frozenset[int]  # seeds that left chance
+    alive: frozenset[int]  # seeds whose train accuracy is above chance
     seeds: int
 
     @property
     def gap(self) -> dict[int, float]:
-        """Train minus test accuracy of the seeds that left chance: the others have nothing that could be overfitted."""
+        """Train minus test accuracy by seed, of the seeds above chance: the others learned nothing to overfit."""
         return {seed: self.train[seed] - self.test[seed] for seed in sorted(self.alive)}
 
     @property
     def trainable(self) -> bool:
-        """Whether any seed learned what it was shown: a stack that never does neither overfits nor underfits."""
+        """True if any seed rose above chance."""
         return bool(self.alive)
 
 
 def depths(cells: Cells) -> list[Depth]:
-    """Every block, training size and depth that was trained."""
+    """Return the accuracies of every block, training size and depth that was trained."""
     found: dict[tuple[str, str, int, int], dict[int, Training]] = {}
     for case, training in trainings(cells, "depth"):
         key = str(case.data), case.block, training.n_train, case.depth
         found.setdefault(key, {})[case.seed] = training
     order = cells.names("block").index
     result = []
-    for data, block, n_train, depth in sorted(found, key=lambda key: (key[0], order(key[1]), key[2], key[3])):
-        own = found[data, block, n_train, depth]
-        ended = {seed: training for seed, training in own.items() if training.reason is None}
-        result.append(
-            Depth(
-                data=data,
-                block=block,
-                n_train=n_train,
-                depth=depth,
-                train={seed: training.train_accuracy or 0.0 for seed, training in ended.items()},
-                test={seed: training.test_accuracy or 0.0 for seed, training in ended.items()},
-                alive=frozenset(seed for seed, training in ended.items() if training.left_chance),
-                seeds=len(own),
-            )
-        )
+    for key in sorted(found, key=lambda key: (key[0], order(key[1]), *key[2:])):
+        ended = {seed: training for seed, training in found[key].items() if training.reason is None}
+        train = {seed: training.train_accuracy or 0.0 for seed, training in ended.items()}
+        test = {seed: training.test_accuracy or 0.0 for seed, training in ended.items()}
+        alive = frozenset(seed for seed, training in ended.items() if training.left_chance)
+        result.append(Depth(*key, train=train, test=test, alive=alive, seeds=len(found[key])))
     return result
 
 
 class Answer(NamedTuple):
-    """What depth does to one block on so many examples.
+    """The effect of depth on one block at one training size.
 
     Args:
-        data: what is learned.
-        block: of the stacks.
-        n_train: examples to learn from.
-        gap_growth: of train minus test accuracy with each doubling of depth, over trainable depths; None with one.
-        best: the depth with the highest mean test accuracy.
-        hurts_from: the smallest greater depth whose test accuracy is lower, in intervals that hold together for all
-            pairs of depths; None where none is.
-        not_trainable: depths at which no seed left chance.
+        data: name of the data set.
+        block: block of the stacks.
+        n_train: number of training examples.
+        gap_growth: growth of train minus test accuracy per doubling of depth; None with fewer than two trainable
+            depths.
+        best: depth with the highest mean test accuracy.
+        hurts_from: smallest depth beyond ``best`` with a lower test accuracy, in intervals that hold together for all
+            pairs of depths; None if there is none.
+        not_trainable: depths at which no seed rose above chance.
     """
 
     data: str
@@ -177,13 +168,13 @@ class Answer(NamedTuple):
 
 
 def answers(found: Sequence[Depth]) -> list[Answer]:
-    """An answer a block and training size; intervals are over seeds, paired."""
+    """Return the effect of depth for each data set, block and training size; intervals are over paired seeds."""
     kinds = dict.fromkeys((one.data, one.block, one.n_train) for one in found)
     return [answer([one for one in found if (one.data, one.block, one.n_train) == kind]) for kind in kinds]
 
 
 def answer(line: Sequence[Depth]) -> Answer:
-    """What depth does along one line of growing depth."""
+    """Return the effect of depth along stacks that differ in depth only, in growing order."""
     learned = [one for one in line if one.trainable]
     best = max(learned, key=lambda one: float(np.mean(list(one.test.values()))), default=None)
     hurts = None
@@ -202,13 +193,13 @@ def answer(line: Sequence[Depth]) -> Answer:
 
 
 def _is_worse(one: Depth, best: Depth, pairs: int) -> bool:
-    """Whether its test accuracy is below the best's, which was chosen among so many pairs; not trainable is worse."""
+    """Return True if a depth's test accuracy is below the best's, corrected for ``pairs``, or it is not trainable."""
     paired = [one.test[seed] - best.test[seed] for seed in one.test.keys() & best.test.keys()]
     return not one.trainable or (len(paired) > 1 and t_interval(paired, 1 - 0.05 / pairs).high < 0)
 
 
 def _growth(learned: Sequence[Depth]) -> Estimate | None:
-    """Slope of the gap against log2 of the depth, a seed each; None with fewer than two depths or seeds."""
+    """Return the mean slope of the gap against log2 of the depth over seeds; None below two depths or seeds."""
     seeds = set.intersection(*(set(one.gap) for one in learned)) if len(learned) > 1 else set()
     if len(seeds) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Trainings side by side, in processes of one thread each, so that a result depends on no number of threads."""
+"""Parallel trainings in processes of one thread each, so that results do not depend on the number of threads."""
 
 import multiprocessing
 import os
@@ -13,42 +13,42 @@ from typing import Any
 from attnlib.cases.case import Case
 from attnlib.model.data import Labelled, data_set
 
-AHEAD = 4  # cases that are trained at once at most, the one that is asked for among them
-Found = dict[str, Any]  # what a training found, see ``attnlib.learning.training.train``
+AHEAD = 4  # most cases that are trained at once, including the requested one
+Found = dict[str, Any]  # the result of a training, see ``attnlib.learning.training.train``
 
 
 class Trainers:
-    """Trains cases, and meanwhile those that will be asked for next."""
+    """Trains a requested case, and at the same time the cases that will be requested next."""
 
     def __init__(self) -> None:
         self.pool: ProcessPoolExecutor | None = None
         self.futures: dict[Case, Future[Found]] = {}
 
     def train(self, wanted: Case, upcoming: Iterable[Case]) -> Found:
-        """Return what the training of a case found.
+        """Return the result of a case's training.
 
-        Whatever interrupts the wait, such as the end of a case's time, ends every training.
+        An exception that interrupts the wait, such as a time limit, ends every training.
 
         Args:
-            wanted: the case.
-            upcoming: those that are likely to be asked for next, the nearest first.
+            wanted: the requested case.
+            upcoming: cases that will be requested next, in this order.
 
         Raises:
             RuntimeError: the training failed, **or** its process died twice.
         """
-        for ahead in (upcoming, ()):  # once more, alone, if a process died: it may have been another case's
+        for ahead in (upcoming, ()):  # retried once without the others if a process died: another case may be the cause
             error = self._train(wanted, ahead)
             if not isinstance(error, BrokenProcessPool):
                 break
             self.close()
         else:
-            raise RuntimeError("the process that trained it died, twice")
+            raise RuntimeError("the process of this training died twice, the second time with no other training beside")
         if error is not None:
             raise RuntimeError(f"{type(error).__name__}: {error}")
         return self.futures.pop(wanted).result()
 
     def _train(self, wanted: Case, upcoming: Iterable[Case]) -> BaseException | None:
-        """Wait for a training; return what it raised, and forget it then."""
+        """Wait for a training and return its exception or None; a failed training is forgotten."""
         for case in islice(dict.fromkeys((wanted, *upcoming)), AHEAD):
             if case not in self.futures:
                 self.futures[case] = self._submit(case)
@@ -67,13 +67,13 @@ class Trainers:
             self.pool = ProcessPoolExecutor(min(cpus(), AHEAD), context, initializer=prepare)
         try:
             return self.pool.submit(trained, case, data_set(case.data or ""))
-        except BrokenProcessPool as error:  # a process died while nobody waited
+        except BrokenProcessPool as error:  # a process died between two requests
             broken: Future[Found] = Future()
             broken.set_exception(error)
             return broken
 
     def close(self) -> None:
-        """End every process; what was trained ahead is forgotten."""
+        """End every process and forget the trainings of upcoming cases."""
         pool, self.pool, self.futures = self.pool, None, {}
         if pool is not None:
             for process in multiprocessing.active_children():
@@ -87,7 +87,7 @@ def cpus() -> int:
 
 
 def prepare() -> None:
-    """Take one thread, leave interrupts to the parent, and end where the parent does."""
+    """Set up a process: one thread, no reaction to Ctrl-C (the parent's task), and an end with the parent."""
     import torch
 
     torch.set_num_threads(1)
@@ -102,7 +102,7 @@ def follow(parent: Any) -> None:
 
 
 def trained(case: Case, data: Labelled) -> Found:
-    """Train a case, in a process of its own."""
+    """Return the result of a case's training; runs in a process of the pool."""
     import torch
 
     from attnlib.learning.training import train

@@ -1,4 +1,4 @@
-"""Training: a small classifier on labelled data, the same to the bit for the same case; and a control without order."""
+"""Training of a small classifier, reproducible to the bit for the same case, and a control that ignores token order."""
 
 import hashlib
 import math
@@ -16,30 +16,31 @@ from attnlib.cases.workload import placed
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import Labelled
 
-WARM_UP = 0.1  # of the steps, in which the learning rate rises from 0; then it falls as a cosine
+WARM_UP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls as a cosine
 WEIGHT_DECAY = 0.01
-POINTS = 20  # of the curve of losses
-CHUNK = 512  # examples judged at once
-HUGE = 1e12  # a loss that is no number any more
+POINTS = 20  # points of the saved loss curve
+CHUNK = 512  # examples evaluated at once
+HUGE = 1e12  # a loss of this size or more counts as not finite
 Examples = tuple[Tensor, Tensor]  # tokens [N, T] and labels [N]
 
 
 def rate_at(step: int, steps: int) -> float:
-    """The share of the learning rate that a step has: linear warm-up, then half a cosine to 0 (arXiv 1608.03983)."""
+    """Return a step's factor on the learning rate: linear warm-up, then half a cosine to 0 (arXiv 1608.03983)."""
     warm = max(1, round(WARM_UP * steps))
     return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
 def examples(data: Labelled, part: str, device: str) -> Examples:
-    """One part of a data set as tensors."""
+    """Return one part of a data set as tensors: tokens ``[N, T]`` and labels ``[N]``."""
     tokens, labels = (torch.from_numpy(array).to(device) for array in data.part(part))
     return tokens, labels
 
 
 def seeded_model(case: Case) -> SequenceClassifier:
-    """The case's model, with what it shares with one without encoding drawn alike.
+    """Return the case's model; the parameters that it shares with a model without encoding have the same values.
 
-    Else an encoding with parameters would shift what is drawn after it, and a pair of a seed would share nothing.
+    Otherwise an encoding with parameters would shift the random numbers of all later ones, and two encodings that are
+    compared by seed would start from different weights.
     """
     torch.manual_seed(case.seed)
     shared = build_model(Case(**vars(case) | {"pe": "none"}))
@@ -50,21 +51,24 @@ def seeded_model(case: Case) -> SequenceClassifier:
 
 
 def subset(case: Case, count: int) -> tuple[Tensor, torch.Generator]:
-    """Which of ``count`` examples the case learns from, and what goes on to draw its batches: by its seed alone."""
+    """Return the indices of the case's training examples among ``count``, and the generator for its batches.
+
+    Both depend on the case's seed only.
+    """
     generator = torch.Generator().manual_seed(case.seed)
     return torch.randperm(count, generator=generator)[: case.n_train or count], generator
 
 
 @torch.no_grad()
 def judged(model: SequenceClassifier, found: Examples) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy."""
+    """Return the accuracy and the mean cross-entropy of a model on examples."""
     tokens, labels = found
     logits = torch.cat([model(chunk) for chunk in tokens.split(CHUNK)]).double()
     return float((logits.argmax(1) == labels).double().mean()), float(F.cross_entropy(logits, labels))
 
 
 def left_chance(accuracy: float, labels: np.ndarray) -> bool:
-    """Whether so many right answers are more than the commonest label gives, at a level of 0.1 %."""
+    """Return True if an accuracy is above that of always giving the commonest label (binomial test, level 0.1 %)."""
     from scipy import special
 
     right, count = round(accuracy * len(labels)), len(labels)
@@ -73,24 +77,24 @@ def left_chance(accuracy: float, labels: np.ndarray) -> bool:
 
 
 def train(case: Case, data: Labelled) -> dict[str, Any]:
-    """Train the case's model with AdamW (arXiv 1711.05101) and judge it.
+    """Train the case's model with AdamW (arXiv 1711.05101), evaluate it, and return the row's ``training``.
 
-    A case of phase ``tune`` is judged on the validation part, any other on the test part: what a choice was made on is
-    never what is reported.
+    A case of phase ``tune`` is evaluated on the validation part, any other on the test part, so that reported
+    accuracies are not those by which a learning rate was chosen.
 
     Args:
-        case: with ``steps`` and ``learning_rate``.
-        data: what is learned.
+        case: a case with ``steps`` and ``learning_rate``.
+        data: the data set.
 
-    Returns:
-        what is saved as the row's ``training``.
+    Raises:
+        ValueError: the case has no steps or no learning rate.
     """
     if case.steps is None or case.learning_rate is None:
-        raise ValueError("a training needs steps and a learning rate")
+        raise ValueError(f"a training needs steps and a learning rate, not {case.steps} and {case.learning_rate}")
     begun = time.perf_counter()
-    model, all_of_it = seeded_model(case), examples(data, "train", case.device)
-    chosen, generator = subset(case, len(all_of_it[0]))
-    own = all_of_it[0][chosen], all_of_it[1][chosen]
+    model, (tokens, labels) = seeded_model(case), examples(data, "train", case.device)
+    chosen, generator = subset(case, len(tokens))
+    own = tokens[chosen], labels[chosen]  # [n_train, T] and [n_train]
     losses, failed = fit(model, case, own, generator)
     kind = "validation" if case.phase == "tune" else "test"
     held_out = examples(data, kind, case.device)
@@ -117,7 +121,7 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
 
 
 def fit(model: SequenceClassifier, case: Case, own: Examples, order: torch.Generator) -> tuple[Tensor, str | None]:
-    """Every step of a training: the loss before each, and why it ended early or None."""
+    """Run a training's steps; return the loss before each, ``[steps]``, and the reason of an early end or None."""
     steps, size = case.steps or 0, case.batch_size
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=case.learning_rate or 0.0, weight_decay=WEIGHT_DECAY, fused=True
@@ -126,7 +130,7 @@ def fit(model: SequenceClassifier, case: Case, own: Examples, order: torch.Gener
     tokens, labels = own
     left, losses = torch.empty(0, dtype=torch.int64), torch.full((steps,), math.nan)
     for step in range(steps):
-        while len(left) < size:  # epoch after epoch, each in another order
+        while len(left) < size:  # begins another epoch, in a new order; a batch may span two
             left = torch.cat([left, torch.randperm(len(tokens), generator=order)])
         batch, left = left[:size], left[size:]
         optimizer.zero_grad(set_to_none=True)
@@ -141,12 +145,12 @@ def fit(model: SequenceClassifier, case: Case, own: Examples, order: torch.Gener
 
 
 def is_number(loss: float | None) -> bool:
-    """Whether a loss is one that a run may hold: finite, and no larger than a measurement can be."""
+    """Return True if a loss is finite and below ``HUGE``."""
     return loss is not None and loss < HUGE
 
 
 def digest(model: SequenceClassifier) -> str:
-    """The beginning of a checksum of every parameter: trainings with the same one are the same to the bit."""
+    """Return the first 16 hex digits of a SHA-256 of all parameters; equal if two trainings agree to the bit."""
     whole = hashlib.sha256()
     for parameter in model.parameters():
         whole.update(parameter.detach().cpu().double().numpy().tobytes())
@@ -154,10 +158,10 @@ def digest(model: SequenceClassifier) -> str:
 
 
 def bag_of_tokens(data: Labelled) -> dict[str, Any]:
-    """What can be learned without any order: the best of two classifiers of token counts on validation, on the test.
+    """Return the accuracy of the best classifier of token counts, which ignores the order of tokens.
 
-    Logistic regression and a random forest (scikit-learn). A stack without encoding that does better knows
-    positions, or makes more of the counts.
+    Chosen by validation accuracy from logistic regressions and random forests (scikit-learn), and evaluated on the test
+    part. A stack without encoding that does better uses positions, or makes better use of the counts.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
@@ -179,7 +183,7 @@ def bag_of_tokens(data: Labelled) -> dict[str, Any]:
         *(RandomForestClassifier(300, min_samples_leaf=n, random_state=0) for n in (1, 3, 10)),
     ]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # where more steps are needed the others do better
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that needs more steps loses to the other models
         for model in models:
             model.fit(*counts("train"))
     best = max(models, key=lambda model: model.score(*counts("validation")))

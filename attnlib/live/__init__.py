@@ -1,4 +1,4 @@
-"""Worker processes that take turns: before against after, and what each switch is worth; runs repeated.
+"""Measurements in other processes: live comparisons of two sides, the effect of each switch, and repeated runs.
 
-Whoever asks a worker needs no torch.
+Only the worker processes import torch, not their clients.
 """

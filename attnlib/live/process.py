@@ -1,4 +1,4 @@
-"""The client of a worker process, ``python -m attnlib.live.worker``: one JSON line each way. Imports no torch."""
+"""The client of a worker process, see ``attnlib.live.worker``; it imports no torch."""
 
 import json
 import os
@@ -7,57 +7,53 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
-PATIENCE = 300.0  # seconds that a worker may take to answer before it counts as dead
-HERE = Path(__file__).parents[2]  # the folder that this package lies in, a checkout's or one of installed packages
-MODULES = ("attnlib.live.worker", "bench.worker")  # now, and in checkouts of before the engine lay in the package
+PATIENCE = 300.0  # seconds after which a worker that does not answer counts as dead
+HERE = Path(__file__).parents[2]  # the folder of this package: a checkout, or site-packages
+# module of the worker, and its file in a checkout: today's, and that of old checkouts
+MODULES = {"attnlib.live.worker": "attnlib/live/worker.py", "bench.worker": "bench/worker.py"}
 
 
 def checkout_here() -> Path:
-    """Return the current folder if it holds attnlib, else the one that this package lies in."""
+    """Return the current folder if it holds attnlib, else the folder of this package."""
     here = Path()
-    return here if any(path_in(here, module).is_file() for module in MODULES) else HERE
-
-
-def path_in(folder: Path, module: str) -> Path:
-    """Return where a module lies in a folder that holds its package."""
-    return folder / f"{module.replace('.', '/')}.py"
+    return here if any((here / file).is_file() for file in MODULES.values()) else HERE
 
 
 def worker_module(folder: Path) -> str:
-    """Return the name of the module that is a worker in a folder that holds attnlib.
+    """Return the name of the worker's module in a checkout.
 
     Raises:
-        ValueError: the folder holds none.
+        ValueError: the folder holds no attnlib.
     """
-    for module in MODULES:
-        if path_in(folder, module).is_file():
+    for module, file in MODULES.items():
+        if (folder / file).is_file():
             return module
     raise ValueError(f"{folder} is no checkout of attnlib: it has no attnlib/live/worker.py")
 
 
 class WorkerError(RuntimeError):
-    """A worker lives and answered with an error."""
+    """A worker answered with an error and can still be used."""
 
 
 class WorkerDied(RuntimeError):
-    """A worker is gone."""
+    """A worker process has ended or was killed."""
 
 
 class Worker:
-    """A worker process in a checkout; a context manager that ends it.
+    """A worker process; as a context manager it ends the process.
 
     Args:
-        checkout: the folder that holds the attnlib which it runs.
+        checkout: the folder that holds the attnlib to run.
         options: of ``python -m attnlib.live.worker``.
-        python: its interpreter.
-        environment: variables beside those of this process.
-        module: that is the worker; by default the one in the checkout.
+        python: the interpreter.
+        environment: variables that are set in addition to those of this process.
+        module: of the worker; None is the one in the checkout.
 
     Raises:
-        ValueError: the folder holds no attnlib, **or** there is no such interpreter.
+        ValueError: the folder holds no attnlib, **or** the interpreter cannot be started.
     """
 
     def __init__(
@@ -69,7 +65,7 @@ class Worker:
         module: str | None = None,
     ) -> None:
         module = module or worker_module(checkout)
-        if os.sep in python:  # relative to where we are, not to the checkout; links of virtual environments stay
+        if os.sep in python:  # relative to the current folder, not to the checkout; links to interpreters are kept
             python = os.path.abspath(python)  # noqa: PTH100
         try:
             self.process = subprocess.Popen(
@@ -88,7 +84,7 @@ class Worker:
 
         Raises:
             WorkerError: the worker answered with an error.
-            WorkerDied: it is gone, **or** was killed since it did not answer for ``PATIENCE`` seconds or with no JSON.
+            WorkerDied: the worker has ended, **or** was killed after ``PATIENCE`` seconds or an answer that is no JSON.
         """
         source, sink = self.process.stdout, self.process.stdin
         if source is None or sink is None:
@@ -101,7 +97,7 @@ class Worker:
             answer = source.readline()
         except BrokenPipeError:
             answer = ""
-        except BaseException:  # its answer would be taken for the next one's
+        except BaseException:  # a late answer would be taken for that to the next request
             self.process.kill()
             raise
         finally:
@@ -118,7 +114,7 @@ class Worker:
         return reply
 
     def close(self) -> None:
-        """Let the process end by itself, or kill it after a while."""
+        """Close the worker's stdin so that it ends, and kill it if it does not within 10 s."""
         try:
             self.process.communicate(timeout=10)
         except (subprocess.TimeoutExpired, BrokenPipeError):
@@ -128,7 +124,5 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""Replicates: the same benchmark in several fresh processes, one after another."""
+"""Repeated runs: the same benchmarks in several fresh processes, one after another."""
 
 import glob
 import subprocess
@@ -9,25 +9,26 @@ from typing import Any
 
 from attnlib.runs.find import RESULTS, load_all, with_bench
 
-FAILED = 1  # pytest's exit code where a case failed; the run is saved and the next may go on
+FAILED = 1  # pytest's exit code where a case failed; the run is saved, and the next one is started
 
 
 def repeat(
     count: int, arguments: Sequence[str], *, order_seed: int = 1, name: str | None = None, folder: Path = RESULTS
 ) -> tuple[int, list[Path]]:
-    """Run ``pytest`` ``count`` times, each in a fresh process with another order of cases, and save each run.
+    """Measure and save ``count`` runs, each in a fresh pytest process with another order of cases.
+
+    An exit code other than success and a failed case ends it.
 
     Args:
-        count: how many.
-        arguments: of pytest, with ``bench/`` unless one begins so; with ``--resume`` and a name, runs that are saved
-            whole are left out, and the one that was killed goes on.
-        order_seed: of the first run; it counts up, and is saved.
-        name: that the runs are saved under, by default the commit and the time.
-        folder: where the suite saves its runs.
+        count: number of runs.
+        arguments: of pytest; ``bench/`` is added unless one begins so. With ``--resume`` and a name, complete runs are
+            skipped and an interrupted one is resumed.
+        order_seed: seed of the order of cases in the first run; each further run adds 1.
+        name: of the saved runs, by default the commit and the time.
+        folder: the folder of saved runs.
 
     Returns:
-        the worst exit code of the processes that ran; anything but success and a failed case stops at once. And the
-        files that were saved, in order.
+        the worst exit code, and the saved files in order.
     """
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
     command = [sys.executable, "-m", "pytest", *with_bench(arguments), saving]
@@ -41,7 +42,7 @@ def repeat(
         process = subprocess.Popen([*command, f"--order-seed={order_seed + run}"])
         try:
             code = process.wait()
-        except KeyboardInterrupt:  # it heard it too, and is finishing its file
+        except KeyboardInterrupt:  # pytest got Ctrl-C too, and is finishing its file
             process.wait()
             raise
         worst = max(worst, abs(code))
@@ -51,10 +52,10 @@ def repeat(
 
 
 def finished(name: str, arguments: Sequence[str], folder: Path) -> set[Any]:
-    """The order seeds of the whole runs of this name that were asked for with these arguments."""
+    """Return the order seeds of the complete runs with this name and these options of pytest."""
     runs, _ = load_all(sorted(folder.glob(f"*/[0-9][0-9][0-9][0-9]_{glob.escape(name)}.json")))
-    asked = set(" ".join(arguments).replace(" --", "\n--").replace(" ", "=").splitlines()) - {"--resume"}
-    options = {word for word in asked if word.startswith("--")}
-    whole = [run for run in runs if all(cell.status != "interrupted" for cell in run.cells)]
-    ours = [run.data["attnlib"] for run in whole]
-    return {own.get("order_seed") for own in ours if options <= set(map(str, own.get("command") or []))}
+    # saved commands have --option=value
+    words = " ".join(arguments).replace(" --", "\n--").replace(" ", "=").splitlines()
+    options = {word for word in words if word.startswith("--")} - {"--resume"}
+    complete = [run.data["attnlib"] for run in runs if all(cell.status != "interrupted" for cell in run.cells)]
+    return {ours.get("order_seed") for ours in complete if options <= set(map(str, ours.get("command") or []))}

@@ -1,4 +1,4 @@
-"""What each switch of a stack is worth: time beside a base, taking turns in fresh processes, and memory of both."""
+"""The effect of each switch of a stack: its time against a base, in pairs of fresh processes, and its memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from attnlib.live.ab import Contender, Match
 from attnlib.live.process import WorkerDied, WorkerError
 from attnlib.measure.cores import usable_cores
 
-PAIRS = 3  # of workers a switch: the t interval of their mean has a finite width
-STEPS = 3  # before a process is weighed: the second has the optimiser's state
+PAIRS = 3  # of workers for each switch, few and enough for a t interval of their mean
+STEPS = 3  # before memory is measured: the second step creates the optimiser's state
 
 
 @dataclass(frozen=True)
 class Switch:
-    """One thing that is different: fields of the case, or threads."""
+    """One change to the base: other fields of the case, or another number of threads."""
 
     name: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -24,7 +24,7 @@ class Switch:
 
 
 def offered(d_model: int) -> tuple[Switch, ...]:
-    """The switches of a base that is D wide."""
+    """Return the switches for a base of width ``d_model``."""
     return (
         Switch("attention=math", {"attention": "math"}),
         Switch("checkpoint=true", {"checkpoint": True}),
@@ -38,14 +38,14 @@ def offered(d_model: int) -> tuple[Switch, ...]:
 
 @dataclass
 class Worth:
-    """What a switch is worth.
+    """The effect of a switch.
 
     Args:
         name: of the switch.
-        time: over the base, with a 95 % t interval over pairs of processes; None where it could not be measured.
-        peak: exact bytes by torch's allocator.
-        process: bytes by which the process grew at most, which is what a machine must have.
-        status: ``ok``, or why there is no time.
+        time: ratio to the base's time, with a 95 % t interval over pairs of processes; None if not measured.
+        peak: peak bytes of a step in torch's allocator.
+        process: largest growth of the whole process in bytes, which the machine must have free.
+        status: ``ok``, or the reason why there is no time.
         compiled: of a compiled step: ``seconds`` of compiling, ``graphs``, ``graph_breaks``, ``recompiles``.
     """
 
@@ -60,21 +60,20 @@ class Worth:
 def switches(
     checkout: Path, python: str, case: Mapping[str, Any], threads: int | None, say: Callable[[str], None]
 ) -> Iterator[Worth]:
-    """The base's memory, then each switch over it.
+    """Yield the base's memory, then the effect of each switch.
 
     Args:
-        checkout: where workers run.
+        checkout: the folder whose attnlib the workers run.
         python: their interpreter.
         case: fields of the base.
-        threads: of the base's workers.
-        say: what progress is told to.
+        threads: torch's intra-op threads of the base's workers.
+        say: receives messages on the progress.
     """
     base = Contender(checkout, python, threads=threads)
     yield weighed(Worth("base"), base, case)
     for switch in offered(case.get("d_model", 64)):
         say(switch.name)
-        own = switch.threads or threads
-        side = Contender(checkout, python, switch.fields, threads=own)
+        side = Contender(checkout, python, switch.fields, threads=switch.threads or threads)
         worth = weighed(Worth(switch.name), side, case)
         if worth.status == "ok":
             match = Match((base, side), [case], 0.05, say=say)
@@ -92,16 +91,16 @@ def switches(
 
 
 def weighed(worth: Worth, side: Contender, case: Mapping[str, Any]) -> Worth:
-    """``worth`` with the memory of its side, in a process of its own; where it cannot be built its status says why."""
+    """Measure the memory of a fresh worker of a side; ``worth.status`` says why if it cannot build the case."""
     try:
         with side.start("flush", None) as worker:
             built = worker.ask(build={**case, **side.fields})
             last = worker.ask(step=STEPS)["seconds"][-1]
-            found = worker.ask(weigh=True)
+            memory = worker.ask(weigh=True)
     except (WorkerError, WorkerDied) as error:
         worth.status = str(error).removeprefix("the worker failed: ")
         return worth
-    worth.peak, worth.process = found["value"], found["process"]
-    if compiled := found.get("compiled"):
+    worth.peak, worth.process = memory["value"], memory["process"]
+    if compiled := memory.get("compiled"):
         worth.compiled = {"seconds": built["first_call_s"] - last, **compiled}
     return worth

@@ -1,11 +1,15 @@
-"""``python -m attnlib.live.worker``: one workload at a time, served over stdin and stdout, one JSON line each way.
+"""The worker process, ``python -m attnlib.live.worker``, which builds and times one workload at a time.
 
-Requests: ``{"build": {case fields}}`` builds, checks and answers ``{"first_call_s": seconds, "repeatable": whether
-steps may be repeated within a round}``; ``{"step": n, "iterations": i, "untimed": u}`` runs n rounds of i steps, each
-after u untimed steps (1 and 0 by default), and answers ``{"seconds": [n numbers]}``, of one step each;
-``{"count": true}`` goes forward and back once more and answers how many gradients are zero, subnormal and not finite;
-``{"weigh": true}`` answers the peak bytes of a step, and by how many the process grew. A request that fails is answered
-``{"error": "..."}``.
+It reads a request per line of stdin and writes an answer per line of stdout, both JSON:
+
+* ``{"build": {case fields}}`` builds and checks a case; answer ``{"first_call_s": seconds, "repeatable": true if a
+  round may have several steps}``.
+* ``{"step": n, "iterations": i, "untimed": u}`` runs n rounds of i steps (1 by default), each after u untimed steps (0
+  by default); answer ``{"seconds": [n times of one step]}``.
+* ``{"count": true}`` runs a forward and a backward pass; answer: how many gradients are zero, subnormal, not finite.
+* ``{"weigh": true}`` measures memory; answer: the peak bytes of a step, and the bytes by which the process grew.
+
+A request that fails has the answer ``{"error": "..."}``.
 """
 
 import argparse
@@ -27,13 +31,13 @@ from attnlib.measure.rounds import Side, timed
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer requests until there are no more."""
-    workload, began = None, process_peak()
+    """Answer requests until ``requests`` ends."""
+    workload, peak_before = None, process_peak()
     for line in requests:
         try:
             request = json.loads(line)
             if "build" in request:
-                workload = None  # released before the next one is made, and gone where that fails
+                workload = None  # free its memory first; after a failed build there is none
                 case = accepted(request["build"])
                 clock.bind(open_device(case.device))
                 fresh_start(case)
@@ -42,7 +46,7 @@ def serve(requests: TextIO, answers: TextIO) -> None:
             elif workload is None:
                 answer = {"error": "step before build"}
             elif "weigh" in request:
-                grown = process_peak() - began
+                grown = process_peak() - peak_before
                 answer = workload.weigh(open_device(workload.case.device))["allocated_peak"]
                 answer |= {"process": grown, "compiled": workload.compiled()}
             elif "count" in request:
@@ -56,10 +60,10 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
 
 def accepted(given: dict[str, Any]) -> Case:
-    """Return the case of these fields, if it can be timed in this process.
+    """Return the case with these fields.
 
     Raises:
-        ValueError: see ``timed_case``; **or** it asks for other denormals or another heap than this process has.
+        ValueError: see ``timed_case``; **or** this process was started with other denormals or another heap.
     """
     case = timed_case({"heap": heap_here()} | given)
     if case.device.startswith("cpu") and (case.denormals == "flush") != environment.flushes_subnormals():
@@ -71,26 +75,26 @@ def accepted(given: dict[str, Any]) -> Case:
 
 @cache
 def heap_here() -> str:
-    """Return the heap of this process, kept or system, which its environment decided at the start."""
+    """Return ``kept`` or ``system``, the heap of this process, which its environment chose at the start."""
     return "kept" if heap.is_kept() else "system"
 
 
 def seconds_of(workload: Side, request: dict[str, Any]) -> list[float]:
-    """Run the rounds that a request asks for; return the seconds of a step in each."""
+    """Run the rounds of a request and return the seconds of one step in each."""
     iterations, untimed = request.get("iterations", 1), request.get("untimed", 0)
     once = partial(timed, workload.step, workload.prepare, workload.clock, iterations, untimed)
     return [once() for _ in range(request["step"])]
 
 
 def main() -> None:
-    """Set what must precede the first torch operation, then serve."""
+    """Apply the options, which must precede the first torch operation, and serve requests."""
     parser = argparse.ArgumentParser(prog="python -m attnlib.live.worker", description=__doc__)
     parser.add_argument("--denormals", choices=("flush", "keep"), default="flush")
-    parser.add_argument("--threads", type=int, help="by default one fewer than there are cores")
+    parser.add_argument("--threads", type=int, help="by default one fewer than cores")
     options = parser.parse_args()
     torch.set_flush_denormal(options.denormals == "flush")
     environment.use_threads(options.threads)
-    with contextlib.suppress(KeyboardInterrupt):  # the one who asks hears it too
+    with contextlib.suppress(KeyboardInterrupt):  # the client gets Ctrl-C too
         serve(sys.stdin, sys.stdout)
 
 

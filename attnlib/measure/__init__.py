@@ -1,4 +1,4 @@
-"""Instruments for any callable: clock, rounds, sampling, memory, NVML; noise and canary; limits of time and memory.
+"""Instruments for any callable: clock, rounds, sampling, memory, NVML, noise, canary, and limits of time and memory.
 
 They know nothing of attention, of saved runs or of pytest.
 """

@@ -1,4 +1,4 @@
-"""A fixed workload, timed throughout a run: if it changes its time, the machine did and not what is measured."""
+"""The canary: a fixed workload timed throughout a run. If its time changes, the machine's speed has changed."""
 
 import time
 from collections.abc import Callable
@@ -14,24 +14,24 @@ from attnlib.measure.device import Device
 from attnlib.measure.rounds import timed
 
 ROUNDS = 3
-# Percentiles of a run's readings between which a reading is usual. Wide, since a shared machine has two speeds: on 2
-# cores whose neighbours come and go, small operators took 1.0 or 1.6 times their least in half of the readings each.
+# Percentiles of a run's readings that bound its usual range. Wide, since a shared machine has two speeds: on 2 cores
+# whose neighbours come and go, small operators took 1.0 or 1.6 times their least in half of the readings each.
 USUAL = (10, 90)
-FAR = 1.25  # times beyond them, on either side: another machine than the one that the rest of the run saw
-PATIENCE = 1.0  # seconds that a spell is waited out
+FAR = 1.25  # a reading beyond the usual range by this factor, on either side, marks a disturbed measurement
+PATIENCE = 1.0  # seconds to wait for a slow spell to pass
 TRAFFIC = 2**23  # bytes that are copied: more than a core's own caches hold
 
 
 class Canary:
-    """The kinds of work that a step consists of, the same in every run: about 1 ms together on a core.
+    """Times the three kinds of work that a step consists of, the same in every run: about 1 ms together on a core.
 
     ``products``: 3 products of ``[192, 192]``; ``traffic``: a copy of 8 MiB; ``operators``: 40 times softmax(x x) x
-    with ``[8, 8]``, whose time is that of calling operators. A slow spell need not change all of them alike, which is
-    why it can change the ratio of two cases.
+    with ``[8, 8]``, where calling the operators takes the time. A slow spell can change one kind more than another,
+    and with it the ratio of two cases.
 
     Args:
-        device: where it runs.
-        everyones: gets its readings too, beside those of other canaries.
+        device: device to run on.
+        everyones: a list that receives this canary's readings and those of other canaries.
     """
 
     def __init__(self, device: Device, everyones: list[dict[str, Any]] | None = None) -> None:
@@ -46,19 +46,19 @@ class Canary:
 
     @property
     def at_s(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the canary was made."""
         return time.perf_counter() - self.started
 
     @property
     def change(self) -> float:
-        """How far the last reading lies outside of what is usual in this run, as a factor; 1 within it."""
-        found = 1.0
-        # those of a spell that was waited out are many of one moment
+        """The factor by which the last reading lies outside of this run's usual range; 1 within it."""
+        worst = 1.0
+        # readings taken while waiting are many of the same moment, and would shift the usual range
         usual = [reading["kinds"] for reading in self.readings if not reading.get("waited")]
         for kind, last in self.readings[-1]["kinds"].items():
             low, high = np.percentile([kinds[kind] for kinds in usual], USUAL)
-            found = max(found, float(last / high), float(low / last))
-        return found
+            worst = max(worst, float(last / high), float(low / last))
+        return worst
 
     def wait(self) -> None:
         """Wait until the canary takes its usual time, at most ``PATIENCE`` seconds."""
@@ -71,7 +71,7 @@ class Canary:
             time.sleep(0.02)
 
     def kinds(self) -> dict[str, Callable[[], Any]]:
-        """Return what is timed, by kind of work, on the device; its tensors are freed after each reading."""
+        """Return the callable to time for each kind of work, with new tensors on the device."""
         large, small, block = (x.to(self.device.torch_device) for x in (self.large, self.small, self.block))
         target = torch.empty_like(block)
         return {
@@ -81,29 +81,30 @@ class Canary:
         }
 
     def listen(self) -> float:
-        """Seconds of all kinds together, each the median of a few rounds; noted in ``readings``.
+        """Take a reading, append it to ``readings``, and return its seconds, all kinds together.
 
-        A reading has ``seconds``, ``kinds``, the seconds of each, and ``at_s``, seconds since the start.
+        A reading has ``kinds``, the median seconds of each kind, ``seconds``, their sum, and ``at_s``, the seconds from
+        the start of the canary to the reading.
         """
         at, seconds = self.at_s, {}
         with torch.no_grad():
             for kind, work in self.kinds().items():
-                # one untimed round: what ran before it left the caches full of its own
-                seconds[kind] = float(np.median([timed(work, None, device_clock, 1, n == 0) for n in range(ROUNDS)]))
-        self.readings.append(
-            {"at_s": at, "seconds": sum(seconds.values()), "kinds": seconds, "device": self.device.kind}
-        )
+                # one untimed step before the first round: the work before it left its own data in the caches
+                times = [timed(work, None, device_clock, untimed=int(n == 0)) for n in range(ROUNDS)]
+                seconds[kind] = float(np.median(times))  # one interrupted round does not move the median of three
+        total = sum(seconds.values())
+        self.readings.append({"at_s": at, "seconds": total, "kinds": seconds, "device": self.device.kind})
         self.everyones.append(self.readings[-1])
-        return float(self.readings[-1]["seconds"])
+        return total
 
 
 def products(x: Tensor, out: Tensor) -> None:
-    """Matrix products, which a core's arithmetic bounds."""
+    """Multiply ``x`` ``[192, 192]`` by itself three times into ``out``: bound by a core's arithmetic."""
     for _ in range(3):
         torch.mm(x, x, out=out)
 
 
 def operators(x: Tensor) -> None:
-    """Operators on next to nothing, which the calls bound."""
+    """Run 80 products and 40 softmaxes of ``x`` ``[8, 8]``: bound by the cost of calling an operator."""
     for _ in range(40):
         torch.softmax(x @ x, -1) @ x

@@ -1,4 +1,4 @@
-"""The machine's ceilings: what products, copies and small operators reach at best, and what a step would take there."""
+"""The machine's ceilings: the best rates of products, copies and small operators, and a step's time at those rates."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,12 +21,12 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Rates:
-    """What the machine reached.
+    """The rates that a machine reached.
 
     Args:
-        flops_per_s: of the fastest matrix product.
-        copies: bytes read and written by a copy, and its seconds, by size.
-        operator_s: seconds of one small operator with its part in the backward pass.
+        flops_per_s: FLOP/s of the fastest matrix product.
+        copies: pairs of bytes (read and written) and seconds, one a size of copy.
+        operator_s: seconds of one small operator, including its part in the backward pass.
     """
 
     flops_per_s: float
@@ -35,11 +35,11 @@ class Rates:
 
     @property
     def bytes_per_s(self) -> float:
-        """Of the fastest copy, whatever its size: small ones stay in a cache."""
+        """Bytes per second of the fastest copy of any size; small copies stay in a cache."""
         return max(moved / seconds for moved, seconds in self.copies)
 
     def copy_s(self, moved: int) -> float:
-        """Seconds of a copy that reads and writes so many bytes, beyond those of the smallest."""
+        """Return the seconds that copying ``moved`` bytes (read and written) takes beyond the smallest copy's."""
         sizes, seconds = zip(*self.copies, strict=True)
         if moved > sizes[-1]:
             return float(seconds[-1] * moved / sizes[-1] - seconds[0])
@@ -47,10 +47,10 @@ class Rates:
         return float(max(0.0, math.exp(found) - seconds[0]))
 
     def floor(self, operators: Mapping[tuple[int, int], int]) -> dict[str, float]:
-        """Seconds that operators would take at these rates, one after another: ``products``, ``memory``, ``operators``.
+        """Return the least seconds of operators that run one after another: ``products``, ``memory``, ``operators``.
 
         Args:
-            operators: how many have so many FLOPs and move so many bytes.
+            operators: number of operators by their (FLOPs, bytes moved).
         """
         return {
             "products": sum(times * flops for (flops, _), times in operators.items()) / self.flops_per_s,
@@ -60,7 +60,7 @@ class Rates:
 
 
 def typical(found: Sequence[Rates]) -> Rates:
-    """The median of several readings, each rate by itself."""
+    """Return the median of several readings, each rate by itself."""
     copies = np.median([rates.copies for rates in found], axis=0)
     return Rates(
         float(np.median([rates.flops_per_s for rates in found])),
@@ -70,12 +70,7 @@ def typical(found: Sequence[Rates]) -> Rates:
 
 
 class Ceilings:
-    """Reads a device's ceilings in one dtype, whenever it is asked: about a tenth of a second on 2 cores.
-
-    Args:
-        device: where.
-        dtype: of the products; copies are of bytes.
-    """
+    """Measures a device's ceilings, with products in one dtype; a reading takes about 0.1 s on 2 cores."""
 
     def __init__(self, device: Device, dtype: torch.dtype) -> None:
         self.like: dict[str, Any] = {"device": device.torch_device, "dtype": dtype}
@@ -89,28 +84,28 @@ class Ceilings:
                 break
 
     def product(self, size: int) -> partial[Any]:
-        """A matrix product of ``[size, size]``."""
+        """Return a callable that multiplies two random matrices of ``[size, size]``."""
         a, b = (torch.randn(size, size, **self.like) for _ in range(2))
         return partial(torch.mm, a, b, out=torch.empty_like(a))
 
     def chain(self) -> None:
-        """A chain of small operators, forward and back."""
+        """Run a chain of small operators, forward and backward."""
         y = torch.ones(1, device=self.like["device"], requires_grad=True)
         for _ in range(CHAIN):
             y = y.sin()
         y.backward()
 
     def listen(self) -> Rates:
-        """Read every ceiling once: a median of ``ROUNDS``."""
+        """Measure every rate once, each from the median of ``ROUNDS`` rounds."""
         copies = []
         for size in COPIES:
             source, target = (torch.ones(size, dtype=torch.uint8, device=self.like["device"]) for _ in range(2))
-            repeats = max(1, min(200, 2**22 // size))
-            copies.append((2 * size, seconds_of(partial(target.copy_, source), repeats)))
+            repeats = max(1, min(200, 2**22 // size))  # a round copies 4 MiB or 200 times, long enough to time
+            copies.append((2 * size, seconds_of(partial(target.copy_, source), repeats)))  # read and written
         product = seconds_of(self.product(self.size), 1)
         return Rates(2 * self.size**3 / product, tuple(copies), seconds_of(self.chain, 4) / (3 * CHAIN))
 
 
 def seconds_of(step: Any, repeats: int) -> float:
-    """Seconds of a step, the median of a few rounds of so many after an untimed one."""
+    """Return the seconds of a step: the median of ``ROUNDS`` rounds of ``repeats`` steps, each after an untimed one."""
     return float(np.median([timed(step, None, device_clock, repeats, untimed=1) for _ in range(ROUNDS)]))

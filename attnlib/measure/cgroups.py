@@ -1,4 +1,4 @@
-"""What the control groups above this process leave it, version 1 or 2; nothing where there are none."""
+"""CPU and memory limits that the control groups (version 1 or 2) above this process set, on Linux."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +7,10 @@ PROC, ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def folders(controller: str, proc: Path = PROC, root: Path = ROOT) -> Iterator[tuple[Path, bool]]:
-    """The folders of every group above this process that ``controller`` limits, and whether they are of version 1."""
+    """Yield the folder of each group above this process that ``controller`` limits, and True if it is of version 1."""
     try:
         entries = [line.split(":", 2) for line in proc.read_text().splitlines()]
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return
     for _, controllers, path in entries:
         if controllers and controller not in controllers.split(","):
@@ -21,7 +21,7 @@ def folders(controller: str, proc: Path = PROC, root: Path = ROOT) -> Iterator[t
 
 
 def memory_left(proc: Path = PROC, root: Path = ROOT) -> list[int]:
-    """Bytes that each limited group leaves; caches of files count as free."""
+    """Return the bytes that each limited group leaves free; file caches count as free."""
     left = []
     for folder, first in folders("memory", proc, root):
         names = ("memory.max", "memory.current", "inactive_file")
@@ -30,7 +30,7 @@ def memory_left(proc: Path = PROC, root: Path = ROOT) -> list[int]:
         try:
             most, used = ((folder / name).read_text().strip() for name in names[:2])
             statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except OSError:  # the root of version 2 has none, and a container may not see its own
+        except OSError:  # the root of version 2 has no such files, and a container may not see its own group
             continue
         if most != "max":
             left.append(max(0, int(most) - int(used) + int(statistics.get(names[2], 0))))
@@ -38,16 +38,12 @@ def memory_left(proc: Path = PROC, root: Path = ROOT) -> list[int]:
 
 
 def cpu_quota(proc: Path = PROC, root: Path = ROOT) -> float | None:
-    """CPUs that the groups grant at most, the least of all; None without a limit. Beyond it a process is throttled."""
+    """Return the CPUs that the strictest group grants before it throttles the process; None without a limit."""
     granted = []
     for folder, first in folders("cpu", proc, root):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if first else ("cpu.max",)
         try:
-            if first:
-                quota, period = (
-                    (folder / name).read_text().strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-                )
-            else:
-                quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = " ".join((folder / name).read_text() for name in names).split()
         except OSError:
             continue
         if quota not in ("max", "-1"):

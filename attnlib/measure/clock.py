@@ -1,4 +1,4 @@
-"""The one clock: seconds once the device has finished. pytest-benchmark takes it as its timer."""
+"""The only clock: it waits for the device, then reads a monotonic time. pytest-benchmark uses it as its timer."""
 
 import time
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from attnlib.measure.device import Device
 from attnlib.measure.rounds import Clock, Step
 
 _device = Device()
-_laps: list[tuple[Any, Any]] | None = None  # marks before and behind each wait, while they are collected
+_laps: list[tuple[Any, Any]] | None = None  # marks before and after each wait, while they are collected
 
 
 def bind(device: Device) -> None:
-    """Make ``device`` the one that ``device_clock`` waits for, and that new work goes to."""
+    """Make ``device`` the one that ``device_clock`` waits for and that new work goes to."""
     global _device
     _device = device
     device.use()
@@ -23,28 +23,28 @@ def bind(device: Device) -> None:
 def device_clock() -> float:
     """Wait for the bound device, then return a monotonic time in seconds.
 
-    pytest-benchmark calls it right before and right after every round, so nothing that a set-up left queued is
-    counted and nothing that the round queued is missed: two waits a round, no more.
+    pytest-benchmark calls it right before and right after every round, so work that a set-up left queued is not counted
+    and all work that the round queued is: two waits a round, no more.
     """
     if _laps is None:
         _device.synchronize()
         return time.perf_counter()
-    behind = _device.mark()  # what was queued
+    end = _device.mark()  # ends what was queued so far
     _device.synchronize()
-    _laps.append((behind, _device.mark()))  # and before what comes
+    _laps.append((end, _device.mark()))  # the second mark starts what comes next
     return time.perf_counter()
 
 
 @dataclass
 class DeviceTimes:
-    """What the device itself counted between the two readings of the clock around each round, in seconds."""
+    """Seconds of each round by the device's own clock; empty where the device has none."""
 
-    rounds: list[float] = field(default_factory=list)  # none where the device has no clock of its own
+    rounds: list[float] = field(default_factory=list)
 
 
 @contextmanager
 def device_times() -> Iterator[DeviceTimes]:
-    """Collect the device's own seconds of every round that is timed in the block."""
+    """Collect the seconds, by the device's own clock, of every round that is timed in the block."""
     global _laps
     found, _laps = DeviceTimes(), []
     try:
@@ -57,7 +57,7 @@ def device_times() -> Iterator[DeviceTimes]:
 
 @dataclass(frozen=True)
 class Bare:
-    """Any callable as what takes turns, see ``attnlib.measure.rounds.Side``."""
+    """Any callable as a side that can be timed, see ``attnlib.measure.rounds.Side``."""
 
     step: Step
     prepare: Step | None = None

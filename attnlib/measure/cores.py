@@ -1,4 +1,4 @@
-"""How many threads a measurement takes: one core stays free, or whatever else runs there holds every step up."""
+"""The number of threads for a measurement: one core stays free, so that other processes do not delay every step."""
 
 import math
 import os
@@ -15,26 +15,23 @@ def usable_cores(cpus: Path = CPUS) -> int:
     """Return the number of physical cores that this process may use; CPUs that share a core count as one.
 
     Args:
-        cpus: folder with the topology of each CPU; where it does not tell, every CPU counts as a core.
+        cpus: folder with the topology of each CPU; without it, every CPU counts as a core.
     """
     if not hasattr(os, "sched_getaffinity"):
         return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        try:
-            cores.add((cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip())
-        except OSError:
-            return len(allowed)
-    return len(cores)
+    try:
+        return len({(cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip() for cpu in allowed})
+    except OSError:
+        return len(allowed)
 
 
 def default_threads(most: int, cores: int | None = None, quota: float | None = None) -> int:
     """Return the threads that leave a core free: the least of ``most``, cores - 1 and quota - 1, but at least 1.
 
     Args:
-        most: what torch would take.
-        cores: physical ones that the process may use; None counts them.
+        most: threads that torch would take.
+        cores: physical cores that the process may use; None counts them.
         quota: CPUs that its control groups grant; None reads it.
     """
     cores = usable_cores() if cores is None else cores

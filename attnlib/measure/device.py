@@ -1,4 +1,4 @@
-"""The device interface: the only place that names a backend."""
+"""Devices (CPU, CUDA, other accelerators) behind one interface: the only module that names a backend."""
 
 import math
 from collections.abc import Callable
@@ -10,24 +10,24 @@ import torch
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux
 UNITS = {"K": 2**10, "M": 2**20}
-HELD = (0.002, 0.02, 0.2)  # seconds that a queue is held up, until a step's launches take less
+HELD = (0.002, 0.02, 0.2)  # seconds of work queued before a step, tried until its launches take less
 Step = Callable[[], None]
 
 
 def reading(value: int | float | None, method: str, reason: str | None = None) -> dict[str, Any]:
-    """One reading as it is saved: a value with its method, or null with a reason, never 0 for "missing"."""
+    """Return a reading as it is saved: a value with its method, or a null value with the reason, never 0."""
     return {"value": value, "method": method, "reason": reason}
 
 
 class CaptureFailed(RuntimeError):
-    """A step cannot be captured as a graph here; the message says why."""
+    """The step cannot be captured as a graph; the message says why."""
 
 
 class Device:
-    """A CPU, and the interface of every device. On a CPU each call returns when its work is done.
+    """A CPU, and the interface of every device. On a CPU a call returns when its work is done.
 
     Args:
-        name: as torch writes it, ``cpu`` or ``cuda:1``.
+        name: torch's name of the device, such as ``cpu`` or ``cuda:1``.
     """
 
     def __init__(self, name: str = "cpu") -> None:
@@ -35,54 +35,54 @@ class Device:
 
     @property
     def kind(self) -> str:
-        """``cpu``, ``cuda``, ``mps``, ...: what a case is compared by."""
+        """The kind of device: ``cpu``, ``cuda``, ``mps``, ..."""
         return self.torch_device.type
 
     def use(self) -> None:
-        """Make it the one that new work goes to."""
+        """Make this the device that new work goes to."""
 
     def synchronize(self) -> None:
         """Wait until everything queued on the device has finished."""
 
     def mark(self) -> Any:
-        """A moment in the device's queue, behind what is queued so far; None where it has no clock of its own."""
+        """Return a mark behind the work queued so far, for ``between``; None if the device has no clock of its own."""
         return None
 
     def between(self, start: Any, end: Any) -> float | None:
-        """Seconds that the device counts between two marks that it has passed; None where it has no clock."""
+        """Return the seconds by the device's clock between two marks that it has passed; None if it has no clock."""
         return None
 
     def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
-        """Seconds that the device works on one ``step`` while no launch keeps it waiting, as a reading.
+        """Return a reading: the seconds that the device works on one ``step`` without waiting for launches.
 
-        ``prepare`` is called before it, and is not counted.
+        ``prepare`` is called before the step and is not counted.
         """
-        return reading(None, "device events", f"{self.kind} has no queue that could be held up")
+        return reading(None, "device events", f"{self.kind} has no queue of launches")
 
     def capture(self, step: Step) -> Step:
-        """What replays the work of ``step`` with a single launch.
+        """Return a callable that replays the work of ``step`` with a single launch.
 
         Raises:
-            CaptureFailed: it cannot be captured, or there are no graphs here.
+            CaptureFailed: the step cannot be captured, **or** the device has no graphs.
         """
-        raise CaptureFailed(f"{self.kind} has no graphs to capture a step in")
+        raise CaptureFailed(f"{self.kind} cannot capture a step as a graph; only cuda can")
 
     def cache_bytes(self) -> int | None:
-        """Bytes of the largest cache that a step may find warm; None where the system does not tell."""
+        """Return the bytes of the device's largest cache; None if the system does not tell."""
         sizes = [path.read_text().strip() for path in CACHES.glob("index*/size")]
         return max((int(size[:-1]) * UNITS[size[-1]] for size in sizes if size[-1:] in UNITS), default=None)
 
     def flush(self) -> int:
-        """Rewrite as many bytes as the largest cache has, so that what comes finds nothing of its own; how many."""
+        """Overwrite the largest cache, so that the next step finds no data of its own there; return its bytes."""
         size = self.cache_bytes() or 0
         torch.empty(size, dtype=torch.uint8, device=self.torch_device).fill_(1)
         return size
 
     def release(self) -> None:
-        """Give cached memory back, so that one case does not weigh on the next."""
+        """Free the allocator's cached memory, so that one case leaves none to the next."""
 
     def describe(self) -> dict[str, Any]:
-        """Name, UUID, driver and total bytes, each null where the device does not tell."""
+        """Return the device's kind, name, UUID, driver and total bytes; what it does not tell is null."""
         return {"kind": self.kind, "name": None, "uuid": None, "driver": None, "total_bytes": None}
 
 
@@ -90,40 +90,41 @@ class Accelerator(Device):
     """Any device behind ``torch.accelerator`` (MPS, XPU, ...)."""
 
     def synchronize(self) -> None:
-        """Wait for the device."""
+        """Wait until everything queued on the device has finished."""
         torch.accelerator.synchronize(self.torch_device)
 
     def cache_bytes(self) -> None:
-        """Not told."""
+        """Return None: torch does not tell."""
 
 
 class Cuda(Device):
-    """An NVIDIA GPU, or whatever answers to ``torch.cuda``. Its work is queued: a call returns before it is done."""
+    """A device of ``torch.cuda``, usually an NVIDIA GPU. Its work is queued: a call returns before it is done."""
 
     def use(self) -> None:
-        """Make it the current card: events and streams are made on that one."""
-        if self.torch_device.index is not None:  # torch refuses a card without a number, which is the current one
+        """Make this the current card, on which events and streams are created."""
+        if self.torch_device.index is not None:  # without an index it is the current card, and torch refuses it
             torch.cuda.set_device(self.torch_device)
 
     def synchronize(self) -> None:
-        """Wait for the device."""
+        """Wait until everything queued on the card has finished."""
         torch.cuda.synchronize(self.torch_device)
 
     def mark(self) -> torch.cuda.Event:
-        """An event in the current stream; its clock resolves about 0.5 us."""
+        """Return an event recorded in the current stream; its clock resolves about 0.5 us."""
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self.torch_device))
         return event
 
     def between(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
-        """Seconds between two events; what the device waited for launches is counted."""
+        """Return the seconds between two events, including the card's waits for launches."""
         return float(start.elapsed_time(end)) / 1e3
 
     def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
-        """Seconds between events around a step that is queued behind products which keep the card busy meanwhile.
+        """Return a reading: the seconds between events around a step that is queued behind other work.
 
-        The event before it must still lie ahead of the card when the last launch is queued, else the products are
-        made longer; where a card's queue holds fewer launches than the step has, that never comes true.
+        Matrix products keep the card busy while the step's launches are queued. If the card reaches the step before its
+        last launch is queued, longer products are tried; a step with more launches than the card's queue holds has a
+        null reading.
         """
         method = "CUDA events around a step that is queued behind other work"
         for seconds in HELD:
@@ -135,15 +136,15 @@ class Cuda(Device):
                 return reading(None, method, str(error).partition("\n")[0])
             start = self.mark()
             step()
-            waited = start.query()
+            reached = start.query()  # True if the card began the step before its last launch was queued
             end = self.mark()
             end.synchronize()
-            if not waited:
+            if not reached:
                 return reading(self.between(start, end), method)
-        return reading(None, method, f"its launches took longer than {HELD[-1]} s, or than the queue is long")
+        return reading(None, method, f"the step's launches took longer than {HELD[-1]} s, or overfilled the queue")
 
     def hold(self, seconds: float) -> None:
-        """Queue products that keep the card busy for about so long."""
+        """Queue matrix products that keep the card busy for about ``seconds``."""
         product = self.product()
         product()
         start = self.mark()
@@ -154,16 +155,16 @@ class Cuda(Device):
             product()
 
     def product(self) -> Callable[[], Any]:
-        """A matrix product of ``[512, 512]`` on the card: small, so as to leave most of its cache alone."""
+        """Return a callable that multiplies ``[512, 512]`` on the card, small enough to leave most of its cache."""
         a = torch.ones(512, 512, device=self.torch_device)
         return partial(torch.mm, a, a, out=torch.empty_like(a))
 
     def capture(self, step: Step) -> Step:
-        """A CUDA graph of the step, which has run thrice on a side stream before, as torch's documentation asks.
+        """Return the replay of a CUDA graph of ``step``, captured after three runs on a side stream as torch asks.
 
         Raises:
             CaptureFailed: torch refused; the message is its first line.
-            torch.OutOfMemoryError: there is no room for it.
+            torch.OutOfMemoryError: the card has too little memory for the graph.
         """
         before = torch.cuda.current_stream(self.torch_device)
         side, graph = torch.cuda.Stream(self.torch_device), torch.cuda.CUDAGraph()
@@ -175,16 +176,15 @@ class Cuda(Device):
             before.wait_stream(side)
             with torch.cuda.graph(graph):
                 step()
-        except torch.OutOfMemoryError:
-            torch.cuda.set_stream(before)
-            raise
         except RuntimeError as error:
-            torch.cuda.set_stream(before)  # a capture that was refused leaves its own one
+            torch.cuda.set_stream(before)  # a refused capture leaves its own stream the current one
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             raise CaptureFailed(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
         return graph.replay
 
     def cache_bytes(self) -> int:
-        """Of its L2 cache."""
+        """Return the bytes of the card's L2 cache."""
         return int(torch.cuda.get_device_properties(self.torch_device).L2_cache_size)
 
     def release(self) -> None:
@@ -192,7 +192,7 @@ class Cuda(Device):
         torch.cuda.empty_cache()
 
     def describe(self) -> dict[str, Any]:
-        """What torch knows of the card; the driver's own words come from ``attnlib.measure.nvml``."""
+        """Return the card's properties by torch; its driver and MIG mode come from ``attnlib.measure.nvml``."""
         properties = torch.cuda.get_device_properties(self.torch_device)
         return super().describe() | {
             "name": properties.name,
@@ -205,10 +205,10 @@ class Cuda(Device):
 
 
 def open_device(name: str) -> Device:
-    """Open ``auto`` (an accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...
+    """Return the device ``auto`` (an accelerator if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...
 
     Raises:
-        ValueError: no such device here; the message names those that there are.
+        ValueError: this machine has no such device; the message lists its devices.
     """
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     choices = ["auto", "cpu"]

@@ -1,4 +1,4 @@
-"""The machine and the settings that a number belongs to."""
+"""The machine and the settings that a measurement depends on."""
 
 import contextlib
 import importlib.metadata
@@ -15,54 +15,32 @@ from attnlib.measure import cgroups, nvml
 from attnlib.measure.cores import default_threads
 from attnlib.measure.device import Device
 
-# an allow-list: nothing else of the environment is ever saved
+# an allow-list: no other environment variable is ever saved
 VARIABLES = (
-    "ATEN_CPU_CAPABILITY",
-    "CUDA_DEVICE_ORDER",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_MODULE_LOADING",
-    "CUDA_VISIBLE_DEVICES",
-    "GOMP_CPU_AFFINITY",
-    "GOMP_SPINCOUNT",
-    "KMP_AFFINITY",
-    "HIP_VISIBLE_DEVICES",
-    "GLIBC_TUNABLES",
-    "KMP_BLOCKTIME",
-    "LD_PRELOAD",
-    "MALLOC_ARENA_MAX",
-    "MALLOC_CONF",
-    "MALLOC_MMAP_MAX_",
-    "MALLOC_MMAP_THRESHOLD_",
-    "MALLOC_TOP_PAD_",
-    "MALLOC_TRIM_THRESHOLD_",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OMP_PLACES",
-    "OMP_PROC_BIND",
-    "OMP_WAIT_POLICY",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "ONEDNN_MAX_CPU_ISA",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
+    "ATEN_CPU_CAPABILITY", "CUDA_DEVICE_ORDER", "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING", "CUDA_VISIBLE_DEVICES",
+    "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "KMP_AFFINITY", "HIP_VISIBLE_DEVICES", "GLIBC_TUNABLES", "KMP_BLOCKTIME",
+    "LD_PRELOAD", "MALLOC_ARENA_MAX", "MALLOC_CONF", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_",
+    "MALLOC_TRIM_THRESHOLD_", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_PLACES", "OMP_PROC_BIND", "OMP_WAIT_POLICY",
+    "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
     "ROCR_VISIBLE_DEVICES",
-)
-FOLDERS = re.compile(r"[^\s:;,=]*/")  # of a library that is loaded first, say: nobody's business
+)  # fmt: skip
+FOLDERS = re.compile(r"[^\s:;,=]*/")  # private: a value such as LD_PRELOAD's is saved without its folders
 DISTRIBUTIONS = ("attnlib", "torch", "numpy", "scipy", "pytest", "pytest-benchmark", "nvidia-ml-py", "psutil")
 
 
 def flushes_subnormals() -> bool:
-    """Whether float32 arithmetic on this thread flushes subnormal numbers to zero."""
+    """Return True if float32 arithmetic on this thread flushes subnormal numbers to zero."""
     tiny = torch.full((1,), torch.finfo(torch.float32).tiny)
     return bool((tiny / 2 == 0).item())
 
 
 def use_threads(threads: int | None) -> None:
-    """Let torch take so many threads for one operation; by default one fewer than there are cores."""
+    """Set the number of threads that torch uses for one operation; None leaves one core free."""
     torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
 
 
 def versions() -> dict[str, str | None]:
-    """Version of each library that a number depends on; None where it is not installed as a distribution."""
+    """Return the version of each library that a measurement depends on; None if it is not installed."""
     found: dict[str, str | None] = dict.fromkeys(DISTRIBUTIONS)
     for name in DISTRIBUTIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -71,7 +49,7 @@ def versions() -> dict[str, str | None]:
 
 
 def kernel_choices() -> dict[str, bool]:
-    """What else decides which kernel runs: TF32, cuDNN's ways, and which attention kernels are allowed."""
+    """Return the settings that decide which kernels run: TF32, cuDNN's modes and the allowed attention kernels."""
     cuda, cudnn = torch.backends.cuda, torch.backends.cudnn
     return {
         "cudnn_tf32": cudnn.allow_tf32,
@@ -87,7 +65,7 @@ def kernel_choices() -> dict[str, bool]:
 
 
 def node() -> str:
-    """The machine's name: Slurm's, of which a host may have several, or else the host's."""
+    """Return the machine's name: Slurm's node name if there is one (a host may have several), else the host name."""
     return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
@@ -99,7 +77,7 @@ def _of_the_driver(device: Device) -> dict[str, Any]:
 
 
 def describe(device: Device) -> dict[str, Any]:
-    """What ``machine_info.attnlib`` carries: machine and settings, nothing that changes from minute to minute."""
+    """Return what is saved as ``machine_info.attnlib``: machine and settings, nothing that changes during a run."""
     memory = psutil.virtual_memory()
     return {
         "device": device.describe() | _of_the_driver(device),

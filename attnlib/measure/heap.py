@@ -1,7 +1,8 @@
-"""The heap that a process's tensors come from: with freed memory kept, no step pays for what ran before it.
+"""The C heap: with freed memory kept, the time of a step does not depend on the cases that ran before it.
 
-glibc maps a block of 32 MiB or more anew every time, unless an earlier case left a free piece that is large enough, and
-gives the end of its heap back. A step of large tensors then takes a million page faults or none, by its history.
+glibc maps a block of 32 MiB or more from the system at each allocation, unless an earlier case left a free piece that
+is large enough, and returns the free end of its heap. A step of large tensors then takes a million page faults or none,
+depending on what ran before.
 """
 
 import ctypes
@@ -10,38 +11,43 @@ import sys
 from collections.abc import Mapping
 
 MIB = 2**20
-PROBE = 40 * MIB  # a block larger than any that glibc keeps by itself
+PROBE = 40 * MIB  # a block larger than any that glibc keeps by default
 PAD = 64 * MIB  # bytes by which a kept heap grows at once
-FEW = 10  # page faults of a block that is taken again; mapped anew it has 10,240, or 20 of huge pages
+FEW = 10  # most page faults of a reused block; a newly mapped one has 10,240, or 20 of huge pages
 # mallopt's parameters by their numbers in malloc.h, with the values that keep memory; all are C ints
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 MALLOPT = {MMAP_MAX: 0, TRIM_THRESHOLD: -1, TOP_PAD: PAD}
 # glibc's own values, its two thresholds at the most that it raises them to by itself
 GLIBC = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TOP_PAD: 2**17}
-# the same for a process that is started, since an older checkout does not know mallopt
+# the same as environment variables of a new process, since an older checkout does not call mallopt
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62), "MALLOC_TOP_PAD_": str(PAD)}
 
 
 def chosen_outside(environment: Mapping[str, str] = os.environ) -> str | None:
-    """Return a variable by which the user has chosen an allocator or its settings; None without one."""
+    """Return the environment variable by which the user chose an allocator or its settings; None if there is none."""
     names = ("GLIBC_TUNABLES", "LD_PRELOAD")
     return next((name for name in environment if name in names or name.startswith("MALLOC_")), None)
 
 
 def variables(heap: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables with which a new process has this heap, ``kept`` or ``system``; none beside the user's."""
+    """Return the environment variables that give a new process this heap; none if the user has set some.
+
+    Args:
+        heap: ``kept`` or ``system``.
+        environment: the environment variables of this process.
+    """
     return dict(KEPT) if heap == "kept" and chosen_outside(environment) is None else {}
 
 
 def keep() -> str | None:
-    """Let the C library keep freed memory until the process ends.
+    """Make the C library keep freed memory until the process ends.
 
-    It holds for the main thread. In other threads blocks of more than 64 MiB are mapped anew whatever is set.
+    This holds for the main thread. In other threads blocks of more than 64 MiB are always mapped from the system.
 
     Returns:
-        None, or why memory is not kept: another C library, or what the user set in the environment, which stays.
+        None, or the reason why memory is not kept: another C library, or a setting of the user, which is left alone.
     """
-    if name := chosen_outside():
+    if name := chosen_outside():  # the user's own settings go first, even where they do not keep memory
         return None if is_kept() else f"{name} is set"
     libc = _glibc()
     if libc is None:
@@ -49,7 +55,8 @@ def keep() -> str | None:
     for parameter, value in MALLOPT.items():
         if libc.mallopt(parameter, value) != 1:
             return f"mallopt({parameter}, {value}) failed"
-    return None if is_kept() else "a block of 40 MiB is mapped anew all the same"
+    # mallopt accepts values that it does not act on, so the effect is measured
+    return None if is_kept() else "freed memory is not reused although mallopt accepted its settings"
 
 
 def give_back() -> None:
@@ -65,36 +72,34 @@ def give_back() -> None:
 
 
 def is_kept() -> bool:
-    """Return True if a large block that was freed is reused without page faults."""
+    """Return True if a large freed block is reused without page faults."""
     libc = _glibc()
     if libc is None:
         return False
     import resource
 
-    for _ in range(2):  # the first one may make the heap larger
+    for _ in range(2):  # the first block may make the heap larger, which faults in its pages; the second reuses it
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         block = libc.malloc(PROBE)
         if not block:
             return False
-        ctypes.memset(block, 1, PROBE)
+        ctypes.memset(block, 1, PROBE)  # a page faults when it is first written
         libc.free(block)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
     return faults < FEW
 
 
 def level() -> None:
-    """Bring a heap that gives memory back into the same state before each case: thresholds at their most, trimmed.
-
-    glibc raises its thresholds to the size of a mapped block that is freed, up to 32 MiB.
-    """
+    """Reset glibc's default heap before a case, so that each case starts from the same state."""
     libc = _glibc()
     if libc is not None:
+        # freeing a mapped block raises glibc's thresholds to its size, at most 32 MiB: here to their highest values
         libc.free(libc.malloc(32 * MIB - 2**16))
-        libc.malloc_trim(0)
+        trim()
 
 
 def trim() -> None:
-    """Give freed memory back to the system, where the C library can."""
+    """Return freed memory to the system, if the C library can."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)

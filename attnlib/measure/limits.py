@@ -1,4 +1,4 @@
-"""What ends a measurement from outside: its time, or a signal."""
+"""Interrupts of a measurement: a time limit, and signals that end the process."""
 
 import signal
 from collections.abc import Iterator
@@ -6,21 +6,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-AGAIN = 1.0  # seconds until an unheard alarm rings again: raised in a finaliser, an exception is swallowed
+AGAIN = 1.0  # seconds until the alarm is repeated: an exception that is raised in a finaliser is swallowed
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 HAVE_ALARM = hasattr(signal, "setitimer")
 
 
 class TimeIsUp(BaseException):
-    """A measurement took longer than it may; no ``Exception``, so that nothing on the way takes it for its own."""
+    """A measurement exceeded its time limit; not an ``Exception``, so that no ``except Exception`` catches it."""
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal asked the process to end.
-
-    Args:
-        signum: which one.
-    """
+    """A signal asked the process to end."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -29,9 +25,9 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise ``TimeIsUp`` in the block once it has taken so many seconds; None is no limit. In the main thread only.
+    """Raise ``TimeIsUp`` in the block after ``seconds``; None is no limit. Works in the main thread only.
 
-    A single operator is not interrupted: it ends first.
+    A single operator is not interrupted: the exception comes after it.
     """
     if seconds is None:
         yield
@@ -49,14 +45,14 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     finally:
         try:
             armed.clear()
-        finally:  # said twice: it may ring just before it is disarmed, but not again so soon
+        finally:  # repeated, since the alarm may interrupt the first call, but not again within AGAIN seconds
             armed.clear()
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
 
 
 class Signals:
-    """Turns SIGTERM and SIGHUP into ``Terminated`` until ``restore``; a signal that is ignored stays so (nohup)."""
+    """Turns SIGTERM and SIGHUP into ``Terminated`` until ``restore``; ignored signals stay ignored (nohup)."""
 
     def __init__(self) -> None:
         self.before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in ENDING}
@@ -68,11 +64,11 @@ class Signals:
         raise Terminated(signum)
 
     def hold(self) -> None:
-        """Let no signal interrupt what follows."""
+        """Ignore these signals from now on, until ``restore``."""
         for signum in ENDING:
             signal.signal(signum, signal.SIG_IGN)
 
     def restore(self) -> None:
-        """As it was."""
+        """Restore the earlier handlers."""
         for signum, handler in self.before.items():
             signal.signal(signum, handler)

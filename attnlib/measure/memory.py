@@ -1,4 +1,4 @@
-"""Peak memory of one step, each reading with its method. A pass of its own: nothing here runs while a clock does."""
+"""Peak memory of one step, each reading with its method. A pass of its own: it never runs inside a timed round."""
 
 import gc
 import sys
@@ -20,17 +20,17 @@ REFUSALS = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of me
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception is an allocator's refusal, on an accelerator or on the CPU."""
+    """Return True if an exception means that an allocator, of an accelerator or of the CPU, had too little memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in REFUSALS)
 
 
 def available_bytes(device: Device) -> int | None:
-    """Bytes that this process may still take, or None for a device that does not tell.
+    """Return the bytes that this process may still allocate; None for a device that does not tell.
 
-    Of a CUDA device what is free or in torch's cache; of a CPU's memory the least that the machine and the process's
-    control groups leave.
+    On a CUDA device, its free memory and torch's cache; on a CPU, the least that the machine and the process's control
+    groups leave.
     """
     if device.kind == "cuda":
         free, _ = torch.cuda.mem_get_info(device.torch_device)
@@ -42,7 +42,7 @@ def available_bytes(device: Device) -> int | None:
 
 
 def process_peak() -> int:
-    """The most bytes that this process has had in memory."""
+    """Return the peak resident memory of this process, in bytes."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource
@@ -52,23 +52,24 @@ def process_peak() -> int:
 
 
 def live_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the tensors' storages, each storage once: what was there before the step."""
+    """Return the bytes of the tensors' storages; tensors that share a storage count once."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
 
 def allocator_peak(step: Callable[[], None]) -> int:
-    """Bytes by which ``step`` raised the CPU allocator's total at its highest: exact, the same every time.
+    """Return the peak bytes that ``step`` adds to the CPU allocator's total: exact and reproducible.
 
-    Sums the allocation events that torch.profiler records. Buffers that a fused kernel allocates inside are seen;
-    the scratch space of MKL and oneDNN, which bypasses torch's allocator, is not. Memory that was allocated before and
-    is freed within the step is not subtracted.
+    Sums the allocation events that torch.profiler records. Buffers that a fused kernel allocates inside are counted;
+    the scratch space of MKL and oneDNN, which bypasses torch's allocator, is not.
     """
+    # The running sum starts at 0. A block from before the step that is freed within it gives a negative change, so
+    # after it later peaks read low: the caller leaves no gradients of an earlier step.
     return max(accumulate((size for _, size in allocations(step)), initial=0))
 
 
 def allocations(step: Callable[[], None]) -> list[tuple[float, int]]:
-    """When torch's CPU allocator gave (+) and got back (-) how many bytes in ``step``, in order."""
+    """Return the changes of torch's CPU allocator in ``step``, in order: time and bytes, freed ones negative."""
     events = [event for event in trace(step, memory=True) if event.get("name") == "[memory]"]
     of_the_cpu = [event for event in events if event["args"]["Device Type"] == 0]
     return sorted((float(event["ts"]), int(event["args"]["Bytes"])) for event in of_the_cpu)
@@ -76,34 +77,36 @@ def allocations(step: Callable[[], None]) -> list[tuple[float, int]]:
 
 @cache
 def untrustworthy() -> str | None:
-    """Why ``allocator_peak`` cannot be trusted here, found out once on an allocation that is known; None if it can."""
+    """Return the reason why ``allocator_peak`` fails on a known allocation; None if it is right. Tried once."""
     size = 3 * 2**20
 
     def known() -> None:
         torch.empty(size, dtype=torch.uint8)
 
     found = allocations(known)
+    # without distinct times the events of a step cannot be put in order
     if found and found[0][0] == found[-1][0]:
         return "torch.profiler's memory events have no times"
+    if [change for _, change in found] == [size, -size]:  # allocated once and freed once
+        return None
     given = sum(change for _, change in found if change > 0)
-    balanced = [change for _, change in found] == [size, -size]
-    return None if balanced else f"torch.profiler saw {given} bytes, or not their end, of an allocation of {size}"
+    return f"torch.profiler saw {given} bytes, or not their release, of an allocation of {size}"
 
 
 def peak_memory(
     device: Device, step: Callable[[], None], prepare: Callable[[], None] | None, held: Iterable[Tensor]
 ) -> Readings:
-    """Weigh one ``step``: the bytes held before it and everything that it allocates, at their highest together.
+    """Return the peak memory of one ``step``, in bytes: the tensors held before it and all that it allocates.
 
     Args:
-        device: where it runs.
-        step: what is weighed; after ``prepare`` no gradients should be left, or their release goes uncounted on CPU.
-        prepare: called first; it is weighed too, since what it makes (a graph to go back through) is held.
+        device: device that the step runs on.
+        step: the step; after ``prepare`` no gradients should be left, or the CPU's peak is too low.
+        prepare: called before the step and counted with it, since the graph that it makes for a backward step is held.
         held: tensors that live throughout: parameters, optimiser state, batch.
 
     Returns:
-        ``allocated_peak``, ``reserved_peak``, ``requested_peak``, and what NVML says right after the step, see
-        ``attnlib.measure.nvml.Card.memory``; in bytes.
+        ``allocated_peak``, ``reserved_peak``, ``requested_peak``, and NVML's readings right after the step, see
+        ``attnlib.measure.nvml.Card.memory``.
     """
 
     def whole() -> None:
@@ -114,18 +117,15 @@ def peak_memory(
     if device.kind == "cuda":
         return _cuda_peak(device, whole)
     none_here = f"not counted on {device.kind}"
-    unread = {
-        "reserved_peak": reading(None, "caching allocator", none_here),
-        "requested_peak": reading(None, "caching allocator", none_here),
-        "nvml_device_used": reading(None, "NVML", none_here),
-        "nvml_device_reserved": reading(None, "NVML", none_here),
-        "nvml_process": reading(None, "NVML", none_here),
-    }
+    unread = {name: reading(None, "caching allocator", none_here) for name in ("reserved_peak", "requested_peak")}
+    for name in ("nvml_device_used", "nvml_device_reserved", "nvml_process"):
+        unread[name] = reading(None, "NVML", none_here)
     if device.kind != "cpu":
         return {"allocated_peak": reading(None, "allocator", none_here), **unread}
     method = "tensors held + torch.profiler allocation events"
     if reason := untrustworthy():
         return {"allocated_peak": reading(None, method, reason), **unread}
+    # the profiler sees changes only: what is held before the step is added
     return {"allocated_peak": reading(live_bytes(held) + allocator_peak(whole), method), **unread}
 
 
@@ -168,22 +168,18 @@ def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
     device.release()  # else what earlier cases left in the cache would count as reserved
     torch.cuda.reset_peak_memory_stats(device.torch_device)
     whole()
-    device.synchronize()
+    device.synchronize()  # NVML reads the card as it is now, so the step has to end first
     statistics = torch.cuda.memory_stats(device.torch_device)
-    peaks = {
-        name: reading(statistics[f"{key}.all.peak"], f"torch.cuda.memory_stats {key}, reset before the step")
-        for name, key in (
-            ("allocated_peak", "allocated_bytes"),
-            ("reserved_peak", "reserved_bytes"),
-            ("requested_peak", "requested_bytes"),
-        )
-    }
+    peaks = {}
+    for kind in ("allocated", "reserved", "requested"):
+        method = f"torch.cuda.memory_stats {kind}_bytes, reset before the step"
+        peaks[f"{kind}_peak"] = reading(statistics[f"{kind}_bytes.all.peak"], method)
     with nvml.card(device.describe()["uuid"]) as card:
         return peaks | card.memory()
 
 
 def out_of_order(readings: Readings) -> list[str]:
-    """Where a part is larger than what holds it: allocated <= reserved <= this process <= the device; in words."""
+    """Return a sentence for each violation of allocated <= reserved <= this process <= the device."""
     order = ("allocated_peak", "reserved_peak", "nvml_process", "nvml_device_used")
     known = [(name, value) for name in order if (value := readings.get(name, {}).get("value")) is not None]
     return [

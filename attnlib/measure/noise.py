@@ -1,4 +1,4 @@
-"""What else the machine did meanwhile, from counters that cost microseconds, and whether it was too much."""
+"""Disturbances of a measurement by other work on the machine, from counters that cost microseconds to read."""
 
 import os
 import time
@@ -13,19 +13,20 @@ from attnlib.measure.device import Device
 
 # Measured on 2 cores over windows of 0.1 s: at most 0.08 on an idle machine, at least 0.49 beside one busy loop.
 PRESSURE = 0.25
-CPU_SHARE = 0.8  # of the CPU seconds a wall second that the same case had in its own quiet rounds
-STEAL, SWITCHES = 0.1, 100.0  # share of the wall time; involuntary ones a second, where there is no pressure to read
-SHORT = 0.05  # seconds too few for these shares: steal is counted in ticks of 0.01 s
-SM_CLOCK = 0.75  # of what the card had while the same case was warmed up
+CPU_SHARE = 0.8  # least CPU seconds per second, as a share of those in the same case's warm-up
+STEAL = 0.1  # most of a CPU that the hypervisor may take
+SWITCHES = 100.0  # most involuntary context switches per second, used where the kernel does not count pressure
+SHORT = 0.05  # seconds of a window too short for these shares: steal is counted in ticks of 0.01 s
+SM_CLOCK = 0.75  # least SM clock, as a share of that in the same case's warm-up
 SLOWDOWNS = ("HwSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "SwThermalSlowdown")
 
 
 class Disturbance:
-    """Counters of the machine and of this process between making it and ``read``.
+    """Counters of the machine and of this process, from the creation of the object to ``read``.
 
     Args:
-        device: whose card, if it is one, is read as well, before and after.
-        canary: what is listened to before and after, if given.
+        device: device that is measured; a CUDA card's state is read before and after.
+        canary: the canary to read before and after; None reads none.
     """
 
     def __init__(self, device: Device, canary: Canary | None = None) -> None:
@@ -44,26 +45,25 @@ class Disturbance:
         with self.process.oneshot():
             switches = self.process.num_ctx_switches().involuntary
             faults = getattr(self.process.memory_info(), "num_page_faults", None) or _page_faults()
-        steal = getattr(psutil.cpu_times(), "steal", None)
         return {
             "wall": time.perf_counter(),
             "cpu": time.process_time(),  # nanoseconds; psutil counts in ticks of 10 ms
             "pressure": _cpu_pressure(),
-            "steal": steal,
+            "steal": getattr(psutil.cpu_times(), "steal", None),
             "involuntary_switches": switches,
             "page_faults": faults,
         }
 
     def read(self) -> dict[str, Any]:
-        """What happened since the start; null where it is not counted.
+        """Return what was counted since the start; null where the system does not count it.
 
         Returns:
-            ``wall_s``; ``cpu_s_per_wall_s`` of this process; ``cpu_pressure``, the share of the wall time in which a
-            task waited for a CPU; ``steal``, the share of a CPU that the hypervisor gave to others;
+            ``wall_s``, seconds; ``cpu_s_per_wall_s`` of this process; ``cpu_pressure``, the share of the wall time in
+            which a task waited for a CPU; ``steal``, the share of a CPU that the hypervisor gave to others;
             ``involuntary_switches`` and ``page_faults`` of this process; ``load_average`` over the last minute;
             ``card``, the readings ``before`` and ``after`` of a CUDA device, see ``attnlib.measure.nvml.Card.state``;
-            with a canary ``canary_s``, its readings before and after, and ``canary_change``, how far the stranger one
-            lies outside of what is usual.
+            with a canary ``canary_s``, its seconds before and after, and ``canary_change``, the larger factor by which
+            either reading lies outside of the usual range.
         """
         end = self._counters()
         since: dict[str, Any] = {
@@ -72,14 +72,14 @@ class Disturbance:
         }
         card = None if self.card is None else {"before": self.card, "after": self._card()}
         wall = since["wall"]
-        share = {  # the kernel's clock may be a hair ahead of ours
+        share = {  # at most 1: the kernel's clock may be slightly ahead of ours
             name: None if since[name] is None else min(1.0, since[name] / wall) for name in ("pressure", "steal")
         }
         heard: dict[str, Any] = {}
         if self.canary is not None and self.before is not None:
-            after = self.canary.listen()
-            heard["canary_s"] = [self.before[0], after]
-            heard["canary_change"] = max(self.before[1], self.canary.change)
+            seconds, change = self.before
+            heard["canary_s"] = [seconds, self.canary.listen()]
+            heard["canary_change"] = max(change, self.canary.change)
         return heard | {
             "wall_s": wall,
             "cpu_s_per_wall_s": since["cpu"] / wall,
@@ -93,26 +93,26 @@ class Disturbance:
 
 
 def disturbed(seen: dict[str, Any], quiet: dict[str, Any] | None = None) -> list[str]:
-    """Why a reading of ``Disturbance`` cannot be trusted, in words; an empty list if it can.
+    """Return the reasons why a reading of ``Disturbance`` marks a disturbed measurement; an empty list if none.
 
     Args:
-        seen: the reading, with that of a canary if there is one.
-        quiet: the same case's reading while it was warmed up; ignored if that was disturbed itself.
+        seen: the reading of the measurement.
+        quiet: the reading of the same case's warm-up; ignored if that was disturbed itself.
     """
     found = []
     if seen["cpu_pressure"] is not None:
         if seen["cpu_pressure"] > PRESSURE:
-            found.append(f"others waited for a CPU or made it wait {seen['cpu_pressure']:.0%} of the time")
+            found.append(f"some process waited for a CPU {seen['cpu_pressure']:.0%} of the time")
     elif seen["involuntary_switches"] is not None and seen["involuntary_switches"] > SWITCHES * max(1, seen["wall_s"]):
-        found.append(f"it was sent off its CPU {seen['involuntary_switches']} times")
+        found.append(f"the system took the CPU from this process {seen['involuntary_switches']} times")
     if seen["steal"] is not None and seen["steal"] > STEAL and seen["wall_s"] > SHORT:
         found.append(f"the hypervisor took {seen['steal']:.0%} of a CPU")
     if quiet is not None and seen["wall_s"] > SHORT and not disturbed(quiet):
         before, now = quiet["cpu_s_per_wall_s"], seen["cpu_s_per_wall_s"]
         if now < CPU_SHARE * before:
-            found.append(f"it had {now:.1f} CPU seconds a second, {before:.1f} while it was warmed up")
+            found.append(f"this process had {now:.1f} CPU seconds per second, {before:.1f} in its warm-up")
     if seen.get("canary_change", 1.0) > FAR:
-        found.append(f"the canary was {seen['canary_change']:.1f} times beyond its usual times")
+        found.append(f"the canary was outside of its usual range by a factor of {seen['canary_change']:.1f}")
     return found + _throttled(seen["card"], None if quiet is None else quiet["card"])
 
 
@@ -152,7 +152,7 @@ class CpuWait:
 
 
 def _cpu_pressure() -> float | None:
-    """Seconds so far in which some task waited for a CPU; None where the kernel does not count them."""
+    """Return the seconds so far in which some task waited for a CPU; None if the kernel does not count them."""
     try:
         text = Path("/proc/pressure/cpu").read_text()
     except OSError:

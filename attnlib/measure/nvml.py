@@ -10,7 +10,7 @@ import pynvml
 
 from attnlib.measure.device import reading
 
-# the driver's answer; what an old distribution, also called pynvml, lacks or takes otherwise; what is no UUID
+# the driver's errors; functions or arguments that the old distribution, also called pynvml, lacks; an invalid UUID
 FAILURES = (pynvml.NVMLError, AttributeError, TypeError, ValueError)
 EVENTS = (
     *("GpuIdle", "ApplicationsClocksSetting", "SwPowerCap", "HwSlowdown", "SyncBoost"),
@@ -22,14 +22,14 @@ Readings = dict[str, dict[str, Any]]
 
 
 class Card:
-    """A card, or a MIG slice of one, whose readings are each a value or null with a reason of its own.
+    """A card, or a MIG slice of one; each of its readings is a value, or null with its reason.
 
-    NVML ignores CUDA_VISIBLE_DEVICES and orders cards its own way, so a card is found by UUID, never by index.
+    NVML ignores CUDA_VISIBLE_DEVICES and has its own order of cards, so a card is found by UUID, never by index.
 
     Args:
-        handle: of what is measured, None where it was not found.
-        whole: of the card that it is a slice of, or the same.
-        reason: why it was not found.
+        handle: NVML's handle of the card or slice; None if it was not found.
+        whole: the handle of the whole card; the same as ``handle`` without MIG.
+        reason: why the card was not found.
     """
 
     def __init__(self, handle: Any, whole: Any, reason: str | None = None) -> None:
@@ -37,11 +37,11 @@ class Card:
 
     @property
     def is_slice(self) -> bool:
-        """Whether it is a MIG slice: clocks, temperature and power are then of the whole card."""
+        """True for a MIG slice, whose clocks, temperature and power are those of the whole card."""
         return self.handle is not self.whole
 
     def ask(self, method: str, query: Callable[[], Any]) -> dict[str, Any]:
-        """One reading; whatever fails is its reason."""
+        """Return the reading of a query; a failure becomes its reason."""
         if self.reason is not None:
             return reading(None, method, self.reason)
         try:
@@ -50,14 +50,14 @@ class Card:
             return reading(None, method, f"NVML: {error}")
 
     def of_the_whole(self, method: str, query: Callable[[], Any]) -> dict[str, Any]:
-        """A reading that NVML has of whole cards only."""
+        """Return a reading that NVML has of whole cards only; the method says so for a slice."""
         return self.ask(f"{method}, of the whole card" if self.is_slice else method, query)
 
     def memory(self) -> Readings:
-        """Bytes now: ``nvml_device_used`` by all processes, ``nvml_device_reserved`` by the driver, ``nvml_process``.
+        """Return bytes now: ``nvml_device_used`` by all processes, ``nvml_device_reserved`` (driver), ``nvml_process``.
 
-        The second version of the call tells used from reserved memory; the first, which adds them up, is asked where
-        the second fails, and named.
+        Version 2 of NVML's call separates used from reserved memory. Where it fails, version 1 is used, which adds them
+        up, and the method says so.
         """
         name = "nvmlDeviceGetMemoryInfo"
         used = self.ask(f"{name} v2 used", lambda: int(self._info().used))
@@ -71,35 +71,34 @@ class Card:
     def _info(self) -> Any:
         return pynvml.nvmlDeviceGetMemoryInfo(self.handle, version=pynvml.nvmlMemory_v2)
 
-    def _processes(self) -> dict[int, int | None]:
-        return {p.pid: p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)}
+    def _processes(self, method: str) -> dict[str, Any]:
+        """Return a reading: the bytes of each process on the card by its id; null if this process is not listed."""
+        listed = self.ask(
+            method,
+            lambda: {p.pid: p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)},
+        )
+        if listed["value"] is not None and os.getpid() not in listed["value"]:
+            return reading(None, method, "the driver does not list this process")
+        return listed
 
     def process(self) -> dict[str, Any]:
-        """Bytes of this process. A driver in a container may list other process ids, or no bytes: both are null."""
-        method = "nvmlDeviceGetComputeRunningProcesses usedGpuMemory"
-        used = self.ask(method, self._processes)
-        if (found := used["value"]) is None:
-            return used
-        if os.getpid() not in found:
-            return reading(None, method, "the driver does not list this process")
-        if not found[os.getpid()]:
-            return reading(None, method, "the driver lists this process without its memory")
-        return reading(int(found[os.getpid()]), method)
+        """Return the bytes of this process; null where the driver lists other process ids or no bytes (containers)."""
+        listed = self._processes("nvmlDeviceGetComputeRunningProcesses usedGpuMemory")
+        if listed["value"] is None:
+            return listed
+        if not (used := listed["value"][os.getpid()]):
+            return reading(None, listed["method"], "the driver lists this process without its memory")
+        return reading(int(used), listed["method"])
 
     def others(self) -> dict[str, Any]:
-        """How many other processes compute on the card; null where the driver's ids do not tell which is this one."""
-        method = "nvmlDeviceGetComputeRunningProcesses"
-        listed = self.ask(method, self._processes)
-        if (found := listed["value"]) is None:
-            return listed
-        if os.getpid() not in found:
-            return reading(None, method, "the driver does not list this process")
-        return reading(len(found.keys() - {os.getpid()}), method)
+        """Return the number of other processes that compute on the card; null if the driver does not list this one."""
+        listed = self._processes("nvmlDeviceGetComputeRunningProcesses")
+        return listed if listed["value"] is None else listed | {"value": len(listed["value"]) - 1}
 
     def state(self) -> Readings:
-        """What changes from minute to minute: clocks in MHz and why they are not higher, degrees Celsius, watts.
+        """Return the card's state now: clocks in MHz, temperature in degrees Celsius, power in watts, other processes.
 
-        ``event_reasons`` are NVML's words, as a list.
+        ``event_reasons`` is the list of NVML's names of what limits the clocks.
         """
         ask, handle = self.of_the_whole, self.whole
         return {
@@ -117,27 +116,27 @@ class Card:
         }
 
     def watts(self) -> dict[str, Any]:
-        """Power now, which newer cards average over a second."""
+        """Return the power in watts, now or, on newer cards, averaged over a second."""
         return self.of_the_whole("nvmlDeviceGetPowerUsage", lambda: pynvml.nvmlDeviceGetPowerUsage(self.whole) / 1e3)
 
     def joules(self) -> dict[str, Any]:
-        """Energy since the driver was loaded; null for a slice, whose share NVML does not know."""
+        """Return the energy in joules since the driver was loaded; null for a slice, which NVML does not measure."""
         method = "nvmlDeviceGetTotalEnergyConsumption"
         if self.is_slice:
             return reading(None, method, "NVML counts the energy of whole cards only")
         return self.ask(method, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3)
 
     def identity(self) -> dict[str, Any]:
-        """What names the card beside torch's own words: ``driver``, and whether ``mig`` is on; None where not told."""
+        """Return the ``driver``'s version, and ``mig``, True if MIG mode is on; None where NVML does not tell."""
         mig = self.ask("nvmlDeviceGetMigMode", lambda: bool(pynvml.nvmlDeviceGetMigMode(self.whole)[0]))
         return {"driver": self.ask("driver", _driver)["value"], "mig": mig["value"]}
 
 
 @contextlib.contextmanager
 def card(uuid: str) -> Iterator[Card]:
-    """Open NVML and find a card by its UUID as torch prints it, with ``GPU-`` or ``MIG-`` in front or bare.
+    """Open NVML and find a card by its UUID as torch prints it, with or without ``GPU-`` or ``MIG-`` in front.
 
-    Part of a UUID, and one that several cards answer to, is refused: every reading is then null with that reason.
+    An incomplete UUID, or one that several cards have, is refused: every reading is then null with that reason.
     """
     try:
         pynvml.nvmlInit()
@@ -151,12 +150,11 @@ def card(uuid: str) -> Iterator[Card]:
             found = Card(None, None, f"NVML: {error}")
         yield found
     finally:
-        with contextlib.suppress(*FAILURES):  # a card that is lost
+        with contextlib.suppress(*FAILURES):  # shutting down fails after a card was lost
             pynvml.nvmlShutdown()
 
 
 def _found(uuid: str) -> Card:
-    """The card, or a ``ValueError`` or NVML's own error."""
     text = uuid.replace("\0", "").strip()
     if not WHOLE.fullmatch(text):
         raise ValueError(f"{text!r} is not a whole UUID")
@@ -180,7 +178,7 @@ def _events(handle: Any) -> list[str]:
 
 
 def _temperature(handle: Any) -> int:
-    """By the newer call where the package has it: the older one is to go."""
+    # the newer call where the package has it: the older one is deprecated
     query = getattr(pynvml, "nvmlDeviceGetTemperatureV", pynvml.nvmlDeviceGetTemperature)
     return int(query(handle, pynvml.NVML_TEMPERATURE_GPU))
 

@@ -1,4 +1,4 @@
-"""What a step really runs, as torch.profiler records it. A pass of its own: nothing here runs while a clock does."""
+"""The operators of a step, recorded by torch.profiler. A pass of its own: it never runs inside a timed round."""
 
 import json
 import tempfile
@@ -11,14 +11,14 @@ import torch
 
 
 def trace(step: Callable[[], None], *, memory: bool = False) -> list[dict[str, Any]]:
-    """The events of ``step`` on the host as Chrome's trace format has them, allocations among them if asked for.
+    """Return the events of ``step`` on the host in Chrome's trace format, with allocations if ``memory``.
 
-    The exported file is the one documented way to single allocations, and, parsed by torch, events cost many times
-    what recording them does.
+    The exported file is the only documented source of single allocations, and it is faster to read than to let torch
+    parse its events.
     """
     activities = [torch.profiler.ProfilerActivity.CPU]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Profiler clears events")  # some versions say so of every profile
+        warnings.filterwarnings("ignore", "Profiler clears events")  # some versions warn at every profile
         with torch.profiler.profile(activities=activities, profile_memory=memory) as profile:
             step()
     with tempfile.TemporaryDirectory() as folder:
@@ -29,5 +29,5 @@ def trace(step: Callable[[], None], *, memory: bool = False) -> list[dict[str, A
 
 
 def operators(step: Callable[[], None]) -> set[str]:
-    """Names of the operators that ``step`` calls on the host: ``aten::linear``."""
+    """Return the names of the operators that ``step`` calls on the host, such as ``aten::linear``."""
     return {str(event.get("name")) for event in trace(step) if event.get("cat") == "cpu_op"}

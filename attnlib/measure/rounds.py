@@ -1,4 +1,4 @@
-"""The loop of timed rounds, of one side or of two that take turns; a case's own are pytest-benchmark's. No torch."""
+"""The loop of timed rounds, of one side or of two that alternate. pytest-benchmark runs a case's own rounds."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,27 +6,27 @@ from typing import Protocol
 
 Step = Callable[[], None]
 Clock = Callable[[], float]  # seconds
-Turn = Callable[..., float]  # one round of a side, given whether another side ran before it: seconds of a step
+Turn = Callable[..., float]  # one round of a side, given True right after the other side's: seconds of a step
 
 
 class Side(Protocol):
-    """What takes turns: a step, what is called untimed before it, and the clock that it is timed by."""
+    """A step that is timed, alone or in alternation with another one."""
 
     @property
     def prepare(self) -> Step | None:
-        """What is called untimed before every step, or None."""
+        """The untimed set-up before every step, or None."""
 
     @property
     def step(self) -> Step:
-        """What is timed."""
+        """The timed step."""
 
     @property
     def clock(self) -> Clock:
-        """Seconds."""
+        """The clock, in seconds."""
 
 
 def settle(step: Step, prepare: Step | None, untimed: int) -> None:
-    """Run steps untimed, so that what comes meets caches full of its own."""
+    """Run ``untimed`` steps without timing them, so that the next step finds its own data in the caches."""
     for _ in range(untimed):
         if prepare is not None:
             prepare()
@@ -34,26 +34,26 @@ def settle(step: Step, prepare: Step | None, untimed: int) -> None:
 
 
 def timed(step: Step, prepare: Step | None, clock: Clock, iterations: int = 1, untimed: int = 0) -> float:
-    """One round: seconds of one ``step``, averaged over ``iterations`` back to back.
+    """Run one round and return the seconds of one ``step``, averaged over the round's steps.
 
     Args:
-        step: what is timed.
-        prepare: called, not timed, before the round and before every untimed step.
+        step: the timed step.
+        prepare: set-up, called untimed before the round and before every untimed step.
         clock: read right before and right after the steps.
-        iterations: steps in the round.
-        untimed: steps before it, so that it meets caches full of its own.
+        iterations: steps in the round, back to back.
+        untimed: steps before the round, so that it finds its own data in the caches.
     """
     settle(step, prepare, untimed)
     if prepare is not None:
         prepare()
-    start = clock()
+    start = clock()  # waits for the device: what the set-up queued is not counted
     for _ in range(iterations):
         step()
-    return (clock() - start) / iterations
+    return (clock() - start) / iterations  # waits again: all that the steps queued is counted
 
 
 def turn(side: Side, iterations: int = 1, untimed: int = 0) -> Turn:
-    """Return what takes one round of a side; called with True, the round comes right after the other side's."""
+    """Return a callable that runs one round of a side, after untimed steps if called with True (side has changed)."""
 
     def take(changed: bool = False) -> float:
         return timed(side.step, side.prepare, side.clock, iterations, untimed if changed else 0)
@@ -62,11 +62,11 @@ def turn(side: Side, iterations: int = 1, untimed: int = 0) -> Turn:
 
 
 def rounds(sides: Sequence[Turn], order: Iterable[tuple[int, bool]]) -> list[list[float]]:
-    """Let the sides take turns; returns the seconds of each side's rounds.
+    """Run rounds of the sides in this order, and return the seconds of each side's rounds.
 
     Args:
-        sides: one, or several that are compared.
-        order: of every round, the place of its side in ``sides`` and whether another side ran before it, see ``turns``.
+        sides: one side, or several that are compared.
+        order: for every round, the index of its side and True if another side ran right before it, see ``turns``.
     """
     samples: list[list[float]] = [[] for _ in sides]
     for side, changed in order:
@@ -75,50 +75,52 @@ def rounds(sides: Sequence[Turn], order: Iterable[tuple[int, bool]]) -> list[lis
 
 
 def abba(blocks: int) -> Iterator[int]:
-    """Turns of 0 (base) and 1 (new) in blocks of four that a linear drift favours neither in: 0110, 1001, 0110, ..."""
+    """Yield turns of 0 (base) and 1 (new) in blocks of four, 0110, 1001, 0110, ..., which cancel a linear drift."""
     for block in range(blocks):
         yield from (1, 0, 0, 1) if block % 2 else (0, 1, 1, 0)
 
 
 def turns(blocks: int, each: int) -> Iterator[tuple[int, bool]]:
-    """Yield the side of every round of two that take turns, and whether the other side ran right before it.
+    """Yield, for every round of two sides that alternate, its side and True if the other side ran right before it.
 
     Args:
-        blocks: of two turns of either side, in ``abba`` order.
+        blocks: blocks of two turns of either side, in ``abba`` order.
         each: rounds in a turn.
     """
     before = None
     for side in abba(blocks):
         for _ in range(each):
+            # an inner pair of turns, as in 0 1 1 0, is one stretch of a side: only its first round follows a change
             yield side, side != before
             before = side
 
 
 def log_ratios(samples: Sequence[Sequence[float]]) -> list[float]:
-    """Of two sides that took turns in ``abba``: log(new / base) of each block."""
+    """Return log(new / base) of each block, for two sides that ran in ``abba`` order with one round a turn."""
     base, new = samples
+    # each block has two rounds of either side, so a linear drift within it cancels in the ratio of their sums
     return [math.log(sum(new[i : i + 2]) / sum(base[i : i + 2])) for i in range(0, len(base), 2)]
 
 
 class Between:
-    """Runs what lies between the rounds of a case whose loop belongs to someone else: its reference's turns.
+    """Runs the reference's rounds between the rounds of a case whose loop belongs to pytest-benchmark.
 
     Call it before the case's first round and after each.
 
     Args:
-        reference: one round of the reference.
+        reference: runs one round of the reference.
         settle: runs the case's untimed steps after a change of side.
-        order: of all rounds, the reference being 0 and the case 1, see ``turns``.
+        order: order of all rounds, with 0 for the reference and 1 for the case, see ``turns``.
     """
 
     def __init__(self, reference: Turn, settle: Step, order: Iterable[tuple[int, bool]]) -> None:
         self.reference, self.settle, self.order = reference, settle, iter(order)
-        self.samples: list[float] = []  # seconds of a step of the reference
+        self.samples: list[float] = []  # seconds of a step, one a round of the reference
 
     def __call__(self) -> None:
-        """Run what comes before the next round of the case, or before the end."""
+        """Run the reference's rounds that come before the case's next round, or before the end."""
         for side, changed in self.order:
-            if side:
+            if side:  # the case's turn: its caller times it
                 if changed:
                     self.settle()
                 return

@@ -10,8 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib.model.config import choose
+from attnlib.model.own_attention import own_attention
 from attnlib.model.positional import PositionalEncoding
 from attnlib.model.positional.base import at_least_float32
+from attnlib.model.registry import Registry, fits
 
 
 def causal_mask(seq_len: int, device: torch.device) -> Tensor:
@@ -74,11 +76,10 @@ def blocks_seen(seq_len: int, device: torch.device) -> Any:
     return create_block_mask(seen, None, None, seq_len, seq_len, device=str(device))
 
 
-ATTENTION: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]] = {
-    "sdpa": sdpa,
-    "math": math_attention,
-    "flex": flex,
-}
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]
+ATTENTION: Registry[Attend] = Registry(
+    "attention", {"sdpa": sdpa, "math": math_attention, "flex": flex}, own_attention, "attnlib.attentions"
+)
 
 
 @torch.no_grad()
@@ -105,11 +106,22 @@ def init_unit(qkv: nn.Linear, out: nn.Linear) -> None:
         nn.init.zeros_(linear.bias)
 
 
-INITS: dict[str, Callable[[nn.Linear, nn.Linear], None]] = {
-    "torch_mha": init_torch_mha,
-    "linear": init_linear,
-    "unit": init_unit,
-}
+def own_init(made: Any, name: str) -> Callable[[nn.Linear, nn.Linear], None]:
+    """Return somebody else's initialisation, a function of the projections ``qkv`` and ``out``.
+
+    Raises:
+        ValueError: it is no such function.
+    """
+    why = fits(made, None, None) if callable(made) else f"{made!r:.60} is no function"
+    if why:
+        raise ValueError(f"init {name!r} must be a function of two projections, qkv and out: {why}")
+    initialise: Callable[[nn.Linear, nn.Linear], None] = torch.no_grad()(made)
+    return initialise
+
+
+INITS: Registry[Callable[[nn.Linear, nn.Linear], None]] = Registry(
+    "init", {"torch_mha": init_torch_mha, "linear": init_linear, "unit": init_unit}, own_init
+)
 
 
 class Projection(nn.Linear):

@@ -1,12 +1,15 @@
 """How a sublayer is wrapped into a layer: the difference between a stack that dies and one that learns."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attnlib.model.attention import MultiHeadSelfAttention, init_unit
 from attnlib.model.positional import PositionalEncoding
+from attnlib.model.registry import Registry, fits
 
 
 class FeedForward(nn.Sequential):
@@ -149,7 +152,47 @@ class DeepNorm(Plain):
         return y
 
 
-BLOCKS: dict[str, type[Plain]] = {
+def own_block(made: Any, name: str) -> type[Plain]:
+    """Return somebody else's block as one of ours: a class whose method ``sublayer(x, function, index)`` wraps.
+
+    Its constructor is called with those of the keywords ``d_model``, ``depth`` and ``sublayers`` (how many a layer has)
+    that it takes. A subclass of ``Plain`` is taken as it is.
+
+    Raises:
+        ValueError: it is no class, **or** has no such method, **or** needs other arguments.
+    """
+    if not isinstance(made, type) or not hasattr(made, "sublayer"):
+        raise ValueError(f"block {name!r} must be a class with a method sublayer(x, function, index), not {made!r:.60}")
+    if why := fits(made.sublayer, *[None] * 4):
+        raise ValueError(f"block {name!r}: sublayer takes x, function and index: {why}")
+    if issubclass(made, Plain):
+        return made
+    taken = inspect.signature(made).parameters
+    if why := fits(made, **{key: None for key in ("d_model", "depth", "sublayers") if key in taken}):
+        raise ValueError(f"block {name!r} may only need the keywords d_model, depth and sublayers: {why}")
+
+    class OwnBlock(Plain):
+        """A layer whose sublayers somebody else's class wraps."""
+
+        needs_output = True
+        final_norm = bool(getattr(made, "final_norm", False))
+
+        def __init__(
+            self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+        ) -> None:
+            super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
+            offered = {"d_model": d_model, "depth": depth, "sublayers": 1 + (feed_forward is not None)}
+            self.own = made(**{key: value for key, value in offered.items() if key in taken})
+
+        def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
+            """Wrap a sublayer: ``[B, T, D]`` to ``[B, T, D]``."""
+            y: Tensor = self.own.sublayer(x, function, index)
+            return y
+
+    return OwnBlock
+
+
+BUILT_IN: dict[str, type[Plain]] = {
     "plain": Plain,
     "residual": Residual,
     "post_ln": PostNorm,
@@ -158,3 +201,4 @@ BLOCKS: dict[str, type[Plain]] = {
     "rezero": ReZero,
     "deepnorm": DeepNorm,
 }
+BLOCKS = Registry("block", BUILT_IN, own_block, "attnlib.blocks")

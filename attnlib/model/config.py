@@ -16,7 +16,7 @@ def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:
     Raises:
         ValueError: **name** is not registered; the message names it and the choices.
     """
-    if name not in registry:
+    if name not in registry:  # a registry of parts has names by place too, and says itself why one does not fit
         more = "; attnlib list says what they are" if kind in LISTED else ""
         raise ValueError(f"unknown {kind} {name!r}; choose from {', '.join(registry)}{more}")
     return registry[name]

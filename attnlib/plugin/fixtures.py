@@ -111,6 +111,7 @@ def measure_case(
     The case is timed beside its reference, weighed, and saved as the test's row; ``measure_case(build)`` measures alone
     what ``build(case)`` makes, see ``attnlib.plugin.pair.Timeable``. A case that cannot run is skipped with its reason.
     """
+    from attnlib.cases.conformance import problem_of
     from attnlib.plugin.measuring import time_case
     from attnlib.plugin.pair import Pair, paired
     from attnlib.plugin.record import Left
@@ -123,6 +124,8 @@ def measure_case(
         instruments = record.instruments(case)
         if reason := unfit(case, settings, instruments.device):
             raise Left(**reason.row())
+        if problem := problem_of(case):  # a part that is somebody else's is tried before it is timed
+            raise AssertionError(problem)
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params

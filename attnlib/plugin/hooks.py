@@ -12,8 +12,11 @@ from attnlib.plugin import options
 from attnlib.plugin.stash import COMPARED, RECORD, SCREEN, SHARD
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
+    from attnlib.cases.settings import Settings
+
+OF_ANY_MODEL = ("test_forward.py", "test_backward.py", "test_train_step.py")
 HERE = Path(__file__).parents[2]  # the folder that the package lies in; in a checkout its tests lie in bench/
 
 
@@ -34,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the options and open the device, before anything is collected or written."""
+    from attnlib.cases.options import search
     from attnlib.cases.settings import Settings, on_this_heap
     from attnlib.measure.device import open_device
     from attnlib.plugin.preview import Preview
@@ -45,6 +49,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     config, option = session.config, session.config.option
     try:
+        for folder in option.attnlib_import_path:
+            search(folder)
         settings = Settings.from_options(options.given(config))
         settings = on_this_heap(settings, asked=option.attnlib_heap == "kept")
         shard = None if option.attnlib_shard is None else Chosen(option.attnlib_shard)
@@ -79,12 +85,18 @@ def pytest_benchmark_compare_machine_info(
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect the original for ``--preset seed`` only, and then alone; peers and the study of learning when named."""
+    """Collect the original for ``--preset seed`` only, and then alone; peers and the study of learning when named.
+
+    Of somebody else's model only the tests of its steps.
+    """
     if collection_path.parent != HERE / "bench" or not collection_path.name.startswith("test_"):
         return None
     if any(Path(arg.partition("::")[0]).name == collection_path.name for arg in config.args):
         return None
-    seed = config.stash[RECORD].settings.preset == "seed"
+    settings = config.stash[RECORD].settings
+    if settings.base.model != "stack":
+        return collection_path.name not in OF_ANY_MODEL or None
+    seed = settings.preset == "seed"
     alone = ("test_peers.py", "test_learning.py")
     return collection_path.name in alone or seed != (collection_path.name == "test_seed.py") or None
 
@@ -98,7 +110,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         try:
             if not (points := grid.points(settings)):
                 raise ValueError("no cell of these lengths and depths is small enough; name --seq-lens or --depths")
-            ids = ["-".join(f"{name}={value}" for name, value in point.items()) for point in points]
+            ids = [identifier(settings, point) for point in points]
             if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
                 chosen = shard.points(metafunc, ids)
                 points, ids = [points[n] for n in chosen], [ids[n] for n in chosen]
@@ -109,3 +121,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = list(points[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
         metafunc.parametrize(names, [tuple(point.values()) for point in points], ids=ids)
+
+
+def identifier(settings: Settings, point: Mapping[str, Any]) -> str:
+    """Return the id of a point, such as seq_len=64-depth=2-pe=none, with short names of other people's parts."""
+    shown = {"pe": settings.encoding_label(point["pe"])} if "pe" in point else {}
+    words = {name: settings.shown.get(value, value) for name, value in point.items()} | shown
+    return "-".join(f"{name}={value}" for name, value in words.items())

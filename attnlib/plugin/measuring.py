@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from attnlib.cases.case import Case
+from attnlib.cases.case import Case, origins
 from attnlib.cases.settings import Settings
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
@@ -22,8 +22,8 @@ from attnlib.measure.energy import energy
 from attnlib.measure.memory import out_of_order
 from attnlib.measure.noise import Disturbance
 from attnlib.plugin.pair import Pair, Timeable, Visit, own_rounds, rounds_of, visit
-from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters, total
-from attnlib.predict.peak import kernel_of, outlook
+from attnlib.predict.flops import parameters
+from attnlib.predict.peak import kernel_of, outlook, step_flops
 from attnlib.runs.schema import SCHEMA
 
 LAUNCH_BOUND = 1.2  # times what the device works on a step
@@ -39,24 +39,22 @@ class Instruments(NamedTuple):
 
 
 def identity(case: Case) -> dict[str, Any]:
-    """What identifies a saved row: the schema's version, the case and its hash."""
-    return {"schema": SCHEMA, "case": case.values, "case_id": case.id}
+    """Return what identifies a saved row: the schema's version, the case, its hash, and parts that are not ours."""
+    parts = origins(case)
+    return {"schema": SCHEMA, "case": case.values, "case_id": case.id} | ({"parts": parts} if parts else {})
 
 
-def cost_of(case: Case, attention: dict[str, Any], rates: Rates) -> dict[str, Any]:
+def cost_of(case: Case, work: Timeable, attention: dict[str, Any], rates: Rates) -> dict[str, Any]:
     """The ``cost`` of a row: by formula, and by prediction.
 
     Args:
         case: what was measured.
+        work: of the case.
         attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
         rates: that the machine reached in this run.
     """
-    found = {"params": parameters(case), "flops": None, "flops_algorithmic": None}
-    if case.paired:
-        executed = executed_flops(case, case.batch_size, attention["kernel"] or kernel_of(case))
-        needed = algorithmic_flops(case, case.batch_size)
-        found |= {"flops": total(executed, case.phase), "flops_algorithmic": total(needed, case.phase)}
-    return found | outlook(case, rates)
+    flops = step_flops(case, attention["kernel"] or kernel_of(case), work.step, work.prepare)
+    return {"params": parameters(case)} | flops | outlook(case, rates)
 
 
 def time_case(
@@ -91,10 +89,11 @@ def time_case(
         | on_the_device(made, work, device, local=local)
         | {"cache": {"asked": case.cache, "cold": all(one.cold for one in made.counting)}},
         "attention": attention,
+        **({} if case.model == "stack" else {"gradients": work.gradient_ends}),
         "compiled": work.compiled(),
         "energy": energy_of(work, device, float(np.median(made.samples[-1])), local=local),
         "memory": work.weigh(device),
-        "cost": cost_of(case, attention, rates),
+        "cost": cost_of(case, work, attention, rates),
     }
     info["flags"] = flags(info, float(np.median(made.samples[-1])))
     return made.wall_s

@@ -50,6 +50,15 @@ def declare(parser: pytest.Parser) -> None:
     group.addoption(
         "--shard", dest="attnlib_shard", metavar="FILE", type=Path, help="the tests of a shard that attnlib sweep cut"
     )
+    group.addoption(
+        "--import-path",
+        dest="attnlib_import_path",
+        metavar="FOLDER",
+        type=Path,
+        action="append",
+        default=[],
+        help="put a folder on the import path, for parts named as package.module:Attribute; may be given several times",
+    )
     group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
     group.addoption(
         "--resume", dest="attnlib_resume", action="store_true", help="go on with the newest unfinished run of this plan"

@@ -53,6 +53,10 @@ class Timeable(Side, Protocol):
     def attention(self) -> dict[str, Any]:
         """Which attention kernel a step runs."""
 
+    @property
+    def gradient_ends(self) -> dict[str, dict[str, Any]]:
+        """Gradient norms of the first and last parameter of somebody else's model, at initialisation."""
+
     def compiled(self) -> dict[str, int] | None:
         """What a compiler made of it, None where none was asked."""
 

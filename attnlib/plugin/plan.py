@@ -12,13 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from attnlib.cases.case import PHASES, Case
+from attnlib.cases.case import PARTS, PHASES, Case
 from attnlib.cases.settings import Settings
 from attnlib.gradients.closed_forms import decay_rate
-from attnlib.model.attention import ATTENTION, INITS
-from attnlib.model.blocks import BLOCKS
+from attnlib.model.attention import INITS
 from attnlib.model.data import data_set
-from attnlib.model.positional import POSITIONAL
 from attnlib.plugin.measuring import identity
 from attnlib.plugin.record import Entry
 from attnlib.runs import journal
@@ -63,7 +61,8 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
         config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
     )
     learned = sorted({case.data for case in cases.values() if case is not None and case.data is not None})
-    axes: dict[str, Mapping[str, Any]] = {"pe": POSITIONAL, "block": BLOCKS, "attention": ATTENTION, "init": INITS}
+    own = settings.own_parts
+    axes = {name: [*PARTS[name], *own.get(name, ())] for name in PARTS if name != "model" or name in own}
     return journal.Plan(
         run=secrets.token_hex(6),
         name=option.benchmark_save or option.benchmark_autosave or option.benchmark_json.stem,
@@ -76,7 +75,7 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
                 "command": command(config),
                 "preset": settings.preset,
                 "order_seed": settings.order_seed,
-                "axes": {name: list(registry) for name, registry in axes.items()},
+                "axes": axes,
                 "theory": {init: decay_rate(init, d_model=base.d_model, inner=base.inner) for init in INITS},
                 "data": {name: data_set(name).as_json() for name in learned},
                 "kind": kind,
@@ -132,6 +131,9 @@ def agreement(plan: journal.Plan) -> dict[str, Any]:
         "fingerprint": {name: value for name, value in plan.fingerprint.items() if name not in needless},
         "settings": plan.settings,
         "data": plan.ours.get("data", {}),
+        "parts": {  # by name, the source of parts that are somebody else's
+            part["name"]: part["source"] for test in plan.tests for part in (test.case or {}).get("parts", {}).values()
+        },
         "tests": {test.test: (test.case or {}).get("case_id", "no case") for test in plan.tests},
     }
 

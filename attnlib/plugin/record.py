@@ -6,8 +6,9 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from attnlib.measure.memory import is_out_of_memory
 from attnlib.plugin.measuring import Instruments, identity
 from attnlib.runs import visits
 from attnlib.runs.journal import NOT_YET, Finish
-from attnlib.runs.load import Cell, cell_of
+from attnlib.runs.load import Cell, cell_of, renamed
 from attnlib.runs.save import plain
 from attnlib.runs.schema import (
     Beside,
@@ -161,10 +162,7 @@ class Record:
         items[:] = timed + [item for item in items if item not in cases]
         keyword = config.option.keyword
         config.option.keyword, wanted = spelled_out(keyword)
-        for name, value in wanted:
-            for item, case in cases.items():
-                if str(getattr(case, name, None)).lower() == value.lower():
-                    item.extra_keyword_matches.add(f":{name}:{value}:")
+        self.note_fields(cases, wanted)
         ours = [item for item in items if is_beside(item) or (is_measured(item) and not self.guest)]
         for item in ours:
             if is_beside(item):  # whose own group stays
@@ -184,6 +182,15 @@ class Record:
             for test, item in self.items.items()
         }
         return result
+
+    def note_fields(self, cases: Mapping[pytest.Item, Case], wanted: Sequence[tuple[str, str]]) -> None:
+        """Let ``-k`` find the cases with these values of fields, and other people's parts by their short names too."""
+        for (name, value), (item, case) in product(wanted, cases.items()):
+            field_value = str(getattr(case, name, None))
+            shown = self.settings.shown.get(field_value, field_value)
+            shown = self.settings.encoding_label(field_value) if name == "pe" else shown
+            if value.lower() in (field_value.lower(), shown.lower()):
+                item.extra_keyword_matches.add(f":{name}:{value}:")
 
     def adopt(self, ends: dict[str, Finish]) -> None:
         """Take over what became of tests that an earlier process of the run is through with."""
@@ -263,6 +270,9 @@ class Record:
         """Return the cell of a case so far, with this benchmark."""
         entry = self.entries[test]
         row = identity(entry.case) | {"test": test} | entry.row if entry.case else entry.row
+        row = renamed(row, self.settings.shown)
+        if entry.case:
+            row["case"] = row["case"] | {"pe": self.settings.encoding_label(entry.case.pe)}
         timed = None if benchmark is None else msgspec.convert(benchmark, Timed)
         return cell_of(msgspec.convert(row, Row), row["case"], timed)
 

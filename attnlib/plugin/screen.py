@@ -106,7 +106,15 @@ class Screen:
         if not cases or terminalreporter.config.getoption("collectonly"):
             return
         forgive()
-        run = Run(Path(), {"attnlib": {"axes": {"pe": list(POSITIONAL)}}}, self.record.cells())
+        run = Run(
+            Path(),
+            {
+                "attnlib": {
+                    "axes": {"pe": [*POSITIONAL, *map(self.record.settings.encoding_label, self.record.settings.pe)]}
+                }
+            },
+            self.record.cells(),
+        )
         for table in costs(Cells([run])):
             print()
             table.print()

@@ -50,7 +50,8 @@ class Study:
         """The case with a learning rate: its own, or the one that was chosen; None where none was."""
         if case.learning_rate is not None:
             return case
-        rate = chosen_rate(self.record.trainings("tune"), case.data, case.pe)
+        shown = self.record.settings.encoding_label(case.pe)  # as rows are read
+        rate = chosen_rate(self.record.trainings("tune"), case.data, shown)
         return None if rate is None else replace(case, learning_rate=rate)
 
 

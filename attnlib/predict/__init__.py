@@ -1,4 +1,4 @@
-"""Predictions, before a step is run: FLOPs, attention kernels, peak memory, and how far a stack may go.
+"""Predictions of what a step costs before it is run: FLOPs, attention kernel, peak memory, and the largest stacks.
 
-Steps are run for shapes alone, on tensors without storage.
+Steps are traced on tensors of the device ``meta``, which have shapes and no storage.
 """

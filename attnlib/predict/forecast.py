@@ -1,4 +1,4 @@
-"""The forecast of a case: FLOPs, peak memory and least time of a step, before any is run."""
+"""The forecast of a case: FLOPs, peak memory and least time of a step that was never run."""
 
 from dataclasses import asdict
 from typing import Any
@@ -15,23 +15,26 @@ from attnlib.predict.peak import kernel_of, outlook
 
 
 def forecast(case: Case) -> dict[str, Any]:
-    """Return what one step of a case should cost on this machine.
+    """Return the predicted cost of one step of a case on this machine.
 
     Returns:
-        ``case``; ``kernel`` of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``) and component,
-        forward and backward; what ``peak.outlook`` has, its ``floor_s`` null for a device that is not here; ``torch``,
-        ``threads`` and ``calibrated``, the torch that peaks were held against, null if it is this one.
+        ``case``; ``kernel``, of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``), component and
+        direction, null if a part is somebody else's; the entries of ``peak.outlook``, with ``floor_s`` null if the
+        device is not here; ``torch`` and ``threads``; ``calibrated``, the torch release that predicted peaks were
+        checked with, null if it is this one.
     """
     kernel = kernel_of(case)
-    flops = {
-        "algorithmic": algorithmic_flops(case, case.batch_size),
-        "executed": executed_flops(case, case.batch_size, kernel),
-    }
+    flops = None
+    if case.paired and not case.own_parts.keys() - {"pe", "init"}:  # of other people's parts there is no formula
+        flops = {
+            "algorithmic": algorithmic_flops(case, case.batch_size),
+            "executed": executed_flops(case, case.batch_size, kernel),
+        }
     return outlook(case, rates_here(case)) | {
         "case": asdict(case),
         "kernel": kernel,
         "params": parameters(case),
-        "flops": flops if case.paired else None,
+        "flops": flops,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "calibrated": None if is_calibrated() else CALIBRATED,
@@ -39,7 +42,7 @@ def forecast(case: Case) -> dict[str, Any]:
 
 
 def rates_here(case: Case) -> Rates | None:
-    """Measure the rates that the device of a case reaches; None where the device is not here."""
+    """Measure the peak rates of a case's device; return None if the device is not here."""
     try:
         device = open_device(case.device)
     except ValueError:

@@ -1,9 +1,11 @@
-"""What torch's attention kernels do inside, where shapes do not show it: which one runs, its products, its buffers.
+"""The attention kernel that torch chooses, the products that it computes, and the buffers that operators allocate.
 
-The CPU's blocks, and what its other operators copy, are read from torch ``CALIBRATED`` and held against its profiler.
+Shapes do not show these. Block sizes and copies of the CPU's operators are those in the source of torch ``CALIBRATED``,
+and tests compare them with its profiler.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -18,26 +20,26 @@ FLASH_CPU, FLASH, EFFICIENT, MATH = (
     "flash_attention_for_cpu", "flash_attention", "efficient_attention", "attention_math",
 )  # fmt: skip
 HALF = (torch.float16, torch.bfloat16)
-KEYS = 512  # a block of the CPU's kernel
+KEYS = 512  # block size of the CPU's fused kernel
 aten = torch.ops.aten
 
 
 def is_calibrated() -> bool:
-    """Whether this torch is the release that the numbers here were held against."""
+    """Return True if this torch is the release that the numbers here were checked with."""
     return torch.__version__.startswith(f"{CALIBRATED}.")
 
 
 def attention_kernel(device: str, dtype: torch.dtype, *, biased: bool, learned: bool) -> str:
-    """The kernel that ``scaled_dot_product_attention`` chooses, as torch names it.
+    """Return torch's name of the kernel that ``scaled_dot_product_attention`` chooses.
 
-    On a CPU the fused one, unless a bias needs a gradient, which it cannot give; on CUDA the flash kernel in half
-    precision without a bias, else the memory-efficient one up to float32; written-out attention otherwise.
+    On a CPU the fused kernel, unless a bias needs a gradient, which it does not compute. On CUDA the flash kernel in
+    half precision without a bias, else the memory-efficient kernel up to float32. Otherwise the unfused one.
 
     Args:
         device: ``cpu``, ``cuda:1``, ...
         dtype: of queries, keys and values.
-        biased: whether something is added to the scores.
-        learned: whether that needs a gradient.
+        biased: True if a bias is added to the scores.
+        learned: True if the bias needs a gradient.
     """
     if device.startswith("cpu"):
         return MATH if learned else FLASH_CPU
@@ -47,44 +49,47 @@ def attention_kernel(device: str, dtype: torch.dtype, *, biased: bool, learned: 
 
 
 def attend(kernel: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-    """Attention by one kernel, on tensors that have shapes and no storage: ``[B, H, T, K]``."""
-    made: tuple[Tensor, ...]
+    """Return attention by a kernel that ``attention_kernel`` names, ``[B, H, T, K]`` as queries, keys and values are.
+
+    A bias is broadcast to the scores, ``[B, H, T, T]``.
+    """
+    outputs: tuple[Tensor, ...]
     if kernel == MATH:
         if bias is not None:
-            return _written_out(q, k, v, bias)
-        made = aten._scaled_dot_product_attention_math(q, k, v, None, 0.0, causal)
+            return _math_with_bias(q, k, v, bias)
+        outputs = aten._scaled_dot_product_attention_math(q, k, v, None, 0.0, causal)
     elif kernel == FLASH_CPU:
-        made = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, attn_mask=bias)
+        outputs = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, attn_mask=bias)
     elif kernel == FLASH:
-        made = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)
+        outputs = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)
     else:
         whole = None if bias is None else bias.expand(*q.shape[:-1], k.shape[-2])
-        made = aten._scaled_dot_product_efficient_attention(q, k, v, whole, torch.is_grad_enabled(), 0.0, causal)
-    return made[0]
+        outputs = aten._scaled_dot_product_efficient_attention(q, k, v, whole, torch.is_grad_enabled(), 0.0, causal)
+    return outputs[0]
 
 
-def _written_out(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """What torch's math kernel does with a bias; under a dispatch mode it would not add it in place."""
-    dtype, half = q.dtype, q.shape[-1] ** -0.25
+def _math_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Run the steps of torch's math kernel, which would not add the bias in place in a dispatch mode."""
+    dtype, root = q.dtype, q.shape[-1] ** -0.25
     q, k, v = (at_least_float32(x) for x in (q, k, v))
-    q = q * half  # alive to the end, as there
-    scores = q @ (k.transpose(-2, -1) * half)
+    q = q * root  # lives to the end of the function, as in the kernel
+    scores = q @ (k.transpose(-2, -1) * root)  # [B, H, T, T]
     scores += bias
     scores = aten._safe_softmax(scores, -1)
-    made: Tensor = (scores @ v).to(dtype)
-    return made
+    output: Tensor = (scores @ v).to(dtype)  # [B, H, T, K]
+    return output
 
 
 def query_block(seq_len: int) -> int:
-    """Queries that the CPU's fused kernel takes at once."""
+    """Return the number of queries in a block of the CPU's fused kernel."""
     return min(seq_len, 256 if seq_len >= 768 else 64 if seq_len >= 192 else 32)
 
 
 def scored_pairs(seq_len: int, kernel: str, *, causal: bool) -> int:
-    """Pairs of a query and a key whose score a kernel computes: T^2, or the blocks that a causal mask leaves.
+    """Return the number of pairs of a query and a key whose score a kernel computes.
 
-    The CPU's fused kernel leaves out blocks of ``KEYS`` keys that lie wholly behind a block of queries; what the
-    kernels of CUDA leave out is not known and not counted.
+    With a causal mask the CPU's fused kernel skips blocks of ``KEYS`` keys that lie entirely after a block of queries.
+    All other kernels are counted with T^2 pairs, since it is not known what those of CUDA skip.
     """
     if not causal or kernel != FLASH_CPU:
         return seq_len**2
@@ -97,43 +102,36 @@ def scored_pairs(seq_len: int, kernel: str, *, causal: bool) -> int:
 
 
 def _products(count: int, q: Sequence[int], rest: Sequence[Any]) -> int:
-    """FLOPs of so many products of the size of Q K^T; ``rest`` is the kernel's dropout and whether it is causal."""
+    """Return the FLOPs of ``count`` products of the size of Q K^T; ``rest`` holds dropout and ``is_causal``."""
     B, H, T, K = q
     return 2 * count * B * H * K * scored_pairs(T, FLASH_CPU, causal=bool(rest[1:2] and rest[1]))
 
 
-def _forward_flops(q: Sequence[int], _k: Any, _v: Any, *rest: Any, **_kwargs: Any) -> int:
-    return _products(2, q, rest)
-
-
-def _backward_flops(
-    _grad: Any, q: Sequence[int], _k: Any, _v: Any, _out: Any, _lse: Any, *rest: Any, **_kw: Any
-) -> int:
-    return _products(5, q, rest)
-
-
-# for torch.utils.flop_counter.FlopCounterMode(custom_mapping=...), which counts these as nothing (pytorch #195460)
+# torch's FlopCounterMode counts these kernels as 0 (pytorch #195460) unless it gets this as ``custom_mapping``
 FLOPS: dict[Any, Callable[..., int]] = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _forward_flops,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward_flops,
+    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, _k, _v, *rest, **_: _products(2, q, rest),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda _grad, q, _k, _v, _out, _lse, *rest, **_: _products(5, q, rest)
+    ),
 }
 
 
-def product_flops(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> int:
-    """FLOPs of an operator's matrix products, as torch's counter and ``FLOPS`` have them; 0 for all others."""
+def product_flops(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> int:
+    """Return the FLOPs of an operator's matrix products by torch's counter and ``FLOPS``; 0 for other operators."""
     packet = func._overloadpacket
     if packet in FLOPS:
         return FLOPS[packet](*(x.shape if isinstance(x, Tensor) else x for x in args))
-    return int(flop_registry[packet](*args, **kwargs, out_val=made)) if packet in flop_registry else 0
+    return int(flop_registry[packet](*args, **kwargs, out_val=result)) if packet in flop_registry else 0
 
 
 def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
-    """Bytes that an operator of the CPU allocates beside its outputs, for as long as it runs.
+    """Return the bytes that an operator of the CPU allocates while it runs, beside its outputs.
 
     Args:
         func: the operator.
         args: its positional arguments.
-        threads: of torch, each of which has a buffer of the fused kernel of its own; 0 where there is no CPU's kernel.
+        threads: torch's intra-op threads, each with a buffer in the fused kernel; 0 on other devices, for which 0 bytes
+            are returned.
     """
     if threads == 0:
         return 0
@@ -141,7 +139,7 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
         return threads * _flash_buffer(args[0], backward=False) + _packed(args[0], threads)
     if func is aten._scaled_dot_product_flash_attention_for_cpu_backward.default:
         return threads * _flash_buffer(args[1], backward=True)
-    if func is aten._safe_softmax.default:  # which scores are -inf, and in which rows all are
+    if func is aten._safe_softmax.default:  # masks of the scores that are -inf, and of rows of them
         rows = args[0].numel() // max(1, args[0].shape[-1])
         return int(args[0].numel() + rows + 4)
     if (
@@ -156,17 +154,17 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
 
 
 def _flash_buffer(q: Tensor, *, backward: bool) -> int:
-    """Bytes of a thread: a block of scores and what goes with it, in float32 or wider, and again in half precision."""
+    """Return the bytes of one thread's buffer: a block of scores in float32 or wider, and a copy in half precision."""
     T, K = q.shape[-2:]
     queries, keys = query_block(T), min(T, KEYS)
     wide, half = torch.promote_types(q.dtype, torch.float32).itemsize, q.itemsize if q.dtype in HALF else 0
-    if backward:  # scores and their gradient; a sum for each query
+    if backward:  # scores and their gradient, and a sum for each query
         return queries * (2 * keys * (wide + half) + wide)
     return queries * (keys * (wide + half) + (2 + K) * wide)
 
 
 def _packed(q: Tensor, threads: int) -> int:
-    """Bytes of keys and values that the fused kernel lays out anew in bfloat16, where the CPU has products of it."""
+    """Return the bytes of keys and values that the fused kernel copies in bfloat16, on CPUs with bfloat16 products."""
     if q.dtype != torch.bfloat16:
         return 0
     T, K = q.shape[-2:]
@@ -174,10 +172,8 @@ def _packed(q: Tensor, threads: int) -> int:
 
 
 def converted_bytes(operands: Sequence[Tensor]) -> int:
-    """Bytes of the copies in which an elementwise operator first brings its operands to one dtype."""
-    if len({x.dtype for x in operands}) < 2:
+    """Return the bytes of the copies by which an elementwise operator converts its operands to one dtype."""
+    if not operands:
         return 0
-    common = operands[0].dtype
-    for x in operands[1:]:
-        common = torch.promote_types(common, x.dtype)
+    common = reduce(torch.promote_types, (x.dtype for x in operands))
     return sum(x.numel() * common.itemsize for x in operands if x.dtype != common and x.dim())

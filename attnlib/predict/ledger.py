@@ -1,5 +1,6 @@
-"""What operators allocate and move, booked while they run on tensors that have shapes and no storage."""
+"""A record of the memory that operators allocate and move, while they run on tensors without storage."""
 
+import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 WORKSPACE, OTHER = "workspace", "activations"
-# What a backward pass does in place on the gradient that it adds to, except under a dispatch mode such as this one.
+# The backward pass adds to gradients in place, but in a dispatch mode such as ``Ledger`` it calls these out of place.
 IN_PLACE = {
     aten.add.Tensor: aten.add_.Tensor,
     aten.index_add.default: aten.index_add_.default,
@@ -22,13 +23,14 @@ IN_PLACE = {
 
 
 class Ledger(TorchDispatchMode):
-    """Books every storage that operators make until it is freed, and the bytes that they read and write.
+    """Records every storage from its allocation until it is freed, and the FLOPs and bytes of every operator.
 
-    Between ``with`` and its end; ``peaks`` and ``operators`` are what it found. Set ``region`` to tell stretches apart.
+    It records inside of ``with``; read ``peaks()`` and ``operators`` afterwards. Peaks are kept apart by ``region``,
+    which may be set at any time.
 
     Args:
-        inside: bytes that an operator allocates for as long as it runs, from it and its positional arguments.
-        flops: FLOPs of an operator, from it, its arguments and what it made.
+        inside: function from an operator and its positional arguments to the bytes that it allocates while it runs.
+        flops: function from an operator, its arguments and its result to its FLOPs.
     """
 
     def __init__(
@@ -39,33 +41,30 @@ class Ledger(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.inside, self.flops = inside, flops
         self.region = ""
-        # how often an operator had so many FLOPs and bytes: each reads its inputs and writes its outputs once, and one
-        # that only looks at its input in another way is none
+        # number of operators by FLOPs and bytes, where each reads its inputs and writes its outputs once; without views
         self.operators: Counter[tuple[int, int]] = Counter()
-        self.live: dict[int, int] = {}  # storages to their numbers
+        self.live: dict[int, int] = {}  # number of each storage, by its address
         self.made = 0  # storages so far
-        self.kinds: dict[int, str] = {}  # of numbered storages
+        self.kinds: dict[int, str] = {}  # kind of each storage, by its number
         self.events: list[tuple[str, int, int]] = []  # region, number of a storage (-1: workspace), change in bytes
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         inside = self.inside(func, args)
-        if func in IN_PLACE and _adds_a_gradient(func, args):
-            made = IN_PLACE[func](*args, **(kwargs or {}))
-        else:
-            made = func(*args, **(kwargs or {}))
-        outputs = [x for x in tree_leaves(made) if isinstance(x, Tensor)]
+        run = IN_PLACE[func] if func in IN_PLACE and _adds_a_gradient(func, args) else func
+        result = run(*args, **(kwargs or {}))
+        outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         for x in outputs:
             self.book(x.untyped_storage())
-        if inside:
+        if inside:  # at its highest while inputs and outputs are alive
             self.events += [(self.region, -1, inside), (self.region, -1, -inside)]
         if not _is_view(func):
             inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
             moved = sum(map(distinct_bytes, (*inputs, *outputs)))
-            self.operators[self.flops(func, args, kwargs or {}, made), moved] += 1
-        return made
+            self.operators[self.flops(func, args, kwargs or {}, result), moved] += 1
+        return result
 
     def book(self, storage: torch.UntypedStorage) -> None:
-        """Count a storage, once, until it is freed."""
+        """Record a storage, unless it is recorded already, and have ``free`` called when it is freed."""
         key = storage._cdata
         if key not in self.live:
             self.live[key] = self.made
@@ -74,49 +73,47 @@ class Ledger(TorchDispatchMode):
             weakref.finalize(storage, self.free, key, storage.nbytes())
 
     def free(self, key: int, size: int) -> None:
-        """Count it no more."""
+        """Record that a storage was freed."""
         self.events.append((self.region, self.live.pop(key), -size))
 
     def name(self, kind: str, tensors: Iterable[Tensor | None]) -> None:
-        """Say what tensors are that are alive now: all others are ``activations``."""
+        """Set the kind of tensors that are alive; without a kind they are ``activations``."""
         for x in tensors:
             if x is not None and (key := x.untyped_storage()._cdata) in self.live:
                 self.kinds.setdefault(self.live[key], kind)
 
     @property
     def held(self) -> int:
-        """Bytes that are alive now."""
+        """Bytes that are allocated now."""
         return sum(change for _, _, change in self.events)
 
     def peaks(self) -> dict[str, dict[str, int]]:
-        """Of each region, what was alive at its highest moment, in bytes by kind."""
-        found: dict[str, dict[str, int]] = {}
+        """Return for each region the bytes by kind at its peak."""
+        peaks: dict[str, dict[str, int]] = {}
         now: Counter[str] = Counter()
-        total, most = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
+        total, highest = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
         for region, number, change in self.events:
             now[WORKSPACE if number < 0 else self.kinds.get(number, OTHER)] += change
             total += change
-            if total > most[region]:
-                most[region], found[region] = total, dict(now)
-        return found
+            if total > highest[region]:
+                highest[region], peaks[region] = total, dict(now)
+        return peaks
 
 
 def distinct_bytes(x: Tensor) -> int:
-    """Bytes of a tensor, what it repeats by a stride of 0 counted once."""
-    numbers = 1
-    for size, stride in zip(x.shape, x.stride(), strict=True):
-        numbers *= size if stride else min(size, 1)
-    return numbers * x.itemsize
+    """Return the bytes of a tensor, in which numbers repeated by a stride of 0 count once."""
+    sizes = zip(x.shape, x.stride(), strict=True)
+    return x.itemsize * math.prod(size if stride else min(size, 1) for size, stride in sizes)
 
 
 def _is_view(func: OpOverload) -> bool:
-    """Whether an operator only looks at its input in another way, or makes room without writing."""
+    """Return True for operators that move no bytes: views, and those that allocate without writing."""
     aliases = [a.alias_info for a in func._schema.arguments if a.alias_info is not None]
     return any(not alias.is_write for alias in aliases) or "empty" in func.name()
 
 
 def _adds_a_gradient(func: OpOverload, args: Sequence[Any]) -> bool:
-    """Whether this is the backward pass adding to a gradient that nobody else holds."""
+    """Return True if this is the backward pass adding to a gradient that nothing else refers to."""
     if torch.is_grad_enabled() or torch._C._current_graph_task_id() == -1:
         return False
     if func is not aten.add.Tensor:

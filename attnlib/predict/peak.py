@@ -1,4 +1,4 @@
-"""What a case will need, found without allocating it: its steps on tensors that have shapes and no storage."""
+"""Predicted peak memory of a case: its steps are traced on tensors that have shapes and no storage."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,9 +7,12 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from attnlib.cases.case import Case, unsupported
+from attnlib.cases.case import Case, meta_encoding, unsupported
 from attnlib.cases.settings import Settings
 from attnlib.cases.text import size
 from attnlib.cases.workload import Workload, build, compiles
@@ -18,19 +21,20 @@ from attnlib.measure import heap
 from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import available_bytes
-from attnlib.predict.flops import meta_encoding
-from attnlib.predict.kernels import MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.measure.rounds import Step
+from attnlib.predict.flops import algorithmic_flops, executed_flops, total
+from attnlib.predict.kernels import FLOPS, MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
 from attnlib.predict.ledger import Ledger
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
-MARGIN = 1.02 if is_calibrated() else 1.25  # over the predicted peak: what is proven of this torch, and was of others
-STRAIGHT = 3  # layers: from here on each region's peak is a straight line in depth
+MARGIN = 1.02 if is_calibrated() else 1.25  # on the predicted peak, by comparisons with measured peaks
+STRAIGHT = 3  # layers; from this depth on the peak of each region is linear in depth
 Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
 class Unfit:
-    """Why a case is not measured here: the status of its row, the reason in words, and the bytes it was judged by."""
+    """Reason why a case is not measured: the status of its row, a text, and the bytes that it needs and may have."""
 
     status: str
     reason: str
@@ -38,13 +42,13 @@ class Unfit:
     available_bytes: int | None = None
 
     def row(self) -> dict[str, Any]:
-        """What its row says."""
+        """Return the entries of the case's row."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """What new tensors are made of."""
+    """Set torch's default dtype, as a context manager."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -55,13 +59,13 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Need:
-    """What a case needs, in bytes.
+    """Predicted memory and work of a case.
 
     Args:
-        regions: of each stretch of its steps, what is alive at its highest moment, by kind: ``parameters``,
-            ``gradients``, ``optimiser``, ``tables`` (of encodings, and the batch), ``activations``, ``workspace``.
-        held: alive between its steps.
-        operators: of one step, how many have so many FLOPs and move so many bytes, see ``Ledger``.
+        regions: bytes by kind at the peak of each region of the steps; the kinds are ``parameters``, ``gradients``,
+            ``optimiser``, ``tables`` (of encodings, and the batch), ``activations`` and ``workspace``.
+        held: bytes that are allocated between the steps.
+        operators: number of operators of one step by FLOPs and bytes moved, see ``Ledger``.
     """
 
     regions: Mapping[str, Mapping[str, int]]
@@ -70,12 +74,12 @@ class Need:
 
     @property
     def parts(self) -> Mapping[str, int]:
-        """What is alive at the highest moment of all, by kind."""
+        """Bytes by kind at the highest peak."""
         return max(self.regions.values(), key=lambda kinds: sum(kinds.values()))
 
     @property
     def flops(self) -> int:
-        """Of the matrix products of one step."""
+        """FLOPs of the matrix products of one step."""
         return sum(times * flops for (flops, _), times in self.operators.items())
 
     @property
@@ -85,73 +89,91 @@ class Need:
 
     @property
     def peak(self) -> int:
-        """The most at once."""
+        """Largest number of bytes that are allocated at once."""
         return sum(self.parts.values())
 
     def deeper(self, other: "Need", layers: int) -> "Need":
-        """This need, and ``layers`` times what ``other``, a layer deeper, adds to it."""
-        regions = {region: along(kinds, other.regions[region], layers) for region, kinds in self.regions.items()}
+        """Extrapolate to ``layers`` more layers, from this and from ``other``, which has one layer more."""
+        regions = {region: extrapolate(kinds, other.regions[region], layers) for region, kinds in self.regions.items()}
         held = self.held + layers * (other.held - self.held)
-        return Need(regions, held, along(self.operators, other.operators, layers))
+        return Need(regions, held, extrapolate(self.operators, other.operators, layers))
 
 
 def need(case: Case) -> Need:
-    """Predict a case: its operators are run for shapes alone, with what the CPU's allocate inside.
+    """Return the predicted memory and work of a case; an epoch is predicted as its train steps.
 
-    An epoch is as its train steps. Past ``STRAIGHT`` layers each one adds the same to every region of the step, so that
-    deep stacks cost no more to predict.
+    The steps are traced without storage. Stacks deeper than ``STRAIGHT`` layers are extrapolated, since each further
+    layer adds the same.
+
+    Raises:
+        RuntimeError: an operator cannot be run without storage.
     """
-    if case.depth > STRAIGHT + 1:
+    if case.depth > STRAIGHT + 1 and case.model == "stack":
         one, two = (need(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
         return one.deeper(two, case.depth - STRAIGHT)
-    return _run_for_shapes(
-        replace(case, phase={"epoch": "train_step"}.get(case.phase, case.phase), cache="hot", launch="eager"),
-        torch.get_num_threads(),
-    )
+    phase = "train_step" if case.phase == "epoch" else case.phase
+    return _trace(replace(case, phase=phase, cache="hot", launch="eager"), torch.get_num_threads())
 
 
-def along(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> dict[Key, int]:
-    """On the straight lines through two points, ``steps`` beyond the first."""
+def extrapolate(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> dict[Key, int]:
+    """Return the values on the lines through ``one``, at step 0, and ``two``, at step 1."""
     return {key: one.get(key, 0) + steps * (two.get(key, 0) - one.get(key, 0)) for key in {**one, **two}}
 
 
 @cache
-def _run_for_shapes(case: Case, threads: int) -> Need:
-    threads = threads if case.device.startswith("cpu") else 0  # what kernels of other devices allocate is not known
+def _trace(case: Case, threads: int) -> Need:
+    """Run the steps of a case on tensors without storage, and return what they need."""
+    threads = threads if case.device.startswith("cpu") else 0  # the buffers of other devices' kernels are not known
     seen = Ledger(partial(workspace, threads=threads), product_flops)
-    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), seen:
+    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), ChosenKernel(case.device), seen:
         work = build(replace(case, device="meta"))
         seen.name("parameters", work.model.parameters())
         seen.name("tables", work.held())
-        if case.attention == "sdpa":
-            choose_kernel(work, case.device)
-        tell_regions(work, seen)
-        for step in range(2 if case.phase == "train_step" else 1):  # the first one makes the optimiser's state
+        track_region(work, seen)
+        for step in range(2 if case.phase == "train_step" else 1):  # the first step creates the optimiser's state
             seen.region = f"{step} start"
             if work.prepare is not None:
                 work.prepare()
-            seen.operators.clear()
+            seen.operators.clear()  # those of the last step are kept
             work.step()
+            # tensors get their kind while they are alive; their events so far are counted under it too
             seen.name("gradients", [p.grad for p in work.model.parameters()])
             seen.name("optimiser", work.held())
         peaks = {region: kinds for region, kinds in seen.peaks().items() if region}
         return Need(peaks, seen.held, seen.operators)
 
 
-def choose_kernel(work: Workload, device: str) -> None:
-    """Let attention run by the kernel that ``device`` would choose, on tensors that are on none."""
+class ChosenKernel(TorchFunctionMode):
+    """Run ``scaled_dot_product_attention`` by the kernel that a device would choose, on tensors without storage.
 
-    def chosen(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-        learned = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-        kernel = attention_kernel(device, q.dtype, biased=bias is not None, learned=learned)
-        return attend(kernel, q, k, v, bias, causal and bias is None)
+    Args:
+        device: ``cpu``, ``cuda:1``, ...
+    """
 
-    for layer in layers_of(work.model):
-        layer.attention.attend = chosen
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        return self.attention(*args, **(kwargs or {}))
+
+    def attention(
+        self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any
+    ) -> Tensor:
+        """Attend: ``[B, H, T, K]``."""
+        learned = attn_mask is not None and attn_mask.requires_grad and torch.is_grad_enabled()
+        if attn_mask is not None and attn_mask.dtype == torch.bool:  # torch adds 0 and -inf for it
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype)
+        kernel = attention_kernel(self.device, q.dtype, biased=attn_mask is not None, learned=learned)
+        return attend(kernel, q, k, v, attn_mask, is_causal)
 
 
 def kernel_of(case: Case) -> str:
-    """The attention kernel that a case should run."""
+    """Return the name of the attention kernel that torch should choose for a case, or that of somebody else's part."""
+    if own := {"attention", "model"} & case.own_parts.keys():
+        return case.own_parts[min(own)]
     if case.attention != "sdpa":
         return MATH
     encoding = meta_encoding(case)
@@ -159,63 +181,90 @@ def kernel_of(case: Case) -> str:
     return attention_kernel(case.device, getattr(torch, case.dtype), biased=encoding.biases, learned=learned)
 
 
-def tell_regions(work: Workload, seen: Ledger) -> None:
-    """Let the ledger know where a step is: before, in and behind the layers, on its way forward and back."""
+def step_flops(case: Case, kernel: str, step: Step, prepare: Step | None) -> dict[str, int | None]:
+    """Return the FLOPs of a step, of matrix products.
+
+    Args:
+        case: in a phase that has a reference; the others have none.
+        kernel: of attention.
+        step: of the case, to count where there is no formula.
+        prepare: what has to be called before it.
+
+    Returns:
+        ``flops``, that the kernels execute, and ``flops_algorithmic``, that the mathematics needs: by formula; of
+        somebody else's block, attention or model as torch's counter sees one step, and null.
+    """
+    if not case.paired:
+        return {"flops": None, "flops_algorithmic": None}
+    if case.own_parts.keys() - {"pe", "init"}:
+        if prepare is not None:
+            prepare()
+        with FlopCounterMode(display=False, custom_mapping=FLOPS) as counter:
+            step()
+        return {"flops": int(counter.get_total_flops()), "flops_algorithmic": None}
+    executed = executed_flops(case, case.batch_size, kernel)
+    needed = algorithmic_flops(case, case.batch_size)
+    return {"flops": total(executed, case.phase), "flops_algorithmic": total(needed, case.phase)}
+
+
+def track_region(work: Workload, seen: Ledger) -> None:
+    """Register hooks that set the ledger's region: embedding, layers, last layer or head, forward or backward."""
     layers = layers_of(work.model)
 
-    def pass_by(x: Tensor, ahead: str, back: str) -> None:
+    def enter(x: Tensor, forward: str, backward: str) -> None:
+        """Begin a region of the forward pass; where its input gets its gradient, one of the backward pass begins."""
         step, _, region = seen.region.partition(" ")
         if region.endswith("backward"):  # a layer that is recomputed
             return
-        seen.region = f"{step} {ahead}"
+        seen.region = f"{step} {forward}"
         if x.requires_grad:
-            x.register_hook(lambda _: setattr(seen, "region", f"{step} {back} backward"))
+            x.register_hook(lambda _: setattr(seen, "region", f"{step} {backward} backward"))
 
     if layers:
-        layers[0].register_forward_pre_hook(lambda _, inputs: pass_by(inputs[0], "layers", "embedding"))
-        layers[-1].register_forward_pre_hook(lambda _, inputs: pass_by(inputs[0], "last layer", "layers"))
-        layers[-1].register_forward_hook(lambda _, __, x: pass_by(x, "head", "last layer"))
+        layers[0].register_forward_pre_hook(lambda _, inputs: enter(inputs[0], "layers", "embedding"))
+        layers[-1].register_forward_pre_hook(lambda _, inputs: enter(inputs[0], "last layer", "layers"))
+        layers[-1].register_forward_hook(lambda _, __, x: enter(x, "head", "last layer"))
 
 
 def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
-    """Peak bytes as a reading: null with a reason where an operator cannot be run without storage.
+    """Return the predicted peak bytes as a reading, which is null with a reason if there is no prediction.
 
-    Args:
-        case: whose peak it is.
-        reference: another case whose model is there too, and which takes turns with it.
+    With a reference, which takes turns with the case, both models are in memory.
     """
-    if any(compiles(one) for one in (case, reference) if one is not None):
-        return reading(None, METHOD, "what a compiler fuses is not predicted")
+    cases = [case] if reference is None else [case, reference]
+    if any(map(compiles, cases)):
+        return reading(None, METHOD, "compiled steps cannot be traced")
     try:
-        own = need(case)
-        other = None if reference is None else need(reference)
-    except RuntimeError as error:
+        needs = [need(one) for one in cases]
+    except Exception as error:  # noqa: BLE001 - a step that cannot be predicted may still be measured
         return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
-    return reading(own.peak if other is None else max(own.peak + other.held, own.held + other.peak), METHOD)
+    held = sum(one.held for one in needs)
+    # while one steps, the others hold what they keep between steps
+    return reading(max(held - one.held + one.peak for one in needs), METHOD)
 
 
 def outlook(case: Case, rates: Rates | None) -> dict[str, Any]:
-    """What is saved of a case's prediction: its peak and what is in it, its operators, and their floor in seconds.
+    """Return the prediction of a case as it is saved.
 
-    Args:
-        case: what is predicted.
-        rates: that the machine reached; None leaves the floor out.
+    Returns:
+        ``predicted_peak``, a reading; unless that is null ``predicted_parts`` in bytes, ``bytes_moved``, the number
+        of ``operators``, and ``floor_s``, the least seconds of a step, null without rates of the machine.
     """
     peak = prediction(case)
     if peak["value"] is None:
         return {"predicted_peak": peak}
-    found = need(case)
+    needed = need(case)
     return {
         "predicted_peak": peak,
-        "predicted_parts": dict(found.parts),
-        "bytes_moved": found.moved,
-        "operators": sum(found.operators.values()),
-        "floor_s": None if rates is None else rates.floor(found.operators),
+        "predicted_parts": dict(needed.parts),
+        "bytes_moved": needed.moved,
+        "operators": sum(needed.operators.values()),
+        "floor_s": None if rates is None else rates.floor(needed.operators),
     }
 
 
 def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case | None, str | None]:
-    """The case whose rounds lie between this one's; None with the reason where it is measured alone."""
+    """Return the reference that a case takes turns with; or None and the reason why it is measured alone."""
     if not case.paired or settings.reference is None:
         return None, "not asked for"
     other = replace(case, **settings.reference)
@@ -224,13 +273,9 @@ def reference_of(case: Case, settings: Settings, device: Device) -> tuple[Case |
 
 
 def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = None) -> Unfit | None:
-    """Why a case cannot be measured here, or would not fit into the memory that it may have; None where it can.
+    """Return the reason why a case cannot be measured or does not fit into memory; None if it can be measured.
 
-    Args:
-        case: what is to be measured.
-        settings: the run's choices.
-        device: where.
-        beside: its reference, if that should fit too.
+    With ``beside``, its reference, both must fit into memory together.
     """
     if reason := unsupported(case):
         return Unfit("unsupported", reason)
@@ -241,7 +286,7 @@ def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = 
     predicted = prediction(case, beside)["value"]
     if predicted is None or (needed := int(MARGIN * predicted)) <= available:
         return None
-    heap.trim()  # what the process keeps of freed memory counts as taken
+    heap.trim()  # freed memory that the process keeps would count as used
     if needed <= (available := least(device, settings.memory_limit) or available):
         return None
     reason = f"predicted to need {size(needed)}, {size(available)} available"
@@ -249,6 +294,5 @@ def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = 
 
 
 def least(device: Device, limit: int | None) -> int | None:
-    """The bytes that a case may take: what is free now, or ``limit`` if that is less; None where neither is known."""
-    known = [bytes_ for bytes_ in (available_bytes(device), limit) if bytes_ is not None]
-    return min(known, default=None)
+    """Return the bytes that are free now, or ``limit`` if that is less; None if neither is known."""
+    return min((free for free in (available_bytes(device), limit) if free is not None), default=None)

@@ -1,7 +1,8 @@
 """The one loader of a saved run."""
 
 import codecs
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from attnlib.runs.schema import (
     Contents,
     Cost,
     Info,
+    Origin,
     OverReference,
     Probe,
     Row,
@@ -23,7 +25,7 @@ from attnlib.runs.schema import (
     Visit,
     examine,
 )
-from attnlib.runs.text import printable
+from attnlib.runs.text import printable, short_names
 from attnlib.runs.visits import Visited, kernel_kind
 
 LARGEST = 2**31  # bytes of a file; the default job's have 3 MB, 100,000 cases of many nodes 1 GB
@@ -51,6 +53,7 @@ class Cell:
     info: Info | None = None  # of a timed case
     probe: Probe | None = None  # what was read of its gradients, or of its training
     node: str | None = None  # that measured it
+    parts: Mapping[str, Origin] = field(default_factory=dict)  # of the model, those that are somebody else's
 
     @property
     def question(self) -> str:
@@ -270,7 +273,7 @@ def read(path: Path, *, clean: bool = False) -> tuple[dict[str, Any], Contents]:
             data = journal.assemble(journal.events(_bytes(path)), live=journal.is_live(path))
         else:
             data = _decoded(_bytes(path))
-        data = _printable(data) if clean else data
+        data = shortened(_printable(data)) if clean else data
         found, contents = examine(data)
     except OSError as error:
         raise BadRun(one_line(f"{path}: {error.strerror or error}")) from None
@@ -295,8 +298,45 @@ def cell_of(row: Row, fields: dict[str, Any], timed: Timed | None, node: str | N
     timed = timed if row.status == "ok" else None
     probe = row.probe or (timed.extra_info.probe if timed else None) if row.status == "ok" else None
     if timed is None or (probe and probe.claims):  # a check, which in schema 1 was a benchmark
-        return Cell(*identity, probe=probe, node=node)
-    return Cell(*identity, tuple(timed.stats.data), timed.extra_info, probe, node)
+        return Cell(*identity, probe=probe, node=node, parts=row.parts)
+    return Cell(*identity, tuple(timed.stats.data), timed.extra_info, probe, node, row.parts)
+
+
+def shortened(data: Any) -> Any:
+    """Return a run with short names of the parts that are somebody else's; see ``short_names``."""
+    try:
+        names = [name for axis in data["attnlib"]["axes"].values() for name in axis]
+        own = {name: short for name, short in short_names(names).items() if name != short}
+    except (KeyError, TypeError, AttributeError):  # it breaks the contract, which is said later
+        return data
+    if own:
+        ours = data["attnlib"]
+        ours["axes"], ours["cases"] = renamed(ours["axes"], own), [renamed(row, own) for row in ours["cases"]]
+        data["benchmarks"] = [renamed(row, own) for row in data["benchmarks"]]
+        cases = [row["case"] for row in ours["cases"]] + [row["extra_info"].get("case") for row in data["benchmarks"]]
+        for case in cases:
+            if case is not None:
+                case["pe"] = encoding_label(case["model"], case["pe"]) if "model" in case else case["pe"]
+        ours["axes"]["pe"] = list(dict.fromkeys([*ours["axes"]["pe"], *(row["case"]["pe"] for row in ours["cases"])]))
+    return data
+
+
+def encoding_label(model: str, pe: str) -> str:
+    """Return what stands for an encoding in tables and ids: of somebody else's model its name too."""
+    if model == "stack":
+        return pe
+    return model if pe == "none" else f"{model}+{pe}"
+
+
+def renamed(node: Any, names: Mapping[str, str]) -> Any:
+    """Return decoded JSON with other words for these; where a part comes from keeps its whole name."""
+    if not names:
+        return node
+    if isinstance(node, dict):
+        return {key: value if key == "parts" else renamed(value, names) for key, value in node.items()}
+    if isinstance(node, list):
+        return node if node and isinstance(node[0], float) else [renamed(value, names) for value in node]
+    return names.get(node, node) if isinstance(node, str) else node
 
 
 def _bytes(path: Path) -> bytes:

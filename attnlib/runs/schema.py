@@ -11,8 +11,8 @@ SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,64}$")]  # becomes part of labels in tables and figures
-Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,64}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,200}$")]  # becomes part of labels in tables and figures
+Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,200}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
 Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, and would overflow in sums and powers
@@ -48,6 +48,7 @@ class Case(Struct, frozen=True):
     denormals: Name = "flush"
     attention: Name = "sdpa"
     init: Name = "torch_mha"
+    model: Name = "stack"
     causal: bool = False
     seed: int = 0
     cache: Name = "hot"
@@ -194,6 +195,22 @@ class Probe(Struct):
         return bool(self.claims or self.curves or self.counts or self.training)
 
 
+class Origin(Struct, forbid_unknown_fields=True):
+    """Where a part of the model that is not attnlib's comes from."""
+
+    name: Name  # as it was asked for
+    distribution: str | None
+    version: str | None
+    source: str | None  # beginning of the SHA-256 of the file that defines it
+
+
+class GradientNorm(Struct, forbid_unknown_fields=True):
+    """Frobenius norm of the gradient of one parameter of somebody else's model; null where it is not finite."""
+
+    parameter: str
+    norm: NotNegative | None
+
+
 class Row(Struct):
     """A planned case and what became of it; ``probe`` is what a check of gradients found."""
 
@@ -204,6 +221,7 @@ class Row(Struct):
     reason: str | None = None
     process: Count | None = None
     probe: Probe | None = None
+    parts: dict[str, Origin] = {}  # by field of the case, those that are somebody else's
 
 
 class Interval(Struct, forbid_unknown_fields=True):
@@ -332,6 +350,7 @@ class Info(Struct):
     energy: Energy | None = None
     flags: list[str] = []
     probe: Probe | None = None
+    gradients: dict[str, GradientNorm] = {}  # of somebody else's model, its first and last parameter
 
 
 class Stats(Struct):
@@ -374,6 +393,7 @@ class Axes(Struct, forbid_unknown_fields=True):
     block: list[Name]
     attention: list[Name] = []
     init: list[Name] = []
+    model: list[Name] = []
 
 
 class Device(Struct):
@@ -604,8 +624,8 @@ def finding_problems(case: Case, probe: Probe | None) -> list[str]:
         return ["probe.curves are of different lengths"]
     if None in curves[axis] or None in (curves[first][0], curves.get("token_embedding", [0])[0]):
         return [f"probe.curves.{axis} or a first point is null"]
-    if case.phase == "rate" and (not probe.claims or probe.claims[0].theory is None):
-        return ["probe has no claim with a theory"]
+    if case.phase == "rate" and not probe.claims:
+        return ["probe has no claim"]
     return []
 
 

@@ -1,8 +1,9 @@
-"""Words that cannot do anything."""
+"""Text that a terminal can show safely, and short names of parts."""
 
 import io
 import re
 import sys
+from collections.abc import Iterable
 
 # what moves a terminal's cursor, colours, turns or breaks a line, hides text, or is half a character
 UNPRINTABLE = re.compile(
@@ -20,3 +21,23 @@ def forgive() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the name that tables and ids show for each: ``MyPE`` for ``mylab.attn:MyPE``, others as they are.
+
+    Modules are put before it, from the innermost outwards, until no two are alike: ``attn.MyPE``.
+    """
+    names = list(dict.fromkeys(names))
+    shown = {name: [name] for name in names if ":" not in name}
+    for name in names:
+        if ":" in name:
+            module, _, attribute = name.partition(":")
+            parts = [*module.split("."), attribute]
+            shown[name] = [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)] + [name]
+    found = {name: candidates[0] for name, candidates in shown.items()}
+    while twins := [name for name in names if list(found.values()).count(found[name]) > 1 and len(shown[name]) > 1]:
+        for name in twins:
+            shown[name].pop(0)
+            found[name] = shown[name][0]
+    return found

@@ -25,6 +25,14 @@ COLUMNS = {
 }
 
 
+NORMS = {
+    "model": Column(),
+    "phase": Column(),
+    **{name: Column(number=True) for name in ("T", "L")},
+    **{f"|gradient| of its {end} parameter": Column("{:.3g}".format, number=True) for end in ("first", "last")},
+}
+
+
 def findings(cells: Cells) -> list[Table]:
     """One row a claim: on which stack, what was fitted, what theory says, its band; then what was learned."""
     found = [
@@ -42,7 +50,24 @@ def findings(cells: Cells) -> list[Table]:
         }
         for cell, claim in found
     ]
-    learned = learning(cells)
+    learned = [*learning(cells), *model_gradients(cells)]
     if not found and learned:
         return learned
     return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found]), *learned]
+
+
+def model_gradients(cells: Cells) -> list[Table]:
+    """Return the gradient norms of the first and last parameter of other people's models over depth; none of stacks."""
+    groups = [group for group in cells.by_id.values() if group[0].info and group[0].info.gradients]
+    rows = []
+    for group in sorted(groups, key=lambda group: (group[0].case.phase, group[0].case.seq_len, group[0].case.depth)):
+        case, ends = group[0].case, group[0].info.gradients if group[0].info else {}
+        row = {"model": case.pe, "phase": case.phase, "T": case.seq_len, "L": case.depth}
+        rows.append(row | {f"|gradient| of its {end} parameter": own.norm for end, own in ends.items()})
+    names = {
+        f"{end}: {own.parameter}": None
+        for group in groups
+        if group[0].info
+        for end, own in group[0].info.gradients.items()
+    }
+    return [Table(NORMS, rows, after=list(names))] if rows else []

@@ -1,4 +1,5 @@
-"""More cells than one machine has hours: cut into shards, run here or on Slurm, watched, resumed and merged.
+"""Sweeps: a large set of cases is cut into shards, measured here or on Slurm, resumed after faults, and merged.
 
-Each task is a pytest process with a journal in the sweep's folder; nothing here imports torch or pytest.
+Each shard is measured by a pytest process of its own, with a journal in the sweep's folder. Nothing here imports torch
+or pytest.
 """

@@ -1,7 +1,7 @@
-"""The folder of a sweep: what was asked, how it was cut, and where the parts of its runs lie.
+"""The folder of a sweep and its files.
 
-``sweep.json`` is what was asked, ``plan.json`` how it was cut, ``shards-TOKEN/0001.json`` the tests of a shard, and
-``run-1/0001.json`` what became of them in the first run, with its journal beside it until it is whole.
+``sweep.json`` holds the options of the sweep, ``plan.json`` its shards, ``shards-TOKEN/0001.json`` the tests of a
+shard, and ``run-1/0001.json`` their results in the first run, with a journal beside it until all are finished.
 """
 
 import secrets
@@ -22,51 +22,51 @@ Kind = TypeVar("Kind")
 
 
 class Asked(Struct, kw_only=True, frozen=True):
-    """What a sweep is, written once."""
+    """The options of a sweep."""
 
     token: str
-    name: str  # that its runs are saved under
+    name: str  # of the merged runs
     place: str  # local or slurm
     options: list[str]  # of pytest
     shards: int
     runs: int
     order_seed: int  # of the first run
-    where: str  # folder that pytest is started in
+    where: str  # working directory of pytest
     sbatch: dict[str, str] = {}
     max_parallel: int | None = None
 
 
 class Outline(Struct, kw_only=True, frozen=True):
-    """What pytest plans."""
+    """The plan of one run as pytest makes it, before it is cut into shards."""
 
     kind: dict[str, Any]  # of machine, versions and code
-    platform: str  # folder of the results that merged runs go to
+    platform: str  # subfolder of results/ for merged runs
     tests: list[journal.Planned]
-    blocks: list[str]  # of each test: which may not be parted
-    seconds: list[float]  # that each should take
+    blocks: list[str]  # block name of each test; tests of a block stay in one shard
+    seconds: list[float]  # expected, of each test
 
 
 class Shard(Struct, kw_only=True, frozen=True):
-    """The tests of a shard, and the kind of machine that they must run on."""
+    """The tests of a shard, and the kind of machine that must measure them."""
 
     kind: dict[str, Any]
     tests: list[journal.Planned]
-    numbers: list[int]  # of each test in the plan
+    numbers: list[int]  # index of each test in the plan
 
 
 class SweepPlan(Struct, kw_only=True, frozen=True):
-    """How the planned tests were cut."""
+    """The shards of a sweep."""
 
     kind: dict[str, Any]
     platform: str
     shards: str  # their folder
-    tests: list[int]  # how many, a shard each
-    seconds: list[float]  # that they should take
+    tests: list[int]  # number in each shard
+    seconds: list[float]  # expected, of each shard
 
 
 @dataclass(frozen=True)
 class Task:
-    """A shard in one of the runs."""
+    """One shard of one run: a unit of work."""
 
     folder: Path  # of the sweep
     run: int  # from 1
@@ -77,72 +77,73 @@ class Task:
 
     @property
     def final(self) -> Path:
-        """The file of what became of it."""
+        """The file with the task's results."""
         return self.folder / f"run-{self.run}" / f"{self.shard:04}.json"
 
     @property
     def book(self) -> Path | None:
-        """Its journal; None before it begins and once it is whole."""
+        """The task's journal; None before it begins and once all tests are finished."""
         return next(iter(self.final.parent.glob(f"{self.final.stem}.*{journal.SUFFIX}")), None)
 
     def events(self) -> journal.Events:
-        """What its journal says; nothing without one."""
+        """Return the events of the task's journal; none without a journal."""
         if (path := self.book) is None:
             return []
         try:
             return journal.events(path.read_bytes())
-        except FileNotFoundError:  # it has just become whole
+        except FileNotFoundError:  # finished in this moment
             return []
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     @property
     def done(self) -> bool:
-        """Whether all of its tests have come to an end."""
+        """True once all tests of the task are finished."""
         return self.final.exists() and self.book is None
 
     def alone(self, patience: float) -> AbstractContextManager[int | None]:
-        """Keep every other process off it; None where one still works on it, else a handle to be inherited."""
+        """Lock the task against other processes, see ``alone``."""
         self.final.parent.mkdir(exist_ok=True)
         return alone(self.final.with_suffix(".lock"), patience)
 
     @property
     def live(self) -> bool:
-        """Whether a process of a machine that shares our locks works on it."""
+        """True while a process works on the task, on any machine that shares file locks with this one."""
         path = self.final.with_suffix(".lock")
         return path.exists() and journal.is_live(path)
 
 
 @contextmanager
 def alone(path: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """Keep every other process off what a file stands for; None where one has it for so many seconds, else a handle."""
+    """Lock a file against other processes, as a context manager that waits up to ``patience`` seconds for the lock.
+
+    Yields:
+        the file handle, which child processes may inherit; None if another process still has the lock.
+    """
     deadline = time.monotonic() + patience
     with path.open("a") as file:
-        while not (mine := journal.claimed(file.fileno())) and time.monotonic() < deadline:
+        while not (locked := journal.claimed(file.fileno())) and time.monotonic() < deadline:
             time.sleep(0.5)
-        yield file.fileno() if mine else None
+        yield file.fileno() if locked else None
 
 
 class Sweep:
-    """A sweep in its folder.
-
-    Args:
-        folder: that holds it.
+    """A sweep, read from its folder.
 
     Raises:
-        ValueError: it holds none.
+        ValueError: the folder holds no sweep.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()  # pytest runs in another one
+        self.folder = folder.resolve()  # pytest may be started in another one
         self.asked = read(self.folder / "sweep.json", Asked)
 
     @classmethod
     def create(cls, folder: Path, **asked: Any) -> "Sweep":
-        """Begin one.
+        """Create a sweep with these options, the fields of ``Asked``.
 
         Raises:
-            ValueError: the folder holds one already, **or** cannot be written.
+            ValueError: the folder holds a sweep already, **or** cannot be written.
         """
         new = Asked(token=secrets.token_hex(6), **asked)
         try:
@@ -150,17 +151,17 @@ class Sweep:
             save_once(folder / "sweep.json", _readable(new), new.token)
         except FileExistsError:
             raise ValueError(
-                f"{folder} holds a sweep already: go on with --resume {folder}, or choose another --folder"
+                f"{folder} holds a sweep already: resume it with --resume {folder}, or choose another --folder"
             ) from None
         except OSError as error:
             raise ValueError(f"cannot write {folder}: {error.strerror}") from None
         return cls(folder)
 
     def ask(self, **changes: Any) -> None:
-        """Change what was asked, but for what was made of it already.
+        """Change options of the sweep; tasks that are running or finished stay as they are.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         asked = msgspec.structs.replace(self.asked, **changes)
         if asked != self.asked:
@@ -169,18 +170,18 @@ class Sweep:
 
     @property
     def plan(self) -> SweepPlan | None:
-        """How it was cut; None before it was planned."""
+        """The sweep's plan; None before there is one."""
         path = self.folder / "plan.json"
         return read(path, SweepPlan) if path.exists() else None
 
     @property
     def refusal(self) -> str | None:
-        """Why it could not be planned; None where it could, or was not tried yet."""
+        """Reason why planning failed; None if it did not, or was not tried yet."""
         path = self.folder / "refused.txt"
         return path.read_text() if path.exists() else None
 
     def refuse(self, why: str | None) -> None:
-        """Note why it could not be planned; or, with None, that it may be tried again."""
+        """Save the reason why planning failed; with None, allow another try."""
         path = self.folder / "refused.txt"
         if why is None:
             path.unlink(missing_ok=True)
@@ -188,38 +189,32 @@ class Sweep:
             save_over(path, why.encode(), self.asked.token)
 
     def cut(self, outline: Outline, shards: Sequence[Sequence[int]]) -> None:
-        """Write the shards, then the plan; where another process has just written one, that counts.
-
-        Args:
-            outline: what pytest planned.
-            shards: numbers of the outline's tests, a shard each.
-        """
+        """Write the shards, each given by indices of tests in the outline, and the plan unless there is one by now."""
         token = secrets.token_hex(4)
         plan = SweepPlan(
             kind=outline.kind,
             platform=outline.platform,
             shards=f"shards-{token}",
-            tests=[len(own) for own in shards],
-            seconds=[sum(outline.seconds[n] for n in own) for own in shards],
+            tests=[len(numbers) for numbers in shards],
+            seconds=[sum(outline.seconds[n] for n in numbers) for numbers in shards],
         )
         (self.folder / plan.shards).mkdir()
-        for number, own in enumerate(shards, 1):
-            shard = Shard(kind=outline.kind, tests=[outline.tests[n] for n in own], numbers=list(own))
+        for number, numbers in enumerate(shards, 1):
+            shard = Shard(kind=outline.kind, tests=[outline.tests[n] for n in numbers], numbers=list(numbers))
             save_over(self.tests(plan, number), msgspec.json.encode(shard), token)
         with suppress(FileExistsError):
             save_once(self.folder / "plan.json", msgspec.json.encode(plan), token)
 
     def tests(self, plan: SweepPlan, shard: int) -> Path:
-        """The file of a shard's tests."""
+        """Return the file with the tests of a shard, counted from 1."""
         return self.folder / plan.shards / f"{shard:04}.json"
 
     @property
     def tasks(self) -> list[Task]:
-        """Every task, one run after another: as many shards a run as the plan has, or else as were asked for."""
-        shards = self.asked.shards if self.plan is None else len(self.plan.tests)
-        return [
-            Task(self.folder, run, shard) for run in range(1, self.asked.runs + 1) for shard in range(1, shards + 1)
-        ]
+        """All tasks, run by run; before there is a plan with as many shards as were asked for."""
+        plan = self.plan
+        shards = range(1, 1 + (self.asked.shards if plan is None else len(plan.tests)))
+        return [Task(self.folder, run, shard) for run in range(1, self.asked.runs + 1) for shard in shards]
 
 
 def _readable(asked: Asked) -> bytes:
@@ -227,10 +222,10 @@ def _readable(asked: Asked) -> bytes:
 
 
 def read(path: Path, kind: type[Kind]) -> Kind:
-    """One of a sweep's files.
+    """Return the object in one of a sweep's JSON files.
 
     Raises:
-        ValueError: it is not there, **or** is something else.
+        ValueError: there is no such file, **or** it holds something else.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)

@@ -1,6 +1,6 @@
-"""Slurm, through submitit: tasks become an array of jobs that have a node each; squeue tells how they stand.
+"""Slurm, through submitit: tasks become an array of jobs with a node each, and squeue reports their states.
 
-Accounting need not be there. What a job returns is not used: the journals say what came of it.
+Slurm's accounting is not needed, and the return value of a job is not used: the journals hold its results.
 """
 
 import shlex
@@ -17,15 +17,15 @@ from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import Queued
 from attnlib.sweep.task import TaskRun
 
-WARNING = 30  # seconds before a job's end in which it is told
+WARNING = 30  # seconds before a job's time ends at which it is warned by a signal
 REQUEUES = 1000  # at most, of a job that finishes a case each time
-PATIENCE = 150.0  # seconds; locks of a node that went down outlive it by 90 on NFS
-# A job may be warned in its first second, before submitit handles that signal: it waits until ``TaskRun`` asks for it.
+PATIENCE = 150.0  # seconds; on NFS the locks of a node that went down last 90 s longer than the node
+# A job may get the warning while Python starts, before submitit handles it: blocked, it waits until ``TaskRun`` begins.
 BLOCKED = (
     "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
-# options of sbatch that are the sweep's own: which job does what, alone on its node, and how it is told of its end
+# options of sbatch that the sweep sets itself: the jobs and their tasks, one job a node, and the warning
 OWN = {
     *("job_name", "array", "nodes", "ntasks", "ntasks_per_node", "exclusive"),
     *("requeue", "signal", "output", "error", "wrap"),
@@ -33,16 +33,16 @@ OWN = {
 
 
 class Jobs(Struct):
-    """A line of ``jobs.jsonl``: a job array, and the task of each of its jobs as run and shard."""
+    """A line of ``jobs.jsonl``: a job array, and the run and shard of each of its jobs."""
 
     job: str
     tasks: list[tuple[int, int]]
 
 
-def need(program: str) -> None:
-    """Raises ``ValueError`` where Slurm or submitit is not here."""
-    if shutil.which(program) is None:
-        raise ValueError(f"no Slurm here: {program} is not on the PATH")
+def need() -> None:
+    """Raise ``ValueError`` if Slurm or submitit is not installed."""
+    if shutil.which("sbatch") is None:
+        raise ValueError("no Slurm here: sbatch is not on the PATH; --on local needs none")
     try:
         import submitit  # noqa: F401
     except ImportError:
@@ -50,22 +50,17 @@ def need(program: str) -> None:
 
 
 def name(sweep: Sweep) -> str:
-    """Of all jobs of a sweep."""
+    """Return the name of all jobs of a sweep."""
     return f"attnlib-{sweep.asked.token}"
 
 
-def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
-    """Queue tasks; the first that starts makes the plan where there is none.
-
-    Args:
-        sweep: whose.
-        tasks: of it.
-        most: deaths after which one is left.
+def submit(sweep: Sweep, tasks: Sequence[Task], attempts: int) -> None:
+    """Submit tasks of a sweep to Slurm; if there is no plan yet, the first job that starts makes it.
 
     Raises:
-        ValueError: Slurm refuses; the message has its words.
+        ValueError: Slurm refuses the jobs; the message has its words.
     """
-    need("sbatch")
+    need()
     import submitit
 
     array = submitit.SlurmExecutor(folder=sweep.folder / "logs", max_num_timeout=REQUEUES, python=python())
@@ -82,56 +77,51 @@ def submit(sweep: Sweep, tasks: Sequence[Task], most: int) -> None:
     sweep.refuse(None)
     try:
         with array.batch():
-            jobs = [array.submit(TaskRun(task, most, PATIENCE)) for task in tasks]
+            jobs = [array.submit(TaskRun(task, attempts, PATIENCE)) for task in tasks]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
     note(sweep, jobs[0].job_id.partition("_")[0], tasks)
 
 
 def python() -> str:
-    """Return the command that starts Python in a job, with the signal that warns of its end blocked."""
+    """Return the shell command that starts Python in a job with Slurm's warning signal blocked."""
     return shlex.join([sys.executable, "-S", "-c", BLOCKED])
 
 
 def last_line(text: str) -> str:
-    """Of what sbatch printed."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it does not say why")
+    """Return the last line that one of Slurm's programs printed."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")
 
 
 def note(sweep: Sweep, job: str, tasks: Sequence[Task]) -> None:
-    """Write down which job does what."""
+    """Append a job array and its tasks to ``jobs.jsonl``."""
     with (sweep.folder / "jobs.jsonl").open("ab") as file:
         file.write(msgspec.json.encode(Jobs(job, [(task.run, task.shard) for task in tasks])) + b"\n")
 
 
 def queue(sweep: Sweep) -> Queued:
-    """State and reason, as Slurm has them, of each task (run and shard) that it knows of.
+    """Return Slurm's state and reason of each queued or running task, by run and shard.
 
     Raises:
-        ValueError: Slurm does not answer; the message has its words.
+        ValueError: squeue fails; the message has its words.
     """
-    form = "%F|%K|%T|%r"
+    words = ["squeue", "--noheader", "--array", f"--name={name(sweep)}", "--format=%F|%K|%T|%r"]
     try:
-        done = subprocess.run(
-            ["squeue", "--noheader", "--array", f"--name={name(sweep)}", f"--format={form}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError as error:
         raise ValueError(f"cannot ask Slurm: squeue: {error.strerror}") from None
     if done.returncode:
         raise ValueError(f"cannot ask Slurm: {last_line(done.stderr)}")
-    known, found = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}, {}
+    arrays, states = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}, {}
     for line in done.stdout.splitlines():
         job, index, state, reason = (part.strip() for part in line.split("|", 3))
-        tasks = known.get(job, [])
+        tasks = arrays.get(job, [])
         if (number := int(index) if index.isdigit() else 0) < len(tasks):
-            found[tasks[number]] = state, reason
-    return found
+            states[tasks[number]] = state, reason
+    return states
 
 
 def jobs_of(folder: Path) -> list[Jobs]:
-    """The jobs that were submitted for a sweep."""
+    """Return the job arrays that were submitted for the sweep in a folder."""
     path = folder / "jobs.jsonl"
     return [msgspec.json.decode(line, type=Jobs) for line in path.read_bytes().splitlines()] if path.exists() else []

@@ -1,4 +1,4 @@
-"""How far a sweep is: each task's state, its cases, and the time left."""
+"""Progress of a sweep: the state of each task, its finished cases, and the time left."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.task import deaths, finished, progress
 
 STATES = ("planned", "queued", "running", "stopped", "dead", "done")
-RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT")  # states of Slurm; with any other that it tells, a job waits
+RUNNING = ("RUNNING", "COMPLETING", "STAGE_OUT")  # Slurm's states of a running job; in any other it waits
 Queued = Mapping[tuple[int, int], tuple[str, str]]  # as ``attnlib.sweep.slurm.Queue``
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a task stands.
+    """State and progress of a task.
 
     Args:
-        task: it.
-        state: one of ``STATES``; ``stopped`` are those that began, and wait for --resume.
-        tests: how many it has; None before there is a plan.
-        done: how many of them have come to an end.
-        seconds: that it should take in all.
-        note: what else there is to say, such as where it died.
-        later: further visits of its cases that were made, and that are left as far as is known.
+        task: the task.
+        state: one of ``STATES``; ``stopped`` tasks were begun and wait for --resume.
+        tests: number of its tests; None before there is a plan.
+        done: number of finished tests.
+        seconds: expected time of the whole task.
+        note: further information, such as the tests in which it died.
+        later: number of later visits made, and left as far as is known.
     """
 
     task: Task
@@ -36,51 +36,46 @@ class Standing:
 
     @property
     def share(self) -> float:
-        """How much of its tests and visits is done."""
+        """Share of the task's tests and visits that is done, 0 to 1."""
         made, left = self.later
         return (self.done + made) / max(1, (self.tests or 0) + made + left)
 
 
-def standings(sweep: Sweep, queue: Queued, most: int) -> list[Standing]:
-    """Where each task stands.
-
-    Args:
-        sweep: whose.
-        queue: state and reason of those that Slurm knows of.
-        most: deaths after which a task is left.
-    """
-    plan = sweep.plan
-    found = []
+def standings(sweep: Sweep, queue: Queued, attempts: int) -> list[Standing]:
+    """Return state and progress of each task; a task is ``dead`` after ``attempts`` crashes."""
+    plan, result = sweep.plan, []
     for task in sweep.tasks:
         tests, seconds = (None, 0.0) if plan is None else (plan.tests[task.shard - 1], plan.seconds[task.shard - 1])
         if task.done:
-            found.append(Standing(task, "done", tests, tests or 0, seconds))
+            result.append(Standing(task, "done", tests, tests or 0, seconds))
             continue
         events = task.events()
         done = finished(events)
-        slurm, reason = queue.get((task.run, task.shard), (None, ""))
-        node = next((event.about.get("node") for event in reversed(events) if isinstance(event, journal.Process)), None)
-        died = deaths(events)
-        if slurm in RUNNING or task.live:
-            state, note = "running", f"on {node}" if node else ""
-        elif slurm is not None:
-            state, note = "queued", reason if reason not in ("None", "Priority", "Resources") else ""
-        elif sum(died.values()) >= most:
-            state, note = "dead", f"died in {', '.join(sorted(died))}"
-        elif events:
-            state, note = "stopped", f"died in {', '.join(sorted(died))}" if died else ""
-        else:
-            state, note = "planned", ""
         later = progress(events) - done, sum(journal.visits_left(events).values())
+        state, note = state_of(task, events, queue.get((task.run, task.shard)), attempts)
         if done == tests:
             note = ", ".join(filter(None, [note, f"{later[1]} visits left"]))
-        found.append(Standing(task, state, tests, done, seconds, note, later))
-    return found
+        result.append(Standing(task, state, tests, done, seconds, note, later))
+    return result
 
 
-def seconds_left(found: Sequence[Standing], at_once: int) -> float | None:
-    """How long ``at_once`` machines should take for what is left; None before there is a plan."""
-    if any(own.tests is None for own in found):
+def state_of(task: Task, events: journal.Events, queued: tuple[str, str] | None, attempts: int) -> tuple[str, str]:
+    """Return the state of an unfinished task, and a note on it; ``queued`` is what Slurm says of it."""
+    died = deaths(events)
+    crashes = f"died in {', '.join(sorted(died))}" if died else ""
+    if (queued is not None and queued[0] in RUNNING) or task.live:
+        nodes = [node for e in events if isinstance(e, journal.Process) and (node := e.about.get("node"))]
+        return "running", f"on {nodes[-1]}" if nodes else ""
+    if queued is not None:
+        return "queued", queued[1] if queued[1] not in ("None", "Priority", "Resources") else ""
+    if sum(died.values()) >= attempts:
+        return "dead", crashes
+    return ("stopped", crashes) if events else ("planned", "")
+
+
+def seconds_left(standings: Sequence[Standing], at_once: int) -> float | None:
+    """Return the expected seconds for the unfinished tasks on ``at_once`` machines; None before there is a plan."""
+    if any(one.tests is None for one in standings):
         return None
-    left = [own.seconds * (1 - own.share) for own in found if own.state not in ("done", "dead") and own.tests]
-    return max([sum(left) / max(1, at_once), *left], default=0.0)
+    left = [one.seconds * (1 - one.share) for one in standings if one.state not in ("done", "dead") and one.tests]
+    return max([sum(left) / max(1, at_once), *left], default=0.0)  # no sooner than the longest task

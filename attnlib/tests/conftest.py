@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 
 import pytest
 
@@ -24,8 +25,30 @@ def _sessions(tmp_path_factory):
         yield sessions
 
 
+@pytest.fixture(name="struck", scope="session")
+def _struck(sessions, tmp_path_factory):
+    """Puts into a folder what a session leaves that a fault killed; each fault strikes once, others are copies."""
+    left = {}
+
+    def strike(fault, folder):
+        if fault not in left:
+            left[fault] = tmp_path_factory.mktemp("struck")
+            assert sessions("--benchmark-autosave", folder=left[fault], fault=fault).code == 128 + 9
+        shutil.copytree(left[fault], folder, dirs_exist_ok=True)
+
+    return strike
+
+
+@pytest.fixture(name="usual", scope="session")
+def _usual(sessions, tmp_path_factory):
+    """What a session printed that nothing disturbed, and the run that it saved."""
+    folder = tmp_path_factory.mktemp("usual")
+    done = sessions("--benchmark-autosave", folder=folder)
+    assert done.code == 0, done.out
+    return done.out, saved(folder)
+
+
 @pytest.fixture(name="undisturbed", scope="session")
-def _undisturbed(sessions, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert sessions("--benchmark-autosave", folder=folder).code == 0
-    return skeleton(saved(folder))
+def _undisturbed(usual):
+    """Its run, without what depends on time."""
+    return skeleton(usual[1])

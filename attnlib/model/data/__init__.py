@@ -1,4 +1,4 @@
-"""Labelled sequences: real ones that a classifier can learn, their registry, and random ones that only cost time."""
+"""Data sets of labelled sequences, their registry, and random texts for timing."""
 
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +18,7 @@ DATA: dict[str, Callable[[], Labelled]] = {"digits": digits, "stress": stress}
 
 @cache
 def data_set(name: str) -> Labelled:
-    """The data set of this name, made once a process.
+    """Return the data set of this name, read once a process.
 
     Raises:
         ValueError: the name is not registered, **or** its package is not installed.
@@ -30,13 +30,13 @@ def data_set(name: str) -> Labelled:
 
 
 def register(path: Path) -> str:
-    """Read the user's own table of texts and labels, and register it.
+    """Read the user's own table of texts and labels, and register it as a data set.
 
     Returns:
-        its name: that of the file, with the beginning of a checksum.
+        its name: that of the file, and the first 8 hex digits of its SHA-256.
 
     Raises:
-        ValueError: see ``read_table``.
+        ValueError: the table is invalid, see ``read_table``.
     """
     found = read_table(path)
     DATA[found.name] = lambda: found

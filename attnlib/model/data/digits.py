@@ -1,4 +1,4 @@
-"""Handwritten digits as sequences: what is drawn depends on where each grey level stands, and on nothing else."""
+"""Handwritten digits as sequences of grey levels, whose positions decide what is drawn."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from attnlib.model.data.labelled import Labelled, shuffled
 
 
 def digits() -> Labelled:
-    """1,797 images of 8 x 8 pixels, row by row, as 64 tokens of 17 grey levels; 10 classes (scikit-learn's digits).
+    """Return scikit-learn's digits: 1,797 images of 8 x 8 pixels as 64 tokens of 17 grey levels, in 10 classes.
 
-    1,000 to learn from, 297 for validation, 500 for the test.
+    Parts: 1,000 for training, 297 for validation, 500 for the test. Pixels are in row order.
 
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.

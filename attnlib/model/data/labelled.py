@@ -1,4 +1,4 @@
-"""What every data set is: tokens with labels, in a fixed order, cut into parts that share nothing."""
+"""The class of a data set: tokens with labels, in a fixed order, in disjoint parts."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Sequences with labels, training ones first, then those for validation, then those for the test.
+    """Sequences with labels: first the training part, then validation, then test.
 
     Raises:
-        ValueError: the parts are not all examples, **or** a class has no example to learn from.
+        ValueError: the parts' sizes do not add up to the number of examples, **or** a class has no training example.
     """
 
     name: str
@@ -23,17 +23,19 @@ class Labelled:
     labels: np.ndarray  # int64 [N], in [0, n_classes)
     vocab_size: int
     n_classes: int
-    sizes: tuple[int, int, int]  # of PARTS
-    notes: tuple[str, ...] = ()  # what was left out, padded or cut
+    sizes: tuple[int, int, int]  # numbers of examples in PARTS
+    notes: tuple[str, ...] = ()  # examples that were left out, padded or cut
 
     def __post_init__(self) -> None:
         if sum(self.sizes) != len(self.tokens) or min(self.sizes) < 1:
-            raise ValueError(f"{self.name}: {len(self.tokens)} examples do not make parts of {self.sizes}")
+            raise ValueError(
+                f"{self.name}: {len(self.tokens)} examples do not fill parts of {self.sizes}, one at least"
+            )
         if absent := set(range(self.n_classes)) - set(self.part("train")[1].tolist()):
-            raise ValueError(f"{self.name}: no example to learn class {min(absent)} from; give more of each class")
+            raise ValueError(f"{self.name}: class {min(absent)} has no training example; give more of each class")
 
     def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens ``[n, T]`` and labels ``[n]`` of one of ``PARTS``."""
+        """Return the tokens ``[n, T]`` and labels ``[n]`` of one of ``PARTS``."""
         place = PARTS.index(name)
         start = sum(self.sizes[:place])
         span = slice(start, start + self.sizes[place])
@@ -41,16 +43,16 @@ class Labelled:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of tokens and labels, in their order, as little-endian int64."""
+        """SHA-256 of the tokens and labels in order, as little-endian int64."""
         return hashlib.sha256(self.tokens.astype("<i8").tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
 
     def as_json(self) -> dict[str, object]:
-        """What a run says of it."""
+        """Return the description that a run saves."""
         sizes = dict(zip(PARTS, self.sizes, strict=True))
         said = {"source": self.source, "licence": self.licence, "checksum": self.checksum, "notes": list(self.notes)}
         return said | sizes | {"length": self.tokens.shape[1], "tokens": self.vocab_size, "classes": self.n_classes}
 
 
 def shuffled(count: int) -> np.ndarray:
-    """The fixed order of so many examples, by numpy's PCG64: a test would notice another one."""
+    """Return a fixed random order of ``count`` examples, by numpy's PCG64 with seed 0."""
     return np.random.Generator(np.random.PCG64(0)).random(count).argsort(kind="stable")

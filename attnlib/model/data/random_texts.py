@@ -1,4 +1,4 @@
-"""The original experiment's dummy task, made reproducible: random letters with labels that mean nothing."""
+"""The original experiment's dummy task, made reproducible: random letters with random labels."""
 
 import torch
 from torch import Tensor
@@ -7,17 +7,17 @@ from torch import Tensor
 def random_texts(
     *, n_texts: int, seq_len: int, vocab_size: int, n_classes: int, seed: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Draw texts and labels that have nothing to do with each other, on ``device``, the same for the same seed.
+    """Return random texts with independent random labels on ``device``, the same for the same seed.
 
-    Each text has one label for good (the original redrew it on every access, which no model can learn).
+    A text keeps its label (the original drew a new one at every access, which no model can learn).
 
     Args:
         n_texts: N.
         seq_len: T.
         vocab_size: tokens lie in [0, vocab_size).
         n_classes: labels lie in [0, n_classes); 1 gives labels 0 and 1, for a single logit.
-        seed: of a generator of its own.
-        device: where the tensors are made.
+        seed: seed of the texts and labels; other random streams are not used.
+        device: device of the tensors.
 
     Returns:
         tokens, int64 ``[N, T]``, and labels, int64 ``[N]``.

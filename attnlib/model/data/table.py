@@ -1,4 +1,4 @@
-"""The user's own texts: a CSV file with a column of texts and one of labels, a letter a token."""
+"""The user's own texts as a data set: a CSV file with a column of texts and one of labels; each letter is a token."""
 
 import csv
 import hashlib
@@ -12,22 +12,22 @@ import numpy as np
 from attnlib.model.data.labelled import Labelled, shuffled
 
 COLUMNS = ("text", "label")
-LEAST = 50  # texts
-LARGEST = 2**28  # bytes
-LONGEST = 512  # letters of a text that are kept
-PAD = 0  # the token after the end of a short text
+LEAST = 50  # least number of texts
+LARGEST = 2**28  # most bytes of a file
+LONGEST = 512  # letters that are kept of a longer text
+PAD = 0  # the token that fills up short texts
 
 
 def read_table(path: Path) -> Labelled:
-    """Read ``text,label`` rows: characters as tokens, 60 % to learn from, 20 % for validation, 20 % for the test.
+    """Return the data set in a CSV file of ``text,label`` rows: 60 % for training, 20 % validation, 20 % test.
 
-    Texts are cut to 512 characters and padded to the longest. One that is there twice, once it is cut, is taken once,
-    so that none is in two parts.
+    Characters are tokens. Texts are cut to 512 characters and padded to the longest. Texts that are equal after the cut
+    are taken once, so that no text is in two parts.
 
     Raises:
-        ValueError: it cannot be read, is no UTF-8 CSV, lacks a column, **or** has an empty text or label, two labels
-            for one text, fewer than 50 texts, only one class, nearly as many classes as texts, or a class that the
-            split leaves nothing to learn of.
+        ValueError: the file cannot be read, is not a UTF-8 CSV file, lacks a column, **or** has an empty text or label,
+            two labels for one text, fewer than 50 texts, only one class, more classes than half the texts, or a class
+            without a training example.
     """
     try:
         content = content_of(path)
@@ -37,7 +37,7 @@ def read_table(path: Path) -> Labelled:
         numbers = np.array([classes.index(label) for label in labels.values()], dtype=np.int64)[order]
         sizes = (len(labels) - 2 * held_out, held_out, held_out)
         if absent := set(range(len(classes))) - set(numbers[: sizes[0]].tolist()):
-            raise ValueError(f"too few texts are {classes[min(absent)]!r}: the split leaves none to learn from")
+            raise ValueError(f"label {classes[min(absent)]!r} has no training example; give more texts with it")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -58,60 +58,62 @@ def read_table(path: Path) -> Labelled:
         sizes=sizes,
         notes=tuple(
             f"{count} of {len(labels)} texts {what}"
-            for count, what in (*done, (twice, "were there more than once, and are taken once"))
+            for count, what in (*done, (twice, "were in the file more than once, and are taken once"))
             if count
         ),
     )
 
 
 def content_of(path: Path) -> bytes:
-    """A file's bytes.
+    """Return a file's bytes.
 
     Raises:
-        ValueError: it is no file, as a pipe, **or** too large.
+        ValueError: the path is not a regular file, **or** the file is too large.
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
         raise ValueError("not a file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"more than the {LARGEST} bytes that are read")
+    if (size := path.stat().st_size) > LARGEST:
+        raise ValueError(f"{size} bytes; at most {LARGEST} are read")
     return path.read_bytes()
 
 
 def examples(rows: Iterator[list[str]]) -> tuple[dict[str, str], int, int]:
-    """Labels by text; how many texts were cut, and how many rows repeat a text.
+    """Return the labels by text, the number of texts that were cut, and the number of rows that repeat a text.
 
     Raises:
-        ValueError: see ``read_table``; the message names the row, the heading being the first.
+        ValueError: see ``read_table``; the message names the row, counting the heading as row 1.
     """
     columns = next(rows, [])
     if missing := [name for name in COLUMNS if columns.count(name) != 1]:
         found = ", ".join(map(repr, columns)) or "none"
-        raise ValueError(f"not one column {' nor '.join(missing)}; its columns are {found[:200]}")
+        raise ValueError(f"needs one column {' and one column '.join(missing)}; its columns are {found[:200]}")
     labels: dict[str, str] = {}
     cut = count = 0
     for place, row in enumerate(rows, 2):
         if not row:  # an empty line
             continue
         if len(row) != len(columns):
-            raise ValueError(f"row {place}: {len(row)} fields for {len(columns)} columns; quote texts that hold commas")
+            raise ValueError(f"row {place}: {len(row)} fields for {len(columns)} columns; quote texts with commas")
         whole, label = (row[columns.index(name)] for name in COLUMNS)
         text = whole[:LONGEST]
         if not text or not label:
             raise ValueError(f"row {place}: no {'label' if text else 'text'}")
         known = labels.setdefault(text, label)
         if known != label:
-            raise ValueError(f"row {place}: {text[:40]!r} is {label[:40]!r} here and {known[:40]!r} before")
+            raise ValueError(
+                f"row {place}: {text[:40]!r} has label {label[:40]!r}, and {known[:40]!r} in an earlier row"
+            )
         count += 1
         cut += len(whole) > LONGEST
     return labels, cut, count - len(labels)
 
 
 def classes_of(labels: Mapping[str, str]) -> list[str]:
-    """The different labels, sorted.
+    """Return the different labels, sorted.
 
     Raises:
-        ValueError: there are too few texts, one class, **or** too many.
+        ValueError: there are too few texts, only one class, **or** too many classes.
     """
     classes = sorted(set(labels.values()))
     if len(labels) < LEAST:
@@ -119,12 +121,14 @@ def classes_of(labels: Mapping[str, str]) -> list[str]:
     if len(classes) == 1:
         raise ValueError(f"every label is {classes[0][:40]!r}; at least two classes are needed")
     if 2 * len(classes) > len(labels):
-        raise ValueError(f"{len(classes)} labels for {len(labels)} texts; is label a column of classes?")
+        raise ValueError(
+            f"{len(classes)} different labels for {len(labels)} texts; at least 2 texts a label are needed"
+        )
     return classes
 
 
 def tokens_of(texts: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Texts as tokens ``[N, T]``, padded to the longest, and how many different letters they have."""
+    """Return texts as tokens ``[N, T]``, padded to the longest, and the number of different letters."""
     letters = sorted({letter for text in texts for letter in text})
     token_of = {letter: place for place, letter in enumerate(letters, PAD + 1)}
     tokens = np.full((len(texts), max(map(len, texts))), PAD, dtype=np.int64)

@@ -8,13 +8,15 @@ from attnlib.model.positional.alibi import Alibi
 from attnlib.model.positional.base import PositionalEncoding
 from attnlib.model.positional.fire import Fire
 from attnlib.model.positional.kerple import Kerple
+from attnlib.model.positional.own import own_encoding
 from attnlib.model.positional.rotary import Rotary
 from attnlib.model.positional.shaw import Shaw
 from attnlib.model.positional.t5 import T5
+from attnlib.model.registry import Registry
 
 __all__ = ["POSITIONAL", "PositionalEncoding"]
 
-POSITIONAL: dict[str, Callable[..., PositionalEncoding]] = {
+BUILT_IN: dict[str, Callable[..., PositionalEncoding]] = {
     "none": PositionalEncoding,
     "sinusoidal": Sinusoidal,
     "learned": Learned,
@@ -28,3 +30,4 @@ POSITIONAL: dict[str, Callable[..., PositionalEncoding]] = {
     "learned_0.02": partial(Learned, scale=0.02),  # as BERT and GPT-2 start
     "learned_0.71": partial(Learned, scale=0.5**0.5),  # the root mean square of the sinusoidal table
 }
+POSITIONAL = Registry("pe", BUILT_IN, own_encoding, "attnlib.encodings")

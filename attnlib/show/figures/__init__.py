@@ -1,4 +1,4 @@
-"""The registry of figures of saved runs. Matplotlib is imported only when one is drawn."""
+"""The registry of figures of saved runs. Matplotlib is imported only when a figure is drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from attnlib.compare.cells import Cells
 
-FIGURES = {  # by name: the module here that has a function of this name
+FIGURES = {  # name of a figure, and of the function that draws it, to the module of that function
     "encoding_cost": "cost",
     "time_against_seq_len": "cost",
     "time_against_depth": "cost",
@@ -33,6 +33,6 @@ FIGURES = {  # by name: the module here that has a function of this name
 
 
 def find_figure(name: str) -> Callable[[Cells], Figure | None]:
-    """Return the function that draws the figure of this name, or returns None where the runs have no data for it."""
+    """Return the function that draws this figure from saved runs, or returns None if they have no data for it."""
     draw: Callable[[Cells], Figure | None] = getattr(import_module(f"{__name__}.{FIGURES[name]}"), name)
     return draw

@@ -1,4 +1,4 @@
-"""What stacks cost: time, throughput and memory over sequence length, depth and encoding."""
+"""Figures of cost: time, throughput, memory and energy over sequence length, depth and encoding."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ LENGTH, DEPTH = "sequence length T [tokens]", "depth L [layers]"
 
 
 def encoding_cost(cells: Cells) -> Figure | None:
-    """Each encoding's train step over that of ``none`` in the same run against sequence length, a panel a depth."""
+    """Time of a train step with each encoding over that without, against sequence length, one panel a depth."""
     others = [pe for pe in cells.axis("pe", **STEP) if pe != "none"]
     depths = cells.axis("depth", **STEP)
     if not others or "none" not in cells.axis("pe", **STEP):
@@ -39,7 +39,7 @@ def encoding_cost(cells: Cells) -> Figure | None:
 
 
 def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figure | None:
-    """Time of a train step against ``name`` at each value of ``other``, and tokens a second at the middle one."""
+    """Return the figure of a train step's time against a field, one panel a value of another, and of throughput."""
     values = cells.axis(other, **STEP)
     if not values:
         return None
@@ -63,17 +63,17 @@ def against(cells: Cells, name: str, label: str, other: str, unit: str) -> Figur
 
 
 def time_against_seq_len(cells: Cells) -> Figure | None:
-    """Time and throughput against sequence length."""
+    """Time and throughput of a train step against sequence length."""
     return against(cells, "seq_len", LENGTH, "depth", "L")
 
 
 def time_against_depth(cells: Cells) -> Figure | None:
-    """Time and throughput against depth."""
+    """Time and throughput of a train step against depth."""
     return against(cells, "depth", DEPTH, "seq_len", "T")
 
 
 def heat_map(cells: Cells) -> Figure | None:
-    """Train-step time over sequence length x depth, a panel an encoding; a cell without a time shows its status."""
+    """Time of a train step by sequence length and depth, one panel an encoding; without a time, the case's status."""
     pes = cells.axis("pe", **STEP)
     if not pes:
         return None
@@ -108,13 +108,13 @@ def heat_map(cells: Cells) -> Figure | None:
 
 
 def is_dark(colour: tuple[float, ...]) -> bool:
-    """Return True if white is easier to read on a colour than black, by its relative luminance (WCAG 2)."""
+    """Return True if white text is easier to read on a colour than black, by relative luminance (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     return float(np.dot(linear, [0.2126, 0.7152, 0.0722])) < 0.179
 
 
-def memory(cells: Cells) -> Figure | None:
-    """Peak allocated memory of a train step against sequence length and depth."""
+def against_both(cells: Cells, name: str, title: str, y: str, unit: float = 1.0, rings: str = "") -> Figure | None:
+    """Return the figure of an attribute of train steps against length and depth, and of another one as rings."""
     if not cells.axis("seq_len", **STEP):
         return None
     sheet = Sheet(2, share=2)
@@ -123,35 +123,29 @@ def memory(cells: Cells) -> Figure | None:
         ("seq_len", LENGTH, {"depth": L}, f"L = {L}"),
         ("depth", DEPTH, {"seq_len": T}, f"T = {T}"),
     )
-    for panel, (name, label, at, title) in zip(sheet.panels, slices, strict=True):
+    for panel, (field, label, at, heading) in zip(sheet.panels, slices, strict=True):
         for pe in cells.axis("pe", **STEP):
             line = style(cells, pe)
-            points = points_along(cells, name, pe=pe, **at, **STEP)
-            cases = [(x, measured(group)) for x, group in points]
-            known = [(x, cell.peak / MIB) for x, cell in cases if cell.peak is not None]
+            points = [(x, measured(group)) for x, group in points_along(cells, field, pe=pe, **at, **STEP)]
+            known = [(x, value / unit) for x, cell in points if (value := getattr(cell, name)) is not None]
             panel.plot(*np.array(known).T, **line) if known else None
-            foretold = [(x, cell.predicted / MIB) for x, cell in cases if cell.predicted is not None]
+            ringed = [(x, value / unit) for x, cell in points if (value := getattr(cell, rings, None)) is not None]
             ring = {"s": 110, "facecolor": "none", "edgecolor": line["color"], "linewidth": 0.8}
-            panel.scatter(*np.array(foretold).T, **ring) if foretold else None
-        finish(panel, x=label, y="peak allocated [MiB]", title=title)
+            panel.scatter(*np.array(ringed).T, **ring) if ringed else None
+        finish(panel, x=label, y=y, title=heading)
     name_ends(*sheet.panels)
-    return sheet.finish("Peak memory of a train step (exact, without interval); rings: as predicted")
+    return sheet.finish(title)
+
+
+def memory(cells: Cells) -> Figure | None:
+    """Peak allocated memory of a train step against sequence length and depth."""
+    title = "Peak memory of a train step (exact, without interval); rings: as predicted"
+    return against_both(cells, "peak", title, "peak allocated [MiB]", unit=MIB, rings="predicted")
 
 
 def energy(cells: Cells) -> Figure | None:
-    """Energy of a train step against sequence length and depth; none where no machine told."""
+    """Energy of a train step against sequence length and depth, from machines with an energy counter."""
     if not any(cell.joules is not None for group in cells.where(**STEP) for cell in group):
         return None
-    sheet = Sheet(2, share=2)
-    for panel, name, label, at in (
-        (sheet.panels[0], "seq_len", LENGTH, {"depth": fullest(cells, "seq_len", "depth")}),
-        (sheet.panels[1], "depth", DEPTH, {"seq_len": fullest(cells, "depth", "seq_len")}),
-    ):
-        for pe in cells.axis("pe", **STEP):
-            points = points_along(cells, name, pe=pe, **at, **STEP)
-            known = [(x, j) for x, group in points if (j := measured(group).joules) is not None]
-            panel.plot(*np.array(known).T, **style(cells, pe)) if known else None
-        (other, value), *_ = at.items()
-        finish(panel, x=label, y="energy of a train step [J]", title=f"{'L' if other == 'depth' else 'T'} = {value}")
-    name_ends(*sheet.panels)
-    return sheet.finish("Energy of a train step, the mean over a window (without interval)")
+    title = "Energy of a train step, the mean over a window (without interval)"
+    return against_both(cells, "joules", title, "energy of a train step [J]")

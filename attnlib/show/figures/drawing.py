@@ -1,4 +1,4 @@
-"""What figures share: a sheet of panels with one legend, lines that are told apart, axes, and what is said below."""
+"""Shared parts of figures: sheets of panels with one legend and notes, line styles, axes, and labels of lines."""
 
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
@@ -15,19 +15,23 @@ from matplotlib.lines import Line2D
 from attnlib.compare.cells import Cells, time_note
 from attnlib.runs.load import Cell
 
-# Okabe and Ito's colours (yellow darkened to be read on white) and a brown: colour-blind readers tell them apart
+# Okabe and Ito's colour-blind safe palette (yellow darkened to be read on white), and a brown
 COLOURS = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#999999", "#9A8700", "#7B3F00",
 )  # fmt: skip
 MARKERS = "osD^vPX*<>"
-MOST = 3  # absent points that are named; the heat map shows every one
-GAP = 0.055  # of a panel's height: between the names of two lines
-SAME = 0.012  # of a panel's height: lines that end so near to each other share a name
+MOST = 3  # absent points that are listed; the heat map shows all of them
+GAP = 0.055  # distance between the names of two lines, as a share of a panel's height
+SAME = 0.012  # lines that end closer to each other than this share of a panel share a name
 Style = dict[str, Any]
 
 
 def look(place: int, label: str) -> Style:
-    """Colour and marker of a line by its place in a registry; narrower than the one before, to be seen; then hollow."""
+    """Return the style of the ``place``-th line of a registry.
+
+    Each line is narrower than the one before, so that both show where they coincide. Markers are hollow once the
+    colours repeat.
+    """
     again, place = divmod(place, len(COLOURS))
     width, size = 3.6 - 0.26 * place, 8.5 - 0.5 * place
     return {
@@ -40,17 +44,17 @@ def look(place: int, label: str) -> Style:
 
 
 def style(cells: Cells, pe: str) -> Style:
-    """``look`` of an encoding, by its place in the registry."""
+    """Return the style of an encoding, by its place in the registry."""
     return look(cells.names("pe").index(pe), pe)
 
 
 class Sheet:
-    """A figure that fills up: panels in rows of three (four in a square), and below them what all of them share.
+    """A figure of panels in rows of three (four in a square), with one legend and notes below.
 
     Args:
-        count: panels.
-        share: how many of them, from the first on, have the same vertical scale, because they are compared.
-        size: inches of a panel.
+        count: number of panels.
+        share: number of panels, from the first on, with the same vertical scale, because they are compared.
+        size: width and height of a panel, in inches.
     """
 
     def __init__(self, count: int, *, share: int = 0, size: tuple[float, float] = (4.6, 3.5)) -> None:
@@ -63,7 +67,7 @@ class Sheet:
             unused.set_axis_off()
         for place, panel in enumerate(self.panels[:share]):
             panel.sharey(self.panels[0]) if place else None
-            panel.tick_params(labelleft=place % columns == 0)  # the others' are the same
+            panel.tick_params(labelleft=place % columns == 0)  # the other panels of the row have the same labels
         self.absent: list[str] = []
         self.hollow = 0
 
@@ -75,7 +79,7 @@ class Sheet:
         line: Style,
         scale: float | Callable[[Cell], float] = 1.0,
     ) -> None:
-        """Draw times against a field with their intervals as a band, hollow where a run was disturbed."""
+        """Draw times, in seconds by ``scale``, with an interval band; points with a disturbed run are hollow."""
         drawn, hollow = [], []
         for x, group in points:
             value = cells.time(group)
@@ -93,7 +97,7 @@ class Sheet:
         self.hollow += len(hollow)
 
     def finish(self, title: str, cells: Cells | None = None) -> Figure:
-        """Title, one legend, and below it how times are to be read, if there are any, and which points lack one."""
+        """Return the figure with title, legend and notes; ``cells`` are the runs whose times it shows, if any."""
         lines = [] if cells is None else [f"bands: {time_note(cells)}"]
         lines += [f"hollow: {self.hollow} points with a disturbed run"] if self.hollow else []
         more = [f"and {len(self.absent) - MOST} more"] if len(self.absent) > MOST else []
@@ -106,7 +110,7 @@ class Sheet:
             known |= {label: handle for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
         if known:
             most = max(2, int(inches / 1.15))
-            columns = -(-len(known) // -(-len(known) // most))  # rows as even as can be
+            columns = -(-len(known) // -(-len(known) // most))  # the fewest rows, of lengths as even as possible
             form: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": 9, "title_fontsize": 8}
             handles = list(known.values()), list(known)
             self.figure.legend(*handles, loc="outside lower center", title=note or None, **form)
@@ -114,7 +118,7 @@ class Sheet:
 
 
 def band(axes: Axes, points: Sequence[Sequence[float]], line: Style) -> None:
-    """Draw points (x, y, low, high) as a line in its interval; a single one with a bar."""
+    """Draw points (x, y, low, high) as a line with an interval band, a single point with an error bar."""
     if len(points) == 1:
         ((x, y, low, high),) = points
         axes.errorbar([x], [y], yerr=[[max(0, y - low)], [max(0, high - y)]], capsize=3, **line)
@@ -125,7 +129,7 @@ def band(axes: Axes, points: Sequence[Sequence[float]], line: Style) -> None:
 
 
 def finish(axes: Axes, *, x: str, y: str, title: str) -> None:
-    """Logarithmic axes with units, and a tick at each point."""
+    """Make both axes logarithmic, with labels, a title, and a tick at the x of each point."""
     axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y, title=title)
     marked = [line for line in axes.get_lines() if line.get_marker() not in ("None", "")]
     ticks = sorted({float(x) for line in marked for x in np.asarray(line.get_xdata())})
@@ -138,13 +142,13 @@ def finish(axes: Axes, *, x: str, y: str, title: str) -> None:
 
 
 class Plain(mpl.ticker.LogLocator):
-    """Ticks of a logarithmic scale at 1, 2, 5, 10, ..., or evenly where it is so short that few would be on it."""
+    """Ticks of a logarithmic axis at 1, 2, 5, 10, ...; evenly spaced on an axis of about a decade or less."""
 
     def __init__(self) -> None:
         super().__init__(subs=(1, 2, 5))
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        """Where ticks are."""
+        """Return the ticks between two values."""
         if vmax < 12 * vmin:
             return mpl.ticker.MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(vmin, vmax)
         return super().tick_values(vmin, vmax)
@@ -154,7 +158,7 @@ PLAIN = mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
-    """A linear axis of layers, and a logarithmic one of many decades."""
+    """Make the y axis logarithmic over many decades and label both axes; x is linear in layers."""
     axes.set(yscale="log", xlabel=x, ylabel=y, title=title)
     axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"1e{round(np.log10(value))}"))
     axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
@@ -162,9 +166,9 @@ def finish_decades(axes: Axes, *, x: str, y: str, title: str) -> None:
 
 
 def name_ends(*panels: Axes) -> None:
-    """Write each line's name where it ends; lines that end together share one. When all panels are drawn."""
+    """Write each line's name at its end, one name for lines that end together; call it after all panels are drawn."""
     for axes in panels:
-        axes.get_xlim(), axes.get_ylim()  # makes the limits final
+        axes.get_xlim(), axes.get_ylim()  # matplotlib computes the final limits when they are read
         ends = []
         for place, line in enumerate(axes.get_lines()):
             points = np.array(line.get_xydata(), dtype=float)
@@ -187,7 +191,7 @@ def name_ends(*panels: Axes) -> None:
 
 
 def apart(places: Sequence[float], texts: Sequence[str]) -> list[float]:
-    """Where to write texts so that none lies on another: each at its place or above, the whole pushed into [0, 1]."""
+    """Return heights in [0, 1] at which texts do not overlap, close to their wanted ``places`` (ascending)."""
     found: list[float] = []
     half = [GAP * (text.count("\n") + 1) / 2 for text in texts]
     for i, place in enumerate(places):

@@ -1,4 +1,4 @@
-"""Figures as files: PNG and SVG that are the same for the same runs."""
+"""Figures as PNG and SVG files, identical for the same runs."""
 
 import io
 import re
@@ -14,19 +14,19 @@ from matplotlib.figure import Figure
 from attnlib.compare.cells import Cells
 from attnlib.show.figures import FIGURES, find_figure
 
-# The same run gives the same file; text in SVG is text, in a font of these widths.
+# A fixed salt makes SVG files reproducible; text stays text, in a font of the widths that were laid out.
 DRAWN: dict[Any, Any] = {
     "svg.hashsalt": "attnlib",
     "svg.fonttype": "none",
     "font.sans-serif": ["DejaVu Sans", "Verdana"],
 }
 ATTRIBUTE = re.compile(r'="[^"]*"')
-FINE = re.compile(r"\d+\.\d{5,}")  # coordinates; hundredths of a point are enough
+FINE = re.compile(r"\d+\.\d{5,}")  # coordinates, which are rounded to hundredths of a point
 
 
 @contextmanager
 def drawn() -> Iterator[None]:
-    """Between ``with`` and its end figures are made and written as files of this suite."""
+    """Apply this suite's matplotlib settings within the block, in which figures are drawn and written."""
     mpl.use("Agg")
     with mpl.rc_context(DRAWN):
         yield
@@ -36,7 +36,7 @@ def draw(cells: Cells, folder: Path, names: Iterable[str] = FIGURES) -> dict[str
     """Draw figures into a folder, as PNG and SVG.
 
     Returns:
-        name to the PNG, or to None where the runs have no data for it.
+        name to the PNG, or to None if the runs have no data for the figure.
 
     Raises:
         OSError: the folder cannot be written.
@@ -50,14 +50,14 @@ def draw(cells: Cells, folder: Path, names: Iterable[str] = FIGURES) -> dict[str
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG and SVG and close it; returns the PNG's path.
+    """Write a figure as PNG and SVG, close it, and return the PNG's path.
 
     Raises:
         OSError: the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path.with_suffix(".png"), dpi=110)
-    figure.set_layout_engine("none")  # found once, kept
+    figure.set_layout_engine("none")  # keep the layout that was computed for the PNG
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     fine = ATTRIBUTE.sub(lambda own: FINE.sub(lambda number: f"{float(number[0]):.2f}", own[0]), text.getvalue())
@@ -67,5 +67,5 @@ def write(figure: Figure, path: Path) -> Path:
 
 
 def caption(name: str) -> str:
-    """What a figure shows, in a sentence."""
+    """Return a figure's caption: the first line of its function's docstring."""
     return (find_figure(name).__doc__ or "").partition("\n")[0].replace("``", "")

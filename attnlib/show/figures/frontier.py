@@ -1,4 +1,4 @@
-"""The frontier: how long and how deep a stack may be within some memory."""
+"""The frontier: the longest and deepest stacks that fit into a given memory."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from attnlib.show.figures.files import drawn, write
 
 
 def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]], memory: int, folder: Path) -> Path:
-    """Draw the frontier of each encoding over length and depth; returns the PNG's path.
+    """Draw the frontier of each encoding over length and depth, and return the PNG's path.
 
     Args:
-        found: by encoding, see ``attnlib.predict.frontier.frontier``.
-        memory: bytes.
-        folder: for PNG and SVG.
+        found: frontier by encoding, see ``attnlib.predict.frontier.frontier``.
+        memory: bytes of memory.
+        folder: folder for the PNG and the SVG.
     """
     with drawn():
         sheet = Sheet(1, size=(5.6, 4.0))
@@ -28,9 +28,9 @@ def draw_frontier(found: Mapping[str, Mapping[str, Sequence[Mapping[str, int]]]]
             if points:
                 lengths, depths = zip(*sorted(points, key=lambda point: (point[0], -point[1])), strict=True)
                 panel.plot(lengths, depths, **look(place, pe))
-        finish(panel, x="sequence length T [tokens]", y="depth L [layers]", title="below its line a stack fits")
+        finish(panel, x="sequence length T [tokens]", y="depth L [layers]", title="stacks below a line fit")
         panel.xaxis.set_major_locator(mpl.ticker.LogLocator())
         panel.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
         name_ends(panel)
-        figure = sheet.finish(f"How far {size(memory)} reach, by predicted peak")
+        figure = sheet.finish(f"Longest and deepest stacks within {size(memory)}, by predicted peak")
         return write(figure, folder / "frontier")

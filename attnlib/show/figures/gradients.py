@@ -1,4 +1,4 @@
-"""What becomes of signals and gradients: against depth with theory, over the layers, and what vanishing costs."""
+"""Figures of signals and gradients: against depth with theory, over the layers, and the time of subnormal numbers."""
 
 from typing import Any
 
@@ -22,26 +22,28 @@ PROFILES = (
 
 
 def probed(cells: Cells, **fields: Any) -> list[tuple[Cell, dict[str, Any]]]:
-    """Checks that were saved, with their curves, in the registry's order: the same in every run, so one a case."""
+    """Return each saved check with its curves, in the registry's order, from one run: all runs have the same curves."""
     order = cells.names("pe").index
     groups = sorted(cells.where(**fields), key=lambda group: order(group[0].case.pe))
-    found = [next(((cell, cell.probe.curves) for cell in group if cell.probe), None) for group in groups]
-    return [one for one in found if one is not None]
+    found: list[tuple[Cell, dict[str, Any]]] = []
+    for group in groups:
+        found += [(cell, cell.probe.curves) for cell in group if cell.probe][:1]
+    return found
 
 
 def power(logs: np.ndarray) -> np.ndarray:
-    """10 to these powers, as far as floats reach."""
+    """Return 10 to these powers, clipped to the range of floats."""
     return np.asarray(10.0 ** np.clip(logs, -300, 300))
 
 
 def curve(axes: Axes, x: Any, logs: Any, line: dict[str, Any]) -> None:
-    """Draw a mean of logarithms; markers are smaller, and fewer than many points."""
+    """Draw a curve of mean log10 values, with smaller markers, at most about a dozen."""
     own = {"markersize": line["markersize"] / 2, "markevery": max(1, len(x) // 12)}
     axes.plot(x, power(np.array(logs, dtype=float)), **line | own)
 
 
 def gradients(cells: Cells) -> Figure | None:
-    """Gradient of the first layer and of the embeddings against depth, every encoding, with the theory line."""
+    """Gradient norms of the first layer and of the embeddings against depth, every encoding, with the theory line."""
     reference = {"phase": "rate", "d_model": 64, "head_dim": 16}
     inits = cells.axis("init", **reference)
     if not inits:
@@ -52,7 +54,7 @@ def gradients(cells: Cells) -> Figure | None:
         found = probed(cells, init=init, **reference)
         for cell, curves in found:
             curve(panel, curves["depth"], curves["first_layer"], style(cells, cell.case.pe))
-        rate = theory_line(panel, *found[0]) if found else ""
+        rate = next((line for one in found if (line := theory_line(panel, *one))), "")
         finish_decades(panel, x="depth L [layers]", y="gradient norm", title=f"first layer, {init}{rate}")
     for cell, curves in embeddings:
         panel = sheet.panels[-1]
@@ -64,8 +66,10 @@ def gradients(cells: Cells) -> Figure | None:
 
 
 def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> str:
-    """Draw the closed-form rate through the first point of the first layer's curve; returns it in words."""
-    rate = cell.probe.claims[0].theory or 0.0 if cell.probe else 0.0
+    """Draw the closed-form rate through the first point of the first layer's curve; return it in words, "" without."""
+    rate = cell.probe.claims[0].theory if cell.probe else None
+    if rate is None:
+        return ""
     depth, first = np.array(curves["depth"]), curves["first_layer"][0]
     line = power(first + rate * (depth - depth[0]))
     axes.plot(depth, line, color="white", linewidth=1, label="_white below", zorder=5)
@@ -74,7 +78,7 @@ def theory_line(axes: Axes, cell: Cell, curves: dict[str, Any]) -> str:
 
 
 def profiles(cells: Cells) -> Figure | None:
-    """Gradients by role over the layers of one network."""
+    """Gradient norms over the layers of one plain network, by role of the weights."""
     wanted = [(init, pe, probed(cells, phase="profile", init=init, pe=pe)) for init, pe in PROFILES]
     shown = [(init, pe, found[0][1]) for init, pe, found in wanted if found]
     if not shown:
@@ -89,7 +93,7 @@ def profiles(cells: Cells) -> Figure | None:
 
 
 def collapse(cells: Cells) -> Figure | None:
-    """How fast tokens become alike: the relative rank-1 residual over the layers."""
+    """Collapse of the tokens: their relative rank-1 residual over the layers."""
     skipping = [block for block in cells.names("block") if block != "plain"]
     kinds: list[tuple[str, list[tuple[Cell, dict[str, Any]]]]] = [
         ("plain, no mask", probed(cells, phase="collapse", block="plain", causal=False)),
@@ -112,7 +116,7 @@ def collapse(cells: Cells) -> Figure | None:
 
 
 def denormals(cells: Cells) -> Figure | None:
-    """Vanishing costs time: backward time over depth, subnormal numbers flushed and kept, and how many there are."""
+    """Backward time against depth with subnormal numbers flushed and kept, and the share of such gradients."""
     fields = {"phase": "backward", "init": "linear"}
     if "keep" not in cells.axis("denormals", **fields):
         return None

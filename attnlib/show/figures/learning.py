@@ -1,4 +1,4 @@
-"""What was learned: accuracy by encoding, against depth, and against what it costs."""
+"""Figures of trainings: accuracy by encoding, against depth, and against the time of a step."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from attnlib.show.figures.drawing import Sheet, band, look, style
 
 
 def by_data(cells: Cells) -> dict[str, list[tuple[Trained, Estimate]]]:
-    """Encodings that were trained with their test accuracies, by data set."""
+    """Return the trained encodings with their test accuracies, by data set."""
     found: dict[str, list[tuple[Trained, Estimate]]] = {}
     for one in encodings(cells):
         if one.test is not None:
@@ -20,13 +20,19 @@ def by_data(cells: Cells) -> dict[str, list[tuple[Trained, Estimate]]]:
 
 
 def dot(axes: Axes, value: Estimate, place: float, colour: str) -> None:
-    """A number with its interval on a line of its own."""
-    ends = [[value.value - value.low], [value.high - value.value]]
-    axes.errorbar([value.value], [place], xerr=ends, fmt="o", color=colour, markersize=5, capsize=3, linewidth=1.4)
+    """Draw a number with its interval, horizontally at height ``place``."""
+    axes.errorbar(
+        [value.value], [place], xerr=arms(value), fmt="o", color=colour, markersize=5, capsize=3, linewidth=1.4
+    )
+
+
+def arms(value: Estimate) -> list[list[float]]:
+    """Return the lengths of an error bar below and above a value, as matplotlib takes them."""
+    return [[value.value - value.low], [value.high - value.value]]
 
 
 def learned_accuracy(cells: Cells) -> Figure | None:
-    """Test accuracy with each encoding, and its difference to the fixed one in pairs of a seed."""
+    """Test accuracy with each encoding, and its difference from the fixed encoding, paired by seed."""
     found = by_data(cells)
     if not found:
         return None
@@ -40,19 +46,11 @@ def learned_accuracy(cells: Cells) -> Figure | None:
             dot(own, test, y, colour)
             if one.against is not None:
                 dot(paired, one.against.difference, y, colour)
-        names = [one.case.pe for one, _ in rows]
-        for axes, ticks, x, title in (
-            (own, names, "test accuracy", f"{data}: accuracy"),
-            (
-                paired,
-                ["" for _ in names],
-                f"accuracy minus {BASE}'s",
-                f"{data}: paired by seed, grey within the margin",
-            ),
-        ):
-            axes.set_yticks(range(len(names)), ticks)
-            axes.set_ylim(len(names) - 0.5, -0.5)
-            axes.set(xlabel=x, title=title)
+        own.set(xlabel="test accuracy", title=f"{data}: accuracy")
+        paired.set(xlabel=f"accuracy minus {BASE}'s", title=f"{data}: paired by seed, grey within the margin")
+        for axes, names in ((own, [one.case.pe for one, _ in rows]), (paired, [""] * len(rows))):
+            axes.set_yticks(range(len(rows)), names)
+            axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.grid(alpha=0.3)
     return sheet.finish(
         "What is learned with each encoding: intervals of accuracies 95 %, of differences 95 % for all of a data set"
@@ -60,7 +58,7 @@ def learned_accuracy(cells: Cells) -> Figure | None:
 
 
 def depth_accuracy(cells: Cells) -> Figure | None:
-    """Train and test accuracy against depth, by block and number of examples."""
+    """Train and test accuracy against depth, by block and number of training examples."""
     found = depths(cells)
     if not found:
         return None
@@ -69,8 +67,7 @@ def depth_accuracy(cells: Cells) -> Figure | None:
     for panel, (data, block) in zip(sheet.panels, kinds, strict=True):
         own = [one for one in found if (one.data, one.block) == (data, block)]
         for place, count in enumerate(sorted({one.n_train for one in own}), 3):
-            line = [one for one in own if one.n_train == count]
-            draw_depths(panel, line, place)
+            draw_depths(panel, [one for one in own if one.n_train == count], place)
         ticks = sorted({one.depth for one in own})
         panel.set_xscale("log", base=2)
         panel.set_xticks(ticks, list(map(str, ticks)))
@@ -80,16 +77,12 @@ def depth_accuracy(cells: Cells) -> Figure | None:
 
 
 def draw_depths(panel: Axes, line: list[Depth], place: int) -> None:
-    """Train accuracy dashed, test accuracy whole with its interval, and a cross where nothing was learned."""
+    """Draw train accuracy dashed, test accuracy solid with its interval, and a cross where no seed learned anything."""
     looks = look(place, f"{line[0].n_train} examples, test") | {"linewidth": 1.8, "markersize": 6}
     points = [(one.depth, *t_interval(list(one.test.values()))) for one in line if one.test]
     band(panel, points, looks)
-    dashed = looks | {
-        "label": f"{line[0].n_train} examples, train",
-        "linestyle": "--",
-        "linewidth": 1.2,
-        "markersize": 3,
-    }
+    dashed = looks | {"linestyle": "--", "linewidth": 1.2, "markersize": 3}
+    dashed["label"] = f"{line[0].n_train} examples, train"
     train = [(one.depth, t_interval(list(one.train.values())).value) for one in line if one.train]
     panel.plot([x for x, _ in train], [y for _, y in train], **dashed)
     dead = [(one.depth, t_interval(list(one.test.values())).value) for one in line if one.test and not one.trainable]
@@ -97,20 +90,19 @@ def draw_depths(panel: Axes, line: list[Depth], place: int) -> None:
 
 
 def accuracy_cost(cells: Cells) -> Figure | None:
-    """Test accuracy against the time of a training step over the same step without encoding."""
+    """Test accuracy against the time of a training step over that of the same step without encoding."""
     points = {
-        data: [(one, test, ratio) for one, test in rows if (ratio := time_over_none(cells, one.case))]
+        data: found
         for data, rows in by_data(cells).items()
+        if (found := [(one, test, ratio) for one, test in rows if (ratio := time_over_none(cells, one.case))])
     }
-    points = {data: rows for data, rows in points.items() if rows}
     if not points:
         return None
     sheet = Sheet(len(points), size=(6.0, 4.2))
     for panel, (data, rows) in zip(sheet.panels, points.items(), strict=True):
         for one, test, ratio in rows:
             line = style(cells, one.case.pe) | {"linewidth": 1.2, "markersize": 6, "label": one.case.pe}
-            x, y = ([[e.value - e.low], [e.high - e.value]] for e in (ratio, test))
-            panel.errorbar([ratio.value], [test.value], xerr=x, yerr=y, capsize=2, **line)
+            panel.errorbar([ratio.value], [test.value], xerr=arms(ratio), yerr=arms(test), capsize=2, **line)
         panel.set(xlabel="time of a training step over none's", ylabel="test accuracy", title=data)
         panel.grid(alpha=0.3)
     return sheet.finish("What accuracy costs: intervals of ratios within the run, of accuracies 95 % over the seeds")

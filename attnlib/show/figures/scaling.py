@@ -1,4 +1,4 @@
-"""How time grows: fits and local slopes against length, and time per token where the tokens a batch are fixed."""
+"""Figures of scaling: fits and local slopes against length, and time per token at a fixed number of tokens."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,7 +11,7 @@ from attnlib.show.figures.drawing import Sheet, band, finish, name_ends, style
 
 
 def scaling(cells: Cells) -> Figure | None:
-    """Train steps at the depth of most lengths with their fits a + b T + c T^2, and slopes from length to length."""
+    """Time of a train step against length with fits a + b T + c T^2, and its slope from length to length."""
     if not cells.axis("depth", **STEP):
         return None
     at = fullest(cells, "seq_len", "depth")
@@ -41,9 +41,11 @@ def scaling(cells: Cells) -> Figure | None:
 
 
 def time_per_token(cells: Cells) -> Figure | None:
-    """Seconds a token against length where B T is the same at every length: what is quadratic in T is a slope here."""
-    lines_ = [(pe, L, along(cells, pe, L)) for pe in cells.axis("pe", **STEP) for L in cells.axis("depth", **STEP)]
-    found = [line for line in lines_ if len({group[0].case.batch_size for _, group in line[2]}) > 2]
+    """Time per token against length at a fixed number of tokens B T; a slope shows the part that is quadratic in T."""
+    pairs = [(pe, depth) for pe in cells.axis("pe", **STEP) for depth in cells.axis("depth", **STEP)]
+    series = [(pe, depth, along(cells, pe, depth)) for pe, depth in pairs]
+    # three batch sizes or more: the batch shrinks as the length grows
+    found = [line for line in series if len({group[0].case.batch_size for _, group in line[2]}) > 2]
     if not found:
         return None
     depths = sorted({depth for _, depth, _ in found})
@@ -60,10 +62,10 @@ def time_per_token(cells: Cells) -> Figure | None:
 
 
 def along(cells: Cells, pe: str, depth: int) -> list[tuple[float, list[Cell]]]:
-    """Train steps of an encoding and depth, by length."""
+    """Return the train steps of an encoding at a depth, by length."""
     return points_along(cells, "seq_len", pe=pe, depth=depth, **STEP)
 
 
 def tokens(cell: Cell) -> int:
-    """B T."""
+    """Return the number of tokens in a batch, B T."""
     return int(cell.case.batch_size * cell.case.seq_len)

@@ -1,4 +1,4 @@
-"""What saved runs answer, a sentence each, with the case that it rests on."""
+"""Answers of saved runs to the suite's questions: one sentence each, linked to the cases that it rests on."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,23 +18,23 @@ from attnlib.show.learning import in_words, sentence, signed
 from attnlib.show.units import digits, seconds, with_interval
 
 TWO, THREE = with_interval(digits(2)), with_interval(digits(3))
-Part = tuple[str, str | None]  # of a sentence, with the id of the case that it rests on
+Part = tuple[str, str | None]  # part of a sentence, and the id of the case that it links to
 
 
 class Answer(NamedTuple):
-    """A question in a few words, and a sentence in parts."""
+    """A question, and its answer in parts."""
 
     question: str
     parts: Sequence[Part]
 
 
 def answers(cells: Cells) -> list[Answer]:
-    """What these runs answer of what the suite asks; nothing is said of what they do not hold."""
+    """Return the answers for which these runs have data."""
     return [*costs(cells), *noise(cells), *memory(cells), *gradients(cells), *learning(cells)]
 
 
 def costs(cells: Cells) -> Iterator[Answer]:
-    """What an encoding costs at the depth of most lengths and the greatest of them, and how time grows."""
+    """Yield the time of a step, the cost of each encoding and the growth with length, at the depth of most lengths."""
     if not cells.axis("depth", **STEP):
         return
     depth = fullest(cells, "seq_len", "depth")
@@ -58,34 +58,35 @@ def costs(cells: Cells) -> Iterator[Answer]:
 
 
 def noise(cells: Cells) -> Iterator[Answer]:
-    """The noise floor, and how often the machine was disturbed."""
+    """Yield the noise floor and the number of disturbed timings."""
     timed = [cell for run in cells.runs for cell in run.cells if cell.timed]
     if found := floor(timed):
         yield Answer("What is noise?", [(f"The reference {found}.", None)])
     if timed:
-        held_up = sum(cell.disturbed for cell in timed)
-        text = f"{held_up} of {len(timed)} timings were disturbed twice, and are marked."
+        count = sum(cell.disturbed for cell in timed)
+        text = f"{count} of {len(timed)} timings were disturbed in both attempts, and are marked."
         yield Answer("Was the machine quiet?", [(text, None)])
 
 
 def memory(cells: Cells) -> Iterator[Answer]:
-    """How well peaks were predicted."""
+    """Yield the errors of predicted memory peaks."""
     if errors := errors_of([cell for run in cells.runs for cell in run.cells]):
         worst = max(errors, key=abs)
         text = (
-            f"Of {len(errors)} predicted peaks the worst is {worst:+.2%} off, the middle one {np.median(errors):+.2%}."
+            f"Errors of {len(errors)} predicted peaks: the largest {worst:+.2%}, the median {np.median(errors):+.2%}."
         )
         yield Answer("Is memory as predicted?", [(text, None)])
 
 
 def gradients(cells: Cells) -> Iterator[Answer]:
-    """By what law gradients and tokens die in a plain stack without an encoding, and how many claims are held."""
+    """Yield the decay of gradients and tokens in a plain stack, and the number of claims that hold."""
     none, learned = checks(cells, "none"), checks(cells, "learned")
     rate, alike = (none[name] or learned[name] for name in none)
     if claim := claims(rate).get("first_layer"):
         fitted = THREE(Estimate(claim.mean, claim.low, claim.high))
-        parts = (f"{fitted} decades", rate[0].case_id), (f"; theory says {claim.theory:.3f}.", None)
-        before = "With every layer more the first layer's gradient changes by "
+        theory = "no closed form is known" if claim.theory is None else f"theory says {claim.theory:.3f}"
+        parts = (f"{fitted} decades", rate[0].case_id), (f"; {theory}.", None)
+        before = "With each additional layer the first layer's gradient changes by "
         yield Answer("Do gradients survive a plain stack?", [(before, None), *parts])
     if exponent := claims(alike).get("exponent"):
         law = str(Law(exponent.mean, exponent.theory, None)), alike[0].case_id
@@ -100,7 +101,7 @@ def gradients(cells: Cells) -> Iterator[Answer]:
 
 
 def learning(cells: Cells) -> Iterator[Answer]:
-    """Whether a learned encoding is as good as a fixed one, on each data set, and what depth does."""
+    """Yield the verdict on a learned encoding against a fixed one, on each data set, and the effect of depth."""
     verdicts = [(one.case.data, one.against) for one in encodings(cells) if one.case.pe == "learned"]
     words = [f"{data}: {in_words(found)}, {signed(found.difference)}" for data, found in verdicts if found]
     if words:
@@ -111,5 +112,5 @@ def learning(cells: Cells) -> Iterator[Answer]:
 
 
 def is_failed_check(cell: Cell) -> bool:
-    """Whether it is a check of gradients whose claims do not all hold."""
+    """Return True for a check of gradients some of whose claims do not hold."""
     return cell.status == "error" and cell.question.endswith("_gradients.py::test_" + cell.case.phase)

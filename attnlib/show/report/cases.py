@@ -1,4 +1,4 @@
-"""The table of cases: each with its status, time, memory, and the command that remakes it."""
+"""The table of cases: status, time, memory, and the command that measures a case again."""
 
 import shlex
 from collections import Counter
@@ -13,47 +13,36 @@ from attnlib.show.units import digits, joules, many, percent, seconds, with_inte
 
 TIME, RATIO = with_interval(seconds), with_interval(digits(2))
 COLUMNS = (
-    "case",
-    "L",
-    "T",
-    "status",
-    "time",
-    "over reference",
-    "tokens / s",
-    "peak",
-    "predicted",
-    "energy",
-    "of ceiling",
-    "how",
-)
-# options that say in which order and where a run is saved, not how its cases are measured
+    "case", "L", "T", "status", "time", "over reference", "tokens / s", "peak", "predicted",
+    "energy", "of ceiling", "how",
+)  # fmt: skip
+# options on the order of cases and on where a run is saved, without effect on how a case is measured
 ELSEWHERE = {"-k", "--order-seed", "--run-name", "--resume", "--resume-from", "--benchmark-json", "--benchmark-save"}
 ELSEWHERE |= {"--benchmark-autosave", "--benchmark-storage"}
 
 
 class Entry(NamedTuple):
-    """A value as text, and the number that it is sorted by where the text is none."""
+    """A value as text, and the number to sort it by, unless it is sorted by its text."""
 
     text: str
     key: float | None = None
 
 
 class Row(NamedTuple):
-    """A case: its values under ``COLUMNS`` but the last, and what that one opens."""
+    """A case: its values under ``COLUMNS`` without the last, and the contents of the last one."""
 
     case_id: str
     entries: list[Entry]
-    why: str  # its status, or what else is to be known
+    why: str  # reasons of its status, claims and accuracies
     command: str
-    runs: list[str]  # what each run measured, where there are several
+    runs: list[str]  # the result of each run, if there are several
 
 
 def rows(cells: Cells) -> list[Row]:
-    """Every case of these runs, by phase, depth, length and encoding."""
+    """Return the row of every case, sorted by phase, depth, length and encoding."""
     order = {pe: place for place, pe in enumerate(cells.names("pe"))}
 
     def place(group: list[Cell]) -> tuple[Any, ...]:
-        """Where it stands."""
         case = group[0].case
         return case.phase, case.depth, case.seq_len, order.get(case.pe, 99), group[0].label
 
@@ -63,22 +52,20 @@ def rows(cells: Cells) -> list[Row]:
     for group in sorted(cells.by_id.values(), key=place):
         test, own = group[0].test, [owner[id(cell)] for cell in group]
         command = " ".join(["pytest", shlex.quote(test), *commands[own[0]]])
-        several = (
-            [of_run(cells.runs[i], cell) for i, cell in zip(own, group, strict=True)] if len(cells.runs) > 1 else []
-        )
+        results = [of_run(cells.runs[i], cell) for i, cell in zip(own, group, strict=True)]
+        several = results if len(cells.runs) > 1 else []
         found.append(Row(group[0].case_id, entries(cells, group), why(group), command, several))
     return found
 
 
 def entries(cells: Cells, group: list[Cell]) -> list[Entry]:
-    """The values of a case; an empty one where the runs do not say."""
+    """Return the values of a case, empty where the runs have none."""
     cell, case = measured(group), group[0].case
     name = cell.label.replace(f" T={case.seq_len} L={case.depth}", "", 1)
     statuses = Counter(own.status for own in group)
     status = group[0].status if len(statuses) == 1 else ", ".join(f"{n} {one}" for one, n in statuses.items())
-    time, over = cells.time(group), cells.over_reference(group)
-    if not any(own.timed for own in group):
-        time = None
+    time = cells.time(group) if any(own.timed for own in group) else None
+    over = cells.over_reference(group)
     tokens = case.batch_size * case.seq_len / time.value if time else None
     shares = [own.share_of_ceiling for own in group if own.share_of_ceiling]
     share = float(np.median(shares)) if shares else None
@@ -98,11 +85,11 @@ def entries(cells: Cells, group: list[Cell]) -> list[Entry]:
 
 
 def why(group: list[Cell]) -> str:
-    """The reason of a status, how often it was disturbed, how many claims it holds: what is to be known of a case."""
+    """Return the notes on a case: reasons of its status, flags, disturbances, fitted claims and accuracies."""
     reasons = dict.fromkeys(cell.reason for cell in group if cell.reason)
-    held_up = sum(cell.disturbed for cell in group)
+    disturbed = sum(cell.disturbed for cell in group)
     flags = dict.fromkeys(flag for cell in group for flag in cell.flags)
-    words = [*reasons, *flags, *([f"{held_up} of {len(group)} runs disturbed"] if held_up else [])]
+    words = [*reasons, *flags, *([f"{disturbed} of {len(group)} runs disturbed"] if disturbed else [])]
     if found := claims(group):
         words.append("; ".join(f"{name} {claim.mean:.4g}" for name, claim in found.items()))
     if training := next((cell.training for cell in group if cell.training), None):
@@ -113,7 +100,7 @@ def why(group: list[Cell]) -> str:
 
 
 def of_run(run: Run, cell: Cell) -> str:
-    """What one run says of a case."""
+    """Return the result of a case in one run: time or status, ratio, and a mark if disturbed."""
     words = [seconds(cell.median)] if cell.timed and cell.median else [cell.status]
     words += [f"{cell.ratio.value:.3f} x"] if cell.ratio else []
     words += ["disturbed"] if cell.disturbed else []
@@ -121,7 +108,7 @@ def of_run(run: Run, cell: Cell) -> str:
 
 
 def options_of(run: Run) -> list[str]:
-    """The options of a run's command that say how its cases are measured, and its preset."""
+    """Return the options of a run's command that affect how a case is measured, with its preset."""
     command = run.data["attnlib"].get("command")
     words = [str(word) for word in command[1:]] if isinstance(command, list) else []
     found = [shlex.quote(word) for word in words if word.startswith("-") and word.partition("=")[0] not in ELSEWHERE]

@@ -1,4 +1,4 @@
-"""Fill the templates: cells, figures and a comparison as one page."""
+"""The report page: cells, figures and a comparison in one HTML template."""
 
 import base64
 import shlex
@@ -25,16 +25,16 @@ from attnlib.show.report import answers, cases, machine
 
 
 def write(path: Path, cells: Cells, figures: Sequence[Path], comparison: Comparison | None = None) -> None:
-    """Write the report of these runs.
+    """Write the report of saved runs.
 
     Args:
-        path: of the page.
-        cells: of the runs.
-        figures: files that ``figures.files.draw`` wrote.
-        comparison: with its verdicts, if there is one.
+        path: path of the page.
+        cells: the saved runs.
+        figures: PNG files that ``figures.files.draw`` wrote, each with its SVG beside it.
+        comparison: a comparison to show with its verdicts, or None.
 
     Raises:
-        OSError: it cannot be written, **or** a figure cannot be read.
+        OSError: the page cannot be written, **or** a figure cannot be read.
     """
     pictures = [{"name": png.stem, "says": caption(png.stem), "source": source(png)} for png in figures]
     content = page(cells, pictures, comparison).encode()
@@ -43,18 +43,18 @@ def write(path: Path, cells: Cells, figures: Sequence[Path], comparison: Compari
 
 
 def source(png: Path) -> str:
-    """The SVG beside a PNG, as an address that holds all of it."""
+    """Return the SVG beside a PNG as a data URL."""
     return f"data:image/svg+xml;base64,{base64.b64encode(png.with_suffix('.svg').read_bytes()).decode()}"
 
 
 def place(run: Path) -> str:
-    """Where a run lies, seen from the checkout; by its name alone where it lies elsewhere; quoted for a shell."""
+    """Return a run's path relative to the checkout, or only its name outside of it, quoted for a shell."""
     inside = run.resolve().is_relative_to(CHECKOUT)
     return shlex.quote(printable(str(run.resolve().relative_to(CHECKOUT)) if inside else run.name))
 
 
 def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | None) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     templates = Environment(
         loader=PackageLoader("attnlib.show.report"),
         autoescape=True,
@@ -71,8 +71,11 @@ def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | 
         "nodes": nodes(cells) if len(cells.nodes) > 1 else [],
         "columns": cases.COLUMNS,
         "rows": cases.rows(cells),
-        "choices": {name: cells.axis(field) for name, field in (("phase", "phase"), ("encoding", "pe"))}
-        | {"status": sorted({cell.status for run in cells.runs for cell in run.cells})},
+        "choices": {
+            "phase": cells.axis("phase"),
+            "encoding": cells.axis("pe"),
+            "status": sorted({cell.status for run in cells.runs for cell in run.cells}),
+        },
         "known": cells.by_id.keys(),
         "note": interval_note(cells),
         "costs": [*costs(cells)[::-1], *beside_tables(cells)],  # the train step first

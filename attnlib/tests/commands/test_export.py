@@ -84,7 +84,7 @@ def test_refusals_are_a_line(path, tmp_path, capsys, monkeypatch):
     nothing["attnlib"]["cases"] = nothing["benchmarks"] = []
     empty.write_text(json.dumps(nothing))
     refused = [
-        ([str(path), "--parquet"], "--parquet is no text: name a file with --out"),
+        ([str(path), "--parquet"], "--parquet writes no text: name a file with --out"),
         ([str(path), "--csv", "--out", str(out)], f"cannot write {out}: No such file or directory"),
         ([str(tmp_path / "gone.json"), "--csv"], "No such file or directory"),
         ([str(path), "--csv", "--out", str(path)], f"--out {path} is one of the runs"),

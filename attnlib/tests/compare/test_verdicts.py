@@ -79,8 +79,9 @@ def test_two_runs_a_side_have_cauchys_interval(confidence):
     assert behrens_fisher((1e-300, 2e-300), (1, 1), confidence) == pytest.approx(1e-300 * half, rel=5e-3)
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.1])
-@pytest.mark.parametrize("spreads", [(0.05, 0.05), (0.02, 0.15), (0.15, 0.02)])
+@pytest.mark.parametrize(
+    ("spreads", "shift"), [((0.05, 0.05), 0.0), ((0.05, 0.05), 0.1), ((0.02, 0.15), 0.1), ((0.15, 0.02), 0.0)]
+)
 def test_intervals_hold_far_out(spreads, shift):
     """Six runs a side, of unequal spread and shifted canary: no more misses than the level says, at three levels."""
     rng, n, beta = np.random.default_rng(0), 6, 0.6
@@ -122,9 +123,7 @@ def test_covariance_is_least_squares():
 
 
 @pytest.mark.parametrize("beta", [None, 0.0, 0.6])
-@pytest.mark.parametrize(
-    ("sizes", "spreads"), [((6, 6), (0.05, 0.05)), ((9, 9), (0.05, 0.05)), ((6, 18), (0.08, 0.02))]
-)
+@pytest.mark.parametrize(("sizes", "spreads"), [((6, 6), (0.05, 0.05)), ((6, 18), (0.08, 0.02))])
 def test_intervals_cover(beta, sizes, spreads):
     """Of 200 pairs of equal sides at least 95 % hold 1, within chance, also where spreads and n differ."""
     rng = np.random.default_rng(sizes[1])

@@ -288,9 +288,8 @@ def test_bad_sides_are_one_line(options, message, capsys):
 def test_live_workers_take_turns(monkeypatch, capsys):
     """Two real workers: the written-out attention's step and the fused one's are compared; the JSON has every pair."""
     monkeypatch.setattr(ab, "BLOCKS", 2)
-    monkeypatch.setattr(ab, "FIRST", 2)
     monkeypatch.setattr(ab, "TURN", 1e-3)
-    here = ["--base", str(ROOT), "--new", str(ROOT), "--case", "phase=forward,seq_len=16,depth=1", "--budget", "9"]
+    here = ["--base", str(ROOT), "--new", str(ROOT), "--case", "phase=forward,seq_len=16,depth=1", "--budget", "1"]
     main(["ab", "attention=math", "attention=sdpa", *here, "--json"])
     data = json.loads(capsys.readouterr().out)
 

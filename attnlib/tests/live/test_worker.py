@@ -9,21 +9,30 @@ import pytest
 import torch
 
 from attnlib.live import worker as worker_module
-from attnlib.live.process import Worker, WorkerDied
+from attnlib.live.process import Worker, WorkerDied, WorkerError
 from attnlib.live.worker import seconds_of, serve
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.tests import ROOT
 
 
-def test_a_killed_worker_is_reported():
-    """A worker that is killed is gone, with its exit code, whether it had answered before or not."""
-    for asked in (False, True):
-        with Worker(ROOT) as worker:
-            if asked:
-                worker.ask(build={"seq_len": 8, "depth": 1})
-            worker.process.kill()
-            with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
-                worker.ask(build={"seq_len": 8, "depth": 1})
+def test_a_worker_serves_reports_errors_and_is_gone_once_it_is_killed():
+    """It builds, times rounds and answers a bad case with its reason; where it died its exit code is said."""
+    with Worker(ROOT) as worker:
+        assert worker.ask(build={"seq_len": 8, "depth": 1})["first_call_s"] > 0
+        assert len(worker.ask(step=3)["seconds"]) == 3
+        with pytest.raises(WorkerError, match="the worker failed: unknown pe 'x'"):
+            worker.ask(build={"pe": "x"})
+        worker.process.kill()
+        with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
+            worker.ask(build={"seq_len": 8, "depth": 1})
+
+
+def test_a_worker_that_is_killed_before_it_answers_is_reported():
+    """With its exit code too."""
+    with Worker(ROOT) as worker:
+        worker.process.kill()
+        with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
+            worker.ask(build={"seq_len": 8, "depth": 1})
 
 
 def test_a_silent_worker_is_killed(monkeypatch, tmp_path):

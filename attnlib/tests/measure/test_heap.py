@@ -8,9 +8,11 @@ import pytest
 
 from attnlib.measure import cores, heap
 
+HEAP = """
+from attnlib.measure import heap
+"""
 FAULTS = """
 import resource, sys
-from attnlib.measure import heap
 import torch
 def faults(step):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,11 +28,11 @@ def steps(*numbers):  # until pieces of the right sizes lie about
 NO_GLIBC = pytest.mark.skipif(heap._glibc() is None, reason="the C library is not glibc")
 
 
-def run(code, **environment):
+def run(code, more=FAULTS, **environment):
     """What a fresh process prints."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", "LD_PRE"))}
     done = subprocess.run(
-        [sys.executable, "-c", FAULTS + code], capture_output=True, text=True, env=clean | environment, check=True
+        [sys.executable, "-c", HEAP + more + code], capture_output=True, text=True, env=clean | environment, check=True
     )
     return done.stdout.split()
 
@@ -51,8 +53,8 @@ def test_a_kept_heap_has_no_page_faults():
 @NO_GLIBC
 def test_another_process_is_given_a_kept_heap():
     """By its environment, which is believed only since a block is taken again without page faults."""
-    assert run("print(heap.is_kept(), heap.keep())", **heap.variables("kept", {})) == ["True", "None"]
-    assert run("print(heap.is_kept())", **heap.variables("system", {})) == ["False"]
+    assert run("print(heap.is_kept(), heap.keep())", "", **heap.variables("kept", {})) == ["True", "None"]
+    assert run("print(heap.is_kept())", "", **heap.variables("system", {})) == ["False"]
 
 
 @NO_GLIBC
@@ -65,7 +67,7 @@ def test_another_process_is_given_a_kept_heap():
 )
 def test_what_the_user_chose_stays(name, value):
     """Nothing is set against a variable of the user's, which is named."""
-    assert " ".join(run("print(heap.keep(), heap.is_kept())", **{name: value})) == f"{name} is set False"
+    assert " ".join(run("print(heap.keep(), heap.is_kept())", "", **{name: value})) == f"{name} is set False"
     assert heap.variables("kept", {name: value}) == {}
 
 

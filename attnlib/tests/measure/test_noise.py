@@ -52,9 +52,9 @@ def test_counters_of_a_busy_process():
     ("change", "why"),
     [
         ({"cpu_pressure": 0.5}, "50%"),
-        ({"cpu_pressure": None, "involuntary_switches": 300}, "sent off its CPU 300 times"),
+        ({"cpu_pressure": None, "involuntary_switches": 300}, "took the CPU from this process 300 times"),
         ({"steal": 0.2}, "the hypervisor took 20%"),
-        ({"cpu_s_per_wall_s": 1.4}, "it had 1.4 CPU seconds a second, 2.0 while it was warmed up"),
+        ({"cpu_s_per_wall_s": 1.4}, "1.4 CPU seconds per second, 2.0 in its warm-up"),
         (card(reasons=["HwThermalSlowdown"]), "the card slowed down: HwThermalSlowdown"),
         (card(before=["HwSlowdown"]), "the card slowed down: HwSlowdown"),
         (card(sm_mhz=1200), "the SM clock fell from 1900 to 1200 MHz"),

@@ -115,7 +115,7 @@ def test_a_table_of_ones_own(tmp_path):
     assert data.notes == (
         "1 of 101 texts were cut to 512 letters",
         "100 of 101 texts were padded to 512 letters",
-        "1 of 101 texts were there more than once, and are taken once",
+        "1 of 101 texts were in the file more than once, and are taken once",
     )
     assert name in DATA
     assert Settings.from_options({"data": str(tmp_path / "my words.csv")}).data == (name,)
@@ -132,17 +132,17 @@ def test_texts_may_hold_commas_and_line_ends(tmp_path):
 
 
 MISTAKES = {
-    "not one column label; its columns are 'text', 'klass'": (GOOD, "text,klass"),
-    "not one column text nor label; its columns are 'a', 'b'": (GOOD, "a,b"),
-    "not one column text; its columns are 'text', 'text', 'label'": ([], "text,text,label"),
+    "needs one column label; its columns are 'text', 'klass'": (GOOD, "text,klass"),
+    "needs one column text and one column label; its columns are 'a', 'b'": (GOOD, "a,b"),
+    "needs one column text; its columns are 'text', 'text', 'label'": ([], "text,text,label"),
     "every label is 'no'; at least two classes": ([(text, "no") for text, _ in GOOD], "text,label"),
     "4 different texts; at least 50 are needed": (GOOD[:4], "text,label"),
     "row 5: no label": ([*GOOD[:3], ("abc", ""), *GOOD], "text,label"),
     "row 5: no text": ([*GOOD[:3], ("", "no"), *GOOD], "text,label"),
-    "row 102: 'abaa' is 'yes' here and 'no' before": ([*GOOD, (GOOD[0][0], "yes")], "text,label"),
-    "row 3: 3 fields for 2 columns; quote texts that hold commas": ([GOOD[0], ("hello, world", "yes")], "text,label"),
-    "100 labels for 100 texts; is label a column of classes": ([(t, t) for t, _ in GOOD], "text,label"),
-    "too few texts are 'maybe': the split leaves none to learn from": (
+    "row 102: 'abaa' has label 'yes', and 'no' in an earlier row": ([*GOOD, (GOOD[0][0], "yes")], "text,label"),
+    "row 3: 3 fields for 2 columns; quote texts with commas": ([GOOD[0], ("hello, world", "yes")], "text,label"),
+    "100 different labels for 100 texts; at least 2 texts a label": ([(t, t) for t, _ in GOOD], "text,label"),
+    "label 'maybe' has no training example": (
         [*GOOD[:LAST], ("abcd", "maybe"), *GOOD[LAST:]],
         "text,label",
     ),
@@ -161,7 +161,7 @@ def test_a_wrong_table_is_one_line(tmp_path, message):
     ("content", "message"),
     [
         (b"\xff\xfe\x00", "not UTF-8 text"),
-        (b"", "not one column text nor label; its columns are none"),
+        (b"", "needs one column text and one column label; its columns are none"),
         (None, "No such file"),
     ],
 )
@@ -177,7 +177,7 @@ def test_what_is_no_table_is_one_line(tmp_path, content, message):
 def test_texts_that_are_cut_alike_are_one(tmp_path):
     """What follows the 512th letter is not learned from, and cannot tell two texts apart."""
     path = table(tmp_path / "t.csv", [*GOOD, ("z" * 512 + "a", "yes"), ("z" * 512 + "b", "yes")])
-    with pytest.raises(ValueError, match="is 'no' here and 'yes' before"):
+    with pytest.raises(ValueError, match="has label 'no', and 'yes' in an earlier row"):
         register(table(tmp_path / "u.csv", [*GOOD, ("z" * 513, "yes"), ("z" * 514, "no")]))
 
     assert len(data_set(register(path)).tokens) == 101
@@ -199,5 +199,5 @@ def test_an_unknown_data_set_is_refused_with_the_choices():
 def test_a_class_without_an_example_to_learn_from_is_refused():
     """It could never be told."""
     tokens, labels = random_texts(n_texts=6, seq_len=2, vocab_size=3, n_classes=2, seed=0, device="cpu")
-    with pytest.raises(ValueError, match="no example to learn class 2"):
+    with pytest.raises(ValueError, match="class 2 has no training example"):
         Labelled("x", "s", "l", tokens.numpy(), labels.numpy(), 3, 3, (4, 1, 1))

@@ -29,9 +29,9 @@ def test_killed_at_a_boundary(sessions, undisturbed, tmp_path, boundary):
     assert len(run["attnlib"]["processes"]) == 1 + (boundary not in NOTHING_YET)
 
 
-def test_crashed_cases_are_not_tried_again(sessions, tmp_path):
+def test_crashed_cases_are_not_tried_again(sessions, struck, tmp_path):
     """The case in which the process died is ``crashed``, and the others are measured."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="measured")
+    struck("measured", tmp_path)
     done = sessions("--resume", folder=tmp_path)
     statuses = [row["status"] for row in saved(tmp_path)["attnlib"]["cases"]]
 

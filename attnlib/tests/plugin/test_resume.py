@@ -15,9 +15,9 @@ from attnlib.tests import ROOT
 from attnlib.tests.plugin.sessions import CASES, files, saved, skeleton
 
 
-def test_other_plans_and_code_are_refused_where_named(sessions, tmp_path):
+def test_other_plans_and_code_are_refused_where_named(sessions, struck, tmp_path):
     """``--resume-from`` of another plan says what differs, changes nothing, and ends with exit code 4."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    struck("journalled", tmp_path)
     (path,) = files(tmp_path, ".journal")
     before = path.read_bytes()
     for options, message in (
@@ -35,9 +35,9 @@ def test_other_plans_and_code_are_refused_where_named(sessions, tmp_path):
     assert "No such file or directory" in done.out
 
 
-def test_other_plans_are_in_nobodys_way(sessions, tmp_path):
+def test_other_plans_are_in_nobodys_way(sessions, struck, tmp_path):
     """``--resume`` goes on with a run of its own plan only; without one it begins one, and the others stay."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    struck("journalled", tmp_path)
     (path,) = files(tmp_path, ".journal")
     before = path.read_bytes()
     done = sessions("--resume", "--d-model=64", folder=tmp_path)
@@ -80,9 +80,9 @@ def test_a_numbered_and_a_named_file_are_resumed_together(sessions, undisturbed,
     assert skeleton(saved(tmp_path / "runs")) == undisturbed
 
 
-def test_an_unreadable_journal_is_said(sessions, tmp_path):
+def test_an_unreadable_journal_is_said(sessions, struck, tmp_path):
     """It may be the run that was meant: a new one begins, and the line says that there is another."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    struck("journalled", tmp_path)
     (path,) = files(tmp_path, ".journal")
     path.write_bytes(b"{}\n" + path.read_bytes())
     done = sessions("--resume", folder=tmp_path)
@@ -127,9 +127,9 @@ def test_code_counts_where_it_decides_a_number(monkeypatch, tmp_path):
     assert change("commands/trust.py") == change("show/costs.py") == change("plugin/screen.py") == []
 
 
-def test_processes_say_where_they_ran(sessions, undisturbed, tmp_path):
+def test_processes_say_where_they_ran(sessions, struck, undisturbed, tmp_path):
     """Each process of a resumed run has its node, affinity and load in the file."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    struck("journalled", tmp_path)
     sessions("--resume", folder=tmp_path)
     about = saved(tmp_path)["attnlib"]["processes"]
 
@@ -138,9 +138,9 @@ def test_processes_say_where_they_ran(sessions, undisturbed, tmp_path):
     assert len(load(files(tmp_path, ".json")[0]).machines) == 1
 
 
-def test_a_live_run_is_left_alone(sessions, undisturbed, tmp_path):
+def test_a_live_run_is_left_alone(sessions, struck, undisturbed, tmp_path):
     """The journal of another process is not resumed; of another plan, it is in nobody's way."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    struck("journalled", tmp_path)
     (path,) = files(tmp_path, ".journal")
     book = Journal(path)
     refused = sessions("--resume", folder=tmp_path)
@@ -155,10 +155,10 @@ def test_a_live_run_is_left_alone(sessions, undisturbed, tmp_path):
     assert [skeleton(json.loads(path.read_text())) == undisturbed for path in files(tmp_path, ".json")] == [False, True]
 
 
-def test_a_journal_can_be_named(sessions, undisturbed, tmp_path):
+def test_a_journal_can_be_named(sessions, struck, undisturbed, tmp_path):
     """``--resume-from`` goes on with an older journal, and the newer one stays."""
-    for _ in range(2):
-        sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
+    struck("journalled", tmp_path)
+    sessions("--benchmark-autosave", folder=tmp_path, fault="journalled")
     older = min(files(tmp_path, ".journal"), key=lambda path: path.stat().st_mtime)
 
     assert sessions("--resume-from", str(older), folder=tmp_path).code == 0
@@ -185,9 +185,9 @@ def test_nothing_to_resume(sessions, undisturbed, tmp_path):
     assert skeleton(saved(tmp_path)) == undisturbed
 
 
-def test_unfinished_runs_are_read(sessions, tmp_path):
+def test_unfinished_runs_are_read(struck, tmp_path):
     """A journal loads as a run: what is finished, what crashed, what is left."""
-    sessions("--benchmark-autosave", folder=tmp_path, fault="measured")
+    struck("measured", tmp_path)
     (path,) = files(tmp_path, ".journal")
     run = load(path)
     statuses = sorted(cell.status for cell in run.cells)

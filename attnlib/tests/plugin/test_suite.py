@@ -16,25 +16,31 @@ from attnlib.cases.case import FOUNDING, Case, unsupported
 from attnlib.cases.grids import lengths, product, slices
 from attnlib.cases.settings import PRESETS, Settings
 from attnlib.cases.workload import Workload, build
-from attnlib.live.process import Worker, WorkerError
 from attnlib.measure.cores import default_threads, usable_cores
 from attnlib.measure.device import Device
 from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
 
 
-def test_a_run_is_saved_with_everything(sessions, tmp_path):
-    """A run leaves one file that keeps the contract, a row a case, and shows time, interval and memory."""
-    tests = ["bench/test_train_step.py", "bench/test_encodings.py"]
-    done = sessions("--pe=learned", "--benchmark-autosave", folder=tmp_path, tests=tests)
+@pytest.fixture(name="trained", scope="module")
+def _trained(sessions, tmp_path_factory):
+    """What a session of train steps, backward passes and encodings printed, and the run that it saved."""
+    folder = tmp_path_factory.mktemp("trained")
+    tests = ["bench/test_train_step.py", "bench/test_backward.py", "bench/test_encodings.py"]
+    done = sessions("--pe=none,learned", "--benchmark-autosave", folder=folder, tests=tests)
     assert done.code == 0, done.out
-    (path,) = tmp_path.rglob("*.json")
-    run = json.loads(path.read_text())
+    (path,) = folder.rglob("*.json")
+    return done.out, json.loads(path.read_text())
+
+
+def test_a_run_is_saved_with_everything(trained):
+    """A run leaves one file that keeps the contract, a row a case, and shows time, interval and memory."""
+    out, run = trained
 
     assert problems(run) == []
-    assert [row["status"] for row in run["attnlib"]["cases"]] == ["ok", "ok"]
+    assert sorted(row["status"] for row in run["attnlib"]["cases"]) == ["ok"] * 5 + ["unsupported"]
     assert run["machine_info"]["attnlib"]["flush_subnormals"] is True
-    assert "train_step[seq_len=8-depth=1-pe=learned]" in done.out
+    assert "train_step[seq_len=8-depth=1-pe=learned]" in out
     assert {b["options"]["timer"] for b in run["benchmarks"]} == {"device_clock"}
     for time in (b["extra_info"]["time"] for b in run["benchmarks"]):
         assert len(time["canary_s"]) == 2  # one visit
@@ -43,19 +49,19 @@ def test_a_run_is_saved_with_everything(sessions, tmp_path):
     assert len(run["attnlib"]["canary"]) >= 10 + 2 * 2
 
 
-def times_of(folder):
-    (path,) = folder.rglob("*.json")
-    run = json.loads(path.read_text())
+def times_in(run):
     assert problems(run) == []
     return [(b, b["extra_info"]["time"]) for b in run["benchmarks"]]
 
 
-def test_rounds_lie_beside_those_of_the_reference(sessions, tmp_path):
+def times_of(folder):
+    (path,) = folder.rglob("*.json")
+    return times_in(json.loads(path.read_text()))
+
+
+def test_rounds_lie_beside_those_of_the_reference(trained):
     """Each case has as many rounds of its reference, whole blocks of them, and the ratio of these very samples."""
-    tests = ["bench/test_train_step.py", "bench/test_backward.py", "bench/test_encodings.py"]
-    done = sessions("--pe=none,learned", "--benchmark-autosave", folder=tmp_path, tests=tests)
-    assert done.code == 0, done.out
-    found = times_of(tmp_path)
+    found = times_in(trained[1])
 
     assert len(found) == 5
     for benchmark, time in found:
@@ -72,14 +78,15 @@ def test_rounds_lie_beside_those_of_the_reference(sessions, tmp_path):
         assert over["low"] <= over["value"] <= over["high"]
 
 
-def test_the_first_line_says_what_is_measured_with(sessions, tmp_path):
+def test_the_first_line_says_what_is_measured_with(sessions, usual, tmp_path):
     """A core stays free and freed memory is kept; both are saved, and options change both."""
-    usual = sessions("--benchmark-autosave", folder=tmp_path / "a").out
-    other = sessions("--heap=system", "--threads=all", "--benchmark-autosave", folder=tmp_path / "b").out
-    cases = [times_of(tmp_path / name)[0][0]["extra_info"]["case"] for name in "ab"]
+    said, run = usual
+    other = sessions("--heap=system", "--threads=all", "--benchmark-autosave", folder=tmp_path).out
+    cases = [found[0][0]["extra_info"]["case"] for found in (times_in(run), times_of(tmp_path))]
 
-    assert f"cpu, {default_threads(usable_cores())} thread" in usual
-    assert [f"freed memory {words}" in text for text, words in ((usual, "is kept"), (other, "may be given back"))]
+    assert f"cpu, {default_threads(usable_cores())} thread" in said
+    assert "freed memory is kept" in said
+    assert "freed memory may be given back" in other
     assert [case["heap"] for case in cases] == ["kept", "system"]
 
 
@@ -95,15 +102,14 @@ def test_a_heap_that_cannot_be_kept_is_said(sessions, tmp_path):
     assert "--heap kept cannot be had: MALLOC_ARENA_MAX is set; choose system" in refused.out
 
 
-def test_the_answer_is_the_last_thing_on_the_screen(sessions, tmp_path):
+def test_the_answer_is_the_last_thing_on_the_screen(sessions, trained, tmp_path):
     """A table a phase, the noise floor, and what time went into; pytest-benchmark's own only where it is asked for."""
-    tests = ["bench/test_train_step.py"]
-    done = sessions("--pe=none,learned", folder=tmp_path, tests=tests)
+    out, _ = trained
 
-    assert "train_step: time over none" in done.out
-    assert "noise floor of train_step: none over itself: " in done.out
-    assert "Legend:" not in done.out
-    asked = sessions("--pe=none,learned", "--benchmark-columns=median", folder=tmp_path, tests=tests)
+    assert "train_step: time over none" in out
+    assert "noise floor of train_step: none over itself: " in out
+    assert "Legend:" not in out
+    asked = sessions("--benchmark-columns=median", folder=tmp_path, tests=["bench/test_forward.py"])
     assert "Legend:" in asked.out
 
 
@@ -323,18 +329,6 @@ def test_fused_attention_holds_no_scores():
 
     assert peaks[1] > 5 * peaks[0]
     assert peaks[1] > 2 * 4 * 1024**2 * 4  # [B, H, T, T] in float32
-
-
-def test_worker_serves_steps_and_reports_errors():
-    """A worker builds, times rounds and answers a bad case with its reason."""
-    worker = Worker(ROOT)
-    try:
-        assert worker.ask(build={"seq_len": 8, "depth": 1})["first_call_s"] > 0
-        assert len(worker.ask(step=3)["seconds"]) == 3
-        with pytest.raises(WorkerError, match="the worker failed: unknown pe 'x'"):
-            worker.ask(build={"pe": "x"})
-    finally:
-        worker.close()
 
 
 def test_tox_passes_device_choices_on():

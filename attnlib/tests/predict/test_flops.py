@@ -1,14 +1,17 @@
 """Counted costs against torch's counter, which sees every operator that a step really calls."""
 
+from dataclasses import asdict
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from attnlib.cases.case import Case, meta_encoding
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
 from attnlib.model.positional import POSITIONAL
-from attnlib.predict.flops import algorithmic_flops, executed_flops, meta_encoding, parameters, total
+from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters, total
 from attnlib.predict.kernels import FLASH, FLASH_CPU, FLOPS, MATH, attention_kernel, scored_pairs
 
 SMALL = StackConfig(depth=3, seq_len=24)
@@ -95,4 +98,4 @@ def test_blocks_behind_the_mask_are_left_out(seq_len):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_parameters_are_those_of_the_built_model(config):
     """Counting without storage counts the same."""
-    assert parameters(config) == sum(p.numel() for p in build_model(config).parameters())
+    assert parameters(Case(**asdict(config))) == sum(p.numel() for p in build_model(config).parameters())

@@ -52,10 +52,9 @@ def test_the_search_has_an_end():
     assert largest(lambda n: 1, 10, 2**10) == 2**10
 
 
-@pytest.mark.parametrize("memory", [24 * 10**9, 24 * 2**30])
-def test_the_originals_wall(memory):
+def test_the_originals_wall():
     """From its configuration alone, 8 x 512 and 64 x 64 lie inside of 24 GB, 8 x 1024 and 128 x 64 outside."""
-    found = frontier(ORIGINAL, memory, [8], [64])
+    found = frontier(ORIGINAL, 24 * 10**9, [8], [64])
 
     assert 512 <= found["longest"][0]["seq_len"] < 1024
     assert 64 <= found["deepest"][0]["depth"] < 128
@@ -88,7 +87,7 @@ def test_doubling_the_length():
 
 def test_frontiers_bend_the_right_way():
     """Deeper stacks are shorter, longer ones shallower; where not even one fits it is 0."""
-    found = frontier(SMALL, 4 * MIB, [1, 4, 16, 4000], [16, 64, 256])
+    found = frontier(SMALL, 4 * MIB, [1, 8, 4000], [16, 128])
     longest, deepest = ([p[n] for p in found[side]] for side, n in (("longest", "seq_len"), ("deepest", "depth")))
 
     assert longest == sorted(longest, reverse=True)
@@ -99,7 +98,7 @@ def test_frontiers_bend_the_right_way():
 
 def test_equal_tokens_a_step():
     """The batch shrinks as sequences grow, and is never less than one."""
-    found = frontier(SMALL, 8 * MIB, [2], [32, 128, 512], tokens=128)["deepest"]
+    found = frontier(SMALL, 4 * MIB, [], [32, 128, 512], tokens=128)["deepest"]
 
     assert [point["batch_size"] for point in found] == [4, 1, 1]
 
@@ -108,10 +107,10 @@ def test_equal_tokens_a_step():
 def test_both_sides_of_the_frontier_are_as_predicted(fields):
     """Just inside a step's exact peak is within the memory, just outside it is not."""
     case = Case(**SMALL.__dict__ | fields)
-    for point in frontier(case, 2 * MIB, [2], [])["longest"]:
+    for point in frontier(case, MIB, [2], [])["longest"]:
         inside, outside = (resized(case, point["depth"], point["seq_len"] + more, None) for more in (0, 1))
 
-        assert exact_peak(inside) <= 2 * MIB < exact_peak(outside)
+        assert exact_peak(inside) <= MIB < exact_peak(outside)
 
 
 def exact_peak(case):
@@ -164,15 +163,15 @@ def test_what_a_compiler_fuses_is_not_predicted():
     """Its peak is null with the reason, and it has no frontier."""
     found = forecast(Case(compile=True))
 
-    assert predicted(found)[-1].after == ["peak: not predicted: what a compiler fuses is not predicted"]
+    assert predicted(found)[-1].after == ["peak: not predicted: compiled steps cannot be traced"]
     with pytest.raises(ValueError, match="leave compile out"):
         frontier(Case(compile=True), MIB, [1], [])
 
 
 def test_tables_of_several_encodings():
     """A column an encoding; of a single one the peaks too."""
-    found = {pe: frontier(Case(**SMALL.__dict__ | {"pe": pe}), 2 * MIB, [1, 2], [16]) for pe in ("none", "t5")}
-    both, one = far(found, 2 * MIB), far({"none": found["none"]}, 2 * MIB)
+    found = {pe: frontier(Case(**SMALL.__dict__ | {"pe": pe}), MIB, [1], [16]) for pe in ("none", "t5")}
+    both, one = far(found, MIB), far({"none": found["none"]}, MIB)
 
     assert list(both[0].columns) == ["L", "none", "t5"]
     assert list(one[1].columns) == ["T", "none", "B", "peak", "one further"]
@@ -183,7 +182,7 @@ def test_the_commands(tmp_path, capsys):
     assert main(["predict", "phase=train_step,seq_len=32,pe=rotary"]) == 0
     assert "train_step T=32 L=2 rotary D=64 H=4 B=2 float32: " in capsys.readouterr().out
     fields = "d_model=32,n_heads=2,batch_size=1"
-    sizes = ["--memory", "2MiB", "--depths", "1,2", "--seq-lens", "64", "--pe", "none,alibi"]
+    sizes = ["--memory", "2MiB", "--depths", "1,2", "--seq-lens", "64", "--pe", "none"]
     assert main(["frontier", fields, *sizes, "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "longest T at each L within 2 MiB" in shown

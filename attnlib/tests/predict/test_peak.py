@@ -31,7 +31,7 @@ VARIETY = [
 @pytest.mark.parametrize("fields", VARIETY)
 def test_predictions_are_exact(phase, fields):
     """To 0.3 % or 2 KiB of the exact peak: encodings, blocks, masks, checkpointing, backends and dtypes."""
-    case = Case(phase=phase, seq_len=200, depth=3, **fields)
+    case = Case(phase=phase, seq_len=200, depth=2, **fields)
     if reason := unsupported(case):
         pytest.skip(reason)
     if (phase, case.pe) == ("encoding", "rotary_interleaved"):
@@ -59,7 +59,7 @@ def test_predictions_in_half_precision(pe):
 @pytest.mark.parametrize("phase", ["forward", "backward", "train_step"])
 def test_a_few_layers_tell_the_depth(monkeypatch, fields, phase):
     """Past ``STRAIGHT`` layers all is a straight line: what is extrapolated is what would be predicted."""
-    case = Case(phase=phase, seq_len=128, depth=12, **fields)
+    case = Case(phase=phase, seq_len=128, depth=6, **fields)
     extrapolated = need(case)
     monkeypatch.setattr("attnlib.predict.peak.STRAIGHT", 99)
     whole = need(case)
@@ -95,12 +95,12 @@ def test_an_outlook_is_saved_whole():
     ("depth", "seq_len", "fits"), [(8, 512, True), (64, 64, True), (8, 1024, False), (128, 64, False)]
 )
 def test_the_originals_memory_wall(depth, seq_len, fits):
-    """On 24 GB its own sizes fit (8 x 512, 64 x 64), and the next larger ones do not (8 x 1024, 128 x 64)."""
+    """In 24 GB its own sizes fit (8 x 512, 64 x 64), and not even in 24 GiB the next ones (8 x 1024, 128 x 64)."""
     case = Settings.from_options({"preset": "seed", "device": "cpu", "attention": "math"}).case(
         depth=depth, seq_len=seq_len, phase="train_step"
     )
 
-    assert (need(case).peak < 24e9) == fits
+    assert (need(case).peak < (24 * 10**9 if fits else 24 * 2**30)) == fits
 
 
 def test_nothing_is_allocated_by_a_prediction():

@@ -134,7 +134,7 @@ def test_a_table_of_nothing(tmp_path, capsys):
 
     assert len(lines) == 2
     assert "bad.json: not JSON" in lines[0]
-    assert lines[1] == "attnlib: nothing for the table of findings"
+    assert lines[1] == "attnlib: these runs have no data for the table findings"
 
 
 def test_figures_of_gradients(path, tmp_path):

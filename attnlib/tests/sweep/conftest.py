@@ -13,6 +13,7 @@ from attnlib.tests import ROOT
 def _sweep(tmp_path, monkeypatch):
     """Begins a sweep of ``cells`` cases; what it says is in its list ``says``."""
     fake = [sys.executable, "-m", "attnlib.tests.sweep.fake"]
+    monkeypatch.setattr(task, "POLL_EVERY", 0.01)
     monkeypatch.setattr(task, "command", lambda sweep, *more: [*fake, *sweep.asked.options, *more])
 
     def begin(*options, shards=3, runs=1, name="sweep", place="local", **more):

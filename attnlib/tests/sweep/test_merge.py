@@ -1,6 +1,8 @@
 """Merged runs: every planned case once, as one process would have measured it; what does not go together is refused."""
 
 import json
+import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,21 +11,39 @@ from attnlib.runs.load import BadRun, load
 from attnlib.sweep.merge import of_sweep
 from attnlib.sweep.task import TaskRun, planned
 from attnlib.tests.plugin.sessions import skeleton
+from attnlib.tests.sweep import fake
 from attnlib.tests.sweep.fake import planned as named
 from attnlib.tests.sweep.fake import shard_of
 
 
+class Here:
+    """A process of the fake pytest, which runs in this one as soon as it is started: nothing here kills it."""
+
+    stdout = stderr = ""
+
+    def __init__(self, words, **_):
+        heard = signal.getsignal(signal.SIGTERM)
+        self.returncode = fake.main(words[words.index(fake.__name__) + 1 :])
+        signal.signal(signal.SIGTERM, heard)
+
+    def poll(self):
+        """Return its exit code: it has ended."""
+        return self.returncode
+
+
 @pytest.fixture(name="measured")
-def _measured(sweep, monkeypatch):
+def _measured(sweep):
     """A sweep that two nodes measured, but for the ``left`` last shards."""
 
     def make(*options, left=0, **more):
         begun = sweep(*options, **more)
-        planned(begun)
-        tasks = begun.tasks
-        for number, task in enumerate(tasks[: len(tasks) - left]):
-            monkeypatch.setenv("SLURMD_NODENAME", f"n{1 + number % 2}")
-            assert TaskRun(task, 3)() == 0
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("attnlib.sweep.task.subprocess", SimpleNamespace(run=Here, Popen=Here))
+            planned(begun)
+            tasks = begun.tasks
+            for number, task in enumerate(tasks[: len(tasks) - left]):
+                patched.setenv("SLURMD_NODENAME", f"n{1 + number % 2}")
+                assert TaskRun(task, 3)() == 0
         return begun
 
     return make
@@ -212,8 +232,10 @@ def test_what_cannot_be_merged_says_why(measured, sweep, tmp_path, capsys):
 
     assert "was not planned yet" in refusal(capsys, early.folder)
     assert "--out names one file for 2 runs" in refusal(capsys, begun.folder, "--out", tmp_path / "no.json")
-    assert f"one sweep at a time: {begun.folder} is too many" in refusal(capsys, early.folder, begun.folder)
-    assert "does not tell what must agree for it to be merged: " in refusal(capsys, old, "--out", tmp_path / "no.json")
+    assert f"only one sweep can be merged at a time: leave out {begun.folder}" in refusal(
+        capsys, early.folder, begun.folder
+    )
+    assert "cannot be merged, an entry is missing or wrong: " in refusal(capsys, old, "--out", tmp_path / "no.json")
     assert "no such" in refusal(capsys, tmp_path / "none.json").lower()
     planned(early)
     assert "no part has begun" in refusal(capsys, early.folder, "--out", tmp_path / "no.json")

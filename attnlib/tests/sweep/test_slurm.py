@@ -245,7 +245,7 @@ def test_ctrl_c_leaves_the_jobs(cluster, attnlib, tmp_path):
     waiting.send_signal(signal.SIGINT)
     out, _ = waiting.communicate(timeout=60)
     assert waiting.returncode == 0, out
-    assert f"the jobs go on; come back with: attnlib sweep --status {tmp_path / 's'}" in out
+    assert f"the jobs keep running: attnlib sweep --status {tmp_path / 's'}" in out
     attnlib("sweep", "--resume", tmp_path / "s")
 
     assert finished(merged(attnlib, tmp_path / "s"))

@@ -49,7 +49,7 @@ def test_a_slurm_that_does_not_answer_is_said(sweep, squeue, monkeypatch):
     """In its own words."""
     begun = sweep("--cells=9", place="slurm")
     squeue(begun, [], code=1)
-    with pytest.raises(ValueError, match="cannot ask Slurm: it does not say why"):
+    with pytest.raises(ValueError, match="cannot ask Slurm: no reason given"):
         slurm.queue(begun)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ValueError, match="cannot ask Slurm: squeue: No such file"):
@@ -119,7 +119,7 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert main(["sweep", "--resume", "../here"]) == 0
     assert main(["sweep", "--resume", "../here", "--runs", "2", "--folder", "x"]) == 2
-    assert "--runs --folder cannot be added" in capsys.readouterr().err
+    assert "leave out --runs --folder" in capsys.readouterr().err
     assert main(["sweep", "--resume", "../here", "--sbatch", "time=5"]) == 2
     begun = sweep(place="slurm", sbatch={"time": "5"})
     begun.ask(sbatch={"time": "9"}, max_parallel=3)
@@ -131,17 +131,17 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
     ("words", "says"),
     [
         (["--shards", "0"], "argument --shards: "),
-        ([], "--shards N says into how many parts"),
+        ([], "--shards N is needed"),
         (["--on", "pbs"], "invalid choice: 'pbs' (choose from local, slurm)"),
-        (["--shards", "2", "--sbatch", "time=5"], "--sbatch, --max-parallel and --detach go with --on slurm"),
-        (["--shards", "2", "--benchmark-autosave"], "--benchmark-autosave is given by the sweep to its tasks"),
-        (["--shards", "2", "--", "--resume-from=x"], "--resume-from=x is given by the sweep to its tasks"),
+        (["--shards", "2", "--sbatch", "time=5"], "--sbatch, --max-parallel and --detach need --on slurm"),
+        (["--shards", "2", "--benchmark-autosave"], "--benchmark-autosave is set by the sweep for each shard"),
+        (["--shards", "2", "--", "--resume-from=x"], "--resume-from=x is set by the sweep for each shard"),
         (["--on", "slurm", "--shards", "2"], "no Slurm here: sbatch is not on the PATH"),
         (
             ["--on", "slurm", "--shards", "2", "--sbatch", "time"],
             "--sbatch takes KEY=VALUE such as time=60, not",
         ),
-        (["--on", "slurm", "--shards", "2", "--sbatch", "job-name=x"], "--sbatch job_name: is given by the sweep"),
+        (["--on", "slurm", "--shards", "2", "--sbatch", "job-name=x"], "--sbatch job_name is set by the sweep"),
         (
             ["--on", "slurm", "--shards", "2", "--sbatch", "t=60"],
             "takes sbatch's long names, such as time=60, not 't=60'",
@@ -149,7 +149,10 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
         (["--shards", "2", "--run-name", "a/b"], "argument --run-name: invalid run_name value: 'a/b'"),
         (["--status", "nowhere"], "nowhere: sweep.json: No such file or directory"),
         (["--resume", "nowhere"], "nowhere: sweep.json: No such file or directory"),
-        (["--resume", "nowhere", "--preset", "smoke"], "--resume goes on with the sweep as it is: --preset smoke"),
+        (
+            ["--resume", "nowhere", "--preset", "smoke"],
+            "--resume continues the sweep as it was begun: leave out --preset smoke",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(words, says, capsys, monkeypatch):

@@ -25,8 +25,8 @@ from attnlib.tests.sweep.fake import outline, shard_of
 from attnlib.tests.sweep.fake import planned as named
 
 
-def attempt(task, most=3, says=None, patience=0.0):
-    return TaskRun(task, most, patience, [].append if says is None else says.append)()
+def attempt(task, attempts=3, says=None, patience=0.0):
+    return TaskRun(task, attempts, patience, [].append if says is None else says.append)()
 
 
 def samples(task):
@@ -109,7 +109,7 @@ def test_a_case_that_kills_its_process_is_left_and_the_others_are_measured(sweep
     assert attempt(task, says=says) == 0
     statuses = {cell.case_id: cell.status for cell in load(task.final).cells}
 
-    assert says == ["run 1, shard 1 was ended by signal 9"] * 2
+    assert says == ["run 1, shard 1: pytest was ended by signal 9"] * 2
     assert statuses.pop(f"{4:012x}") == "crashed"
     assert set(statuses.values()) == {"ok"}
 
@@ -123,7 +123,10 @@ def test_a_shard_that_died_too_often_is_left_and_named(sweep):
     assert [attempt(task, says=says) for _ in range(2)] == [1, 1]
     (found,) = standings(begun, {}, 3)
 
-    assert says[2:] == ["run 1, shard 1 was ended by signal 9", *["run 1, shard 1 died 3 times and is left"] * 2]
+    assert says[2:] == [
+        "run 1, shard 1: pytest was ended by signal 9",
+        *["run 1, shard 1 died 3 times and is not tried again; a higher --attempts allows more"] * 2,
+    ]
     assert (found.state, found.done) == ("dead", 5)
     assert found.note == f"died in {named(9)[4].test}, {named(9)[6].test}"
     assert standings(begun, {}, 4)[0].state == "stopped"
@@ -184,7 +187,7 @@ def test_killed_ten_times_at_random(sweep, seed):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         before.append(samples(task))
-    assert attempt(task, most=99) == 0
+    assert attempt(task, attempts=99) == 0
     run = load(task.final)
 
     assert [cell.status for cell in run.cells] == ["ok"] * 60
@@ -249,8 +252,8 @@ def test_pytest_that_never_begins_is_left(sweep):
     assert attempt(task, says=says) == 1
 
     assert says == [
-        *["run 1, shard 1 was ended by signal 9"] * 3,
-        f"{task} ended 3 times before a case began, and is left",
+        *["run 1, shard 1: pytest was ended by signal 9"] * 3,
+        f"{task}: pytest ended 3 times before a case began; it is not tried again",
     ]
 
 
@@ -280,7 +283,7 @@ def test_planning_that_is_killed_may_be_tried_again(sweep, tmp_path):
     struck = tmp_path / "struck"
     struck.touch()
     begun = sweep("--cells=3", f"--struck={struck}")
-    with pytest.raises(ValueError, match="cannot plan: ended by signal 15"):
+    with pytest.raises(ValueError, match="cannot plan: pytest was ended by signal 15"):
         planned(begun)
     assert begun.refusal is None
     assert planned(begun).tests == [3]
@@ -289,7 +292,7 @@ def test_planning_that_is_killed_may_be_tried_again(sweep, tmp_path):
 def test_a_sweep_is_begun_once(sweep, tmp_path):
     """A folder holds one, and says so; a folder without one says what is missing."""
     begun = sweep("--cells=3")
-    with pytest.raises(ValueError, match=r"holds a sweep already: go on with --resume .*sweep, or choose another"):
+    with pytest.raises(ValueError, match=r"holds a sweep already: resume it with --resume .*sweep, or choose another"):
         sweep("--cells=3")
     with pytest.raises(ValueError, match=r"no sweep in .*nothing: sweep.json: No such file"):
         Sweep(tmp_path / "nothing")
@@ -326,7 +329,7 @@ def test_a_task_asks_for_warnings_that_waited(sweep):
     before = signal.signal(signal.SIGUSR2, lambda *_: heard.append(True))
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-        os.kill(os.getpid(), signal.SIGUSR2)
+        signal.raise_signal(signal.SIGUSR2)  # to this thread: others, as of torch, do not block it
         assert not heard
         attempt(sweep("--cells=3", shards=1).tasks[0])
     finally:

@@ -1,0 +1,84 @@
+"""Somebody else's model, made from a ``StackConfig``: from tokens ``[B, T]`` to logits ``[B, n_classes]``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attnlib.model.classifier import build_model
+from attnlib.model.config import StackConfig
+from attnlib.model.registry import Registry, fits, in_one_line
+
+
+def tensor_of(output: Any) -> Any:
+    """Return the logits or hidden states in a model's output: a tensor, a tuple, or transformers' output object."""
+    for name in ("logits", "last_hidden_state"):
+        if isinstance(getattr(output, name, None), Tensor):
+            return getattr(output, name)
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+class OwnModel(nn.Module):
+    """Somebody else's model as a classifier of sequences.
+
+    Hidden states ``[B, T, D]`` are averaged over the tokens and put through a linear head; logits ``[B, n_classes]``
+    are taken as they are.
+
+    Args:
+        own: the model.
+        config: sizes that it was made for.
+
+    Raises:
+        ValueError: it cannot be run on tokens ``[1, T]``, **or** gives neither hidden states nor logits.
+    """
+
+    def __init__(self, own: nn.Module, config: StackConfig) -> None:
+        super().__init__()
+        self.own = own
+        tokens = torch.zeros(1, config.seq_len, dtype=torch.long)
+        try:
+            with torch.no_grad():
+                out = tensor_of(own(tokens))
+        except (TypeError, AttributeError, LookupError, AssertionError) as error:
+            raise ValueError(f"it cannot be run on tokens [1, {config.seq_len}]: {in_one_line(error)}") from error
+        shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        hidden = isinstance(out, Tensor) and out.dim() == 3 and out.shape[:2] == tokens.shape
+        if not hidden and shape != [1, config.n_classes]:
+            raise ValueError(
+                f"it gives {shape} for tokens [1, {config.seq_len}], neither logits [1, {config.n_classes}] nor hidden "
+                f"states [1, {config.seq_len}, D]"
+            )
+        self.head = nn.Linear(out.shape[-1], config.n_classes) if hidden else None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Classify sequences: int64 ``[B, T]`` to logits ``[B, n_classes]``."""
+        out: Tensor = tensor_of(self.own(tokens))
+        return out if self.head is None else self.head(out.mean(1))
+
+
+def own_model(made: Any, name: str) -> Callable[[StackConfig], nn.Module]:
+    """Return what builds somebody else's model from a ``StackConfig``.
+
+    Raises:
+        ValueError: it cannot be called with one argument; when it is called, if it makes no module, or one that does
+            not fit; see ``OwnModel``.
+    """
+    why = fits(made, None) if callable(made) else f"{made!r:.60} is no function"
+    if why:
+        raise ValueError(f"model {name!r} must be a function of a StackConfig: {why}")
+
+    def make(config: StackConfig) -> nn.Module:
+        """Build the model."""
+        own = made(config)
+        if not isinstance(own, nn.Module):
+            raise ValueError(f"model {name!r} must make a torch.nn.Module, not {own!r:.60}")
+        try:
+            return OwnModel(own, config)
+        except ValueError as error:
+            raise ValueError(f"model {name!r}: {error}") from error
+
+    return make
+
+
+MODELS: Registry[Callable[[StackConfig], nn.Module]] = Registry("model", {"stack": build_model}, own_model)

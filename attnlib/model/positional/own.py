@@ -1,0 +1,111 @@
+"""Somebody else's encoding, which need not know of this package: each method that it lacks is the identity."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from attnlib.model.positional.base import PositionalEncoding
+from attnlib.model.registry import fits, in_one_line
+
+METHODS = {"embed": 1, "rotate": 2, "bias": 1, "by_distance": 1, "query_bias": 1}  # and how many arguments each takes
+SIZES = ("seq_len", "d_model", "n_heads", "head_dim", "causal")
+
+
+class OwnEncoding(PositionalEncoding):
+    """An encoding made by somebody else's class.
+
+    Args:
+        made: the class; called with the keywords of ``PositionalEncoding``.
+        sizes: those keywords.
+    """
+
+    def __init__(self, made: Callable[..., Any], **sizes: Any) -> None:
+        super().__init__(**sizes)
+        self.own = made(**sizes)
+        if not self.overrides(*METHODS):
+            raise TypeError(f"it has none of the methods {', '.join(METHODS)}")
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Add positions to token embeddings: ``[B, T, D]`` to ``[B, T, D]``."""
+        y: Tensor = self.own.embed(x) if hasattr(self.own, "embed") else x
+        return y
+
+    def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn queries and keys by their positions: two ``[B, H, T, K]``."""
+        turned: tuple[Tensor, Tensor] = self.own.rotate(q, k) if hasattr(self.own, "rotate") else (q, k)
+        return turned
+
+    def bias(self, seq_len: int) -> Tensor | None:
+        """Return the bias of the scores, ``[H, T, T]``; that of ``by_distance`` where there is no ``bias``."""
+        values: Tensor | None = self.own.bias(seq_len) if hasattr(self.own, "bias") else super().bias(seq_len)
+        return values
+
+    def by_distance(self, seq_len: int) -> Tensor | None:
+        """Return the bias of each distance, ``[H, 2T - 1]``, or None."""
+        values: Tensor | None = self.own.by_distance(seq_len) if hasattr(self.own, "by_distance") else None
+        return values
+
+    def query_bias(self, q: Tensor) -> Tensor | None:
+        """Return the bias of the scores of these queries, ``[B, H, T, T]``, or None."""
+        values: Tensor | None = self.own.query_bias(q) if hasattr(self.own, "query_bias") else None
+        return values
+
+    def overrides(self, *methods: str) -> bool:
+        """Return True if the class has one of these methods."""
+        return any(hasattr(self.own, name) for name in methods)
+
+    def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
+        """Return the FLOPs of its matrix products in one forward pass: its own count, or else torch's."""
+        if hasattr(self.own, "flops"):
+            return int(self.own.flops(seq_len=seq_len, batch_size=batch_size, depth=depth))
+        device = next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), torch.device("meta"))
+        x = torch.empty(batch_size, seq_len, self.d_model, device=device)
+        q = torch.empty(batch_size, self.n_heads, seq_len, self.head_dim, device=device)
+        with torch.no_grad(), FlopCounterMode(display=False) as once:
+            self.embed(x)
+            self.bias(seq_len)
+        with torch.no_grad(), FlopCounterMode(display=False) as each:
+            self.query_bias(self.rotate(q, q)[0])
+        return int(once.get_total_flops() + depth * each.get_total_flops())
+
+
+def own_encoding(made: Any, name: str) -> Callable[..., PositionalEncoding]:
+    """Return what makes somebody else's encoding.
+
+    Args:
+        made: a class, or a function that makes one; a subclass of ``PositionalEncoding`` is taken as it is.
+        name: of it, for messages.
+
+    Raises:
+        ValueError: it cannot be called with the five keywords, **or** has none of the methods.
+    """
+    if not callable(made):
+        raise ValueError(f"pe {name!r} is no class: {made!r:.60}")
+    if why := fits(made, **dict.fromkeys(SIZES)):
+        raise ValueError(f"pe {name!r} must take the keywords {', '.join(SIZES)}: {why}")
+    if isinstance(made, type):
+        if not any(hasattr(made, method) for method in METHODS):
+            raise ValueError(f"pe {name!r} has none of the methods {', '.join(METHODS)}")
+        for method, count in METHODS.items():
+            own = getattr(made, method, None)
+            if own is not None and (why := fits(own, *[None] * (count + 1))):
+                raise ValueError(f"pe {name!r}: {method} takes {count} argument{'s' * (count > 1)} beside self: {why}")
+        if issubclass(made, PositionalEncoding):
+            return made
+
+    def make(**sizes: Any) -> PositionalEncoding:
+        """Make the encoding; an error of its constructor says whose it is."""
+        try:
+            return OwnEncoding(made, **sizes)
+        except (TypeError, AttributeError, LookupError) as error:
+            raise ValueError(f"pe {name!r} cannot be made: {in_one_line(error)}") from error
+
+    return make
+
+
+def is_module(encoding: PositionalEncoding) -> bool:
+    """Return True if a device or dtype reaches the tensors of an encoding: its class is a module."""
+    return not isinstance(encoding, OwnEncoding) or isinstance(encoding.own, nn.Module)

@@ -1,0 +1,175 @@
+"""Names of a model's parts: built in, installed by another package, or by place as ``package.module:Attribute``."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import inspect
+import io
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+Entry = TypeVar("Entry")
+PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+class Registry(Mapping[str, Entry], Generic[Entry]):
+    """Parts of one kind by name; iterating yields the names that are built in.
+
+    Any other name is looked up among the entry points of installed packages, or imported as a place. What it stands for
+    is adapted once and kept.
+
+    Args:
+        kind: the field that takes these names, for messages.
+        built_in: parts of this package.
+        adapt: makes an entry of somebody else's object, given its name; raises ``ValueError`` if it does not fit.
+        group: of entry points, as ``attnlib.encodings``; None for a kind that packages cannot offer.
+    """
+
+    def __init__(
+        self, kind: str, built_in: Mapping[str, Entry], adapt: Callable[[Any, str], Entry], group: str | None = None
+    ) -> None:
+        self.kind, self.built_in, self.adapt, self.group = kind, built_in, adapt, group
+        self.adapted: dict[str, Entry] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.built_in)
+
+    def __len__(self) -> int:
+        return len(self.built_in)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self.built_in or ":" in name or name in self.installed)
+
+    def __getitem__(self, name: str) -> Entry:
+        """Return the part of this name.
+
+        Raises:
+            KeyError: nobody has it.
+            ValueError: several packages offer it, **or** it cannot be imported, **or** it does not fit.
+        """
+        offers = self.installed.get(name, [])
+        if len(offers) + (name in self.built_in) > 1:
+            others = ["attnlib"] * (name in self.built_in) + [distribution(point) for point in offers]
+            raise ValueError(f"{self.kind} {name!r} is offered by {' and '.join(others)}: name its place instead")
+        if name in self.built_in:
+            return self.built_in[name]
+        if name not in self.adapted:
+            self.adapted[name] = self.adapt(self.imported(name), name)
+        return self.adapted[name]
+
+    @property
+    def installed(self) -> Mapping[str, list[EntryPoint]]:
+        """Entry points of installed packages by name; nothing is imported for it."""
+        return offered(self.group) if self.group else {}
+
+    def owns(self, name: str) -> bool:
+        """Return True if the part is one of this package."""
+        return name in self.built_in
+
+    def imported(self, name: str) -> Any:
+        """Import somebody else's object by its name or place; raises as ``__getitem__``."""
+        if points := self.installed.get(name):
+            return load(points[0].value, f"{self.kind} {name!r} of {distribution(points[0])}")
+        if ":" not in name:
+            raise KeyError(name)
+        return load(name, f"{self.kind} {name!r}")
+
+    def origin(self, name: str) -> dict[str, Any]:
+        """Return where somebody else's part comes from.
+
+        Returns:
+            ``name``; ``distribution`` and ``version`` of the package that has it, null where it is no package's;
+            ``source``: first 12 digits of the SHA-256 of the file that defines it, null where it has none.
+        """
+        made = self.imported(name)
+        module = (inspect.getmodule(made) or made).__name__
+        points = self.installed.get(name)
+        named = points[0].dist if points else None
+        if named is None:
+            owners = owners_of_modules().get(module.partition(".")[0], [])
+            named = importlib.metadata.distribution(owners[0]) if owners else None
+        return {
+            "name": name,
+            "distribution": None if named is None else named.name,
+            "version": None if named is None else named.version,
+            "source": source_digest(module),
+        }
+
+
+@cache
+def offered(group: str) -> Mapping[str, list[EntryPoint]]:
+    """Return the entry points of a group, by name."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in importlib.metadata.entry_points(group=group):
+        if point not in found.setdefault(point.name, []):
+            found[point.name].append(point)
+    return found
+
+
+@cache
+def owners_of_modules() -> Mapping[str, list[str]]:
+    """Return the distributions that installed each top-level module."""
+    return importlib.metadata.packages_distributions()
+
+
+def distribution(point: EntryPoint) -> str:
+    """Return the name of the distribution that an entry point belongs to."""
+    return point.dist.name if point.dist else "an unnamed distribution"
+
+
+@cache
+def source_digest(module: str) -> str | None:
+    """Return the beginning of the SHA-256 of a module's source file; None where it has no file."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return None if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
+
+
+@cache
+def load(place: str, title: str) -> Any:
+    """Import ``package.module:Attribute``; text that this prints goes to standard error.
+
+    Args:
+        place: where the object is.
+        title: of it, for messages.
+
+    Raises:
+        ValueError: the place is malformed, **or** nothing can be imported from there; the message says why.
+    """
+    if not PLACE.fullmatch(place):
+        raise ValueError(f"{title} is no place such as package.module:Attribute")
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            made = pkgutil.resolve_name(place)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{title} cannot be imported: {error}; --import-path FOLDER adds a folder to the path"
+        ) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may do anything when it is imported
+        raise ValueError(f"{title} cannot be imported: {in_one_line(error)}") from None
+    if text := printed.getvalue().strip():
+        print(f"attnlib: importing {title} printed: {text.splitlines()[0]}", file=sys.stderr)
+    return made
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an exception as its type and the first line of its message."""
+    first = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def fits(made: Callable[..., Any], *arguments: Any, **keywords: Any) -> str | None:
+    """Return why a callable cannot be called with these arguments, or None if it can."""
+    try:
+        inspect.signature(made).bind(*arguments, **keywords)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # a built-in without a signature
+        return None
+    return None

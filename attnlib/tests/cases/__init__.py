@@ -1,0 +1,1 @@
+"""Cases and the parts that they name."""

@@ -1,0 +1,40 @@
+"""The package as it is installed from a wheel, in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from attnlib.tests import ROOT
+
+
+@pytest.fixture(name="site", scope="session")
+def _site(tmp_path_factory):
+    """Build the wheel and install it into a folder, which is returned."""
+    site, source = (tmp_path_factory.mktemp(name) for name in ("site", "source"))
+    shutil.copytree(ROOT / "attnlib", source / "attnlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source)
+    quiet = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    build = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(site), str(source)]
+    subprocess.run([*quiet, *build], check=True)
+    (wheel,) = site.glob("attnlib-*.whl")
+    subprocess.run([*quiet, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    return site
+
+
+@pytest.fixture(name="attnlib", scope="module")
+def _attnlib(site, tmp_path_factory):
+    """Run Python with the installed package in an empty folder."""
+    empty = tmp_path_factory.mktemp("empty")
+    environment = os.environ | {"PYTHONPATH": str(site)}
+
+    def run(*words):
+        command = [sys.executable, *words]
+        return subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+
+    assert run("-c", "import attnlib; print(attnlib.__file__)").stdout.startswith(str(site))
+    run.folder = empty
+    return run

@@ -1,0 +1,1 @@
+"""Tests of parts and models that are somebody else's."""

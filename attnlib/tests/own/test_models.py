@@ -1,0 +1,109 @@
+"""Models by place: torch.nn's, x-transformers' and transformers', each from tokens to logits."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from attnlib.cases.case import Case, unsupported
+from attnlib.cases.workload import build
+from attnlib.measure.clock import bind
+from attnlib.measure.device import open_device
+from attnlib.model import StackConfig
+from attnlib.model.own_model import MODELS
+from attnlib.predict.flops import parameters
+from attnlib.predict.peak import prediction
+from attnlib.tests import ROOT
+
+NETS = (ROOT / "examples" / "own-model" / "mylab.py").read_text()
+NAMES = ("torch_encoder", "x_transformers", "bert", "llama")
+SMALL = {"seq_len": 8, "depth": 2, "d_model": 32, "n_heads": 4, "n_classes": 3}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("phase", ["forward", "backward", "train_step"])
+def test_models_of_others_are_measured(name, phase, lab):
+    """Each passes the gate: logits [B, n_classes], finite, and a gradient for its first and last parameter."""
+    bind(open_device("cpu"))
+    work = build(Case(model=f"{lab(NETS)}:{name}", phase=phase, **SMALL))
+    assert work.check() > 0
+    weighed = work.weigh(open_device("cpu"))
+
+    assert work.network(work.tokens).shape == (2, 3)
+    assert weighed["allocated_peak"]["value"] > 0
+    assert set(work.gradient_ends) == (set() if phase == "forward" else {"first", "last"})
+    assert all(end["norm"] > 0 for end in work.gradient_ends.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_counted(name, lab):
+    """All of the model's, and of the head that hidden states are put through."""
+    config = Case(model=f"{lab(NETS)}:{name}", **SMALL)
+    model = MODELS[config.model](config)
+    head = 0 if model.head is None else 32 * 3 + 3
+
+    assert parameters(config) == sum(p.numel() for p in model.own.parameters()) + head
+
+
+def test_a_peak_is_predicted_or_not_with_a_reason(lab):
+    """Without storage torch's own encoder runs; one that reads a number of a tensor does not."""
+    module = lab(NETS)
+    found = {name: prediction(Case(model=f"{module}:{name}", **SMALL)) for name in ("torch_encoder", "bert")}
+
+    assert found["torch_encoder"]["value"] > 4 * parameters(Case(model=f"{module}:torch_encoder", **SMALL))
+    assert found["bert"]["value"] is None
+    assert found["bert"]["reason"]
+
+
+def test_hidden_states_are_averaged_over_the_tokens(lab):
+    """[B, T, D] goes through the mean over T and one linear head."""
+    text = """
+        from torch import nn
+
+        def embedding(c):
+            return nn.Embedding(c.vocab_size, c.d_model)
+    """
+    model = MODELS[f"{lab(text)}:embedding"](StackConfig(**SMALL))
+    tokens = torch.arange(16).view(2, 8)
+
+    assert torch.equal(model(tokens), model.head(model.own(tokens).mean(1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("made = 3", "must be a function of a StackConfig: 3 is no function"),
+        ("def made(): pass", "must be a function of a StackConfig: too many positional arguments"),
+    ],
+)
+def test_no_maker_of_models(text, message, lab):
+    """It is one line that names it, before anything is built."""
+    with pytest.raises(ValueError, match=f"^model '.*:made' {message}"):
+        MODELS[f"{lab(text)}:made"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("made = lambda c: None", "must make a torch.nn.Module, not None"),
+        ("from torch import nn\nmade = lambda c: nn.Linear(3, 3)", "cannot be run on tokens|expected m1 and m2|mat1"),
+        (
+            "from torch import nn\nmade = lambda c: nn.Sequential(nn.Embedding(52, 5), nn.Flatten())",
+            r"it gives \[1, 40\] for tokens \[1, 8\], neither logits \[1, 3\] nor hidden states \[1, 8, D\]",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit(text, message, lab):
+    """It says what it gives and what is needed."""
+    config = Case(model=f"{lab(text)}:made", **SMALL)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        build(config)
+
+
+def test_only_steps_of_models_are_measured(lab):
+    """A model has no encoding that could be timed alone, and no stack whose gradients theory knows."""
+    case = Case(model=f"{lab(NETS)}:torch_encoder", **SMALL)
+
+    assert unsupported(case) is None
+    for phase in ("encoding", "epoch", "rate", "learn"):
+        assert "is one of the stack, not of model" in unsupported(replace(case, phase=phase, pe="rotary"))
