@@ -132,6 +132,14 @@ class Merged:
             self.add_beside(path, row | {"process": offset + number})
         return [encode(row) for row in data["benchmarks"]]
 
+    def add_beside(self, path: Path, row: dict[str, Any]) -> None:
+        """Add the row of a call beside another one, unless another part has measured it and this one has not."""
+        known = self.beside.get(row["test"])
+        if known is None or known["status"] == GAP:
+            self.beside[row["test"]] = row
+        elif row["status"] != GAP:
+            raise ValueError(one_line(f"measured twice: {row['test']}, the second time in {path}"))
+
     def add_processes(self, data: dict[str, Any]) -> None:
         """Add a part's processes, and the machine record of each of their nodes."""
         machine, merged = data["machine_info"], data["attnlib"].get("nodes", {})  # ``nodes``: of a merged part
@@ -146,16 +154,22 @@ class Merged:
                 self.nodes[node] = merged.get(node, record)
             self.nodes.setdefault(node, record)
 
-    def add_beside(self, path: Path, row: dict[str, Any]) -> None:
-        """Add the row of a call beside another one; another part may have one that was not measured here."""
-        known = self.beside.get(row["test"])
-        if known is None or known["status"] == GAP:
-            self.beside[row["test"]] = row
-        elif row["status"] != GAP:
-            raise ValueError(one_line(f"measured twice: {row['test']}, the second time in {path}"))
+    def section(self) -> dict[str, Any]:
+        """Return the section ``attnlib`` of the merged run, without canary readings and cases."""
+        beside = self.rows_beside()
+        return self.first | {
+            "run": self.token,
+            "command": [word for word in self.first["command"] if not word.startswith(OMITTED)],
+            "wall_s": self.wall_s,
+            "timed_share": None,
+            "data": self.data,
+            "processes": self.processes,
+            "nodes": self.nodes,
+            **({"beside": beside} if beside else {}),
+        }
 
     def rows_beside(self) -> list[dict[str, Any]]:
-        """Return a row for each planned call beside another one.
+        """Return the row of each planned call beside another one, in order.
 
         Raises:
             ValueError: one is missing, and the run is not partial.
@@ -170,20 +184,6 @@ class Merged:
             count = f"{len(missing)} of {len(rows)}"
             raise ValueError(f"{count} tests are missing, as {missing[0]}: --partial merges the others")
         return list(rows.values())
-
-    def section(self) -> dict[str, Any]:
-        """Return the section ``attnlib`` of the merged run, without canary readings and cases."""
-        beside = self.rows_beside()
-        return self.first | {
-            "run": self.token,
-            "command": [word for word in self.first["command"] if not word.startswith(OMITTED)],
-            "wall_s": self.wall_s,
-            "timed_share": None,
-            "data": self.data,
-            "processes": self.processes,
-            "nodes": self.nodes,
-            **({"beside": beside} if beside else {}),
-        }
 
     def cases(self) -> Iterator[bytes]:
         """Yield the row of each planned case, in order.
