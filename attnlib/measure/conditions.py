@@ -26,20 +26,18 @@ def set_for_rounds(threads: int | None) -> Iterator[list[str]]:
         notes.append("subnormal numbers are kept: this CPU cannot flush them to zero")
     elif not flushed and torch.get_num_threads() > 1:
         notes.append("torch's other threads keep subnormal numbers if they were there before")
-    changed = False
-    if not heap.is_kept():
+    before_us = heap.is_set()
+    if not before_us:
         reason = heap.keep()
-        changed = reason is None
-        notes.append(
-            "behind it glibc's heap gives memory back, but its thresholds no longer adapt"
-            if reason is None
-            else f"freed memory may be given back: {reason}"
-        )
+        if reason is not None:
+            notes.append(f"freed memory may be given back: {reason}")
+        elif heap.is_set():
+            notes.append("behind it glibc's heap gives memory back, but its thresholds no longer adapt")
     try:
         yield notes
     finally:
         torch.set_flush_denormal(flushed)
         if torch.get_num_threads() != before:
             torch.set_num_threads(before)
-        if changed:
+        if heap.is_set() and not before_us:
             heap.give_back()

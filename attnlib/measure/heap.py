@@ -22,6 +22,8 @@ GLIBC = {MMAP_MAX: 65536, MMAP_THRESHOLD: 32 * MIB, TRIM_THRESHOLD: 64 * MIB, TO
 # the same as environment variables of a new process, since an older checkout does not call mallopt
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62), "MALLOC_TOP_PAD_": str(PAD)}
 
+_set = False  # by ``keep``; a block that is reused need not mean it, since a free piece may be large enough by chance
+
 
 def chosen_outside(environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the environment variable by which the user chose an allocator or its settings; None if there is none."""
@@ -47,6 +49,7 @@ def keep() -> str | None:
     Returns:
         None, or the reason why memory is not kept: another C library, or a setting of the user, which is left alone.
     """
+    global _set
     if name := chosen_outside():  # the user's own settings go first, even where they do not keep memory
         return None if is_kept() else f"{name} is set"
     libc = _glibc()
@@ -55,8 +58,14 @@ def keep() -> str | None:
     for parameter, value in MALLOPT.items():
         if libc.mallopt(parameter, value) != 1:
             return f"mallopt({parameter}, {value}) failed"
+    _set = True
     # mallopt accepts values that it does not act on, so the effect is measured
     return None if is_kept() else "freed memory is not reused although mallopt accepted its settings"
+
+
+def is_set() -> bool:
+    """Return True after ``keep`` has changed the C library's settings, until ``give_back``."""
+    return _set
 
 
 def give_back() -> None:
@@ -64,7 +73,8 @@ def give_back() -> None:
 
     glibc's thresholds stay at their most from then on: once they were set they no longer adapt.
     """
-    libc = _glibc()
+    global _set
+    libc, _set = _glibc(), False
     if libc is not None:
         for parameter, value in GLIBC.items():
             libc.mallopt(parameter, value)

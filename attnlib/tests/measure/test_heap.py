@@ -38,6 +38,31 @@ def run(code, more=FAULTS, **environment):
 
 
 @NO_GLIBC
+def test_what_rounds_need_is_set_each_time_and_set_back():
+    """In a second block of the same process too, whatever lies about; a heap that was kept before stays so."""
+    code = """
+from attnlib.measure.conditions import set_for_rounds
+from attnlib.measure.environment import flushes_subnormals
+def once():
+    torch.set_num_threads(2)
+    with set_for_rounds(1) as notes:
+        steps(2**24)
+        inside = faults(lambda: step(2**24)), torch.get_num_threads(), flushes_subnormals()
+    steps(2**24)
+    return inside[0] < 100, inside[1:] == (1, True), torch.get_num_threads() == 2, flushes_subnormals(), heap.is_set()
+first, second = once(), once()
+outside = faults(lambda: step(2**24)) > 1000
+heap.keep()
+once()
+print(first, second, outside, heap.is_set(), faults(lambda: step(2**24)) < 100, sep=";")
+"""
+    found = " ".join(run(code)).split(";")
+
+    assert found[:2] == ["(True, True, True, False, False)"] * 2
+    assert found[2:] == ["True"] * 3
+
+
+@NO_GLIBC
 def test_a_kept_heap_has_no_page_faults():
     """Tensors of 32 MiB are mapped anew in every step, and taken again without a page fault once memory is kept."""
     code = (
