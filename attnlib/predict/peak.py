@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnlib.cases.case import Case, meta_encoding, unsupported
@@ -125,7 +124,7 @@ def _trace(case: Case, threads: int) -> Need:
     """Run the steps of a case on tensors without storage, and return what they need."""
     threads = threads if case.device.startswith("cpu") else 0  # the buffers of other devices' kernels are not known
     seen = Ledger(partial(workspace, threads=threads), product_flops)
-    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), ChosenKernel(case.device), seen:
+    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), kernels_of(case.device), seen:
         work = build(replace(case, device="meta"))
         seen.name("parameters", work.model.parameters())
         seen.name("tables", work.held())
@@ -143,31 +142,35 @@ def _trace(case: Case, threads: int) -> Need:
         return Need(peaks, seen.held, seen.operators)
 
 
-class ChosenKernel(TorchFunctionMode):
-    """Run ``scaled_dot_product_attention`` by the kernel that a device would choose, on tensors without storage.
+@contextmanager
+def kernels_of(device: str) -> Iterator[None]:
+    """Have ``scaled_dot_product_attention`` run the kernel that a device would choose, on tensors without storage.
 
-    Args:
-        device: ``cpu``, ``cuda:1``, ...
+    The function is replaced for as long as this lasts: a mode of torch's would be off in a backward pass, in which
+    recomputed layers attend again.
     """
 
-    def __init__(self, device: str) -> None:
-        super().__init__()
-        self.device = device
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        return self.attention(*args, **(kwargs or {}))
-
-    def attention(
-        self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any
+    def attend_there(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,  # noqa: ARG001 - as torch's own signature
+        is_causal: bool = False,
+        **_: Any,
     ) -> Tensor:
-        """Attend: ``[B, H, T, K]``."""
         learned = attn_mask is not None and attn_mask.requires_grad and torch.is_grad_enabled()
         if attn_mask is not None and attn_mask.dtype == torch.bool:  # torch adds 0 and -inf for it
             attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype)
-        kernel = attention_kernel(self.device, q.dtype, biased=attn_mask is not None, learned=learned)
+        kernel = attention_kernel(device, q.dtype, biased=attn_mask is not None, learned=learned)
         return attend(kernel, q, k, v, attn_mask, is_causal)
+
+    torchs_own = F.scaled_dot_product_attention
+    F.scaled_dot_product_attention = attend_there  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention = torchs_own
 
 
 def kernel_of(case: Case) -> str:
