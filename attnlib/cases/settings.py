@@ -79,13 +79,13 @@ def threads(asked: int | None) -> int:
 
 
 def timeout(seconds: float) -> float:
-    """Return seconds, where there is an alarm clock.
+    """Return seconds, if this platform has SIGALRM.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it has not.
     """
     if not HAVE_ALARM:
-        raise ValueError("--case-timeout needs an alarm clock, which this system has none of")
+        raise ValueError("--case-timeout needs SIGALRM, which this platform lacks")
     return seconds
 
 

@@ -57,7 +57,7 @@ def resized(case: Case, depth: int, seq_len: int, tokens: int | None) -> Case:
 
 
 def largest(peak: Any, memory: int, most: int) -> int:
-    """Return the largest size whose ``peak(size)`` is at most ``memory`` bytes, 0 without any.
+    """Return the largest size whose ``peak(size)`` is at most ``memory`` bytes, 0 if no size fits.
 
     ``peak`` must not fall with the size. The first power of two from ``most`` on is returned if it fits.
     """

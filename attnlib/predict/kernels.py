@@ -49,9 +49,9 @@ def attention_kernel(device: str, dtype: torch.dtype, *, biased: bool, learned: 
 
 
 def attend(kernel: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-    """Return attention by a kernel that ``attention_kernel`` names, ``[B, H, T, K]`` as queries, keys and values are.
+    """Return the output of attention by a named kernel, see ``attention_kernel``.
 
-    A bias is broadcast to the scores, ``[B, H, T, T]``.
+    Queries, keys, values and output are ``[B, H, T, K]``; a bias is broadcast to the scores, ``[B, H, T, T]``.
     """
     outputs: tuple[Tensor, ...]
     if kernel == MATH:

@@ -23,7 +23,7 @@ IN_PLACE = {
 
 
 class Ledger(TorchDispatchMode):
-    """Records every storage from its allocation until it is freed, and the FLOPs and bytes of every operator.
+    """Dispatch mode that records storages, from allocation until they are freed, and FLOPs and bytes of operators.
 
     It records inside of ``with``; read ``peaks()`` and ``operators`` afterwards. Peaks are kept apart by ``region``,
     which may be set at any time.

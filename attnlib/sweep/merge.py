@@ -226,6 +226,6 @@ def token_of(part: Path) -> str:
 
 
 def of_parts(parts: Sequence[Path], *, partial: bool) -> Merged:
-    """Return the run, to be merged, of parts that are no sweep's; the same parts give a run with the same token."""
+    """Return the run, to be merged, of parts outside of a sweep; its token depends on the parts only."""
     tokens = sorted(map(token_of, parts))
     return Merged(hashlib.sha256(" ".join(tokens).encode()).hexdigest()[:12], None, partial)

@@ -16,7 +16,8 @@ from attnlib.tests.sweep import simulation
 SHOWN = commands()
 # What a copy must be changed for first; test_recipes.py runs these.
 IN_A_COPY = ("log_distance", "halved", "feed_forward", "ffn-mult", "fastest", "visit_spread")
-ELSEWHERE = ("mylab", "pip install attnlib", "pytest tests/")  # in a repository of yours; test_examples.py runs such
+# in a repository of yours; test_examples.py runs such
+ELSEWHERE = ("mylab", "pip install attnlib", "pytest tests/", "test_speed.py", "pytest --benchmark-autosave")
 LONG = 150  # lines of README
 
 

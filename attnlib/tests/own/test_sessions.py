@@ -1,6 +1,7 @@
 """Runs with parts and models that are somebody else's: rows, ids, tables, resuming, comparing, and bad input."""
 
 import json
+import sys
 
 import pytest
 
@@ -59,6 +60,7 @@ def test_tables_show_the_short_name(run, lab, tmp_path, capsys):
     assert "MyRotary" in out
     assert name not in out
     assert name in path.read_text()
+    assert name.partition(":")[0] not in sys.modules  # reading a run imports nothing of somebody else's
 
 
 def test_two_of_one_short_name_are_told_apart(run, lab, tmp_path):

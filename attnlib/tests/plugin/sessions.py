@@ -13,8 +13,6 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from attnlib.learning import trainers
-from attnlib.measure import canary, ceilings
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
 from attnlib.tests import ROOT
@@ -75,6 +73,8 @@ class Sessions:
             "no:hypothesispytest",
             "-p",
             "no:anyio",
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",  # this package is a plugin, and imported already
             f"--benchmark-storage=file://{folder}",
             *options,
         ]
@@ -137,6 +137,9 @@ def hurry():
 
     No test here looks at what they say, nor at how many trainings there are at once.
     """
+    from attnlib.learning import trainers
+    from attnlib.measure import canary, ceilings  # torch, which conftest.py must not import: it sets threads first
+
     ceilings.COPIES, ceilings.ENOUGH = (2**12, 2**16, 2**20), 0.0
     canary.TRAFFIC, canary.PATIENCE = 2**20, 0.05
     trainers.cpus = lambda: 1
