@@ -273,7 +273,7 @@ def test_fields_from_text(text, fields):
     [
         (["attention=math"], "ab takes no fields or those of base and new, not 1"),
         (["attention", "attention=math"], "'attention' is no list of fields"),
-        (["--base", "/nowhere"], "/nowhere is no checkout of attnlib: it has no attnlib/live/worker.py"),
+        (["--base", "/nowhere"], "/nowhere is neither a folder nor a commit of a git repository here"),
         (["--base", str(ROOT), "--new", str(ROOT), "--new-python", "/no/python"], "cannot start /no/python"),
     ],
 )
