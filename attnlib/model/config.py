@@ -7,7 +7,7 @@ from typing import TypeVar
 Entry = TypeVar("Entry")
 
 
-LISTED = ("pe", "block", "attention", "init", "preset")  # kinds of names that ``attnlib list`` describes
+LISTED = ("pe", "block", "attention", "init", "model", "preset")  # kinds of names that ``attnlib list`` describes
 
 
 def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:

@@ -212,7 +212,7 @@ def test_text_from_a_file_acts_on_nothing(tmp_path, good, capsys):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("pe", "$x$"), ("pe", "a b"), ("phase", "<b>"), ("block", "\x1b[1m"), ("init", "x" * 65)]
+    ("field", "value"), [("pe", "$x$"), ("pe", "a b"), ("phase", "<b>"), ("block", "\x1b[1m"), ("init", "x" * 201)]
 )
 def test_names_are_names(tmp_path, field, value):
     """What becomes part of a label is letters, digits and a few signs."""
