@@ -7,6 +7,7 @@ import sys
 
 from attnlib.tests import ROOT
 
+LIGHT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:anyio")  # which take a second to import
 INSTALLED = any(found.value == "attnlib.beside" for found in importlib.metadata.entry_points(group="pytest11"))
 
 
@@ -21,4 +22,4 @@ def python_in(folder, *words, environment=None):
 def pytest_in(folder, *options, environment=None):
     """Run pytest in a folder; the plugin comes by its entry point, or by name where the metadata is older."""
     plugin = () if INSTALLED else ("-p", "attnlib.beside")
-    return python_in(folder, "-m", "pytest", *plugin, "-p", "no:cacheprovider", *options, environment=environment)
+    return python_in(folder, "-m", "pytest", *plugin, *LIGHT, *options, environment=environment)

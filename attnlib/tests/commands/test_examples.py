@@ -13,12 +13,13 @@ import pytest
 from attnlib.commands.__main__ import main
 from attnlib.runs.load import load
 from attnlib.tests import ROOT
+from attnlib.tests.beside.projects import LIGHT
 
 EXAMPLES = ROOT / "examples"
-SMALL = ["--seq-lens", "8,16", "--depths", "1", "--budget", "0.02", "--visits", "1", "-p", "no:cacheprovider", "-q"]
-QUICK = ["--beside-budget", "0.05", "--beside-visits", "2", "-k", "backward"]
+SMALL = [*LIGHT, "--seq-lens", "8,16", "--depths", "1", "--budget", "0.02", "--visits", "1", "-q"]
+QUICK = [*LIGHT, "--beside-budget", "0.05", "--beside-visits", "2", "-k", "backward"]
 SHOWN = {  # options that make it quick, a part of what its table shows, and its figure
-    "own-encoding": (SMALL, "HalfRotary", "time_against_seq_len"),
+    "own-encoding": ([*SMALL, "-k", "HalfRotary"], "HalfRotary", "time_against_seq_len"),
     "own-attention": (SMALL, "time over attention=sdpa", "time_against_seq_len"),
     "own-model": (SMALL, "torch_encoder", "time_against_seq_len"),
     "own-suite": (QUICK, "adds at its peak", "beside"),
