@@ -25,7 +25,8 @@ WIDTHS = (  # H K is D or four times D
 def rate_points(settings):
     """Every encoding at every width, with one initialisation in turn, and with all of them at the reference width."""
     if settings.preset == "smoke":
-        return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in settings.pe[1:2] or settings.pe]
+        chosen = settings.own_parts.get("pe") or settings.pe[1:2] or settings.pe
+        return [{"pe": pe, "init": "torch_mha"} | REFERENCE for pe in chosen]
     inits, names = list(INITS), list(dict.fromkeys([*POSITIONAL, *settings.pe]))
     return [
         {"pe": pe, "init": init} | width
@@ -39,7 +40,8 @@ def profile_points(settings):
     """Unit gain for every encoding; the others for one encoding of each kind."""
     kinds = [pe for pe in settings.pe if pe in ("none", "learned", "rotary", "t5")]
     if settings.preset == "smoke":
-        return [{"pe": pe, "init": "torch_mha"} for pe in kinds[:1] or settings.pe[:1]]
+        chosen = settings.own_parts.get("pe") or kinds[:1] or settings.pe[:1]
+        return [{"pe": pe, "init": "torch_mha"} for pe in chosen]
     return [{"pe": pe, "init": "unit"} for pe in settings.pe] + [
         {"pe": pe, "init": init} for init in ("torch_mha", "linear") for pe in kinds
     ]
@@ -49,7 +51,8 @@ def collapse_points(settings):
     """Every encoding without a mask, one of each kind with one, and three ways to skip."""
     plain = [{"block": "plain", "init": "unit", "pe": pe, "causal": False, "depth": 24} for pe in settings.pe]
     if settings.preset == "smoke":
-        return plain[::5]
+        own = settings.own_parts.get("pe")
+        return [point for point in plain if point["pe"] in own] if own else plain[::5]
     masked = [pe for pe in settings.pe if pe in ("none", "rotary", "alibi", "t5")]
     return [
         *plain,

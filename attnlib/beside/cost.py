@@ -21,8 +21,9 @@ class Cost:
         verdict: ``same`` where the whole interval lies between 1 / (1 + threshold) and 1 + threshold, else ``slower``
             where all of it lies above 1, ``faster`` below 1, ``undecided`` where it holds 1.
         threshold: the largest change that is the same.
-        peak_bytes: what a call adds, at its peak, to the bytes allocated before it, exactly; with ``backward=True``
-            the graph and the gradients too. None where the device does not tell, see ``notes``.
+        peak_bytes: what a call adds, at its peak, to the bytes of torch's tensors allocated before it, exactly; with
+            ``backward=True`` the graph and the gradients too. Memory that others allocate, such as NumPy, is not in
+            it. None where the device does not tell, see ``notes``.
         reference_peak_bytes: the same of the reference.
         visits: how often the pair was measured.
         disturbed: in how many of them something else held the machine up.

@@ -136,7 +136,7 @@ class Found:
     def cost(self, threshold: float) -> Cost:
         """Return what the test gets."""
         saved = [one.as_json(0.0) for one in self.visits]
-        ratio = interval_of([float(one["log_ratio"]) for one in saved], saved[0]["interval"])
+        ratio = interval_of([float(one["log_ratio"]) for one in saved])
         seconds = float(np.median(self.own[0]))
         reference_peak, peak = (reading["value"] for reading in self.peaks)
         reasons = dict.fromkeys(f"bytes: {one['reason']}" for one in self.peaks if one["reason"])
@@ -154,17 +154,9 @@ class Found:
         )
 
 
-def interval_of(logs: Sequence[float], within: Sequence[float]) -> Estimate:
-    """Return the geometric mean of the visits' ratios, with Student's 95 % interval.
-
-    Args:
-        logs: log ratio of each visit.
-        within: the interval of the first visit's pairs of rounds, which counts where there is no other visit.
-    """
-    if len(logs) > 1:
-        return t_interval(logs).exp()
-    value = float(np.exp(logs[0]))
-    return Estimate(value, min(within[0], value), max(within[1], value))
+def interval_of(logs: Sequence[float]) -> Estimate:
+    """Return the geometric mean of the visits' ratios, given their logarithms, with Student's 95 % interval."""
+    return t_interval(logs).exp()
 
 
 class Beside:
@@ -212,7 +204,8 @@ class Beside:
         limit = self.threshold(threshold)
         for name, given in (("call", call), ("reference", reference)):
             if not callable(given):
-                raise TypeError(f"beside takes a callable as {name}, as in lambda: f(x), not {given!r:.60}")
+                kind = type(given).__name__
+                raise TypeError(f"beside takes a callable as {name}, as in lambda: f(x), not one of type {kind}")
         if self.called:
             raise ValueError("beside was called before in this test, which has one row: parametrize it")
         self.called = True

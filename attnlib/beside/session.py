@@ -32,6 +32,8 @@ def join(config: pytest.Config) -> None:
     config.stash[RECORD] = record = Record(settings, device, guest=True)
     config.stash[SCREEN] = screen = Screen(record)
     benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    if benchmarks is None:
+        raise pytest.UsageError("beside needs pytest-benchmark, which -p no:benchmark leaves out")
     plugins: tuple[Any, ...] = (record, screen)
     if not benchmarks.disabled:  # else nothing is measured, and there is nothing to keep
         plugins += (Saving(config, record),)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -14,7 +15,9 @@ from attnlib.model.classifier import build_encoding
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.own_model import MODELS
 from attnlib.model.positional import POSITIONAL, PositionalEncoding
-from attnlib.model.registry import Registry
+from attnlib.model.registry import Registry, in_one_line
+
+Built = TypeVar("Built")
 
 
 class Phase(NamedTuple):
@@ -145,6 +148,10 @@ def unsupported(case: Case) -> str | None:
         encoding = meta_encoding(case)
     except ValueError as error:  # such as rotary with an odd head width
         return str(error)
+    except RuntimeError:  # of somebody else's: the case itself will say it
+        if not case.own_parts:
+            raise
+        return None
     return no_flex(case, encoding) if case.attention == "flex" else None
 
 
@@ -154,13 +161,23 @@ def meta_encoding(config: StackConfig) -> PositionalEncoding:
     Raises:
         ValueError: see ``build_encoding``.
     """
+    return without_storage(partial(build_encoding, config), own=not POSITIONAL.owns(config.pe))
+
+
+def meta_model(case: Case) -> torch.nn.Module:
+    """Build the model of a case on tensors without storage; one with other people's parts, if need be, on the CPU."""
+    return without_storage(partial(MODELS[case.model], case), own=bool(case.own_parts))
+
+
+def without_storage(build: Callable[[], Built], *, own: bool) -> Built:
+    """Build on tensors without storage; what is somebody else's and needs storage, on the CPU."""
     try:
         with torch.device("meta"):
-            return build_encoding(config)
-    except (RuntimeError, NotImplementedError):  # it reads a number of a tensor that has none
-        if POSITIONAL.owns(config.pe):
+            return build()
+    except Exception:
+        if not own:
             raise
-        return build_encoding(config)
+    return build()  # whose error, if there is one, is the real one
 
 
 def origins(case: Case) -> dict[str, dict[str, Any]]:
@@ -182,4 +199,9 @@ def timed_case(fields_given: Mapping[str, Any]) -> Case:
         choose(name, getattr(case, name), registry)
     if reason := unsupported(case):
         raise ValueError(reason)
+    if case.own_parts:
+        try:
+            meta_model(case)
+        except RuntimeError as error:  # see registry.called
+            raise ValueError(in_one_line(error)) from error
     return case

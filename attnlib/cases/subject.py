@@ -267,4 +267,7 @@ def small_stack(kind: str, name: str, **fields: Any) -> Case:
     usual = {"seq_len": 32, "d_model": 32, "n_heads": 2, "depth": 2, "batch_size": 3, "ffn_mult": int(kind == "block")}
     for field in fields:
         choose("field", field, Case.__dataclass_fields__)
-    return Case(**usual | {"phase": "forward"} | fields | {kind: name})
+    case = Case(**usual | {"phase": "forward"} | fields | {kind: name})
+    if case.depth < 1:
+        raise ValueError("a part is checked inside a layer: depth must be at least 1, not 0")
+    return case

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from attnlib.model.data import random_texts
 from attnlib.model.own_model import MODELS
 
 Model = TypeVar("Model", bound=nn.Module)
+SAME = 0.02  # of the largest logit: what two calls may differ by in half precision
 SDPA = "aten::_scaled_dot_product_"
 
 
@@ -134,7 +135,8 @@ class Workload:
             seconds of this first call.
 
         Raises:
-            AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head.
+            AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head; of
+                somebody else's model also another dtype, **or** logits that differ from call to call.
             CaptureFailed: the step should be replayed, and cannot be captured.
         """
         seconds = timed(self.step, self.prepare, self.clock)
@@ -142,22 +144,36 @@ class Workload:
         if self.case.launch == "graph":
             self.replay = self.device.capture(self.step)
             self.replay()
+        if problem := self.problem():
+            raise AssertionError(f"model {self.case.model!r}: {problem}" if self.case.model != "stack" else problem)
+        return seconds
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the logits, or with the gradients of the first step; None if nothing is."""
         with torch.no_grad():
             logits = self.network(self.tokens)
         expected = (self.case.batch_size, self.case.n_classes)
         if logits.shape != expected:
-            raise AssertionError(f"logits have shape {tuple(logits.shape)}, not {expected}")
+            return f"logits have shape {tuple(logits.shape)}, not {expected}"
         if not bool(logits.isfinite().all()):
-            raise AssertionError("logits are not finite")
-        if self.case.phase == "train_step" and not any(
-            p.grad is not None and bool(p.grad.any()) for p in self.reached()
-        ):
-            raise AssertionError("a train step gave no parameter a gradient")
-        return seconds
+            return "logits are not finite"
+        own = not isinstance(self.model, SequenceClassifier)
+        if own and logits.dtype != getattr(torch, self.case.dtype):
+            return f"logits are {str(logits.dtype).removeprefix('torch.')}, not {self.case.dtype}"
+        if own and (moved := self.moved_between_calls()) > SAME:
+            return f"two calls without dropout differ by {moved:.2g} of the largest logit"
+        reached = self.model.own.parameters() if own else self.model.head.parameters()
+        if self.case.phase == "train_step" and not any(p.grad is not None and bool(p.grad.any()) for p in reached):
+            return "a train step gave no parameter a gradient"
+        return None
 
-    def reached(self) -> Iterable[nn.Parameter]:
-        """Return the parameters of which one must get a gradient: the head's, or any of somebody else's model."""
-        return self.model.head.parameters() if isinstance(self.model, SequenceClassifier) else self.model.parameters()
+    def moved_between_calls(self) -> float:
+        """Return by how much the logits of two calls in evaluation mode differ, over the largest of them."""
+        self.model.eval()
+        with torch.no_grad():
+            one, two = (self.model(self.tokens).double() for _ in range(2))
+        self.model.train()
+        return float((one - two).abs().max() / one.abs().max().clamp_min(1e-30))
 
     def read_gradient_ends(self) -> dict[str, dict[str, Any]]:
         """Return the gradient norms of the first and the last parameter of somebody else's model, by end."""

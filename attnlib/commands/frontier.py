@@ -7,6 +7,7 @@ from typing import Any
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_import_path, add_markdown, count, counts, import_from, memory, output
+from attnlib.runs.load import encoding_label
 from attnlib.runs.text import short_names
 from attnlib.show.frontier import far
 
@@ -54,7 +55,9 @@ def run(options: argparse.Namespace) -> int:
     cases = {pe: timed_case(fields | {"pe": pe}) for pe in options.pe or [fields.get("pe", "none")]}
     use_threads(options.threads)
     limits = (options.memory, options.depths, options.seq_lens, options.tokens_per_batch)
-    shown = short_names(cases)
+    model = fields.get("model", "stack")
+    short = short_names([*cases, model])
+    shown = {pe: encoding_label(short[model], short[pe]) for pe in cases}
     frontiers = {shown[pe]: frontier(case, *limits) for pe, case in cases.items()}
     if options.json:
         print(json.dumps({"memory": options.memory, "frontier": frontiers}, indent=2))

@@ -74,6 +74,7 @@ class Comparison:
     canary: Verdict | None  # of the machine itself
     threshold: float
     tests: tuple[int, int]  # of phases, of cases
+    changes: tuple[str, ...] = ()  # of parts that are somebody else's, a line each
 
     @property
     def vanished(self) -> list[Compared]:

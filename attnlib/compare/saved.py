@@ -93,12 +93,21 @@ def compare(
     rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
     rows = with_twins(rows, cells) + rows_beside(base, new, of_case)
     own = [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
-    notes = tuple(note for note in (reason, drifted, *changed_parts(base, new)) if note)
+    notes = tuple(note for note in (reason, drifted) if note)
     if force and machine:
         notes += ("forced: verdicts are given although the machines or their settings differ",)
     selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
     return Comparison(
-        phases, tuple(rows), tuple(own), machine, notes, selected, drift, shown, (len(groups), len(shared))
+        phases,
+        tuple(rows),
+        tuple(own),
+        machine,
+        notes,
+        selected,
+        drift,
+        shown,
+        (len(groups), len(shared)),
+        changes=tuple(changed_parts(base, new)),
     )
 
 

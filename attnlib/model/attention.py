@@ -112,7 +112,7 @@ def own_init(made: Any, name: str) -> Callable[[nn.Linear, nn.Linear], None]:
     Raises:
         ValueError: it is no such function.
     """
-    why = fits(made, None, None) if callable(made) else f"{made!r:.60} is no function"
+    why = fits(made, None, None) if callable(made) else f"it is of type {type(made).__name__}"
     if why:
         raise ValueError(f"init {name!r} must be a function of two projections, qkv and out: {why}")
     initialise: Callable[[nn.Linear, nn.Linear], None] = torch.no_grad()(made)

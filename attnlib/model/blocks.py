@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attnlib.model.attention import MultiHeadSelfAttention, init_unit
 from attnlib.model.positional import PositionalEncoding
-from attnlib.model.registry import Registry, fits
+from attnlib.model.registry import Registry, called, check_theory, fits
 
 
 class FeedForward(nn.Sequential):
@@ -162,9 +162,10 @@ def own_block(made: Any, name: str) -> type[Plain]:
         ValueError: it is no class, **or** has no such method, **or** needs other arguments.
     """
     if not isinstance(made, type) or not hasattr(made, "sublayer"):
-        raise ValueError(f"block {name!r} must be a class with a method sublayer(x, function, index), not {made!r:.60}")
+        raise ValueError(f"block {name!r} must be a class with a method sublayer(x, function, index)")
     if why := fits(made.sublayer, *[None] * 4):
         raise ValueError(f"block {name!r}: sublayer takes x, function and index: {why}")
+    check_theory(made, f"block {name!r}")
     if issubclass(made, Plain):
         return made
     taken = inspect.signature(made).parameters
@@ -182,7 +183,7 @@ def own_block(made: Any, name: str) -> type[Plain]:
         ) -> None:
             super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
             offered = {"d_model": d_model, "depth": depth, "sublayers": 1 + (feed_forward is not None)}
-            self.own = made(**{key: value for key, value in offered.items() if key in taken})
+            self.own = called(f"block {name!r}", made, **{key: offered[key] for key in offered if key in taken})
 
         def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
             """Wrap a sublayer: ``[B, T, D]`` to ``[B, T, D]``."""

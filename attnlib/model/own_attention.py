@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from attnlib.model.registry import fits
 
@@ -22,7 +22,11 @@ def own_attention(made: Any, name: str) -> Callable[[Tensor, Tensor, Tensor, Ten
         ValueError: it is neither such a function nor one of transformers' attention interface.
     """
     if not callable(made):
-        raise ValueError(f"attention {name!r} is no function: {made!r:.60}")
+        raise ValueError(f"attention {name!r} is no function but of type {type(made).__name__}")
+    if isinstance(made, nn.Module) and any(True for _ in made.parameters()):
+        raise ValueError(
+            f"attention {name!r} is a module with parameters, which all layers would share: give a function"
+        )
     try:
         parameters = list(inspect.signature(made).parameters)
     except ValueError:  # a built-in without a signature

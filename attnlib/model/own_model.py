@@ -1,14 +1,16 @@
 """Somebody else's model, made from a ``StackConfig``: from tokens ``[B, T]`` to logits ``[B, n_classes]``."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
-from attnlib.model.registry import Registry, fits, in_one_line
+from attnlib.model.registry import Registry, called, fits
 
 
 def tensor_of(output: Any) -> Any:
@@ -30,24 +32,24 @@ class OwnModel(nn.Module):
         config: sizes that it was made for.
 
     Raises:
-        ValueError: it cannot be run on tokens ``[1, T]``, **or** gives neither hidden states nor logits.
+        ValueError: it gives neither hidden states nor logits for tokens ``[2, T]``.
     """
 
     def __init__(self, own: nn.Module, config: StackConfig) -> None:
         super().__init__()
         self.own = own
-        tokens = torch.zeros(1, config.seq_len, dtype=torch.long)
-        try:
-            with torch.no_grad():
-                out = tensor_of(own(tokens))
-        except (TypeError, AttributeError, LookupError, AssertionError) as error:
-            raise ValueError(f"it cannot be run on tokens [1, {config.seq_len}]: {in_one_line(error)}") from error
+        tokens = torch.zeros(2, config.seq_len, dtype=torch.long)
+        training = own.training
+        own.eval()  # so that running means and the like stay as they are
+        with torch.no_grad():
+            out = tensor_of(own(tokens))
+        own.train(training)
         shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
         hidden = isinstance(out, Tensor) and out.dim() == 3 and out.shape[:2] == tokens.shape
-        if not hidden and shape != [1, config.n_classes]:
+        if not hidden and shape != [2, config.n_classes]:
             raise ValueError(
-                f"it gives {shape} for tokens [1, {config.seq_len}], neither logits [1, {config.n_classes}] nor hidden "
-                f"states [1, {config.seq_len}, D]"
+                f"it gives {shape} for tokens {list(tokens.shape)}, neither logits [2, {config.n_classes}] nor hidden "
+                f"states [2, {config.seq_len}, D]"
             )
         self.head = nn.Linear(out.shape[-1], config.n_classes) if hidden else None
 
@@ -64,21 +66,23 @@ def own_model(made: Any, name: str) -> Callable[[StackConfig], nn.Module]:
         ValueError: it cannot be called with one argument; when it is called, if it makes no module, or one that does
             not fit; see ``OwnModel``.
     """
-    why = fits(made, None) if callable(made) else f"{made!r:.60} is no function"
+    why = fits(made, None) if callable(made) else f"it is of type {type(made).__name__}"
     if why:
         raise ValueError(f"model {name!r} must be a function of a StackConfig: {why}")
+
+    given: WeakSet[nn.Module] = WeakSet()
 
     def make(config: StackConfig) -> nn.Module:
         """Build the model."""
         own = made(config)
         if not isinstance(own, nn.Module):
-            raise ValueError(f"model {name!r} must make a torch.nn.Module, not {own!r:.60}")
-        try:
-            return OwnModel(own, config)
-        except ValueError as error:
-            raise ValueError(f"model {name!r}: {error}") from error
+            raise ValueError(f"it must make a torch.nn.Module, not something of type {type(own).__name__}")
+        if own in given:
+            raise ValueError("it made this module before: each call must make a new one")
+        given.add(own)
+        return OwnModel(own, config)
 
-    return make
+    return partial(called, f"model {name!r}", make)
 
 
 MODELS: Registry[Callable[[StackConfig], nn.Module]] = Registry("model", {"stack": build_model}, own_model)

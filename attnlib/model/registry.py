@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import io
+import math
 import pkgutil
 import re
 import sys
@@ -14,7 +15,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import torch
+
 Entry = TypeVar("Entry")
+THEORY = ("rate", "collapse_exponent")  # decades a layer; a in r_{l+1} ~ r_l^a
 PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -87,9 +91,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             ``name``; ``distribution`` and ``version`` of the package that has it, null where it is no package's;
             ``source``: first 12 digits of the SHA-256 of the file that defines it, null where it has none.
         """
-        made = self.imported(name)
-        module = (inspect.getmodule(made) or made).__name__
         points = self.installed.get(name)
+        self.imported(name)
+        module = (points[0].value if points else name).partition(":")[0]  # not the module that partial lies in, say
         named = points[0].dist if points else None
         if named is None:
             owners = owners_of_modules().get(module.partition(".")[0], [])
@@ -105,11 +109,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 @cache
 def offered(group: str) -> Mapping[str, list[EntryPoint]]:
     """Return the entry points of a group, by name."""
-    found: dict[str, list[EntryPoint]] = {}
-    for point in importlib.metadata.entry_points(group=group):
-        if point not in found.setdefault(point.name, []):
-            found[point.name].append(point)
-    return found
+    found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+    for point in importlib.metadata.entry_points(group=group):  # a distribution may be found twice on the path
+        found.setdefault(point.name, {})[point.value, distribution(point)] = point
+    return {name: list(points.values()) for name, points in found.items()}
 
 
 @cache
@@ -162,6 +165,39 @@ def in_one_line(error: BaseException) -> str:
     """Return an exception as its type and the first line of its message."""
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def called(title: str, made: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Call somebody else's object; an error of it says whose it is.
+
+    Raises:
+        ValueError: it raises one.
+        RuntimeError: it raises another error; but for those that say that memory is out, which stay as they are.
+    """
+    try:
+        return made(*arguments, **keywords)
+    except ValueError as error:
+        raise ValueError(f"{title}: {str(error).strip().partition(chr(10))[0]}") from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a class or function does
+        raise RuntimeError(f"{title}: {in_one_line(error)}") from error
+
+
+def check_theory(made: Any, title: str) -> None:
+    """Refuse an attribute ``theory`` that does not state numbers by known names.
+
+    Raises:
+        ValueError: it does not; the message names the key or the value.
+    """
+    stated = getattr(made, "theory", {})
+    if not isinstance(stated, Mapping):
+        raise ValueError(f"{title}: theory must be a dict of {' and '.join(THEORY)}, not {stated!r:.40}")
+    for key, value in stated.items():
+        if key not in THEORY:
+            raise ValueError(f"{title}: theory has {key!r}; choose from {', '.join(THEORY)}")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            raise ValueError(f"{title}: theory's {key} must be a number, not {value!r:.40}")
 
 
 def fits(made: Callable[..., Any], *arguments: Any, **keywords: Any) -> str | None:

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 AXES = ("seq_len", "depth", "pe")  # which every timed row has among its params, to be grouped by
 
 
+def refuse_wrong(case: Case, benchmark: Any = None) -> None:
+    """Fail a test, without a traceback, whose case has a part of somebody else's that fails an essential check."""
+    from attnlib.cases.conformance import problem_of
+
+    if problem := problem_of(case):
+        if benchmark is not None:
+            benchmark._mode = "measure_case()"  # else pytest-benchmark warns that it was not used
+        pytest.fail(problem, pytrace=False)
+
+
 @pytest.fixture(scope="session")
 def settings(request: pytest.FixtureRequest) -> Settings:
     """Return the settings of the run."""
@@ -70,10 +80,12 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
     from attnlib.plugin.screen import name_of
 
     def run() -> None:
+        refuse_wrong(case)
         finding = CHECKS[case.phase](case)
         request.config.stash[RECORD].read(request.node.nodeid, finding.as_json())
         assert not finding.problems, "; ".join(finding.problems)
-        announce(f"{name_of(request.node)}  holds: {finding}")
+        held = any(claim.least is not None or claim.most is not None for claim in finding.claims)
+        announce(f"{name_of(request.node)}  {'holds' if held else 'read'}: {finding}")
 
     return run
 
@@ -95,6 +107,7 @@ def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureR
     from attnlib.plugin.trainings import in_words
 
     def run() -> None:
+        refuse_wrong(case)
         training = study.training(case)
         request.config.stash[RECORD].read(request.node.nodeid, {"training": training})
         announce(f"{name_of(request.node)}  {in_words(training)}")
@@ -111,7 +124,6 @@ def measure_case(
     The case is timed beside its reference, weighed, and saved as the test's row; ``measure_case(build)`` measures alone
     what ``build(case)`` makes, see ``attnlib.plugin.pair.Timeable``. A case that cannot run is skipped with its reason.
     """
-    from attnlib.cases.conformance import problem_of
     from attnlib.plugin.measuring import time_case
     from attnlib.plugin.pair import Pair, paired
     from attnlib.plugin.record import Left
@@ -124,8 +136,7 @@ def measure_case(
         instruments = record.instruments(case)
         if reason := unfit(case, settings, instruments.device):
             raise Left(**reason.row())
-        if problem := problem_of(case):  # a part that is somebody else's is tried before it is timed
-            raise AssertionError(problem)
+        refuse_wrong(case, benchmark)
         if benchmark.cprofile and case.phase == "backward":
             raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params

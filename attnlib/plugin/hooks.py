@@ -49,7 +49,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     config, option = session.config, session.config.option
     try:
-        for folder in option.attnlib_import_path:
+        for folder in reversed(option.attnlib_import_path):
             search(folder)
         settings = Settings.from_options(options.given(config))
         settings = on_this_heap(settings, asked=option.attnlib_heap == "kept")

@@ -273,7 +273,7 @@ class Record:
         row = renamed(row, self.settings.shown)
         if entry.case:
             row["case"] = row["case"] | {"pe": self.settings.encoding_label(entry.case.pe)}
-        timed = None if benchmark is None else msgspec.convert(benchmark, Timed)
+        timed = None if benchmark is None else msgspec.convert(renamed(benchmark, self.settings.shown), Timed)
         return cell_of(msgspec.convert(row, Row), row["case"], timed)
 
     @pytest.hookimpl(tryfirst=True)

@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
-
-from attnlib.cases.case import Case, meta_encoding
+from attnlib.cases.case import Case, meta_encoding, meta_model
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.config import StackConfig, choose
-from attnlib.model.own_model import MODELS
 from attnlib.predict.kernels import MATH, scored_pairs
 
 
@@ -24,14 +21,7 @@ Components = dict[str, Flops]
 
 def parameters(case: Case) -> int:
     """Return the number of trainable parameters, counted on a model without storage."""
-    try:
-        with torch.device("meta"):
-            model = MODELS[case.model](case)
-    except (RuntimeError, NotImplementedError):  # it reads a number of a tensor that has none
-        if not case.own_parts:
-            raise
-        model = MODELS[case.model](case)
-    return sum(p.numel() for p in model.parameters())
+    return sum(p.numel() for p in meta_model(case).parameters())
 
 
 def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str, int]:

@@ -74,7 +74,7 @@ def compared(comparison: Comparison) -> Table:
 
 
 def _before(comparison: Comparison) -> list[str]:
-    return [f"different machine or settings: {line}" for line in comparison.machine] + [
+    return [*(f"different machine or settings: {line}" for line in comparison.machine), *comparison.changes] + [
         f"{'times ' if note == saved.DRIFTED else ''}undecided: {note}" if not note.startswith("forced") else note
         for note in comparison.notes
     ]

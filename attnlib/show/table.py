@@ -61,7 +61,7 @@ class Table:
 
     def print(self) -> None:
         """Write the table and its lines to the terminal, or ``WIDTH`` columns wide to where the output goes."""
-        terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+        terminal = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, emoji=False)
         for line in self.before:
             terminal.print(escape_markup(line), style="bold")
         drawn = rich_table.Table(box=None)

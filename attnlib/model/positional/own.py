@@ -1,14 +1,16 @@
 """Somebody else's encoding, which need not know of this package: each method that it lacks is the identity."""
 
+import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from attnlib.model.positional.base import PositionalEncoding
-from attnlib.model.registry import fits, in_one_line
+from attnlib.model.registry import called, check_theory, fits
 
 METHODS = {"embed": 1, "rotate": 2, "bias": 1, "by_distance": 1, "query_bias": 1}  # and how many arguments each takes
 SIZES = ("seq_len", "d_model", "n_heads", "head_dim", "causal")
@@ -24,50 +26,53 @@ class OwnEncoding(PositionalEncoding):
 
     def __init__(self, made: Callable[..., Any], **sizes: Any) -> None:
         super().__init__(**sizes)
+        self.made_on = torch.get_default_device()
         self.own = made(**sizes)
+        # an attribute of that name that is no method, such as a parameter called bias, is the class's own business
+        self.methods = {name for name in (*METHODS, "flops") if inspect.isroutine(getattr(self.own, name, None))}
         if not self.overrides(*METHODS):
             raise TypeError(f"it has none of the methods {', '.join(METHODS)}")
 
     def embed(self, x: Tensor) -> Tensor:
         """Add positions to token embeddings: ``[B, T, D]`` to ``[B, T, D]``."""
-        y: Tensor = self.own.embed(x) if hasattr(self.own, "embed") else x
+        y: Tensor = self.own.embed(x) if "embed" in self.methods else x
         return y
 
     def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Turn queries and keys by their positions: two ``[B, H, T, K]``."""
-        turned: tuple[Tensor, Tensor] = self.own.rotate(q, k) if hasattr(self.own, "rotate") else (q, k)
+        turned: tuple[Tensor, Tensor] = self.own.rotate(q, k) if "rotate" in self.methods else (q, k)
         return turned
 
     def bias(self, seq_len: int) -> Tensor | None:
         """Return the bias of the scores, ``[H, T, T]``; that of ``by_distance`` where there is no ``bias``."""
-        values: Tensor | None = self.own.bias(seq_len) if hasattr(self.own, "bias") else super().bias(seq_len)
+        values: Tensor | None = self.own.bias(seq_len) if "bias" in self.methods else super().bias(seq_len)
         return values
 
     def by_distance(self, seq_len: int) -> Tensor | None:
         """Return the bias of each distance, ``[H, 2T - 1]``, or None."""
-        values: Tensor | None = self.own.by_distance(seq_len) if hasattr(self.own, "by_distance") else None
+        values: Tensor | None = self.own.by_distance(seq_len) if "by_distance" in self.methods else None
         return values
 
     def query_bias(self, q: Tensor) -> Tensor | None:
         """Return the bias of the scores of these queries, ``[B, H, T, T]``, or None."""
-        values: Tensor | None = self.own.query_bias(q) if hasattr(self.own, "query_bias") else None
+        values: Tensor | None = self.own.query_bias(q) if "query_bias" in self.methods else None
         return values
 
     def overrides(self, *methods: str) -> bool:
         """Return True if the class has one of these methods."""
-        return any(hasattr(self.own, name) for name in methods)
+        return bool(self.methods.intersection(methods))
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
         """Return the FLOPs of its matrix products in one forward pass: its own count, or else torch's."""
-        if hasattr(self.own, "flops"):
+        if "flops" in self.methods:
             return int(self.own.flops(seq_len=seq_len, batch_size=batch_size, depth=depth))
-        device = next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), torch.device("meta"))
+        device = next((tensor.device for tensor in [*self.parameters(), *self.buffers()]), self.made_on)
         x = torch.empty(batch_size, seq_len, self.d_model, device=device)
         q = torch.empty(batch_size, self.n_heads, seq_len, self.head_dim, device=device)
-        with torch.no_grad(), FlopCounterMode(display=False) as once:
+        with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as once:
             self.embed(x)
             self.bias(seq_len)
-        with torch.no_grad(), FlopCounterMode(display=False) as each:
+        with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as each:
             self.query_bias(self.rotate(q, q)[0])
         return int(once.get_total_flops() + depth * each.get_total_flops())
 
@@ -83,7 +88,7 @@ def own_encoding(made: Any, name: str) -> Callable[..., PositionalEncoding]:
         ValueError: it cannot be called with the five keywords, **or** has none of the methods.
     """
     if not callable(made):
-        raise ValueError(f"pe {name!r} is no class: {made!r:.60}")
+        raise ValueError(f"pe {name!r} is no class but of type {type(made).__name__}")
     if why := fits(made, **dict.fromkeys(SIZES)):
         raise ValueError(f"pe {name!r} must take the keywords {', '.join(SIZES)}: {why}")
     if isinstance(made, type):
@@ -93,19 +98,6 @@ def own_encoding(made: Any, name: str) -> Callable[..., PositionalEncoding]:
             own = getattr(made, method, None)
             if own is not None and (why := fits(own, *[None] * (count + 1))):
                 raise ValueError(f"pe {name!r}: {method} takes {count} argument{'s' * (count > 1)} beside self: {why}")
-        if issubclass(made, PositionalEncoding):
-            return made
-
-    def make(**sizes: Any) -> PositionalEncoding:
-        """Make the encoding; an error of its constructor says whose it is."""
-        try:
-            return OwnEncoding(made, **sizes)
-        except (TypeError, AttributeError, LookupError) as error:
-            raise ValueError(f"pe {name!r} cannot be made: {in_one_line(error)}") from error
-
-    return make
-
-
-def is_module(encoding: PositionalEncoding) -> bool:
-    """Return True if a device or dtype reaches the tensors of an encoding: its class is a module."""
-    return not isinstance(encoding, OwnEncoding) or isinstance(encoding.own, nn.Module)
+    check_theory(made, f"pe {name!r}")
+    ours = isinstance(made, type) and issubclass(made, PositionalEncoding)
+    return partial(called, f"pe {name!r}", made if ours else partial(OwnEncoding, made))

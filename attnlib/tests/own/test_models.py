@@ -72,7 +72,7 @@ def test_hidden_states_are_averaged_over_the_tokens(lab):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("made = 3", "must be a function of a StackConfig: 3 is no function"),
+        ("made = 3", "must be a function of a StackConfig: it is of type int"),
         ("def made(): pass", "must be a function of a StackConfig: too many positional arguments"),
     ],
 )
@@ -85,11 +85,11 @@ def test_no_maker_of_models(text, message, lab):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("made = lambda c: None", "must make a torch.nn.Module, not None"),
-        ("from torch import nn\nmade = lambda c: nn.Linear(3, 3)", "cannot be run on tokens|expected m1 and m2|mat1"),
+        ("made = lambda c: None", "it must make a torch.nn.Module, not something of type NoneType"),
+        ("from torch import nn\nmade = lambda c: nn.Linear(3, 3)", "^model .*: RuntimeError: "),
         (
             "from torch import nn\nmade = lambda c: nn.Sequential(nn.Embedding(52, 5), nn.Flatten())",
-            r"it gives \[1, 40\] for tokens \[1, 8\], neither logits \[1, 3\] nor hidden states \[1, 8, D\]",
+            r"it gives \[2, 40\] for tokens \[2, 8\], neither logits \[2, 3\] nor hidden states \[2, 8, D\]",
         ),
     ],
 )
@@ -107,3 +107,67 @@ def test_only_steps_of_models_are_measured(lab):
     assert unsupported(case) is None
     for phase in ("encoding", "epoch", "rate", "learn"):
         assert "is one of the stack, not of model" in unsupported(replace(case, phase=phase, pe="rotary"))
+
+
+GATED = """
+    import torch
+    from torch import nn
+
+    def frozen(c):
+        return nn.Embedding(c.vocab_size, c.d_model).requires_grad_(False)
+
+    def normed(c):
+        return nn.Sequential(nn.Embedding(c.vocab_size, 4), nn.Flatten(), nn.BatchNorm1d(4 * c.seq_len),
+                             nn.Linear(4 * c.seq_len, c.n_classes))
+
+    class Last(nn.Module):
+        def __init__(self, c, last):
+            super().__init__()
+            self.embed, self.last = nn.Embedding(c.vocab_size, c.n_classes), last
+
+        def forward(self, tokens):
+            return self.last(self.embed(tokens).mean(1))
+
+    def double(c):
+        return Last(c, lambda y: y.double())
+
+    def random(c):
+        return Last(c, lambda y: y + torch.rand(1))
+
+    made = nn.Embedding(52, 3)
+
+    def shared(c):
+        return made
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("frozen", "a train step gave no parameter a gradient"),
+        ("double", "logits are float64, not float32"),
+        ("random", "two calls without dropout differ by"),
+    ],
+)
+def test_the_gate_refuses_wrong_models(lab, name, message):
+    """It names the model; the head that is put behind it does not count."""
+    bind(open_device("cpu"))
+    place = f"{lab(GATED)}:{name}"
+    with pytest.raises(AssertionError, match=f"^model '{place}': {message}"):
+        build(Case(model=place, **SMALL)).check()
+
+
+def test_running_means_are_not_in_the_way(lab):
+    """A model with BatchNorm is built and passes the gate."""
+    bind(open_device("cpu"))
+
+    assert build(Case(model=f"{lab(GATED)}:normed", **SMALL)).check() > 0
+
+
+def test_each_call_makes_a_new_model(lab):
+    """One that gives the same module again is refused."""
+    case = Case(model=f"{lab(GATED)}:shared", **SMALL)
+    made = build(case)
+    with pytest.raises(ValueError, match="it made this module before: each call must make a new one"):
+        build(case)
+    assert made.model.training

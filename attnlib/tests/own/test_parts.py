@@ -7,13 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attnlib.cases.case import Case, origins, unsupported
+from attnlib.cases.case import Case, origins, timed_case, unsupported
 from attnlib.model import StackConfig, build_model, registry
 from attnlib.model.attention import ATTENTION, INITS, math_attention
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.positional import POSITIONAL
 from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters
-from attnlib.predict.peak import need
+from attnlib.predict.peak import need, prediction
+from attnlib.tests.own.conftest import ROTARY
 
 TOKENS = torch.randint(0, 52, (2, 16), generator=torch.Generator().manual_seed(0))
 
@@ -157,15 +158,15 @@ WRONG = """
 @pytest.mark.parametrize(
     ("parts", "place", "message"),
     [
-        (POSITIONAL, "VALUE", "is no class: 3"),
+        (POSITIONAL, "VALUE", "is no class but of type int"),
         (POSITIONAL, "Absent", "cannot be imported: AttributeError: module .* has no attribute 'Absent'"),
         (POSITIONAL, "NoMethods", "has none of the methods embed, rotate, bias, by_distance, query_bias"),
         (POSITIONAL, "OtherArguments", "must take the keywords seq_len, d_model, n_heads, head_dim, causal: "),
         (POSITIONAL, "OtherRotate", "rotate takes 2 arguments beside self: too many positional arguments"),
-        (BLOCKS, "VALUE", r"must be a class with a method sublayer\(x, function, index\), not 3"),
+        (BLOCKS, "VALUE", r"must be a class with a method sublayer\(x, function, index\)"),
         (BLOCKS, "OtherSublayer", "sublayer takes x, function and index: too many positional arguments"),
         (BLOCKS, "NeedsMore", "may only need the keywords d_model, depth and sublayers: missing a required argument"),
-        (ATTENTION, "VALUE", "is no function: 3"),
+        (ATTENTION, "VALUE", "is no function but of type int"),
         (ATTENTION, "one", r"must take \(q, k, v, bias, causal\), or begin with \(module, query, "),
         (INITS, "one", "must be a function of two projections, qkv and out: too many positional arguments"),
     ],
@@ -180,10 +181,12 @@ def test_what_does_not_fit_is_one_line(parts, place, message, lab):
 
 
 def test_an_error_of_its_constructor_says_whose_it_is(lab):
-    """It is found when the case is planned, and named."""
-    case = Case(pe=f"{lab(WRONG)}:Broken")
+    """A command says it in one line; a run leaves it to the row of the case."""
+    name = f"{lab(WRONG)}:Broken"
+    with pytest.raises(ValueError, match=f"pe '{name}': AttributeError: 'Broken' object has no attribute 'missing'"):
+        timed_case({"pe": name})
 
-    assert "Broken' cannot be made: AttributeError: 'Broken' object has no attribute 'missing'" in unsupported(case)
+    assert unsupported(Case(pe=name)) is None
 
 
 @pytest.mark.parametrize(
@@ -296,3 +299,97 @@ def test_the_source_is_in_the_row_and_not_in_the_id(lab, tmp_path):
         "version": None,
     }
     assert "heap" in asdict(case)
+
+
+def test_tensors_on_the_fly_are_made_where_the_part_is(lab):
+    """An encoding that makes a tensor in each call is predicted and counted like any other."""
+    text = """
+        import torch
+
+        class Alibi:
+            def __init__(self, seq_len, d_model, n_heads, head_dim, causal):
+                self.slopes = 2.0 ** -torch.arange(1, n_heads + 1)
+
+            def bias(self, seq_len):
+                place = torch.arange(seq_len)
+                return -(place[:, None] - place).abs() * self.slopes[:, None, None]
+    """
+    case = Case(pe=f"{lab(text)}:Alibi", seq_len=16)
+
+    assert executed_flops(case, 2, "attention_math") == executed_flops(replace(case, pe="alibi"), 2, "attention_math")
+    assert need(case).peak > 0
+
+
+def test_what_needs_storage_is_built_on_the_cpu(lab):
+    """A constructor that reads numbers works, and is counted, though it cannot be predicted."""
+    text = """
+        import torch
+
+        class Reads:
+            def __init__(self, seq_len, **sizes):
+                self.table = torch.from_numpy(torch.arange(seq_len, dtype=torch.float32).numpy())
+
+            def embed(self, x):
+                return x + self.table[:, None]
+    """
+    case = Case(pe=f"{lab(text)}:Reads", seq_len=16)
+
+    assert unsupported(case) is None
+    assert executed_flops(case, 2, "attention_math")["encoding"] == (0, 0)
+    assert "value" in prediction(case)
+
+
+def test_attributes_that_are_no_methods_are_its_own_business(lab):
+    """A parameter called bias and a module called embed are not called."""
+    text = """
+        from torch import nn
+        import torch
+
+        class Named(nn.Module):
+            def __init__(self, d_model, **sizes):
+                super().__init__()
+                self.bias, self.embed = nn.Parameter(torch.zeros(d_model)), nn.Embedding(3, d_model)
+
+            def rotate(self, q, k):
+                return q, k
+    """
+    config = StackConfig(pe=f"{lab(text)}:Named", seq_len=16)
+    encoding = POSITIONAL[config.pe](seq_len=16, d_model=64, n_heads=4, head_dim=16, causal=False)
+
+    assert not encoding.biases
+    assert logits(config).shape == (2, 2)
+
+
+def test_a_module_with_parameters_is_no_attention(lab):
+    """All layers would share it, and a prediction would move it to where there is no storage."""
+    name = f"{lab('from torch import nn' + chr(10) + 'shared = nn.Linear(3, 3)')}:shared"
+    with pytest.raises(ValueError, match="is a module with parameters, which all layers would share"):
+        ATTENTION[name]
+
+
+@pytest.mark.parametrize(
+    ("theory", "message"),
+    [
+        ("{'rat': -0.4}", "theory has 'rat'; choose from rate, collapse_exponent"),
+        ("5", "theory must be a dict of rate and collapse_exponent, not 5"),
+        ("{'rate': 'x'}", "theory's rate must be a number, not 'x'"),
+    ],
+)
+def test_theory_is_numbers_by_known_names(lab, theory, message):
+    """Anything else is refused when the name is looked up."""
+    text = f"""
+        class Stated:
+            theory = {theory}
+            def __init__(self, **sizes): pass
+            def embed(self, x): return x
+    """
+    with pytest.raises(ValueError, match=message):
+        POSITIONAL[f"{lab(text)}:Stated"]
+
+
+def test_the_source_of_a_partial_is_its_own_file(lab, tmp_path):
+    """Not that of functools."""
+    module = lab(ROTARY + "\nfrom functools import partial\nmade = partial(MyRotary)\n")
+
+    assert POSITIONAL.origin(f"{module}:made")["source"] == POSITIONAL.origin(f"{module}:MyRotary")["source"]
+    assert POSITIONAL.origin(f"{module}:made")["source"] == registry.source_digest(module)

@@ -206,7 +206,7 @@ def test_a_part_that_fails_later_spoils_its_own_rows(run, lab, tmp_path):
     assert done.code == 1
     assert rows["none"]["status"] == "ok"
     found = {names[pe]: (row["status"], row["reason"]) for pe, row in rows.items() if pe in names}
-    assert found["Refuses"] == ("unsupported", "only for even numbers of heads")
+    assert found["Refuses"] == ("unsupported", f"pe '{module}:Refuses': only for even numbers of heads")
     for name, reason in REASONS.items():
         status, said = found[name]
         assert status == "error"
