@@ -68,6 +68,12 @@ def test_simulations_are_of_a_run(words, tmp_path):
     assert row["merging"] > 0
 
 
+@pytest.mark.parametrize("words", of("python", "-m", "attnlib.tests.beside.trial"), ids=" ".join)
+def test_trials_exist(words):
+    """Each of its words is one of the trials."""
+    assert set(words) <= {"same", "more", "agree"}
+
+
 @pytest.mark.parametrize("words", of("tox", "-e"), ids=" ".join)
 def test_environments_exist(words):
     """``tox -e`` names one of tox.ini's."""
@@ -114,7 +120,7 @@ def test_benchmarks_select_tests(sessions, tmp_path, words):
 def test_every_command_is_looked_at():
     """No program is shown that none of these tests knows."""
     known = [*of("attnlib"), *of("python", "plots.py"), *of("tox", "-e")]
-    known += of("python", "-m", "attnlib.tests.sweep.simulation")
+    known += of("python", "-m", "attnlib.tests.sweep.simulation") + of("python", "-m", "attnlib.tests.beside.trial")
     known += [*of("pip", "install"), *of("pytest"), *of("python3", "-m", "venv"), *of("pytest-benchmark")]
 
     others = [words for words in SHOWN if any(name in " ".join(words) for name in IN_A_COPY + ELSEWHERE)]
