@@ -13,7 +13,7 @@ from attnlib.commands.options import count, output, run_name, say
 from attnlib.runs.find import RESULTS, with_bench
 from attnlib.show.sweep import in_words, standing
 from attnlib.sweep import slurm
-from attnlib.sweep.folder import Sweep
+from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import Standing, seconds_left, standings
 from attnlib.sweep.task import FAILED, OWN, TaskRun, planned
 
@@ -192,6 +192,11 @@ def submit_and_wait(sweep: Sweep, options: argparse.Namespace) -> bool:
         return False
     try:
         wait(sweep, options.attempts)
+        while again := ended_early(sweep, progress, options.attempts):
+            say(f"{len(again)} jobs ended before their shards were done, and are queued again")
+            progress = standings(sweep, {}, options.attempts)
+            slurm.submit(sweep, again, options.attempts)
+            wait(sweep, options.attempts)
     except KeyboardInterrupt:
         folder = sweep.folder
         say(f"the jobs keep running: attnlib sweep --status {folder} shows them, and --resume {folder} waits again")
@@ -199,6 +204,21 @@ def submit_and_wait(sweep: Sweep, options: argparse.Namespace) -> bool:
     if (why := sweep.refusal) and sweep.plan is None:
         raise ValueError(f"cannot plan: {why}")
     return True
+
+
+def ended_early(sweep: Sweep, before: list[Standing], attempts: int) -> list[Task]:
+    """Return the tasks whose jobs ended before they were done, though they advanced and nobody cancelled them.
+
+    Args:
+        sweep: the sweep, none of whose jobs is queued.
+        before: progress of its tasks when they were submitted.
+        attempts: crashes after which a task is dead.
+    """
+    return [
+        now.task
+        for now, then in zip(standings(sweep, {}, attempts), before, strict=True)
+        if now.state == "stopped" and now.share > then.share and not slurm.cancelled(sweep, now.task)
+    ]
 
 
 def wait(sweep: Sweep, attempts: int) -> None:

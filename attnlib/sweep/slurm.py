@@ -3,6 +3,7 @@
 Slurm's accounting is not needed, and the return value of a job is not used: the journals hold its results.
 """
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -119,6 +120,21 @@ def queue(sweep: Sweep) -> Queued:
         if (number := int(index) if index.isdigit() else 0) < len(tasks):
             states[tasks[number]] = state, reason
     return states
+
+
+def cancelled(sweep: Sweep, task: Task) -> bool:
+    """Return True if the last job of a task was cancelled, or if Slurm does not know it any more."""
+    own = [
+        (jobs.job, jobs.tasks.index((task.run, task.shard)))
+        for jobs in jobs_of(sweep.folder)
+        if (task.run, task.shard) in jobs.tasks
+    ]
+    for name in (f"{own[-1][0]}_{own[-1][1]}", own[-1][0]) if own else ():  # an array of one job may have no index
+        words = ["scontrol", "--oneliner", "show", "job", name]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if found := re.search(r"JobState=(\w+)", done.stdout):
+            return found[1] == "CANCELLED"
+    return True
 
 
 def jobs_of(folder: Path) -> list[Jobs]:

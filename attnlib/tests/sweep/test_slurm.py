@@ -71,8 +71,15 @@ def ended(cluster, process, code=0):
             assert time.monotonic() < deadline, cluster.ask("squeue", "-a")
             cluster.hasten()
         else:
-            assert process.returncode == code, out
+            assert process.returncode == code, out + logs_of(process)
             return out
+
+
+def logs_of(process):
+    """What the jobs of a command's sweep printed, for the message of a failure."""
+    folders = [word for word in map(str, process.args) if "/" in word]
+    found = [path for folder in folders for path in Path(folder).glob("logs/*.out")]
+    return "".join(f"\n--- {path}\n{path.read_text(errors='replace')[-6000:]}" for path in found)
 
 
 def start(cluster, *words):
@@ -201,6 +208,26 @@ def test_a_job_that_runs_out_of_time_is_queued_again(cluster, attnlib, tmp_path)
     assert finished(run)
     assert len(run.data["attnlib"]["processes"]) > 1
     assert not any(cell.status == "crashed" for cell in run.cells)
+
+
+def test_a_job_that_is_killed_is_queued_again_and_one_that_is_cancelled_is_not(cluster, attnlib, tmp_path):
+    """The waiting command submits what advanced once more; what somebody cancelled it leaves."""
+    waiting = start(cluster, *sweep(tmp_path / "s", options=LONG, shards=1))
+    wait_for(lambda: len(samples(tmp_path / "s")) > 1)
+    for process in psutil.process_iter(["cmdline"]):
+        if "submitit.core._submit" in (process.info["cmdline"] or ()) and str(tmp_path / "s" / "logs") in " ".join(
+            process.info["cmdline"]
+        ):
+            process.kill()
+    wait_for(lambda: len(slurm.jobs_of(tmp_path / "s")) > 1)
+    done = len(samples(tmp_path / "s"))
+    wait_for(lambda: len(samples(tmp_path / "s")) > done)
+    cluster.ask("scancel", "--user=root")
+    out, _ = waiting.communicate(timeout=120)
+
+    assert waiting.returncode == 1, out
+    assert "1 jobs ended before their shards were done, and are queued again" in out
+    assert len(slurm.jobs_of(tmp_path / "s")) == 2
 
 
 @pytest.mark.faults
