@@ -214,11 +214,11 @@ def test_a_job_that_is_killed_is_queued_again_and_one_that_is_cancelled_is_not(c
     """The waiting command submits what advanced once more; what somebody cancelled it leaves."""
     waiting = start(cluster, *sweep(tmp_path / "s", options=LONG, shards=1))
     wait_for(lambda: len(samples(tmp_path / "s")) > 1)
-    for process in psutil.process_iter(["cmdline"]):
-        if "submitit.core._submit" in (process.info["cmdline"] or ()) and str(tmp_path / "s" / "logs") in " ".join(
-            process.info["cmdline"]
-        ):
-            process.kill()
+    logs = str(tmp_path / "s" / "logs")
+    commands = [(process, process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    jobs = [process for process, words in commands if "submitit.core._submit" in words and logs in words]
+    for process in (*jobs, *pytests(tmp_path / "s")):  # the job first, which would start pytest again
+        process.kill()
     wait_for(lambda: len(slurm.jobs_of(tmp_path / "s")) > 1)
     done = len(samples(tmp_path / "s"))
     wait_for(lambda: len(samples(tmp_path / "s")) > done)
