@@ -10,7 +10,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -92,8 +92,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             ``source``: first 12 digits of the SHA-256 of the file that defines it, null where it has none.
         """
         points = self.installed.get(name)
-        self.imported(name)
-        module = (points[0].value if points else name).partition(":")[0]  # not the module that partial lies in, say
+        module = defining_module(self.imported(name), (points[0].value if points else name).partition(":")[0])
         named = points[0].dist if points else None
         if named is None:
             owners = owners_of_modules().get(module.partition(".")[0], [])
@@ -124,6 +123,14 @@ def owners_of_modules() -> Mapping[str, list[str]]:
 def distribution(point: EntryPoint) -> str:
     """Return the name of the distribution that an entry point belongs to."""
     return point.dist.name if point.dist else "an unnamed distribution"
+
+
+def defining_module(made: Any, named: str) -> str:
+    """Return the module that defines an object: the named one, or another of the same package that it comes from."""
+    while isinstance(made, partial):  # which functools defines
+        made = made.func
+    own = str(getattr(made, "__module__", named))
+    return own if own.partition(".")[0] == named.partition(".")[0] else named
 
 
 @cache

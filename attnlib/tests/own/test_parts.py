@@ -393,3 +393,14 @@ def test_the_source_of_a_partial_is_its_own_file(lab, tmp_path):
 
     assert POSITIONAL.origin(f"{module}:made")["source"] == POSITIONAL.origin(f"{module}:MyRotary")["source"]
     assert POSITIONAL.origin(f"{module}:made")["source"] == registry.source_digest(module)
+
+
+def test_the_source_is_that_of_the_defining_file(tmp_path, monkeypatch):
+    """A class that a package's __init__ imports is hashed where it is written."""
+    (tmp_path / "someones_package").mkdir()
+    (tmp_path / "someones_package" / "inner.py").write_text(ROTARY)
+    (tmp_path / "someones_package" / "__init__.py").write_text("from someones_package.inner import MyRotary\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    source = POSITIONAL.origin("someones_package:MyRotary")["source"]
+
+    assert source == registry.source_digest("someones_package.inner")
