@@ -32,12 +32,12 @@ class Call:
 
     @property
     def prepare(self) -> Step | None:
-        """What is called untimed before every step: what makes the graph, or None."""
+        """Return the function that makes the graph untimed before every step, or None without ``backward``."""
         return self.make_graph if self.backward else None
 
     @property
     def step(self) -> Step:
-        """What is timed."""
+        """Return the timed function: the call, or its backward pass."""
         return self.go_back if self.backward else self.run
 
     def clock(self) -> float:

@@ -19,7 +19,7 @@ from attnlib.measure.rounds import Step, timed
 from attnlib.model.attention import blocks_seen
 from attnlib.model.classifier import SequenceClassifier
 from attnlib.model.data import random_texts
-from attnlib.model.own_model import MODELS
+from attnlib.model.own_model import MODELS, evaluating
 
 Model = TypeVar("Model", bound=nn.Module)
 SAME = 0.02  # of the largest logit: what two calls may differ by in half precision
@@ -68,17 +68,17 @@ class Workload:
     # properties, not attributes: a bound method kept on its object would keep models alive until a collection
     @property
     def prepare(self) -> Step | None:
-        """What is called untimed before every step, or None."""
+        """Return the function that is called untimed before every step, or None."""
         return self.cool if self.case.cache == "cold" else self.makes_graph
 
     @property
     def makes_graph(self) -> Step | None:
-        """What a step goes back through is made by this one, or by none where it makes its own."""
+        """Return the function that makes the graph of a backward pass; None in other phases, which make their own."""
         return self.build_graph if self.case.phase == "backward" else None
 
     @property
     def step(self) -> Step:
-        """What is timed: the method named as the phase, or what replays it."""
+        """Return the timed function: the method named as the phase, or the replay of its CUDA graph."""
         step: Step = self.replay or getattr(self, self.case.phase)
         return step
 
@@ -90,7 +90,7 @@ class Workload:
 
     @property
     def device(self) -> Device:
-        """Where it runs."""
+        """Return the device of the case."""
         return open_device(self.case.device)
 
     def texts(self, n_texts: int) -> tuple[Tensor, Tensor]:
@@ -169,10 +169,8 @@ class Workload:
 
     def moved_between_calls(self) -> float:
         """Return by how much the logits of two calls in evaluation mode differ, over the largest of them."""
-        self.model.eval()
-        with torch.no_grad():
+        with evaluating(self.model), torch.no_grad():
             one, two = (self.model(self.tokens).double() for _ in range(2))
-        self.model.train()
         return float((one - two).abs().max() / one.abs().max().clamp_min(1e-30))
 
     def read_gradient_ends(self) -> dict[str, dict[str, Any]]:
@@ -213,7 +211,7 @@ class Workload:
         return {"kernel": "+".join(kernels), "fused": fused, "reason": None if fused else why, "method": method}
 
     def compiled(self) -> dict[str, int] | None:
-        """What torch.compile made of it since ``fresh_start``, or None where it was not asked.
+        """Return counts of torch.compile's work since ``fresh_start``, or None for a case that is not compiled.
 
         Returns:
             ``graphs``; ``graph_breaks`` between them; ``recompiles``, graphs beyond the first of each piece; ``eager``,
@@ -264,7 +262,7 @@ class EncodingAlone(Workload):
         self.q, self.k = torch.randn(heads, **like), torch.randn(heads, **like)
 
     def outputs(self) -> list[Tensor]:
-        """What the encoding made: only tensors that it did change."""
+        """Return the tensors that the encoding made or changed."""
         encoding = self.model.stack.encoding
         q, k = encoding.rotate(self.q, self.k)
         made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len), encoding.query_bias(q))
@@ -278,7 +276,7 @@ class EncodingAlone(Workload):
             torch.autograd.grad(outputs, inputs, [torch.ones_like(y) for y in outputs], allow_unused=True)
 
     def check(self) -> float:
-        """As for a stack: one first call, and finite outputs."""
+        """Run the step for the first time, refuse outputs that are not finite, and return its seconds."""
         seconds = timed(self.step, self.prepare, self.clock)
         if not all(bool(y.isfinite().all()) for y in self.outputs()):
             raise AssertionError("the encoding's output is not finite")
@@ -313,7 +311,7 @@ class Epoch(Workload):
 
 
 def compiles(case: Case) -> bool:
-    """Whether a case runs through torch's compiler."""
+    """Return True if a case runs through torch's compiler."""
     return case.compile or case.attention == "flex"
 
 

@@ -41,7 +41,7 @@ SUITE: tuple[Fields, ...] = tuple(
 
 @dataclass(frozen=True)
 class Contender:
-    """Where and how one side's workers run, and which fields of every case are its own.
+    """One side of a comparison: its checkout, its interpreter, and its own fields of every case.
 
     With ``tests`` the checkout is any repository, whose tests that use ``beside`` are served in place of cases.
     """
@@ -104,7 +104,7 @@ class Contest:
 
     @property
     def open(self) -> bool:
-        """Whether more pairs could decide it."""
+        """Return True if more pairs could decide it."""
         return not self.failed and self.verdict.word == "undecided"
 
     @property

@@ -1,6 +1,7 @@
 """Somebody else's model, made from a ``StackConfig``: from tokens ``[B, T]`` to logits ``[B, n_classes]``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -21,6 +22,18 @@ def tensor_of(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) and output else output
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while: no dropout, and running means stay as they are."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:  # each its own: somebody may have switched off a part for good
+            module.training = training
+
+
 class OwnModel(nn.Module):
     """Somebody else's model as a classifier of sequences.
 
@@ -39,11 +52,8 @@ class OwnModel(nn.Module):
         super().__init__()
         self.own = own
         tokens = torch.zeros(2, config.seq_len, dtype=torch.long)
-        training = own.training
-        own.eval()  # so that running means and the like stay as they are
-        with torch.no_grad():
+        with evaluating(own), torch.no_grad():
             out = tensor_of(own(tokens))
-        own.train(training)
         shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
         hidden = isinstance(out, Tensor) and out.dim() == 3 and out.shape[:2] == tokens.shape
         if not hidden and shape != [2, config.n_classes]:

@@ -26,7 +26,7 @@ SHORTEST = 1e-9  # seconds of a step at least, whatever the kernel's clock and o
 
 
 class Sides(Protocol):
-    """What takes turns in rounds, the case last."""
+    """Sides that take turns in rounds; the case is the last."""
 
     @property
     def sides(self) -> Sequence[Side]:

@@ -386,7 +386,7 @@ class Record:
 
 
 def is_measured(item: pytest.Item) -> bool:
-    """Whether a test is a case of the suite, or a benchmark of its own."""
+    """Return True for a case of the suite, or a benchmark of its own."""
     is_case = isinstance(item, pytest.Function) and grid_of(item.function) is not None
     return is_case or "benchmark" in getattr(item, "fixturenames", ())
 
@@ -450,7 +450,7 @@ def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
 
 
 def first_line(message: str) -> str:
-    """What a row says of an exception: its first line, without folders."""
+    """Return the first line of an exception's message, without folders, for a row."""
     return FOLDERS.sub("", message.strip().partition("\n")[0]) or "no message"
 
 

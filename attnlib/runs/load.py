@@ -202,7 +202,7 @@ class Run:
 
     @property
     def merged(self) -> bool:
-        """Whether its cases were measured part by part, each part wherever there was room."""
+        """Return True if the run was merged from shards."""
         return "nodes" in self.data["attnlib"]
 
     @property

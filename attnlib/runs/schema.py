@@ -196,7 +196,7 @@ class Probe(Struct):
 
 
 class Origin(Struct, forbid_unknown_fields=True):
-    """Where a part of the model that is not attnlib's comes from."""
+    """Origin of a part of the model that is not attnlib's own."""
 
     name: Name  # as it was asked for
     distribution: str | None

@@ -171,3 +171,20 @@ def test_each_call_makes_a_new_model(lab):
     with pytest.raises(ValueError, match="it made this module before: each call must make a new one"):
         build(case)
     assert made.model.training
+
+
+def test_modes_of_parts_stay(lab):
+    """A part that its maker switched to evaluation stays there, and the rest trains."""
+    bind(open_device("cpu"))
+    text = """
+        from torch import nn
+
+        def net(c):
+            model = nn.Sequential(nn.Embedding(c.vocab_size, c.d_model), nn.Dropout(0.5), nn.Dropout(0.0))
+            model[1].eval()
+            return model
+    """
+    work = build(Case(model=f"{lab(text)}:net", **SMALL))
+    work.check()
+
+    assert [module.training for module in work.model.own] == [True, False, True]
