@@ -70,7 +70,6 @@ def train_step(layer, optimizer, x):
     optimizer.step()
 
 
-@pytest.mark.filterwarnings("default::DeprecationWarning")  # a peer's own are not our failures
 @pytest.mark.parametrize("seq_len", LENGTHS)
 @pytest.mark.parametrize(("d_model", "n_heads"), SIZES)
 @pytest.mark.parametrize("peer", ["MultiheadAttention", "TransformerEncoderLayer", "x-transformers"])

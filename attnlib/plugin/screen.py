@@ -1,5 +1,7 @@
 """What a session shows, as a pytest plugin: a line a test with the time left, and a summary."""
 
+from __future__ import annotations
+
 import contextlib
 import time
 from collections.abc import Generator, Sequence

@@ -7,6 +7,7 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
+import torch._dynamo  # the first optimiser imports it, which in the modes of a trace fails in torch 2.6
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode

@@ -14,6 +14,16 @@ if os.environ.pop("PYTEST_XDIST_WORKER", None):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# In unit tests every warning is an error, but for these of torch's when its compiler is loaded.
+WARNINGS = ("error", "ignore:.torch.jit.script:DeprecationWarning")
+
+
+def pytest_configure(config):
+    """A user's run is not so strict: no other library's words may cost it a case."""
+    for line in WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
 def pytest_collection_finish():
     """Collections need not walk all of torch and its peers each time."""
     gc.freeze()

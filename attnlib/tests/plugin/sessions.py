@@ -74,6 +74,8 @@ class Sessions:
             "-p",
             "no:anyio",
             "-W",
+            "error",
+            "-W",
             "ignore::pytest.PytestAssertRewriteWarning",  # this package is a plugin, and imported already
             f"--benchmark-storage=file://{folder}",
             *options,
