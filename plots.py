@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from attnlib.commands import __main__ as attnlib
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str]) -> int:
     """Draw, with the options of ``attnlib draw``; return its exit code."""
-    return attnlib.main(["draw", *(sys.argv[1:] if words is None else words)])
+    return attnlib.main(["draw", *words])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    attnlib.entry(["draw", *sys.argv[1:]])

@@ -1,11 +1,17 @@
 """Entry point of ``attnlib``, also ``python -m attnlib.commands``: parse the command line and run a subcommand."""
 
 import argparse
+import io
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
 
-from attnlib.commands.options import complain
+from attnlib.commands.options import FAILURE, OUTPUT, USAGE, complain
 from attnlib.runs.text import forgive
 
 MODULES = (
@@ -16,9 +22,32 @@ COMMANDS = [import_module(f"attnlib.commands.{name}") for name in MODULES]
 PASS_ON = ("repeat", "sweep")  # give unknown arguments to pytest
 
 
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` that exits with 4, as pytest does: 2 is a verdict."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: error: {message}\n")
+
+
+class Output(io.FileIO):
+    """A file that keeps the first error of its writes: a reader that leaves early does not change the exit code."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write as much as the file takes; after an error act as if all were written."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = self.failed or error
+            return len(data)
+
+
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line; arguments for pytest, of ``repeat`` and ``sweep``, are in ``rest``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="attnlib",
         description="Measure, predict and compare the cost of stacks of self-attention layers.",
         epilog="example: attnlib costs results/reference/*.json; attnlib COMMAND --help has an example of each",
@@ -34,19 +63,41 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code: 2 if nothing could be read, compared or decided."""
+    """Run a subcommand and return its exit code; 1 and 2 are verdicts, see ``attnlib.commands.options`` for others."""
     forgive()
     options = parsed(argv)
     try:
-        code: int = options.run(options)
+        return int(options.run(options))
     except ValueError as error:
         complain([str(error)])
-        return 2
+        return USAGE
+    except OSError as error:
+        complain([str(error)])
+        return OUTPUT
     except KeyboardInterrupt:
         complain(["interrupted"])
-        return 130
-    return code
+        return 128 + signal.SIGINT
+    except Exception:  # noqa: BLE001 - Python would exit with 1, which says that something became slower
+        traceback.print_exc()
+        return FAILURE
+
+
+def entry(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run ``main`` as this process, and exit with its code; with 74 if its output cannot be written."""
+    outputs = []
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or Path(os.devnull).open("w")  # None where it was closed before Python began
+        outputs.append(raw := Output(os.dup(stream.fileno()), "w"))
+        text = io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, line_buffering=stream.line_buffering)
+        setattr(sys, name, text)
+    code = main(argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    failed = [raw.failed for raw in outputs if raw.failed and not isinstance(raw.failed, BrokenPipeError)]
+    if failed:
+        complain([f"cannot write the output: {failed[0].strerror}"])
+    sys.exit(OUTPUT if failed else code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

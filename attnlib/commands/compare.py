@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import CODES, add_verdict_options, complain, output
+from attnlib.commands.options import CODES, USAGE, add_verdict_options, complain, output
 from attnlib.compare.saved import compare
 from attnlib.runs.find import load_all
 from attnlib.show.comparison import compared
@@ -43,4 +43,4 @@ def run(options: argparse.Namespace) -> int:
     else:
         output(compared(comparison), as_markdown=options.markdown)
     code = comparison.exit_code(allow_undecided=options.allow_undecided, allow_missing=options.allow_missing)
-    return code or (2 if bad or worse else 0)
+    return code or (USAGE if bad or worse else 0)

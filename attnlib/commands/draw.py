@@ -38,7 +38,7 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Draw every figure that the runs have data for; return 2 if a file cannot be read."""
+    """Draw every figure that the runs have data for; return 4 if a file cannot be read."""
     from attnlib.show.figures.files import draw  # matplotlib takes a second
     from attnlib.show.report.page import write
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     left_out += bad + worse
     complain([printable(line) for line in dict.fromkeys(left_out)])
     if cells is None or (options.base and not (before and after)):
-        return 2
+        return USAGE
     comparison = compare(before, after) if options.base else None
     folder = options.out
     try:
@@ -63,5 +63,5 @@ def run(options: argparse.Namespace) -> int:
             write(options.report, cells, [png for png in drawn.values() if png], comparison)
             print(options.report)
     except OSError as error:
-        raise ValueError(f"cannot write in {folder}: {error.strerror}") from None
-    return 2 if left_out else 0
+        raise OSError(f"cannot write in {folder}: {error.strerror}") from None
+    return USAGE if left_out else 0

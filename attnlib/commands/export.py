@@ -33,7 +33,7 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the rows; return 2 if a file could not be read."""
+    """Write the rows; return 4 if a file could not be read."""
     if options.form == "parquet" and options.out is None:
         raise ValueError("--parquet writes no text: name a file with --out")
     runs, left_out = runs_of(options.runs)
@@ -49,8 +49,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             save_over(options.out, content, options.out.name)
         except OSError as error:
-            raise ValueError(f"cannot write {options.out}: {error.strerror}") from None
-    return 2 if left_out else 0
+            raise OSError(f"cannot write {options.out}: {error.strerror}") from None
+    return USAGE if left_out else 0
 
 
 def as_csv(rows: Rows) -> bytes:

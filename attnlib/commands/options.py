@@ -13,7 +13,9 @@ from attnlib.runs.find import chosen
 from attnlib.runs.load import Run
 from attnlib.show.table import Table
 
-CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided or compared."
+# Exit codes 1 and 2 are verdicts; what else ends a command, as pytest and sysexits.h have it:
+USAGE, FAILURE, OUTPUT = 4, 70, 74  # wrong options or files; an error of attnlib's own; a result that cannot be written
+CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided or compared; 4 wrong options or files."
 
 
 def share(text: str) -> float:

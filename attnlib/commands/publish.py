@@ -29,7 +29,7 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Log each saved run as a run of the tracker; return 2 if a file could not be read."""
+    """Log each saved run as a run of the tracker; return 4 if a file could not be read."""
     runs, left_out = runs_of(options.runs)
     try:
         import wandb
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             log(wandb, saved, options.project)
     except wandb.Error as error:
         raise ValueError(f"wandb: {error}") from None
-    return 2 if left_out else 0
+    return USAGE if left_out else 0
 
 
 def log(wandb: Any, run: Run, project: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from attnlib.commands.options import add_runs, cells_of, complain, output
+from attnlib.commands.options import USAGE, add_runs, cells_of, complain, output
 from attnlib.show.registry import TABLES
 
 
@@ -16,14 +16,14 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table; return 2 if it is empty or a file could not be read."""
+    """Print the table; return 4 if it is empty or a file could not be read."""
     cells, left_out = cells_of(options)
     if cells is None:
-        return 2
+        return USAGE
     make, _ = TABLES[options.table]
     tables = [table for table in make(cells) if table.rows]
     if not tables:
         complain([f"these runs have no data for the table {options.table}"])
-        return 2
+        return USAGE
     output(*tables, as_markdown=options.markdown)
-    return 2 if left_out else 0
+    return USAGE if left_out else 0
