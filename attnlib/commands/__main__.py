@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
 from attnlib.commands.options import FAILURE, OUTPUT, USAGE, complain
@@ -86,9 +85,10 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
     """Run ``main`` as this process, and exit with its code; with 74 if its output cannot be written."""
     outputs = []
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name) or Path(os.devnull).open("w")  # None where it was closed before Python began
-        outputs.append(raw := Output(os.dup(stream.fileno()), "w"))
-        text = io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, line_buffering=stream.line_buffering)
+        stream = getattr(sys, name)  # None where it was closed before Python began
+        outputs.append(raw := Output(os.devnull if stream is None else os.dup(stream.fileno()), "w"))
+        text = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8" if stream is None else stream.encoding)
+        text.reconfigure(line_buffering=raw.isatty())
         setattr(sys, name, text)
     code = main(argv)
     sys.stdout.flush()

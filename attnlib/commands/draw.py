@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import complain
+from attnlib.commands.options import USAGE, complain
 from attnlib.compare.cells import read_cells
 from attnlib.compare.saved import compare
 from attnlib.runs.find import load_all, results

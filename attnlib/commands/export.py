@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import add_names, runs_of
+from attnlib.commands.options import USAGE, add_names, runs_of
 from attnlib.runs.save import save_over
 from attnlib.show.table import Column, Table
 from attnlib.show.tidy import tidy

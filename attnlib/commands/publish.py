@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from attnlib.commands.options import add_names, runs_of
+from attnlib.commands.options import USAGE, add_names, runs_of
 from attnlib.compare.cells import Cells
 from attnlib.runs.load import Run
 from attnlib.show.tidy import tidy

@@ -87,10 +87,10 @@ def test_the_key_is_from_the_environment_alone(path, capsys, monkeypatch):
     """Without one, nothing is asked and nothing is sent; without wandb, it says how to get it."""
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    assert main(["publish", str(path), "--wandb"]) == 2
+    assert main(["publish", str(path), "--wandb"]) == 4
     assert "WANDB_API_KEY is not set; WANDB_MODE=offline needs none" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "wandb", None)
-    assert main(["publish", str(path), "--wandb"]) == 2
+    assert main(["publish", str(path), "--wandb"]) == 4
     assert "wandb is not installed: pip install 'attnlib[wandb]'" in capsys.readouterr().err
 
 
@@ -105,7 +105,7 @@ def test_what_the_tracker_refuses_is_a_line(path, capsys, monkeypatch):
 
     monkeypatch.setenv("WANDB_API_KEY", "wrong")
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Error=Refused, Table=lambda **_: None, init=init))
-    assert main(["publish", str(path), "--wandb"]) == 2
+    assert main(["publish", str(path), "--wandb"]) == 4
     assert "attnlib: wandb: invalid API key" in capsys.readouterr().err
 
 

@@ -51,13 +51,13 @@ def test_every_name_is_described():
 
 def test_bad_names_lead_to_the_list(capsys):
     """A name that is none says where they are described; the list takes one kind and refuses others."""
-    assert main(["predict", "pe=ropee"]) == 2
+    assert main(["predict", "pe=ropee"]) == 4
     assert "; attnlib list says what they are" in capsys.readouterr().err
     assert main(["list", "block"]) == 0
     shown = capsys.readouterr().out
     assert "arXiv 2002.04745" in shown
     assert "sinusoidal" not in shown
-    assert main(["list", "blocks"]) == 2
+    assert main(["list", "blocks"]) == 4
     assert "unknown kind 'blocks'; choose from pe, block" in capsys.readouterr().err
 
 

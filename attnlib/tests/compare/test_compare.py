@@ -189,10 +189,10 @@ def test_checks_of_gradients_are_not_times(write):
 
 
 def test_bad_files_beside_good_ones_are_named(write, capsys):
-    """A bad file is named, the good ones are compared, exit code 2."""
+    """A bad file is named, the good ones are compared, exit code 4."""
     good, bad = write(saved(), "a.json"), write("{", "b.json")
 
-    assert command([good, bad], [good]) == 2
+    assert command([good, bad], [good]) == 4
     captured = capsys.readouterr()
     assert "b.json: not JSON" in captured.err
     assert "exact: 8 cases" in captured.out
@@ -214,7 +214,7 @@ def test_what_cannot_be_compared(write, capsys, base, new, message):
     sides = {"{": [write("{", "bad.json")], "good": [good], "both": [good, other]}
     sides |= {"empty": [write(empty, "d.json")], "other": [write(empty, "e.json")]}
 
-    assert command(sides[base], sides[new]) == 2
+    assert command(sides[base], sides[new]) == 4
     assert message in capsys.readouterr().err
 
 

@@ -186,10 +186,10 @@ def test_scaling_on_the_terminal(paths, capsys, options):
 
 def test_scaling_of_nothing(paths, capsys):
     """An unknown phase is named with the choices; lines of two sizes are no lines."""
-    assert main(["scaling", str(paths[0]), "--phase", "sideways"]) == 2
+    assert main(["scaling", str(paths[0]), "--phase", "sideways"]) == 4
     assert "no phase 'sideways' in these runs; choose from train_step" in capsys.readouterr().err
     paths[0].write_text(json.dumps(saved()))
-    assert main(["scaling", str(paths[0])]) == 2
+    assert main(["scaling", str(paths[0])]) == 4
     assert "no train_step at three lengths or three depths" in capsys.readouterr().err
 
 

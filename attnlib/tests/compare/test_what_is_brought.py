@@ -137,8 +137,8 @@ def test_unlike_stacks_share_no_table(write, field, capsys, tmp_path):
 
     assert cells is None
     assert f"unlike stacks cannot share a table or a figure: {name} " in lines[-1]
-    assert main(["encodings", *map(str, paths)]) == 2
-    assert plots.main([*map(str, paths), "--out", str(tmp_path / "figures")]) == 2
+    assert main(["encodings", *map(str, paths)]) == 4
+    assert plots.main([*map(str, paths), "--out", str(tmp_path / "figures")]) == 4
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -279,7 +279,7 @@ def test_fields_from_text(text, fields):
 )
 def test_bad_sides_are_one_line(options, message, capsys):
     """Exit code 2, and the value is named."""
-    assert main(["ab", *options]) == 2
+    assert main(["ab", *options]) == 4
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1

@@ -117,7 +117,7 @@ def test_one_file_for_all_runs_is_refused(monkeypatch, capsys):
     """One line, exit code 2, nothing is started."""
     monkeypatch.setattr(module.subprocess, "Popen", None)
 
-    assert main(["repeat", "2", "--benchmark-json=x.json"]) == 2
+    assert main(["repeat", "2", "--benchmark-json=x.json"]) == 4
     err = capsys.readouterr().err
     assert "--benchmark-json names one file for all runs" in err
     assert err.count("\n") == 1

@@ -187,7 +187,7 @@ def test_the_commands(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "longest T at each L within 2 MiB" in shown
     assert (tmp_path / "frontier.png").stat().st_size > 5000
-    assert main(["predict", "sequ=3"]) == 2
+    assert main(["predict", "sequ=3"]) == 4
     assert "unknown field 'sequ'; choose from vocab_size" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["frontier", "--memory", "lots"])

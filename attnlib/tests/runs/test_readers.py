@@ -143,7 +143,7 @@ def test_figures_beside_a_bad_file(tmp_path, good, capsys):
     bad = tmp_path / "bad.json"
     bad.write_text("{")
 
-    assert plots.main([str(good), str(bad), "--out", str(tmp_path / "figures"), "--only", "memory"]) == 2
+    assert plots.main([str(good), str(bad), "--out", str(tmp_path / "figures"), "--only", "memory"]) == 4
     assert (tmp_path / "figures" / "memory.png").exists()
     assert capsys.readouterr().err.startswith(f"attnlib: {bad}: not JSON")
 

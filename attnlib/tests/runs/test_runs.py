@@ -102,7 +102,7 @@ def test_figures_are_drawn_from_saved_runs(write, tmp_path, capsys):
 
 def test_figures_of_bad_files(write, tmp_path, capsys):
     """Nothing to draw is one line and exit code 2."""
-    assert plots.main([str(write("", "empty.json")), "--out", str(tmp_path / "f")]) == 2
+    assert plots.main([str(write("", "empty.json")), "--out", str(tmp_path / "f")]) == 4
     assert "empty.json: not JSON" in capsys.readouterr().err
     assert not (tmp_path / "f").exists()
 

@@ -207,11 +207,11 @@ def test_the_command(tmp_path, capsys):
     assert "Comparison" in report.read_text()
 
     for words in (["--base", "x"], sides):
-        assert plots.main(words) == 2
+        assert plots.main(words) == 4
         assert "--base and --new must be given together, and with --report" in capsys.readouterr().err
-    assert plots.main([str(paths[0]), *out, "--report", str(paths[0] / "report.html")]) == 2
+    assert plots.main([str(paths[0]), *out, "--report", str(paths[0] / "report.html")]) == 74
     assert "cannot write in" in capsys.readouterr().err
     before = paths[0].read_bytes()
-    assert plots.main(["--report", str(paths[0])]) == 2
+    assert plots.main(["--report", str(paths[0])]) == 4
     assert "does not end in .html; name saved runs before --report" in capsys.readouterr().err
     assert paths[0].read_bytes() == before

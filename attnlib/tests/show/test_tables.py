@@ -127,9 +127,9 @@ def test_tables_on_the_terminal(path, command, options, capsys):
 def test_a_table_of_nothing(tmp_path, capsys):
     """A bad file is one line and exit code 2; so is a run without findings."""
     (tmp_path / "bad.json").write_text("{")
-    assert main(["encodings", str(tmp_path / "bad.json")]) == 2
+    assert main(["encodings", str(tmp_path / "bad.json")]) == 4
     (tmp_path / "good.json").write_text(json.dumps(saved()))
-    assert main(["findings", str(tmp_path / "good.json")]) == 2
+    assert main(["findings", str(tmp_path / "good.json")]) == 4
     lines = capsys.readouterr().err.splitlines()
 
     assert len(lines) == 2

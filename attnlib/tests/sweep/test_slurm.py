@@ -281,10 +281,10 @@ def test_ctrl_c_leaves_the_jobs(cluster, attnlib, tmp_path):
 
 def test_what_cannot_be_planned_is_said(cluster, attnlib, tmp_path):
     """In pytest's words, as it is where there is no cluster; and what Slurm refuses in Slurm's."""
-    out = attnlib(*sweep(tmp_path / "s", options=["--preset", "smok"]), code=2)
+    out = attnlib(*sweep(tmp_path / "s", options=["--preset", "smok"]), code=4)
     assert "cannot plan: unknown preset 'smok'; choose from " in out
     assert "it could not be planned: unknown preset 'smok'" in attnlib("sweep", "--status", tmp_path / "s")
-    out = attnlib(*sweep(tmp_path / "other", "--sbatch", "partition=nowhere"), code=2)
+    out = attnlib(*sweep(tmp_path / "other", "--sbatch", "partition=nowhere"), code=4)
     assert "Slurm refuses the jobs: " in out
     assert "partition" in out
 

@@ -118,9 +118,9 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert main(["sweep", "--resume", "../here"]) == 0
-    assert main(["sweep", "--resume", "../here", "--runs", "2", "--folder", "x"]) == 2
+    assert main(["sweep", "--resume", "../here", "--runs", "2", "--folder", "x"]) == 4
     assert "leave out --runs --folder" in capsys.readouterr().err
-    assert main(["sweep", "--resume", "../here", "--sbatch", "time=5"]) == 2
+    assert main(["sweep", "--resume", "../here", "--sbatch", "time=5"]) == 4
     begun = sweep(place="slurm", sbatch={"time": "5"})
     begun.ask(sbatch={"time": "9"}, max_parallel=3)
 
@@ -164,6 +164,6 @@ def test_what_cannot_be_done_is_said_in_a_line(words, says, capsys, monkeypatch)
         code = end.code
     said = capsys.readouterr()
 
-    assert code == 2
+    assert code == 4
     assert says in said.err.replace("'local', 'slurm'", "local, slurm")
     assert said.out == ""
