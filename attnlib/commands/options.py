@@ -1,7 +1,6 @@
 """Shared by subcommands: argument types, options that several have, and output."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from attnlib.cases.text import bytes_of
 from attnlib.compare.cells import Cells, read_cells
 from attnlib.runs.find import chosen
 from attnlib.runs.load import Run
+from attnlib.runs.save import check_name
 from attnlib.show.table import Table
 
 # Exit codes 1 and 2 are verdicts; what else ends a command, as pytest and sysexits.h have it:
@@ -42,10 +42,11 @@ def count(text: str) -> int:
 
 
 def run_name(text: str) -> str:
-    """Return a run name of up to 100 characters that is safe in a file name; an argparse type."""
-    if not re.fullmatch(r"[\w.+-]{1,100}", text):
-        raise ValueError(text)
-    return text
+    """Return the name of a run, see ``check_name``; an argparse type."""
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def counts(text: str) -> list[int]:

@@ -12,6 +12,8 @@ from attnlib.compare.cells import Cells
 from attnlib.runs.load import Run
 from attnlib.show.tidy import tidy
 
+LONGEST = 128  # characters of a run's name that W&B takes; in its offline mode it says so only when the run is synced
+
 
 def declare(commands: Any) -> None:
     """Add the command and its options."""
@@ -47,18 +49,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def log(wandb: Any, run: Run, project: str) -> None:
-    """Log one run: its settings and machine, a table of cases, the number of cases of each status, and all figures."""
+    """Log one run: its name, settings and machine, a table of cases, how many have which status, and all figures."""
     from attnlib.show.figures.files import draw  # matplotlib takes a second
 
     rows = tidy([run])
     ours = run.data["attnlib"]
     config = {name: ours.get(name) for name in ("preset", "command", "order_seed", "schema", "axes")}
-    config["machine"] = run.machines[0]
+    config |= {"name": run.name, "machine": run.machines[0]}
+    name = run.name if len(run.name) <= LONGEST else f"{run.name[: LONGEST - 3]}..."
     columns = list(rows[0]) if rows else []
     table = wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)
     with tempfile.TemporaryDirectory() as folder:
         figures = {name: png for name, png in draw(Cells([run]), Path(folder)).items() if png is not None}
-        with wandb.init(project=project, name=run.name, config=config) as logged:
+        with wandb.init(project=project, name=name, config=config) as logged:
             logged.log({"cases": table} | {name: wandb.Image(str(png)) for name, png in figures.items()})
             statuses = Counter(row["status"] for row in rows)
             logged.summary.update({f"cases/{status}": count for status, count in statuses.items()})

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from attnlib.commands.options import count
+from attnlib.commands.options import count, run_name
 from attnlib.live.repeat import repeat
 
 
@@ -20,7 +20,7 @@ def declare(commands: Any) -> None:
     text = "seed of the order of cases in the first run; each further run adds 1 (%(default)s)"
     command.add_argument("--order-seed", type=count, default=1, metavar="SEED", help=text)
     text = "save all runs under this name, with a number each"
-    command.add_argument("--run-name", "--benchmark-save", metavar="NAME", help=text)
+    command.add_argument("--run-name", "--benchmark-save", type=run_name, metavar="NAME", help=text)
     command.add_argument("--benchmark-json", help=argparse.SUPPRESS)
     command.set_defaults(run=run)
 

@@ -1,6 +1,5 @@
 """The options of a session as pytest's, settled with pytest-benchmark's before torch is imported. No torch here."""
 
-import argparse
 import importlib.util
 import os
 import tempfile
@@ -8,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pytest_benchmark.utils import get_tag, parse_save
+from pytest_benchmark.utils import get_tag
 
 from attnlib.cases.options import OPTIONS, flag_of
 from attnlib.runs.find import CHECKOUT, RESULTS
+from attnlib.runs.save import check_name
 
-LONGEST = 200  # bytes of a run's name: a number, a token and an ending must fit into a file's name with it
 REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
     *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
     *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
@@ -111,15 +110,13 @@ def settle(config: pytest.Config) -> None:
         option.benchmark_storage = f"file://{RESULTS.resolve() if ours else config.rootpath / 'results'}"
     if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
         raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
-    if option.attnlib_run_name:
+    if option.attnlib_run_name is not None:
+        option.benchmark_save = option.attnlib_run_name
+    if option.benchmark_save is not None:
         try:
-            option.benchmark_save = parse_save(option.attnlib_run_name)
-        except argparse.ArgumentTypeError as error:
-            raise pytest.UsageError(f"--run-name {option.attnlib_run_name!r}: {error}") from None
-    if (size := len((option.benchmark_save or "").encode())) > LONGEST:
-        raise pytest.UsageError(
-            f"a run's name has at most {LONGEST} bytes, not {size}: {option.benchmark_save[:40]}..."
-        )
+            check_name(option.benchmark_save)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
     if not asks_for_table(config):
         option.benchmark_quiet = True  # our own tables say it shorter
     resuming = option.attnlib_resume or option.attnlib_resume_from

@@ -12,8 +12,23 @@ from typing import Any
 import msgspec
 
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links answer
+LONGEST = 200  # bytes of a run's name: a number, a token and an ending must fit into a file's name with it
 
 Content = bytes | Iterable[bytes]
+
+
+def check_name(name: str) -> str:
+    """Return the name of a run if it can be part of the name of a file or folder, and cannot be taken for an option.
+
+    Raises:
+        ValueError: it cannot, **or** it is a number, by which runs are found too.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", name) or name.isdigit() or len(name.encode()) > LONGEST:
+        raise ValueError(
+            f"{name[:40]!r} cannot name a run: a name has letters, digits and _ . + - (at most {LONGEST} bytes), "
+            "begins with a letter, a digit or _, and is not a number alone"
+        )
+    return name
 
 
 def plain(value: Any, path: str = "", nulled: list[str] | None = None) -> Any:

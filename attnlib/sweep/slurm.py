@@ -3,12 +3,14 @@
 Slurm's accounting is not needed, and the return value of a job is not used: the journals hold its results.
 """
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -31,6 +33,11 @@ OWN = {
     *("job_name", "array", "nodes", "ntasks", "ntasks_per_node", "exclusive"),
     *("requeue", "signal", "output", "error", "wrap"),
 }
+# variables by which a site or a user chooses cluster, account and nodes, for new jobs too
+CHOSEN = (
+    *("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT", "SBATCH_CLUSTERS"),
+    *("SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_QOS", "SBATCH_RESERVATION", "SBATCH_CONSTRAINT"),
+)
 
 
 class Jobs(Struct):
@@ -77,11 +84,30 @@ def submit(sweep: Sweep, tasks: Sequence[Task], attempts: int) -> None:
     )
     sweep.refuse(None)
     try:
-        with array.batch():
+        with outside_allocation(sweep.asked.sbatch), array.batch():
             jobs = [array.submit(TaskRun(task, attempts, PATIENCE)) for task in tasks]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
     note(sweep, jobs[0].job_id.partition("_")[0], tasks)
+
+
+@contextmanager
+def outside_allocation(options: Collection[str]) -> Iterator[None]:
+    """Hide the variables of the allocation that this process runs in, since sbatch hands them on to the new jobs.
+
+    Args:
+        options: names of the options of sbatch that are given; a variable would take precedence over them.
+    """
+    from submitit.core.utils import environment_variables
+    from submitit.helpers import clean_env
+
+    kept = {
+        name: os.environ[name]
+        for name in CHOSEN
+        if name in os.environ and name.partition("_")[2].lower() not in options
+    }
+    with clean_env([name for name in os.environ if name.startswith("PMI")]), environment_variables(**kept):
+        yield
 
 
 def python() -> str:

@@ -4,7 +4,9 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ LEAST = 50  # least number of texts
 LARGEST = 2**28  # most bytes of a file
 LONGEST = 512  # letters that are kept of a longer text
 PAD = 0  # the token that fills up short texts
+MISSING = {"", "nan", "-nan", "na", "n/a", "<na>", "null", "none"}  # what programs write where there is no label
 
 
 def read_table(path: Path) -> Labelled:
@@ -25,13 +28,13 @@ def read_table(path: Path) -> Labelled:
     are taken once, so that no text is in two parts.
 
     Raises:
-        ValueError: the file cannot be read, is not a UTF-8 CSV file, lacks a column, **or** has an empty text or label,
-            two labels for one text, fewer than 50 texts, only one class, more classes than half the texts, or a class
-            without a training example.
+        ValueError: the file cannot be read, is not a UTF-8 CSV file, lacks a column, **or** has a row without a text or
+            label, two spellings of one label, two labels for one text, fewer than 50 texts, only one class, more
+            classes than half the texts, or a class without a training example.
     """
     try:
         content = content_of(path)
-        labels, cut, twice = examples(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
+        labels, cut, twice = examples(rows_of(content.decode("utf-8-sig")))
         classes = classes_of(labels)
         order, held_out = shuffled(len(labels)), len(labels) // 5
         numbers = np.array([classes.index(label) for label in labels.values()], dtype=np.int64)[order]
@@ -42,7 +45,7 @@ def read_table(path: Path) -> Labelled:
         raise ValueError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8 text") from None
-    except (csv.Error, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     tokens, letters = tokens_of(list(labels))
     padded = sum(len(text) < tokens.shape[1] for text in labels)
@@ -78,27 +81,55 @@ def content_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def examples(rows: Iterator[list[str]]) -> tuple[dict[str, str], int, int]:
+def rows_of(content: str) -> list[list[str]]:
+    """Return the rows of a CSV file, the heading first.
+
+    Raises:
+        ValueError: a row is not CSV; the message names it, counting the heading as row 1.
+    """
+    rows: list[list[str]] = []
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    limit = csv.field_size_limit(LARGEST)  # longer texts than Python's usual limit are cut, not refused
+    try:
+        for row in reader:
+            rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"row {len(rows) + 1}: {error}") from None
+    finally:
+        csv.field_size_limit(limit)  # it holds for all readers of the process
+    return rows
+
+
+def examples(rows: Sequence[list[str]]) -> tuple[dict[str, str], int, int]:
     """Return the labels by text, the number of texts that were cut, and the number of rows that repeat a text.
 
     Raises:
         ValueError: see ``read_table``; the message names the row, counting the heading as row 1.
     """
-    columns = next(rows, [])
+    columns = rows[0] if rows else []
     if missing := [name for name in COLUMNS if columns.count(name) != 1]:
         found = ", ".join(map(repr, columns)) or "none"
         raise ValueError(f"needs one column {' and one column '.join(missing)}; its columns are {found[:200]}")
     labels: dict[str, str] = {}
+    spellings: dict[str | Decimal, str] = {}
     cut = count = 0
-    for place, row in enumerate(rows, 2):
+    for place, row in enumerate(rows[1:], 2):
         if not row:  # an empty line
             continue
         if len(row) != len(columns):
             raise ValueError(f"row {place}: {len(row)} fields for {len(columns)} columns; quote texts with commas")
         whole, label = (row[columns.index(name)] for name in COLUMNS)
-        text = whole[:LONGEST]
-        if not text or not label:
-            raise ValueError(f"row {place}: no {'label' if text else 'text'}")
+        text, meant = whole[:LONGEST], meaning(label)
+        if not text.strip():
+            raise ValueError(f"row {place}: no text")
+        if meant in MISSING:
+            raise ValueError(f"row {place}: no label, but {label[:40]!r}")
+        spelling = spellings.setdefault(meant, label)
+        if spelling != label:
+            raise ValueError(
+                f"row {place}: label {label[:40]!r}, and {spelling[:40]!r} in an earlier row, differ only in "
+                "blanks, case or the way a number is written; spell them alike"
+            )
         known = labels.setdefault(text, label)
         if known != label:
             raise ValueError(
@@ -107,6 +138,16 @@ def examples(rows: Iterator[list[str]]) -> tuple[dict[str, str], int, int]:
         count += 1
         cut += len(whole) > LONGEST
     return labels, cut, count - len(labels)
+
+
+def meaning(label: str) -> str | Decimal:
+    """Return what all spellings of a label have in common: its number, or its letters without case and extra blanks."""
+    text = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return number if number.is_finite() else text  # nan is not equal to itself
 
 
 def classes_of(labels: Mapping[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import count
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -107,6 +108,18 @@ def test_what_the_tracker_refuses_is_a_line(path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Error=Refused, Table=lambda **_: None, init=init))
     assert main(["publish", str(path), "--wandb"]) == 4
     assert "attnlib: wandb: invalid API key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "shown"), [("x" * 128, "x" * 128), ("x" * 129, "x" * 125 + "...")])
+def test_a_long_name_is_shortened(path, monkeypatch, name, shown):
+    """To the 128 characters that W&B takes; the configuration has the whole one."""
+    wandb = MagicMock(Error=RuntimeError)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main(["publish", str(path.rename(path.with_stem(name))), "--wandb"]) == 0
+
+    given = wandb.init.call_args.kwargs
+    assert (given["name"], given["config"]["name"]) == (shown, name)
 
 
 def test_records_are_found_across_blocks():

@@ -99,6 +99,15 @@ def test_options_of_the_command_line(pytests, monkeypatch, tmp_path, options):
     ]
 
 
+def test_a_bad_name_starts_no_run(pytests):
+    """It is refused here, not by each process."""
+    calls = pytests()
+    with pytest.raises(SystemExit):
+        main(["repeat", "2", "--run-name", ".."])
+
+    assert calls == []
+
+
 def test_a_repeated_repeat_goes_on(pytests, tmp_path, capsys):
     """With ``--resume`` and a name only runs that are not saved whole are started, each with the seed that it had."""
     calls = pytests(0, 0)

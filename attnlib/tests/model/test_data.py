@@ -1,5 +1,7 @@
 """Data sets: what is in them, that parts share nothing, and a table of one's own with every mistake."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -155,6 +157,53 @@ def test_a_wrong_table_is_one_line(tmp_path, message):
     path = table(tmp_path / "t.csv", *MISTAKES[message])
     with pytest.raises(ValueError, match=f"^{path}: {message}"):
         register(path)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("yes", "yes "), ("yes", "Yes"), ("yes", "\uff59es"), ("1", "1.0"), ("a b", "a  b")]
+)
+def test_two_spellings_of_one_label_are_refused(tmp_path, one, other):
+    """The message names the row and both spellings."""
+    rows = [*((text, "0") for text, _ in GOOD), ("ab", one), ("ba", other)]
+    with pytest.raises(ValueError, match=f"row 103: label '{other}', and '{one}' in an earlier row"):
+        register(table(tmp_path / "t.csv", rows))
+
+
+@pytest.mark.parametrize("other", ["yes!", "10", "1e400", "inf", "snan"])
+def test_other_labels_are_other_classes(tmp_path, other):
+    """Words and numbers that are not equal."""
+    rows = [(text, ("yes", "1", other)[i % 3]) for i, (text, _) in enumerate(GOOD)]
+
+    assert data_set(register(table(tmp_path / "t.csv", rows))).n_classes == 3
+
+
+@pytest.mark.parametrize("missing", ["", "  ", "nan", "NaN", "-nan", "NA", " n/a", "<NA>", "NULL", "None"])
+def test_a_missing_label_is_no_class(tmp_path, missing):
+    """Whatever word a program writes for it."""
+    with pytest.raises(ValueError, match=r"t\.csv: row 102: no label"):
+        register(table(tmp_path / "t.csv", [*GOOD, ("abc", missing)]))
+
+
+def test_a_text_of_blanks_is_no_text(tmp_path):
+    """As an empty one."""
+    with pytest.raises(ValueError, match=r"t\.csv: row 102: no text"):
+        register(table(tmp_path / "t.csv", [*GOOD, ("   ", "yes")]))
+
+
+def test_a_text_of_any_length_is_cut(tmp_path):
+    """Beyond the limit of Python's reader too, which stays as it was for others."""
+    limit = csv.field_size_limit()
+    data = data_set(register(table(tmp_path / "t.csv", [*GOOD, ("z" * (limit + 1), "yes")])))
+
+    assert data.tokens.shape == (101, 512)
+    assert csv.field_size_limit() == limit
+
+
+def test_a_row_that_is_not_csv_is_named(tmp_path):
+    """By its number, though texts before it have several lines."""
+    rows = [*GOOD, ('"two\nlines"', "yes"), ('"quoted" and more', "yes")]
+    with pytest.raises(ValueError, match=r"t\.csv: row 103: "):
+        register(table(tmp_path / "t.csv", rows))
 
 
 @pytest.mark.parametrize(

@@ -83,8 +83,10 @@ def test_nothing_changes_from_minute_to_minute(sessions, tmp_path):
             "--benchmark-histogram needs pygal",
             marks=pytest.mark.skipif(importlib.util.find_spec("pygal") is not None, reason="pygal is installed"),
         ),
-        (["--run-name", "x" * 250], "a run's name has at most 200 bytes, not 250"),
-        (["--benchmark-save", "x" * 250], "a run's name has at most 200 bytes, not 250"),
+        (["--run-name", "x" * 250], "at most 200 bytes"),
+        (["--run-name", ""], "'' cannot name a run"),
+        (["--run-name", "0003"], "'0003'"),
+        (["--benchmark-save", "x "], "'x '"),
     ],
 )
 def test_what_cannot_end_well_does_not_begin(sessions, tmp_path, options, message):

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
 from attnlib.runs.find import find, load_all, newest
 from attnlib.runs.load import BadRun, load
+from attnlib.runs.save import check_name
 from attnlib.runs.schema import problems
 from attnlib.show.figures import find_figure
 from attnlib.show.units import duration, seconds
@@ -214,3 +216,21 @@ def test_a_run_has_the_machines_of_its_processes(write):
     run["attnlib"]["processes"] = [{"node": "n1"}, {"node": "n2"}, {"node": "n1"}]
 
     assert [machine["node"] for machine in load(write(run)).machines] == ["n1", "n2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".x", "-x", "+x", "a/b", "a\\b", " x", "x ", "x\n", "a b", "0003", "x" * 201, "\u00e9" * 101],
+)
+def test_what_cannot_name_a_run(name):
+    """Neither a part of a path nor an option, nor another run's number; the message has it."""
+    with pytest.raises(ValueError, match=re.escape(repr(name[:40]))):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["before", "_x", "1.5", "2026-03-01", "0003_x", "a..b", "v1.0+cuda", "\u00e9t\u00e9", "x" * 200]
+)
+def test_what_can_name_a_run(name):
+    """Letters of any script, digits and some marks."""
+    assert check_name(name) == name

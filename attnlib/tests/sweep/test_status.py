@@ -146,7 +146,7 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
             ["--on", "slurm", "--shards", "2", "--sbatch", "t=60"],
             "takes sbatch's long names, such as time=60, not 't=60'",
         ),
-        (["--shards", "2", "--run-name", "a/b"], "argument --run-name: invalid run_name value: 'a/b'"),
+        (["--shards", "2", "--run-name", "a/b"], "argument --run-name: 'a/b'"),
         (["--status", "nowhere"], "nowhere: sweep.json: No such file or directory"),
         (["--resume", "nowhere"], "nowhere: sweep.json: No such file or directory"),
         (
