@@ -24,7 +24,7 @@ def declare(commands: Any) -> None:
         epilog="example: attnlib check mylab.attn:MyPE --import-path . --causal",
         help="does a part of yours keep the rules: shapes, causality, gradients, state, ...",
         description="The part runs in a small stack. Exit code: 0 every check passed or does not apply, 1 one failed, "
-        "2 it could not be looked at.",
+        "4 it cannot be imported or is none of these parts.",
     )
     command.add_argument("name", metavar="NAME", help="a place, package.module:Attribute, or a name of attnlib list")
     text = "other fields of the small stack, as seq_len=128,head_dim=64,pe=alibi"

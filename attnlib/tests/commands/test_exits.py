@@ -52,9 +52,9 @@ def test_a_full_disk_is_no_verdict(paths):
 
 def test_a_closed_output_is_no_error(paths):
     """A command whose output was closed before it began ends as with any other."""
-    words = [sys.executable, "-m", "attnlib.commands", "costs", paths[0]]
+    words = [sys.executable, "-m", "attnlib.commands", "compare", "--base", paths[0], "--new", paths[1]]
 
-    assert subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], cwd=ROOT).returncode == 0
+    assert subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], cwd=ROOT).returncode == 1
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["compare"], ["compare", "--threshold", "2"], ["costs", "--x"]])
