@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -64,7 +65,7 @@ def results(root: Path | None = None) -> Path:
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read several runs, see ``find``: the good ones, and a line for each bad one.
 
-    Files of the same run are one run: parts of it, or what it was when it was interrupted.
+    Files of the same run are one run: parts of it, or what it was when it was interrupted. They must agree.
     """
     files: dict[str, list[Run]] = {}
     found: dict[str, Path] = {}
@@ -81,7 +82,40 @@ def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
             bad.append(str(error))
         else:
             files.setdefault(run.token, []).append(run)
-    return [joined(own) for own in files.values()], bad
+    runs = []
+    for own in files.values():
+        try:
+            check_agreement(own)
+        except BadRun as error:
+            bad.append(str(error))
+        else:
+            runs.append(joined(own))
+    return runs, bad
+
+
+def check_agreement(files: Sequence[Run]) -> None:
+    """Refuse files of one run that say different numbers of the same visits of a case.
+
+    Raises:
+        BadRun: they do; the message names two of the files and the test.
+    """
+    known: dict[tuple[str, int], tuple[Any, Path]] = {}  # by test and number of visits
+    for file in files:
+        # intervals are left out: they rest on all of a run's cases, of which an interrupted file has fewer
+        said: dict[tuple[str, int], Any] = {
+            (cell.test, len(cell.visits)): measured(cell) for cell in file.cells if cell.status == "ok"
+        }
+        said |= {(row.test, 0): row.found for row in file.beside if row.status == "ok"}
+        for key, numbers in said.items():
+            before, path = known.setdefault(key, (numbers, file.path))
+            if numbers != before:
+                why = f"are files of one run but say different numbers of {key[0]}"
+                raise BadRun(one_line(f"{path} and {file.path} {why}"))
+
+
+def measured(cell: Cell) -> tuple[Any, ...]:
+    """Return the numbers of a case that all files of its run must agree on once it has the same visits."""
+    return cell.samples, cell.ratio and cell.ratio.value, cell.peak, cell.cost, cell.probe
 
 
 def joined(files: Sequence[Run]) -> Run:

@@ -62,7 +62,7 @@ def read_everywhere(path, other, figures=False):
 @pytest.fixture(name="good")
 def _good(tmp_path):
     path = tmp_path / "good.json"
-    path.write_text(json.dumps(GOOD))
+    path.write_text(json.dumps(GOOD | {"attnlib": GOOD["attnlib"] | {"run": "another"}}))
     return path
 
 
