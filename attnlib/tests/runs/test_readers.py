@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from matplotlib import pyplot as plt
 
 import plots
 from attnlib.commands.__main__ import main
@@ -54,8 +53,7 @@ def read_everywhere(path, other, figures=False):
         for figure in map(find_figure, FIGURES):
             drawn = figure(cells)
             if drawn is not None:
-                drawn.canvas.draw()
-                plt.close(drawn)
+                drawn.draw_without_rendering()
     return True
 
 
