@@ -193,4 +193,4 @@ class _Saved(msgspec.Struct):
 def newest(folder: Path | None = None) -> Path | None:
     """The saved run under ``folder`` that was saved last, reference runs apart; None without any."""
     saved = [path for path in numbered(results() if folder is None else folder) if path.parent.name != "reference"]
-    return max(saved, key=lambda path: (saved_at(path), path.stat().st_mtime), default=None)
+    return max(saved, key=saved_at, default=None)

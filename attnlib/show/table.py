@@ -109,7 +109,8 @@ class Table:
         """Return the columns of these widths, for rich to write."""
         drawn = rich_table.Table(box=None, pad_edge=False, width=total(widths))
         for heading, width in widths.items():
-            drawn.add_column(heading, justify="right" if self.columns[heading].number else "left", width=width)
+            number = self.columns[heading].number
+            drawn.add_column(Text(heading), justify="right" if number else "left", width=width)
         for row, texts in zip(self.rows, self.texts(), strict=True):
             drawn.add_row(*(Text(texts[heading], self.style(row, heading)) for heading in widths))
         return drawn

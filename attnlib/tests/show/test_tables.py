@@ -161,15 +161,17 @@ def test_no_word_is_cut_on_a_narrow_terminal(tables, width, monkeypatch, capsys)
         assert width < 60 or all(any(text in line for line in lines) for text in numbers)
 
 
-def test_a_wide_table_is_written_in_blocks():
+def test_a_wide_table_is_written_in_blocks(capsys):
     """Each with the keys; none is wider than the terminal; and a table that fits is one block."""
-    heads = {"L": Column(), "T": Column()} | {f"encoding {number}": Column() for number in range(9)}
+    heads = {"L": Column(), "T": Column()} | {f"encoding {number} [x]": Column() for number in range(9)}
     table = Table(heads, [dict.fromkeys(heads, "1.25 ±0.01")], keys=2)
 
     assert [list(block) for block in table.blocks(200)] == [list(heads)]
     assert [list(block)[:2] for block in table.blocks(60)] == [["L", "T"]] * 3
     assert [head for block in table.blocks(60) for head in list(block)[2:]] == list(heads)[2:]
     assert all(total(block) <= 60 for block in table.blocks(60))
+    table.print()
+    assert "encoding 8 [x]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["encodings", "findings"])
