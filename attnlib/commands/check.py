@@ -83,6 +83,6 @@ def usable(device: str) -> None:
 
 def as_table(title: str, found: Sequence["Finding"]) -> Table:
     """Return a table with a row a check."""
-    columns = {name: Column() for name in ("check", "result", "found")}
+    columns = {"check": Column(), "result": Column(), "found": Column(prose=True)}
     rows = [dict(zip(columns, one, strict=True)) for one in found]
     return Table(columns, rows, before=[title])

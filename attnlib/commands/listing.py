@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from attnlib.model.registry import Registry
 
 ARXIV = re.compile(r"arXiv \d{4}\.\d{4,5}")
-COLUMNS = {name: Column() for name in ("name", "what it is", "source")}
+COLUMNS = {"name": Column(), "what it is": Column(prose=True), "source": Column()}
 Entry = tuple[str, str, str]  # a name, what it is, its source
 
 
@@ -62,7 +62,9 @@ def entry(name: str, made: Any) -> Entry:
     made = made.func if isinstance(made, partial) else made
     text = (made.__doc__ or "").replace("``", "")
     papers = ARXIV.findall(text)
-    what = text.partition("\n")[0].strip() + "".join(f" {key}={value}" for key, value in options.items())
+    what = text.partition("\n")[0].strip() + "".join(
+        f" {key}={value:g}" if isinstance(value, float) else f" {key}={value}" for key, value in options.items()
+    )
     what = re.sub(r" \((?:[^()]*, )?arXiv[^()]*\)", "", what)
     return name, what, papers[0] if papers else f"{made.__module__.replace('.', '/')}.py"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.commands.options import run_name
-from attnlib.runs.find import RESULTS, find
+from attnlib.runs.find import find, results
 from attnlib.runs.save import save_new, save_over, token_in
 from attnlib.sweep.folder import Sweep
 from attnlib.sweep.merge import Merged, of_parts, of_sweep
@@ -64,7 +64,7 @@ def asked(options: argparse.Namespace) -> list[tuple[Merged, list[Path], Path, s
     sweep = Sweep(first)
     if options.out is not None and sweep.asked.runs > 1:
         raise ValueError(f"--out names one file for {sweep.asked.runs} runs: leave it out, or use --run-name NAME")
-    folder = RESULTS / sweep.plan.platform if sweep.plan else RESULTS
+    folder = results() / sweep.plan.platform if sweep.plan else results()
     runs = [of_sweep(sweep, run, partial=options.partial) for run in range(1, sweep.asked.runs + 1)]
     return [(merged, parts, folder, sweep.asked.name) for merged, parts in runs]
 

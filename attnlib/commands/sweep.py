@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from attnlib.commands.options import count, output, run_name, say
-from attnlib.runs.find import RESULTS, with_bench
+from attnlib.runs.find import results, with_bench
 from attnlib.show.sweep import in_words, standing
 from attnlib.sweep import slurm
 from attnlib.sweep.folder import Sweep, Task
@@ -129,7 +129,7 @@ def begin(options: argparse.Namespace) -> Sweep:
         raise ValueError(SLURM_ONLY)
     name = options.run_name or datetime.now().strftime("sweep_%Y%m%d_%H%M%S")
     sweep = Sweep.create(
-        options.folder or RESULTS / "sweeps" / name,
+        options.folder or results() / "sweeps" / name,
         name=name,
         place=place,
         options=with_bench(options.rest),

@@ -10,6 +10,7 @@ from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Sum
 from attnlib.compare.pairs import fields_in_words, over_reference
 from attnlib.compare.quantities import RATIO, REFERENCE, Quantity, Readings, of_group, readings
 from attnlib.compare.verdicts import Prior, Replicate, Verdict, between_runs, prior
+from attnlib.runs.find import check_agreement
 from attnlib.runs.load import Cell, Run
 from attnlib.runs.schema import BesideRow
 
@@ -67,14 +68,11 @@ def compare(
         force: decide although the machines or their settings differ.
 
     Raises:
-        ValueError: a run is on both sides, but not all of them are, **or** no run has a case.
+        ValueError: see ``are_same``, **or** no run has a case.
     """
     if not any(run.cells or run.beside for run in (*base, *new)):
         raise ValueError("no cases in these runs")
-    sides = [{run.token: run.path.name for run in side} for side in (base, new)]
-    same = sides[0].keys() == sides[1].keys()
-    if not same and (both := sides[0].keys() & sides[1].keys()):
-        raise ValueError(f"{min(sides[0][token] for token in both)} is on both sides")
+    same = are_same(base, new)
     shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
     drift = None if same else canary(base, new, min(DRIFT, shown))
@@ -109,6 +107,21 @@ def compare(
         (len(groups), len(shared)),
         changes=tuple(changed_parts(base, new)),
     )
+
+
+def are_same(base: Sequence[Run], new: Sequence[Run]) -> bool:
+    """Return True if both sides are the very same runs.
+
+    Raises:
+        ValueError: a run is on both sides, but not all of them are, **or** its files there say different numbers.
+    """
+    sides = [{run.token: run for run in side} for side in (base, new)]
+    both = sides[0].keys() & sides[1].keys()
+    for token in both:
+        check_agreement([side[token] for side in sides])
+    if both and sides[0].keys() != sides[1].keys():
+        raise ValueError(f"{min(sides[0][token].path.name for token in both)} is on both sides")
+    return bool(both)
 
 
 def changed_parts(base: Sequence[Run], new: Sequence[Run]) -> list[str]:

@@ -1,19 +1,18 @@
 """Repeated runs: the same benchmarks in several fresh processes, one after another."""
 
-import glob
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attnlib.runs.find import RESULTS, load_all, with_bench
+from attnlib.runs.find import load_all, named, results, with_bench
 
 FAILED = 1  # pytest's exit code where a case failed; the run is saved, and the next one is started
 
 
 def repeat(
-    count: int, arguments: Sequence[str], *, order_seed: int = 1, name: str | None = None, folder: Path = RESULTS
+    count: int, arguments: Sequence[str], *, order_seed: int = 1, name: str | None = None, folder: Path | None = None
 ) -> tuple[int, list[Path]]:
     """Measure and save ``count`` runs, each in a fresh pytest process with another order of cases.
 
@@ -25,7 +24,7 @@ def repeat(
             skipped and an interrupted one is resumed.
         order_seed: seed of the order of cases in the first run; each further run adds 1.
         name: of the saved runs, by default the commit and the time.
-        folder: the folder of saved runs.
+        folder: the folder of saved runs; None for ``results``.
 
     Returns:
         the worst exit code, and the saved files in order.
@@ -33,7 +32,7 @@ def repeat(
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
     command = [sys.executable, "-m", "pytest", *with_bench(arguments), saving]
     done = finished(name, arguments, folder) if name is not None and "--resume" in arguments else set()
-    before, worst = set(folder.glob("*/*.json")), 0
+    before, worst = set((folder or results()).glob("*/*.json")), 0
     for run in range(count):
         if order_seed + run in done:
             print(f"attnlib: run {run + 1} of {count} is saved already", flush=True)
@@ -48,12 +47,13 @@ def repeat(
         worst = max(worst, abs(code))
         if code not in (0, FAILED):
             break
-    return worst, sorted(set(folder.glob("*/*.json")) - before)
+    # the first run of a repository makes its results/, which is the nearest one from then on
+    return worst, sorted(set((folder or results()).glob("*/*.json")) - before)
 
 
-def finished(name: str, arguments: Sequence[str], folder: Path) -> set[Any]:
+def finished(name: str, arguments: Sequence[str], folder: Path | None) -> set[Any]:
     """Return the order seeds of the complete runs with this name and these options of pytest."""
-    runs, _ = load_all(sorted(folder.glob(f"*/[0-9][0-9][0-9][0-9]_{glob.escape(name)}.json")))
+    runs, _ = load_all(named(name, folder or results()))
     # saved commands have --option=value
     words = " ".join(arguments).replace(" --", "\n--").replace(" ", "=").splitlines()
     options = {word for word in words if word.startswith("--")} - {"--resume"}

@@ -10,7 +10,7 @@ import msgspec
 from attnlib.plugin.plan import agreement
 from attnlib.plugin.record import Entry
 from attnlib.runs import journal
-from attnlib.runs.save import as_json, plain, save_new, save_over, token_in
+from attnlib.runs.save import as_json, plain, save_new, save_over, saved_now, token_in
 
 
 class Unsaved(Exception):
@@ -194,7 +194,7 @@ class Keeper:
 
     def _place(self, found: journal.Events) -> list[Path]:
         """Put the final file where it was asked for; a file of the same run, of when it was interrupted, gives way."""
-        run, token, files = journal.assemble(found), self.plan.run, []
+        run, token, files = journal.assemble(found) | saved_now(), self.plan.run, []
         if self.targets.named is not None:
             save_over(self.targets.named, as_json(run), token)
             files.append(self.targets.named)

@@ -10,8 +10,8 @@ import pytest
 from pytest_benchmark.utils import get_tag
 
 from attnlib.cases.options import OPTIONS, flag_of
-from attnlib.runs.find import CHECKOUT, RESULTS
 from attnlib.runs.save import check_name
+from attnlib.runs.find import results
 
 REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
     *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
@@ -106,8 +106,7 @@ def settle(config: pytest.Config) -> None:
     if option.attnlib_case_timeout and any(others):
         raise pytest.UsageError("--timeout of pytest-timeout ends a whole test, unsaved; --case-timeout alone does it")
     if option.benchmark_storage == "file://./.benchmarks":
-        ours = config.rootpath.is_relative_to(CHECKOUT)
-        option.benchmark_storage = f"file://{RESULTS.resolve() if ours else config.rootpath / 'results'}"
+        option.benchmark_storage = f"file://{results(config.rootpath)}"
     if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
         raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
     if option.attnlib_run_name is not None:

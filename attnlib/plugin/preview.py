@@ -36,7 +36,7 @@ class Preview:
         rows = [self.row(case) for case in timed]
         total = duration(sum(row["spent"] for row in rows))
         columns = {"case": Column(), "a step, at least": Column(seconds, number=True)}
-        columns |= {"peak": Column(size, number=True), "": Column()}
+        columns |= {"peak": Column(size, number=True), "": Column(prose=True)}
         learning = any(case.kind == "trained" for case in cases)
         untimed = "trainings, whose time is not predicted" if learning else "checks of gradients"
         after = [f"{len(rows)} cases in about {total}, then {len(cases) - len(rows)} {untimed}"]

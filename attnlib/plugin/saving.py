@@ -1,6 +1,7 @@
 """Nothing lost, as a pytest plugin: a session is kept test by test, resumed, and ends with a file and an exit code."""
 
 import contextlib
+import shlex
 import signal
 from collections.abc import Callable, Generator
 from functools import partial
@@ -15,6 +16,7 @@ from attnlib.plugin.options import asks_for_table
 from attnlib.plugin.plan import about_process, planned
 from attnlib.plugin.record import Record
 from attnlib.runs import journal
+from attnlib.runs.find import newest, results
 from attnlib.runs.text import printable
 
 OWN_STORAGE = "file://./.benchmarks"  # pytest-benchmark's default
@@ -74,7 +76,7 @@ class Saving:
         """
         storage = str(self.option.benchmark_storage)
         if self.record.guest and (storage == OWN_STORAGE or not storage.startswith("file://")):
-            return Path(self.config.rootpath / "results" / plugin.machine_id)
+            return results(self.config.rootpath) / str(plugin.machine_id)
         return Path(plugin.storage.get("x")).parent
 
     def keep(self, session: pytest.Session, targets: Targets) -> None:
@@ -166,8 +168,10 @@ class Saving:
             self.say(str(error))
             return
         for path in files:
-            more = "" if self.record.guest else "attnlib encodings, "
-            self.say(f"saved in {path}; look at it with: attnlib costs, {more}attnlib draw")
+            # without a name the commands show the newest run, which from another folder may not be this one
+            more = "" if self.record.guest else ", attnlib encodings"
+            shown = f"{more}, attnlib draw" if newest() == path else f" {shlex.quote(str(path))}"
+            self.say(f"saved in {path}; look at it with: attnlib costs{shown}")
         if files and left and not self.record.guest:
             self.say(f"{left} measurements are left: go on with --resume, or read {keeper.book.path} as it is")
 

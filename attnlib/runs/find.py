@@ -2,17 +2,19 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from attnlib.runs.load import BadRun, Cell, Run, load, one_line
 from attnlib.runs.schema import BesideRow
 
-CHECKOUT = Path(__file__).parents[2]
-# where the suite saves: in its checkout, whatever the current folder; in this one where attnlib is installed without it
-RESULTS = CHECKOUT / "results" if (CHECKOUT / "bench").is_dir() else Path("results")
+INSTALLED = Path(__file__).parents[2]  # the folder of the package: a checkout, or site-packages
 MAKE = "pytest bench/ --benchmark-autosave"  # the command that saves one
-SAVED = ("*/[0-9][0-9][0-9][0-9]_*.json", "*/*.journal")  # what a folder of saved runs has
+NUMBERED = re.compile(r"(\d{4,})_(.+)")  # the stem of a saved run's file: its number, its name
 FURTHER = {"interrupted": 0, "ok": 2}  # how far a case came; with any other status it came to an end
 
 
@@ -20,7 +22,8 @@ def with_bench(arguments: Sequence[str]) -> list[str]:
     """Arguments of pytest, with ``bench/`` in front unless one is a part of it."""
     if any(argument.startswith("bench/") for argument in arguments):
         return list(arguments)
-    return ["bench/" if Path("bench").is_dir() else str(CHECKOUT / "bench"), *arguments]
+    home = checkout(Path.cwd()) or checkout(INSTALLED)
+    return ["bench/" if home is None or Path("bench").is_dir() else str(home / "bench"), *arguments]
 
 
 def chosen(names: Sequence[Path]) -> tuple[list[Run], list[str]]:
@@ -34,21 +37,35 @@ def chosen(names: Sequence[Path]) -> tuple[list[Run], list[str]]:
     return load_all(names)
 
 
-def results() -> Path:
-    """Return the folder of saved runs that the current folder belongs to: ``results/`` here or above, else ours."""
+def checkout(folder: Path) -> Path | None:
+    """Return the checkout of attnlib at or above a folder; None outside of one."""
+    above = (folder, *folder.parents)
+    return next((own for own in above if (own / "bench").is_dir() and (own / "attnlib").is_dir()), None)
+
+
+def results(root: Path | None = None) -> Path:
+    """Return the folder of saved runs.
+
+    Args:
+        root: of the pytest session that saves: in ``results/`` of the checkout around it, or else of the root itself.
+            None is for commands: the nearest ``results/`` with a saved run at or above the current folder, or else
+            that of the checkout which holds the current folder or the installed package.
+    """
+    if root is not None:
+        return (checkout(root) or root) / "results"
     here = Path.cwd()
+    home = checkout(here)
     for folder in (here, *here.parents):
-        if folder == CHECKOUT:
-            break
-        if any(next((folder / "results").glob(pattern), None) for pattern in SAVED):
-            return folder / "results"
-    return RESULTS
+        own = folder / "results"
+        if folder == home or numbered(own) or any(own.glob("*/*.journal")):
+            return own
+    return (checkout(INSTALLED) or here) / "results"
 
 
 def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read several runs, see ``find``: the good ones, and a line for each bad one.
 
-    Files of the same run are one run: parts of it, or what it was when it was interrupted.
+    Files of the same run are one run: parts of it, or what it was when it was interrupted. They must agree.
     """
     files: dict[str, list[Run]] = {}
     found: dict[str, Path] = {}
@@ -65,7 +82,40 @@ def load_all(names: Iterable[Path]) -> tuple[list[Run], list[str]]:
             bad.append(str(error))
         else:
             files.setdefault(run.token, []).append(run)
-    return [joined(own) for own in files.values()], bad
+    runs = []
+    for own in files.values():
+        try:
+            check_agreement(own)
+        except BadRun as error:
+            bad.append(str(error))
+        else:
+            runs.append(joined(own))
+    return runs, bad
+
+
+def check_agreement(files: Sequence[Run]) -> None:
+    """Refuse files of one run that say different numbers of the same visits of a case.
+
+    Raises:
+        BadRun: they do; the message names two of the files and the test.
+    """
+    known: dict[tuple[str, int], tuple[Any, Path]] = {}  # by test and number of visits
+    for file in files:
+        # intervals are left out: they rest on all of a run's cases, of which an interrupted file has fewer
+        said: dict[tuple[str, int], Any] = {
+            (cell.test, len(cell.visits)): measured(cell) for cell in file.cells if cell.status == "ok"
+        }
+        said |= {(row.test, 0): row.found for row in file.beside if row.status == "ok"}
+        for key, numbers in said.items():
+            before, path = known.setdefault(key, (numbers, file.path))
+            if numbers != before:
+                why = f"are files of one run but say different numbers of {key[0]}"
+                raise BadRun(one_line(f"{path} and {file.path} {why}"))
+
+
+def measured(cell: Cell) -> tuple[Any, ...]:
+    """Return the numbers of a case that all files of its run must agree on once it has the same visits."""
+    return cell.samples, cell.ratio and cell.ratio.value, cell.peak, cell.cost, cell.probe
 
 
 def joined(files: Sequence[Run]) -> Run:
@@ -103,22 +153,44 @@ def find(name: Path, folder: Path | None = None) -> list[Path]:
         folder: of saved runs; None for ``results``.
 
     Raises:
-        BadRun: it is the number of one run and the name of another.
+        BadRun: it stands for several runs of different names.
     """
     if len(name.parts) != 1 or os.path.isfile(name):  # noqa: PTH113
         return [name]
     folder = results() if folder is None else folder
-    text = glob.escape(name.name)
-    numbered, named = (sorted(folder.glob(f"*/{p}.json")) for p in (f"{text}_*", f"[0-9][0-9][0-9][0-9]_{text}"))
-    if numbered and named:
-        raise BadRun(one_line(f"{name} is the number of {numbered[0]} and the name of {named[0]}: say which file"))
-    if len(numbered) > 1 and name.name.isdigit():
-        raise BadRun(one_line(f"{name} is the number of {numbered[0]} and of {numbered[1]}: say which file"))
-    return sorted({*numbered, *named, *folder.glob(f"*/{text}.json")}) or [name]
+    with_number = [path for path, (number, _) in numbered(folder).items() if number == name.name]
+    files = sorted(folder.glob(f"*/{glob.escape(name.name)}.json"))
+    groups = [[path] for path in (*with_number, *files)] + [named(name.name, folder)]  # runs may share a name
+    found = [group for group in groups if group]
+    if len(found) > 1:
+        raise BadRun(one_line(f"{name} may be {found[0][0]} or {found[1][0]}: say which file"))
+    return found[0] if found else [name]
+
+
+def numbered(folder: Path) -> dict[Path, tuple[str, str]]:
+    """Return the saved runs under a folder, sorted, with number and name of each."""
+    found = {path: NUMBERED.fullmatch(path.stem) for path in sorted(folder.glob("*/*.json"))}
+    return {path: (match[1], match[2]) for path, match in found.items() if match}
+
+
+def named(name: str, folder: Path) -> list[Path]:
+    """Return the saved runs of this name under a folder, sorted."""
+    return [path for path, (_, own) in numbered(folder).items() if own == name]
+
+
+def saved_at(path: Path) -> str:
+    """Return when a run was saved, in ISO 8601 and UTC as all runs have it; nothing where its file does not say."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Saved).datetime
+    except (OSError, ValueError, RecursionError):  # the command that reads it says what is wrong
+        return ""
+
+
+class _Saved(msgspec.Struct):
+    datetime: str
 
 
 def newest(folder: Path | None = None) -> Path | None:
-    """The saved run under ``folder`` that was written last, reference runs apart; None without any."""
-    folder = results() if folder is None else folder
-    saved = [path for path in folder.glob(SAVED[0]) if path.parent.name != "reference"]
-    return max(saved, key=lambda path: path.stat().st_mtime, default=None)
+    """The saved run under ``folder`` that was saved last, reference runs apart; None without any."""
+    saved = [path for path in numbered(results() if folder is None else folder) if path.parent.name != "reference"]
+    return max(saved, key=saved_at, default=None)

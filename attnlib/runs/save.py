@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,11 @@ def save_over(path: Path, content: Content, token: str) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync(path.parent)
+
+
+def saved_now() -> dict[str, str]:
+    """Return the entry of a saved run that says when it was saved, written as pytest-benchmark writes it."""
+    return {"datetime": datetime.now(timezone.utc).isoformat()}
 
 
 def as_json(data: Any) -> bytes:

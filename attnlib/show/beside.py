@@ -23,6 +23,7 @@ def table(test: str, own: list[Point]) -> Table:
         name: Column(number=all(type(point.params.get(name)) in (int, float) for point in own))
         for name in dict.fromkeys(name for point in own for name in point.params)
     }
+    keys = len(columns)
     columns |= {
         RATIO: Column(with_interval(digits(3)), number=True),
         "verdict": Column(),
@@ -32,8 +33,8 @@ def table(test: str, own: list[Point]) -> Table:
         OTHER_PEAK: Column(size, number=True),
     }
     if any(word_of(point) for point in own):
-        columns["status"] = Column()
-    return Table(columns, [row(point) for point in own], before=[test])
+        columns["status"] = Column(prose=True)
+    return Table(columns, [row(point) for point in own], before=[test], keys=keys)
 
 
 def row(point: Point) -> dict[str, Any]:

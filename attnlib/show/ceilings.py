@@ -33,13 +33,13 @@ def ceilings(cells: Cells) -> list[Table]:
                 rows.append({"phase": phase, "encoding": pe} | row)
     shares = ("share of ceiling, median", "least", "most")
     columns = {"phase": TEXT, "encoding": TEXT, "cases": COUNT} | dict.fromkeys(shares, Column(percent, number=True))
-    columns |= {"bound by": TEXT, "peak, worst error": ERROR, "median error": ERROR}
+    columns |= {"bound by": Column(prose=True), "peak, worst error": ERROR, "median error": ERROR}
     readings = [reading for run in cells.runs for reading in run.data["attnlib"].get("canary", ())]
     lines = summary([cell for run in cells.runs for cell in run.cells], readings)
     after = (
         "share of ceiling: what products, memory and operators would take at their ceilings, over the time of a step"
     )
-    return [Table(columns, rows, before=lines, after=[after])]
+    return [Table(columns, rows, before=lines, after=[after], keys=2)]
 
 
 def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:

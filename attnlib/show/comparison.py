@@ -29,7 +29,7 @@ VERDICT = {
     "ratio": Column(digits(3), number=True),
     "interval": Column(lambda ends: f"[{ends[0]:.3f}, {ends[1]:.3f}]"),
     "could see": Column(digits(2), number=True),
-    "verdict": Column(": ".join),
+    "verdict": Column(": ".join, prose=True),
 }
 SAVED = {
     "case": Column(),

@@ -62,7 +62,7 @@ def of_phase(cells: Cells, phase: str) -> Table:
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
-    return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""], links=links)
+    return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""], links=links, keys=2)
 
 
 def place_of(group: list[Cell]) -> tuple[int, int]:

@@ -32,7 +32,7 @@ COLUMNS = {
     "parameters": Column(number=True),
     "attention": Column(),
     "decades a layer": Column(with_interval(digits(3))),
-    "tokens become alike": Column(),
+    "tokens become alike": Column(prose=True),
 }
 
 

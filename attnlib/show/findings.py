@@ -53,7 +53,7 @@ def findings(cells: Cells) -> list[Table]:
     learned = [*learning(cells), *model_gradients(cells)]
     if not found and learned:
         return learned
-    return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found]), *learned]
+    return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found], keys=2), *learned]
 
 
 def model_gradients(cells: Cells) -> list[Table]:
@@ -70,4 +70,4 @@ def model_gradients(cells: Cells) -> list[Table]:
         if group[0].info
         for end, own in group[0].info.gradients.items()
     }
-    return [Table(NORMS, rows, after=list(names))] if rows else []
+    return [Table(NORMS, rows, after=list(names), keys=4)] if rows else []

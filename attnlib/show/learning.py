@@ -23,7 +23,7 @@ ENCODINGS = {
     "test accuracy": Column(THREE),
     "train accuracy": Column(THREE),
     OVER: Column(signed),
-    "verdict": Column(),
+    "verdict": Column(prose=True),
     "time / none": Column(with_interval(digits(2))),
 }
 DEPTHS = {
@@ -34,7 +34,7 @@ DEPTHS = {
     "train accuracy": Column(THREE),
     "test accuracy": Column(THREE),
     "gap": Column(THREE),
-    "left chance": Column(),
+    "left chance": Column(prose=True),
 }
 
 
@@ -70,7 +70,7 @@ def by_encoding(cells: Cells) -> Table:
         if one.case.pe == "none" and one.test and one.case.data in bag
     ]
     after += [f"{one.case.data}, {one.case.pe}: {one.missing} seeds have no result" for one in found if one.missing]
-    return Table(ENCODINGS, rows, after=after)
+    return Table(ENCODINGS, rows, after=after, keys=2)
 
 
 def in_words(verdict: Equivalence) -> str:
@@ -96,7 +96,7 @@ def control(data: str, none: Estimate, bag: Estimate) -> str:
 def by_depth(cells: Cells) -> Table:
     """Accuracy at each depth, block and number of examples."""
     found = depths(cells)
-    return Table(DEPTHS, [row(one) for one in found], after=[sentence(one) for one in answers(found)])
+    return Table(DEPTHS, [row(one) for one in found], after=[sentence(one) for one in answers(found)], keys=4)
 
 
 def row(one: Depth) -> dict[str, object]:

@@ -10,7 +10,7 @@ COLUMNS = {
     "cases": Column(number=True),
     "disturbed": Column(number=True),
     "canary": Column(with_interval(seconds), number=True),
-    "the reference": Column(),
+    "the reference": Column(prose=True),
 }
 CANARY = "canary: a fixed workload timed around every case, median and the middle 90 % of its readings"
 

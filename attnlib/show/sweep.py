@@ -11,7 +11,7 @@ COLUMNS = {
     "state": Column(),
     "cases": Column(number=True),
     "done": Column(number=True),
-    "of them": Column(),
+    "of them": Column(prose=True),
 }
 NAMED = 8  # tasks of a state, at most
 

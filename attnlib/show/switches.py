@@ -19,7 +19,7 @@ def worths(found: Sequence[Worth], base: str) -> Table:
         base: its fields in words.
     """
     columns = {"switch": Column(), "time / base": Column(with_interval(digits(2)), number=True), "peak": BYTES}
-    columns |= {"process": BYTES, "": Column()}
+    columns |= {"process": BYTES, "": Column(prose=True)}
     rows: list[dict[str, Any]] = []
     for worth in found:
         note = "" if worth.status == "ok" else worth.status

@@ -13,7 +13,7 @@ import msgspec
 
 from attnlib.runs import journal, visits
 from attnlib.runs.load import node_of, one_line, saved_data
-from attnlib.runs.save import token_in
+from attnlib.runs.save import saved_now, token_in
 from attnlib.runs.schema import Object, convert
 from attnlib.sweep.folder import Shard, Sweep, read
 
@@ -82,7 +82,7 @@ class Merged:
                 raise ValueError(one_line(f"{lacking} visits of {path} are missing: --partial merges without them"))
             if number == 0:
                 head = {name: value for name, value in data.items() if name not in ("benchmarks", "attnlib")}
-                yield encode(head)[:-1] + b',"benchmarks":[\n'
+                yield encode(head | saved_now())[:-1] + b',"benchmarks":[\n'
             if rows := self.add(path, data):  # a part of checks and trainings has no benchmarks
                 yield before + b",\n".join(rows)
                 before = b",\n"

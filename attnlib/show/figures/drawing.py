@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.ticker
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -61,7 +60,8 @@ class Sheet:
         self.columns = columns = 2 if count == 4 else min(3, count)
         rows = -(-count // columns)
         extent = (size[0] * columns, size[1] * rows + 0.6)
-        self.figure, grid = plt.subplots(rows, columns, figsize=extent, layout="constrained", squeeze=False)
+        self.figure = Figure(figsize=extent, layout="constrained")  # without pyplot, which may open windows
+        grid = self.figure.subplots(rows, columns, squeeze=False)
         self.panels: list[Axes] = list(grid.flat)[:count]
         for unused in list(grid.flat)[count:]:
             unused.set_axis_off()

@@ -1,4 +1,4 @@
-"""Figures as PNG and SVG files, identical for the same runs."""
+"""Figures as PNG and SVG files, identical for the same runs whatever the user's settings of matplotlib."""
 
 import io
 import re
@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells
@@ -26,9 +25,8 @@ FINE = re.compile(r"\d+\.\d{5,}")  # coordinates, which are rounded to hundredth
 
 @contextmanager
 def drawn() -> Iterator[None]:
-    """Apply this suite's matplotlib settings within the block, in which figures are drawn and written."""
-    mpl.use("Agg")
-    with mpl.rc_context(DRAWN):
+    """Apply this suite's matplotlib settings, and none of the user's, where figures are drawn and written."""
+    with style.context(["default", DRAWN]):
         yield
 
 
@@ -50,7 +48,7 @@ def draw(cells: Cells, folder: Path, names: Iterable[str] = FIGURES) -> dict[str
 
 
 def write(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG and SVG, close it, and return the PNG's path.
+    """Write a figure as PNG and SVG, and return the PNG's path.
 
     Raises:
         OSError: the folder cannot be written.
@@ -62,7 +60,6 @@ def write(figure: Figure, path: Path) -> Path:
     figure.savefig(text, format="svg", metadata={"Date": None})
     fine = ATTRIBUTE.sub(lambda own: FINE.sub(lambda number: f"{float(number[0]):.2f}", own[0]), text.getvalue())
     path.with_suffix(".svg").write_text(re.sub(r"\n +", "\n", fine), encoding="utf-8")
-    plt.close(figure)
     return path.with_suffix(".png")
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.comparison import Comparison
-from attnlib.runs.find import CHECKOUT
+from attnlib.runs.find import checkout
 from attnlib.runs.save import save_over
 from attnlib.runs.text import printable
 from attnlib.show.beside import beside_tables
@@ -49,8 +49,8 @@ def source(png: Path) -> str:
 
 def place(run: Path) -> str:
     """Return a run's path relative to the checkout, or only its name outside of it, quoted for a shell."""
-    inside = run.resolve().is_relative_to(CHECKOUT)
-    return shlex.quote(printable(str(run.resolve().relative_to(CHECKOUT)) if inside else run.name))
+    home = checkout(run.resolve())
+    return shlex.quote(printable(str(run.resolve().relative_to(home)) if home else run.name))
 
 
 def page(cells: Cells, pictures: list[dict[str, str]], comparison: Comparison | None) -> str:

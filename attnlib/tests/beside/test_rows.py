@@ -9,9 +9,9 @@ from attnlib.compare.beside import axis_of, lines_along, points
 from attnlib.compare.cells import Cells
 from attnlib.compare.saved import compare
 from attnlib.runs import journal
-from attnlib.runs.find import joined, results
+from attnlib.runs.find import check_agreement, joined, results
 from attnlib.runs.journal import assemble, events
-from attnlib.runs.load import load
+from attnlib.runs.load import BadRun, load
 from attnlib.runs.save import as_json
 from attnlib.runs.schema import problems
 from attnlib.show.beside import beside_tables
@@ -214,6 +214,9 @@ def test_parts_of_a_run_are_one(saved_run):
     parts = [saved_run([own], name) for own, name in ((ended, "0001_x"), (row(512, 1.0), "0002_x"))]
 
     assert [one.status for one in joined(parts).beside] == ["ok"]
+    check_agreement(parts)
+    with pytest.raises(BadRun, match="different numbers of"):
+        check_agreement([*parts, saved_run([row(512, 1.1)], "0003_x")])
 
 
 def test_runs_are_found_from_any_folder_inside(tmp_path, monkeypatch):

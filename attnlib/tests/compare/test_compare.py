@@ -1,6 +1,7 @@
 """Two sets of saved runs: verdicts, reasons for none, exact changes, exit codes, words."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,24 @@ def test_what_cannot_be_compared(write, capsys, base, new, message):
 
     assert command(sides[base], sides[new]) == 4
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_files_of_one_run_must_agree(write, capsys, together):
+    """Other numbers under one run's token are a line that names both files, on two sides or on one; a part agrees."""
+    one, other, part = (saved((seconds,)) for seconds in (1.0, 1.7, 1.0))
+    part["attnlib"]["cases"].pop()
+    part["benchmarks"].pop()
+    for run in (one, other, part):
+        run["attnlib"]["run"] = "abc"
+    paths = [write(run, f"{name}.json") for name, run in (("a", one), ("b", other), ("c", part))]
+
+    assert command([paths[2]], [paths[0]]) == 0
+    capsys.readouterr()
+    assert command(paths[:2] if together else paths[:1], paths[1:2]) != 0
+    said = capsys.readouterr()
+    assert re.search("a.json and .*b.json are files of one run", said.err)
+    assert not said.out
 
 
 def test_the_same_file_twice_is_one_run(runs, capsys, monkeypatch):

@@ -128,12 +128,14 @@ def test_code_counts_where_it_decides_a_number(monkeypatch, tmp_path):
 
 
 def test_processes_say_where_they_ran(sessions, struck, undisturbed, tmp_path):
-    """Each process of a resumed run has its node, affinity and load in the file."""
+    """Each process of a resumed run has its node, affinity and load in the file, which has the time of its saving."""
     struck("journalled", tmp_path)
     sessions("--resume", folder=tmp_path)
-    about = saved(tmp_path)["attnlib"]["processes"]
+    run = saved(tmp_path)
+    about = run["attnlib"]["processes"]
 
     assert len(about) == 2
+    assert run["datetime"] > about[1]["started"]
     assert all({"node", "affinity", "uuid", "load_average", "started", "command", "wall_s"} <= set(p) for p in about)
     assert len(load(files(tmp_path, ".json")[0]).machines) == 1
 

@@ -90,6 +90,13 @@ def test_the_first_line_says_what_is_measured_with(sessions, usual, tmp_path):
     assert [case["heap"] for case in cases] == ["kept", "system"]
 
 
+def test_a_run_saved_elsewhere_is_shown_by_its_file(usual):
+    """Commands would show another run, or none, where they do not look into the folder that it was saved in."""
+    path, shown = re.search(r"saved in (\S+); look at it with: attnlib costs (\S+)", usual[0]).groups()
+
+    assert path == shown
+
+
 def test_a_heap_that_cannot_be_kept_is_said(sessions, tmp_path):
     """The user's own setting stays, the case says so, and asking for both at once is refused."""
     environment = {"MALLOC_ARENA_MAX": "2"}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from matplotlib import pyplot as plt
 
 import plots
 from attnlib.commands.__main__ import main
@@ -54,15 +53,14 @@ def read_everywhere(path, other, figures=False):
         for figure in map(find_figure, FIGURES):
             drawn = figure(cells)
             if drawn is not None:
-                drawn.canvas.draw()
-                plt.close(drawn)
+                drawn.draw_without_rendering()
     return True
 
 
 @pytest.fixture(name="good")
 def _good(tmp_path):
     path = tmp_path / "good.json"
-    path.write_text(json.dumps(GOOD))
+    path.write_text(json.dumps(GOOD | {"attnlib": GOOD["attnlib"] | {"run": "another"}}))
     return path
 
 

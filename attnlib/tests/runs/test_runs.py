@@ -4,18 +4,18 @@ import copy
 import json
 import math
 import re
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from matplotlib import pyplot as plt
 from matplotlib.collections import PathCollection
 
 import plots
 from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
-from attnlib.runs.find import find, load_all, newest
+from attnlib.runs.find import find, load_all, newest, results, with_bench
 from attnlib.runs.load import BadRun, load
 from attnlib.runs.save import check_name
 from attnlib.runs.schema import problems
@@ -129,7 +129,7 @@ def test_an_encoding_that_only_a_later_run_knows(write):
 
     assert cells.names("pe") == ["none", "sinusoidal", "learned", "fresh"]
     assert cells.axis("pe") == ["none", "sinusoidal", "fresh"]
-    plt.close(find_figure("time_against_seq_len")(cells))
+    assert find_figure("time_against_seq_len")(cells) is not None
 
 
 def test_runs_are_found_by_name_and_number(tmp_path):
@@ -160,16 +160,78 @@ def test_disturbed_points_are_hollow(write, figure, disturbed):
     assert all((c.get_facecolor() == 1).all() for c in hollow)
     (legend,) = drawn.legends
     assert ("hollow: 8 points with a disturbed run" in legend.get_title().get_text()) == disturbed
-    plt.close(drawn)
 
 
-def test_newest_leaves_reference_runs_out(tmp_path):
-    """The committed reference runs are nobody's default."""
-    for name in ("reference/0009_x.json", "Linux/0001_y.json", "Linux/notes.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("{}")
+def test_the_newest_run_is_the_one_saved_last(tmp_path):
+    """By the time in its file, whatever its number or its file's date; reference runs are nobody's default."""
+    times = {
+        "reference/0009_x": "05",
+        "Linux/0001_x": "03",
+        "Linux/9999_x": "01",
+        "Linux/10000_x": "04",
+        "x/0002_x": "02",
+    }
+    for age, (name, month) in enumerate(times.items()):
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"datetime": f"2026-{month}-01T00:00:00+00:00"}))
+        os.utime(path, (age, age))
+    (tmp_path / "Linux" / "notes.json").write_text("{}")
 
-    assert newest(tmp_path) == tmp_path / "Linux" / "0001_y.json"
+    assert newest(tmp_path) == tmp_path / "Linux" / "10000_x.json"
+    (tmp_path / "Linux" / "10000_x.json").unlink()
+    assert newest(tmp_path) == tmp_path / "Linux" / "0001_x.json"
+
+
+def test_a_run_is_found_whatever_its_number(tmp_path):
+    """By its name or its file's, beyond 9999 too; a number within a name is none; what may be two runs is refused."""
+    for name in ("9999_b", "10000_b", "0001_2026_b", "0002_10000_b"):
+        (tmp_path / "Linux").mkdir(exist_ok=True)
+        (tmp_path / "Linux" / f"{name}.json").write_text("{}")
+
+    assert [path.stem for path in find(Path("b"), tmp_path)] == ["10000_b", "9999_b"]
+    assert [path.stem for path in find(Path("9999_b"), tmp_path)] == ["9999_b"]
+    assert [path.stem for path in find(Path("2026_b"), tmp_path)] == ["0001_2026_b"]
+    with pytest.raises(BadRun, match=r"10000_b may be .* or .*: say which file"):
+        find(Path("10000_b"), tmp_path)
+
+
+@pytest.fixture(name="home")
+def _home(tmp_path, monkeypatch):
+    """A checkout, as ``results`` knows one, with attnlib installed elsewhere."""
+    for name in ("bench", "attnlib", "docs"):
+        (tmp_path / "home" / name).mkdir(parents=True)
+    monkeypatch.setattr("attnlib.runs.find.INSTALLED", tmp_path / "site-packages")
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("place", [".", "bench", "docs"])
+def test_sessions_save_where_commands_look(home, monkeypatch, place):
+    """In the results/ of the checkout around them, though attnlib is installed elsewhere and nothing was saved yet."""
+    monkeypatch.chdir(home / place)
+
+    assert results() == results(home / place) == home / "results"
+
+
+def test_a_session_elsewhere_saves_in_its_own_root(home, tmp_path, monkeypatch):
+    """And commands look there once it has; before in the checkout that attnlib is installed from, if any."""
+    (tmp_path / "mine" / "src").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "mine" / "src")
+    assert results(tmp_path / "mine") == tmp_path / "mine" / "results"
+    assert results() == tmp_path / "mine" / "src" / "results"
+    monkeypatch.setattr("attnlib.runs.find.INSTALLED", home / ".venv" / "site-packages")
+    assert results() == home / "results"
+    (tmp_path / "mine" / "results" / "Linux").mkdir(parents=True)
+    (tmp_path / "mine" / "results" / "Linux" / "10000_x.json").touch()
+
+    assert results() == tmp_path / "mine" / "results"
+
+
+def test_the_suite_is_found_beside_an_installed_package(home, monkeypatch):
+    """Commands that measure start the tests of the checkout around them."""
+    monkeypatch.chdir(home / "docs")
+
+    assert with_bench(["-x"]) == [str(home / "bench"), "-x"]
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,24 @@
 """Figures that can be printed: one legend, names where lines end, one scale, nothing cut off."""
 
+import json
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib import pyplot as plt
 
+import plots
 from attnlib.compare.cells import Cells
 from attnlib.runs.load import load
 from attnlib.show.figures import FIGURES, find_figure
 from attnlib.show.figures.drawing import GAP, apart, look
 from attnlib.show.figures.files import caption
 from attnlib.tests import ROOT
+from attnlib.tests.runs.examples import saved
 
 COMPARED = {"encoding_cost": 3, "time_against_seq_len": 3, "memory": 2, "gradients": 4, "profiles": 6, "collapse": 3}
 
@@ -24,8 +29,37 @@ def _figures():
     found = {name: figure for name in FIGURES if (figure := find_figure(name)(cells)) is not None}
     for figure in found.values():
         figure.draw_without_rendering()
-    yield found
-    plt.close("all")
+    return found
+
+
+HOSTILE = """
+text.usetex: True
+font.family: a font that nobody has
+figure.dpi: 200
+figure.constrained_layout.use: False
+savefig.bbox: tight
+savefig.transparent: True
+axes.prop_cycle: cycler("color", ["ff0000"])
+axes.facecolor: black
+lines.linestyle: --
+svg.fonttype: path
+"""
+
+
+def test_the_users_settings_change_no_figure(tmp_path):
+    """The same bytes with a matplotlibrc that asks for LaTeX and other looks, and a backend that needs a display."""
+    (tmp_path / "matplotlibrc").write_text(HOSTILE)
+    (tmp_path / "run.json").write_text(json.dumps(saved()))
+    words = [str(tmp_path / "run.json"), "--only", "time_against_seq_len", "heat_map", "--out"]
+    assert plots.main([*words, str(tmp_path / "usual")]) == 0
+    environment = os.environ | {"MATPLOTLIBRC": str(tmp_path), "MPLBACKEND": "TkAgg"}
+    subprocess.run(
+        [sys.executable, "plots.py", *words, str(tmp_path / "hostile")], cwd=ROOT, env=environment, check=True
+    )
+    usual, hostile = ({f.name: f.read_bytes() for f in (tmp_path / n).iterdir()} for n in ("usual", "hostile"))
+
+    assert len(usual) == 4
+    assert usual == hostile
 
 
 def test_the_ratio_leads(figures):

@@ -1,20 +1,33 @@
 """Tables and figures of gradients, from a run that holds real findings of small stacks."""
 
 import json
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 
 import pytest
 
 import plots
 from attnlib.cases.case import Case
 from attnlib.commands.__main__ import main
+from attnlib.commands.listing import COLUMNS, listing
 from attnlib.compare.cells import Cells
+from attnlib.compare.intervals import Estimate
+from attnlib.compare.saved import compare
 from attnlib.gradients import checks
+from attnlib.live.switches import Worth
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
+from attnlib.show.comparison import compared
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
-from attnlib.show.table import Column, Table
+from attnlib.show.prediction import products
+from attnlib.show.registry import TABLES
+from attnlib.show.scaling import by_depth, by_length
+from attnlib.show.sweep import standing
+from attnlib.show.switches import worths
+from attnlib.show.table import Column, Table, total
+from attnlib.sweep.status import Standing
+from attnlib.tests import ROOT
 from attnlib.tests.runs.examples import reading, saved
 
 SMALL = {"dtype": "float64", "seq_len": 16, "d_model": 64, "n_heads": 4, "batch_size": 2}
@@ -114,6 +127,51 @@ def test_tables_hold_values(path):
 
     assert row["train step"].value == pytest.approx(1020, rel=0.01)
     assert isinstance(row["peak"], int)
+
+
+@pytest.fixture(name="tables", scope="module")
+def _tables():
+    """Tables as commands print them, with up to ten rows each."""
+    runs = [load(ROOT / "results" / "reference" / f"laptop-cpu-{number}.json") for number in (1, 2)]
+    cells = Cells(runs)
+    found = [table for make, _ in TABLES.values() for table in make(cells)]
+    found += [make(cells, phase="train_step") for make in (by_length, by_depth)]
+    found += [compared(compare(runs[:1], runs[1:])), products({"algorithmic": {"projections": (10**12, 2 * 10**12)}})]
+    worth = Worth("attention=math", Estimate(1.25, 1.123, 1.377), 2**20, 2**30, "a reason of many words")
+    found += [
+        worths([worth], "seq_len=512"),
+        standing([Standing("1", "dead", 30, 10, 60.0, note="killed by signal 9")], 90.0),
+    ]
+    found += [Table(COLUMNS, [dict(zip(COLUMNS, entry, strict=True)) for entry in listing()["pe"]])]
+    return [replace(table, rows=table.rows[:10], before=(), after=()) for table in found if table.rows]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_no_word_is_cut_on_a_narrow_terminal(tables, width, monkeypatch, capsys):
+    """Each word of each cell is there whole, and from 60 columns on so is each number with its unit and interval."""
+    monkeypatch.setattr("attnlib.show.table.WIDTH", width)
+    for table in tables:
+        table.print()
+        lines = capsys.readouterr().out.splitlines()
+        rows = [list(row.items()) for row in table.texts()]
+        words = Counter(word for row in rows for _, text in row for word in text.split())
+        numbers = [text for row in rows for head, text in row[table.keys :] if not table.columns[head].prose]
+
+        assert words <= Counter(word for line in lines for word in line.split())
+        assert width < 60 or all(any(text in line for line in lines) for text in numbers)
+
+
+def test_a_wide_table_is_written_in_blocks(capsys):
+    """Each with the keys; none is wider than the terminal; and a table that fits is one block."""
+    heads = {"L": Column(), "T": Column()} | {f"encoding {number} [x]": Column() for number in range(9)}
+    table = Table(heads, [dict.fromkeys(heads, "1.25 ±0.01")], keys=2)
+
+    assert [list(block) for block in table.blocks(200)] == [list(heads)]
+    assert [list(block)[:2] for block in table.blocks(60)] == [["L", "T"]] * 3
+    assert [head for block in table.blocks(60) for head in list(block)[2:]] == list(heads)[2:]
+    assert all(total(block) <= 60 for block in table.blocks(60))
+    table.print()
+    assert "encoding 8 [x]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["encodings", "findings"])

@@ -211,7 +211,7 @@ def test_parts_by_themselves(measured, tmp_path, capsys):
 
 def test_every_run_of_a_sweep_is_saved_once(measured, monkeypatch, tmp_path):
     """With the next free numbers; merging again changes them in place."""
-    monkeypatch.setattr("attnlib.commands.merge.RESULTS", tmp_path / "results")
+    monkeypatch.setattr("attnlib.commands.merge.results", lambda: tmp_path / "results")
     begun = measured("--cells=9", shards=2, runs=2)
     for _ in range(2):
         assert main(["merge", str(begun.folder)]) == 0
