@@ -20,8 +20,14 @@ OF_ANY_MODEL = ("test_forward.py", "test_backward.py", "test_train_step.py")
 HERE = Path(__file__).parents[2]  # the folder that the package lies in; in a checkout its tests lie in bench/
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the options.
+
+    Raises:
+        pytest.UsageError: pytest-benchmark is blocked, so that pytest would call its options unknown.
+    """
+    if pluginmanager.is_blocked("benchmark"):
+        raise pytest.UsageError(options.NO_BENCHMARK)
     options.declare(parser)
 
 

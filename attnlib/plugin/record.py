@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.cases.case import PHASES, Case
 from attnlib.cases.grids import grid_of
@@ -151,7 +152,7 @@ class Record:
     ) -> Generator[None, Any, Any]:
         """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock.
 
-        What is left when others (``-k``) have chosen is the plan.
+        What is left when others (``-k``) have chosen is the plan, in this order whatever they made of it.
         """
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
@@ -159,7 +160,7 @@ class Record:
         untimed = [name for name, phase in PHASES.items() if phase.kind != "timed"]
         rank = {name: place for place, name in enumerate(untimed, 1)}  # times first: no check between them
         timed.sort(key=lambda item: rank.get(cases[item].phase, 0))
-        items[:] = timed + [item for item in items if item not in cases]
+        items[:] = timed + [item for item in items if item not in cases]  # --stepwise looks for its place in it
         keyword = config.option.keyword
         config.option.keyword, wanted = spelled_out(keyword)
         self.note_fields(cases, wanted)
@@ -176,6 +177,7 @@ class Record:
         finally:
             config.option.keyword = keyword
         chosen = set(items)  # by -k, say
+        items[:] = [item for item in timed if item in chosen] + [item for item in items if item not in cases]
         self.items = {item.nodeid: item for item in ours if item in chosen}
         self.entries = {
             test: Entry(cases.get(item), params=parameters_of(item) if is_beside(item) else None)
@@ -317,6 +319,16 @@ class Record:
         if wrong or (typed is not None and (wrong := beside_problems(typed))):
             raise AssertionError(wrong[0])
         entry.row["found"] = found
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """End the session where the fixture ``benchmark`` of one of its tests is not pytest-benchmark's."""
+        result = yield
+        fixture = getattr(item, "funcargs", {}).get("benchmark")
+        if item.nodeid in self.entries and not isinstance(fixture, (BenchmarkFixture, type(None))):
+            text = f"{item.nodeid}: its fixture benchmark is not pytest-benchmark's but a {type(fixture).__name__}"
+            raise pytest.exit.Exception(text, returncode=pytest.ExitCode.USAGE_ERROR)
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

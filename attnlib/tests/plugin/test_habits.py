@@ -15,6 +15,12 @@ FORWARD = ["bench/test_forward.py"]
 MACHINE = re.compile("another machine|machine_info")
 
 
+def plugin_of(folder, code):
+    """Return the variables that make a session load a plugin with this code."""
+    (folder / "others.py").write_text(code)
+    return {"PYTHONPATH": str(folder), "PYTEST_PLUGINS": "others"}
+
+
 @pytest.mark.parametrize(
     ("expression", "chosen"),
     [
@@ -85,6 +91,8 @@ def test_nothing_changes_from_minute_to_minute(sessions, tmp_path):
         ),
         (["--run-name", "x" * 250], "a run's name has at most 200 bytes, not 250"),
         (["--benchmark-save", "x" * 250], "a run's name has at most 200 bytes, not 250"),
+        (["-p", "no:benchmark"], "times with pytest-benchmark, which is off"),
+        (["-p", "no:pytest-benchmark"], "times with pytest-benchmark, which is off"),  # as pytest-codspeed does
     ],
 )
 def test_what_cannot_end_well_does_not_begin(sessions, tmp_path, options, message):
@@ -142,18 +150,49 @@ def test_a_profile_or_a_reason(sessions, tmp_path):
 
 def test_parameters_of_plugins_are_no_fields(tmp_path, sessions):
     """A plugin that parametrises every test, as pytest-repeat does, neither breaks collection nor enters a case."""
-    plugin = tmp_path / "twice.py"
-    plugin.write_text(
+    environment = plugin_of(
+        tmp_path,
         "import pytest\n"
         "def pytest_generate_tests(metafunc):\n"
         "    metafunc.fixturenames.append('__step')\n"
-        "    metafunc.parametrize('__step', [0, 1])\n"
+        "    metafunc.parametrize('__step', [0, 1])\n",
     )
-    environment = {"PYTHONPATH": str(tmp_path), "PYTEST_PLUGINS": "twice"}
     done = sessions("--collect-only", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
 
     assert done.code == 0, done.out
     assert done.out.count("test_forward[") == 4
+
+
+def test_no_other_plugin_changes_the_order(sessions, tmp_path):
+    """Cases come in the seeded order, timed ones first, whatever another plugin does before or after all others."""
+    code = (
+        "import pytest\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_collection_modifyitems(items):\n"
+        "    items.sort(key=lambda item: item.name)\n"
+        "    result = yield\n"
+        "    items.sort(key=lambda item: item.name)\n"
+        "    return result\n"
+    )
+    options = {"folder": tmp_path / "runs", "tests": [*FORWARD, "bench/test_gradients.py"]}
+    collected = [
+        re.findall(r"test_\w+\[.*\]", sessions("--seq-lens=8,16,32", "--collect-only", **more, **options).out)
+        for more in ({}, {"environment": plugin_of(tmp_path, code)})
+    ]
+
+    assert collected[0] == collected[1] != sorted(collected[0])
+    assert [name.partition("[")[0] for name in collected[0][:7]] == ["test_forward"] * 6 + ["test_rate"]
+
+
+def test_a_benchmark_of_another_plugin_ends_the_session(sessions, tmp_path):
+    """The test is named, exit code 4, and nothing is written."""
+    code = "import pytest\n@pytest.fixture\ndef benchmark():\n    return lambda function: function()\n"
+    environment = plugin_of(tmp_path, code)
+    done = sessions("--benchmark-autosave", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
+
+    assert done.code == 4
+    assert "its fixture benchmark is not pytest-benchmark's but a function" in done.out
+    assert files(tmp_path / "runs", "") == []
 
 
 def test_a_file_behind_a_link_is_written(sessions, tmp_path):
@@ -177,9 +216,8 @@ def test_a_pipe_is_refused(sessions, tmp_path):
 
 def test_two_limits_of_time_are_one_too_many(sessions, tmp_path):
     """``--timeout`` of another plugin ends a test without a trace of it; beside ours it is refused."""
-    plugin = tmp_path / "limited.py"
-    plugin.write_text("def pytest_addoption(parser):\n    parser.addoption('--timeout', type=float)\n")
-    environment = {"PYTHONPATH": str(tmp_path), "PYTEST_PLUGINS": "limited"}
+    code = "def pytest_addoption(parser):\n    parser.addoption('--timeout', type=float)\n"
+    environment = plugin_of(tmp_path, code)
     options = ["--timeout=5", "--case-timeout=5"]
     done = sessions(*options, folder=tmp_path / "runs", tests=FORWARD, environment=environment)
 
