@@ -105,7 +105,6 @@ class Record:
         self.settings, self.device, self.instrument, self.guest = settings, device, instrument, guest
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
-        self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
         self.started = time.perf_counter()
         self.canaries: dict[str, Canary] = {}  # by device
         self.readings: list[dict[str, Any]] = []  # of all canaries, in order
@@ -200,7 +199,6 @@ class Record:
             entry = self.entries[test]
             entry.row, entry.benchmark = end.row, end.benchmark
             entry.timed_s, entry.spent_s = end.timed_s, end.spent_s
-        self.earlier = sum(self.made(test) for test in ends)
 
     def benchmarks(self) -> dict[str, dict[str, Any]]:
         """Return the saved benchmark of every case that was timed so far, by test, with ratios from all visits."""
@@ -239,6 +237,10 @@ class Record:
         """Return the number of visits of a test so far, lost ones too; 1 for a test without visits."""
         time = ((self.entries[test].benchmark or {}).get("extra_info") or {}).get("time") or {}
         return max(1, len(time.get("visits", ())) + len(time.get("visits_lost", ())))
+
+    def through(self) -> int:
+        """Return the number of tests and visits that the run is through with, one tried again counted once."""
+        return sum(self.made(test) for test, entry in self.entries.items() if entry.status != NOT_YET["status"])
 
     def to_do(self) -> int:
         """Return the number of tests and visits of the session, as far as is known."""
@@ -322,10 +324,12 @@ class Record:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """End the session where the fixture ``benchmark`` of one of its tests is not pytest-benchmark's."""
+        """Forget an earlier try; end the session where the fixture ``benchmark`` is not pytest-benchmark's."""
+        if (entry := self.entries.get(item.nodeid)) is not None:  # as pytest-rerunfailures tries a test again
+            self.entries[item.nodeid] = Entry(entry.case, params=entry.params)
         result = yield
         fixture = getattr(item, "funcargs", {}).get("benchmark")
-        if item.nodeid in self.entries and not isinstance(fixture, (BenchmarkFixture, type(None))):
+        if entry is not None and not isinstance(fixture, (BenchmarkFixture, type(None))):
             text = f"{item.nodeid}: its fixture benchmark is not pytest-benchmark's but a {type(fixture).__name__}"
             raise pytest.exit.Exception(text, returncode=pytest.ExitCode.USAGE_ERROR)
         return result
@@ -336,8 +340,6 @@ class Record:
         entry = self.entries.get(item.nodeid)
         if entry is None:
             return (yield)
-        for name in ("partial", "found"):  # of an earlier attempt, as pytest-rerunfailures makes
-            entry.row.pop(name, None)
         try:
             with time_limit(self.settings.case_timeout):
                 result = yield
@@ -388,7 +390,6 @@ class Record:
             entry.row |= {"status": "error", "reason": first_line(message)}
         if entry.status != "ok":
             entry.benchmark = None
-        self.done += report.when == "call" or not report.passed
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         """Add device, threads, versions and settings; take out what changes from minute to minute."""

@@ -68,7 +68,6 @@ class Visits:
             line = visit_line(settled["extra_info"]["time"], number, self.record.time_so_far(test, settled))
             self.screen.announce(item, f"{name_of(item)}  {line}")
             tell_pytest_benchmark(session.config, test, settled)
-            self.record.done += 1
         self.saving.end_test()
         if session.shouldfail:
             raise session.Failed(session.shouldfail)

@@ -195,6 +195,34 @@ def test_a_benchmark_of_another_plugin_ends_the_session(sessions, tmp_path):
     assert files(tmp_path / "runs", "") == []
 
 
+def test_a_test_that_is_tried_again_counts_once(sessions, tmp_path):
+    """Its last try decides its row, which keeps nothing of the first, and each progress line counts tests."""
+    code = (
+        "import pytest\n"
+        "from _pytest.runner import runtestprotocol\n"
+        "tried = set()\n"
+        "@pytest.hookimpl(wrapper=True, trylast=True)\n"
+        "def pytest_runtest_call(item):\n"
+        "    result = yield\n"
+        "    if item not in tried:\n"
+        "        tried.add(item)\n"
+        "        raise AssertionError('the first try')\n"
+        "    return result\n"
+        "def pytest_runtest_protocol(item, nextitem):\n"
+        "    for _ in range(2):\n"
+        "        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)\n"
+        "        runtestprotocol(item, nextitem=nextitem)\n"
+        "    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)\n"
+        "    return True\n"
+    )
+    environment = plugin_of(tmp_path, code)
+    done = sessions("--benchmark-autosave", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
+    rows = saved(tmp_path / "runs")["attnlib"]["cases"]
+
+    assert re.findall(r"\[(\d)/2\] forward", done.out) == ["1", "1", "2", "2"]
+    assert [(row["status"], row["reason"], "partial" in row) for row in rows] == [("ok", None, False)] * 2
+
+
 def test_a_file_behind_a_link_is_written(sessions, tmp_path):
     """The link stays a link."""
     (tmp_path / "real.json").write_text("before")
