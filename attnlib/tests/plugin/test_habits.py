@@ -7,12 +7,41 @@ import re
 
 import pytest
 
+from attnlib.cases.grids import Grid, product, slices
+from attnlib.plugin.hooks import options_of
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
 from attnlib.tests.plugin.sessions import files, saved
+from bench.test_gradients import profile_points
 
 FORWARD = ["bench/test_forward.py"]
 MACHINE = re.compile("another machine|machine_info")
+
+
+@pytest.mark.parametrize(
+    ("points", "wanted", "given", "needed"),
+    [
+        (slices, "seq_len=8-depth=1-pe=learned", {}, "--seq-lens 8"),
+        (slices, "seq_len=16-depth=4-pe=none", {}, "--depths 4"),
+        (slices, "seq_len=16-depth=1-pe=fire", {"seq_lens": "16"}, "--pe fire"),
+        (product, "seq_len=8-depth=4-pe=fire", {}, "--seq-lens 8 --depths 4 --pe fire"),
+        (profile_points, "pe=none-init=linear", {}, "--preset laptop"),
+        (slices, "seq_len=8-depth=1-pe=ropee", {}, None),
+    ],
+)
+def test_an_id_of_another_run_names_its_options(points, wanted, given, needed):
+    """The options are those that give a run the case, as few as will do; a case that none gives has none."""
+    assert options_of(wanted, Grid(points, {}), {"preset": "smoke"} | given) == needed
+
+
+def test_an_id_of_another_run_is_refused(sessions, tmp_path):
+    """The option is in the message, exit code 4, and nothing is written."""
+    tests = ["bench/test_forward.py::test_forward[seq_len=16-depth=1-pe=learned]"]
+    done = sessions("--benchmark-autosave", folder=tmp_path, tests=tests)
+
+    assert done.code == 4
+    assert "is no case of a run with these options; it needs --seq-lens 16" in done.out
+    assert files(tmp_path, "") == []
 
 
 def plugin_of(folder, code):
