@@ -70,10 +70,11 @@ class Screen:
         find = item.config.pluginmanager.get_plugin
         reporter: Any = find("terminalreporter")
         capture: Any = find("capturemanager")
-        if reporter is None or capture is None:
+        if reporter is None:
             return
         self.announced.add(item.nodeid)
-        with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
+        uncaptured = contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled()
+        with contextlib.suppress(OSError), uncaptured:  # a terminal that is gone
             reporter.ensure_newline()
             reporter.write_line(self.line(item.nodeid, text))
 

@@ -51,6 +51,7 @@ class Visits:
 
         Raises:
             session.Failed: there were as many failures as may be.
+            session.Interrupted: the session is to stop, as ``--stepwise`` does after a failure.
         """
         item, entry = self.record.items[test], self.record.entries[test]
         number = self.record.made(test) + 1
@@ -71,6 +72,8 @@ class Visits:
         self.saving.end_test()
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
 
     def visit(self, entry: Entry) -> None:
         """Measure a case once more; a visit that ends for lack of memory or time is noted as lost, with its reason."""

@@ -252,6 +252,49 @@ def test_a_test_that_is_tried_again_counts_once(sessions, tmp_path):
     assert [(row["status"], row["reason"], "partial" in row) for row in rows] == [("ok", None, False)] * 2
 
 
+@pytest.mark.parametrize(("fault", "other"), [("wrong", "interrupted"), ("wrong in a visit", "ok")])
+def test_a_session_that_stops_at_a_failure_has_pytests_exit_code(sessions, tmp_path, fault, other):
+    """As with ``--stepwise`` it stops at once, also in a later visit, and is saved; no signal ended it."""
+    code = (
+        "def pytest_sessionstart(session):\n"
+        "    global own\n"
+        "    own = session\n"
+        "def pytest_runtest_logreport(report):\n"
+        "    if report.failed:\n"
+        "        own.shouldstop = 'a test failed'\n"
+    )
+    options = ["--visits=2", f"--benchmark-json={tmp_path / 'run.json'}"]
+    environment = plugin_of(tmp_path, code)
+    done = sessions(*options, folder=tmp_path, tests=FORWARD, fault=fault, environment=environment)
+    rows = json.loads((tmp_path / "run.json").read_text())["attnlib"]["cases"]
+
+    assert done.code == pytest.ExitCode.INTERRUPTED
+    assert sorted(row["status"] for row in rows) == sorted(["error", other])
+
+
+def test_a_session_without_a_terminal_is_saved(sessions, tmp_path):
+    """Without pytest's reporter, as with ``-p no:terminal``, the file is the same and nothing is printed."""
+    code = (
+        "import pytest\n"
+        "@pytest.hookimpl(trylast=True)\n"
+        "def pytest_configure(config):\n"
+        "    config.pluginmanager.unregister(name='terminalreporter')\n"
+    )
+    environment, runs = plugin_of(tmp_path, code), tmp_path / "runs"
+    done = sessions("--benchmark-autosave", folder=runs, tests=FORWARD, environment=environment)
+
+    assert done.code == 0, done.out
+    assert {row["status"] for row in saved(runs)["attnlib"]["cases"]} == {"ok"}
+    assert "forward" not in done.out
+
+
+def test_progress_is_shown_without_capture(sessions, tmp_path):
+    """``-p no:capture`` has the same lines."""
+    done = sessions("-p", "no:capture", folder=tmp_path, tests=FORWARD)
+
+    assert re.findall(r"\[(\d)/2\] forward", done.out) == ["1", "2"]
+
+
 def test_a_file_behind_a_link_is_written(sessions, tmp_path):
     """The link stays a link."""
     (tmp_path / "real.json").write_text("before")
