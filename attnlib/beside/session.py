@@ -7,6 +7,7 @@ import pytest
 
 from attnlib.cases.settings import Settings
 from attnlib.measure.device import open_device
+from attnlib.plugin.options import NO_BENCHMARK
 from attnlib.plugin.record import Record
 from attnlib.plugin.saving import Saving
 from attnlib.plugin.screen import Screen
@@ -33,7 +34,7 @@ def join(config: pytest.Config) -> None:
     config.stash[SCREEN] = screen = Screen(record)
     benchmarks: Any = config.pluginmanager.get_plugin("pytest-benchmark")
     if benchmarks is None:
-        raise pytest.UsageError("beside needs pytest-benchmark, which -p no:benchmark leaves out")
+        raise pytest.UsageError(NO_BENCHMARK)
     plugins: tuple[Any, ...] = (record, screen)
     if not benchmarks.disabled:  # else nothing is measured, and there is nothing to keep
         plugins += (Saving(config, record),)

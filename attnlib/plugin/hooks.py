@@ -12,16 +12,24 @@ from attnlib.plugin import options
 from attnlib.plugin.stash import COMPARED, RECORD, SCREEN, SHARD
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Generator, Mapping, Sequence
 
+    from attnlib.cases.grids import Grid
     from attnlib.cases.settings import Settings
 
 OF_ANY_MODEL = ("test_forward.py", "test_backward.py", "test_train_step.py")
+AXES = {"seq_len": "seq_lens", "depth": "depths", "pe": "pe", "data": "data"}  # options by field of an id
 HERE = Path(__file__).parents[2]  # the folder that the package lies in; in a checkout its tests lie in bench/
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the options."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the options.
+
+    Raises:
+        pytest.UsageError: pytest-benchmark is blocked, so that pytest would call its options unknown.
+    """
+    if pluginmanager.is_blocked("benchmark"):
+        raise pytest.UsageError(options.NO_BENCHMARK)
     options.declare(parser)
 
 
@@ -111,6 +119,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             if not (points := grid.points(settings)):
                 raise ValueError("no cell of these lengths and depths is small enough; name --seq-lens or --depths")
             ids = [identifier(settings, point) for point in points]
+            refuse_other_runs(metafunc, grid, ids)
             if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
                 chosen = shard.points(metafunc, ids)
                 points, ids = [points[n] for n in chosen], [ids[n] for n in chosen]
@@ -121,6 +130,39 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = list(points[0])
         metafunc.fixturenames.extend(names)  # so that a test need not list axes that it does not use
         metafunc.parametrize(names, [tuple(point.values()) for point in points], ids=ids)
+
+
+def refuse_other_runs(metafunc: pytest.Metafunc, grid: Grid, ids: Sequence[str]) -> None:
+    """Refuse an id on the command line, as test_forward.py::test_forward[seq_len=64-depth=2-pe=none], of another run.
+
+    Raises:
+        ValueError: it is no case of this run, and would be with other options; the message names them.
+    """
+    start = f"{metafunc.definition.nodeid.rpartition('/')[2]}["
+    for argument in metafunc.config.args:
+        wanted = argument.partition(start)[2].removesuffix("]")
+        if wanted and wanted not in ids and (needed := options_of(wanted, grid, options.given(metafunc.config))):
+            raise ValueError(f"{wanted} is no case of a run with these options; it needs {needed}")
+
+
+def options_of(wanted: str, grid: Grid, given: Mapping[str, str | None]) -> str | None:
+    """Return the options that give a run the case of this id; None where no length, depth, encoding or preset does."""
+    from attnlib.cases.options import flag_of
+    from attnlib.cases.settings import PRESETS, Settings
+
+    fields = dict(field.partition("=")[::2] for field in wanted.split("-"))
+    axes = {option: fields[name] for name, option in AXES.items() if name in fields}
+    alone = [{option: value} for option, value in axes.items()]
+    presets = [{"preset": preset} for preset in PRESETS]
+    for more in (*alone, axes, *presets, *(preset | axes for preset in presets)):
+        try:
+            settings = Settings.from_options({**given, **more})
+            points = grid.points(settings)
+        except ValueError:  # these options do not go with the others
+            continue
+        if wanted in (identifier(settings, point) for point in points):
+            return " ".join(f"{flag_of(option)} {value}" for option, value in more.items())
+    return None
 
 
 def identifier(settings: Settings, point: Mapping[str, Any]) -> str:

@@ -18,6 +18,9 @@ REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our c
     *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
     *("--benchmark-warmup", "--benchmark-warmup-iterations"),
 }
+NO_BENCHMARK = (
+    "attnlib times with pytest-benchmark, which is off: leave out -p no:benchmark, --codspeed or what turns it off"
+)
 ASKING = tuple(  # options of pytest-benchmark that ask for its own table
     f"--benchmark-{name}"
     for name in ("columns", "sort", "group-by", "name", "compare", "histogram", "cprofile", "verbose", "time-unit")
@@ -92,8 +95,10 @@ def settle(config: pytest.Config) -> None:
     """Refuse what cannot be meant, say where runs are saved, and under which name.
 
     Raises:
-        pytest.UsageError: an option that has no effect here, or does not go with the others.
+        pytest.UsageError: an option that has no effect here, or does not go with the others; or no pytest-benchmark.
     """
+    if not hasattr(config.option, "benchmark_json"):
+        raise pytest.UsageError(NO_BENCHMARK)
     arguments = [*asked(config), *config.getini("addopts")]
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
@@ -131,9 +136,11 @@ def check_comparison(config: pytest.Config) -> None:
     """Refuse a limit on regressions without a run to compare with, before an hour of measuring.
 
     Raises:
-        pytest.UsageError: there is none.
+        pytest.UsageError: there is none, **or** another plugin has turned pytest-benchmark off.
     """
     session: Any = config.pluginmanager.get_plugin("pytest-benchmark")
+    if session is None:
+        raise pytest.UsageError(NO_BENCHMARK)
     if session.compare_fail and not session.compared_mapping:
         raise pytest.UsageError(
             f"--benchmark-compare-fail needs --benchmark-compare and a saved run in {session.storage}; there is none"

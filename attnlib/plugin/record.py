@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.cases.case import PHASES, Case
 from attnlib.cases.grids import grid_of
@@ -104,7 +105,6 @@ class Record:
         self.settings, self.device, self.instrument, self.guest = settings, device, instrument, guest
         self.entries: dict[str, Entry] = {}  # of every planned test, a case or not
         self.items: dict[str, pytest.Item] = {}  # their tests, also those that need not run again
-        self.earlier = self.done = 0  # tests and visits that an earlier process, and this one, is through with
         self.started = time.perf_counter()
         self.canaries: dict[str, Canary] = {}  # by device
         self.readings: list[dict[str, Any]] = []  # of all canaries, in order
@@ -151,7 +151,7 @@ class Record:
     ) -> Generator[None, Any, Any]:
         """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock.
 
-        What is left when others (``-k``) have chosen is the plan.
+        What is left when others (``-k``) have chosen is the plan, in this order whatever they made of it.
         """
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
@@ -159,7 +159,7 @@ class Record:
         untimed = [name for name, phase in PHASES.items() if phase.kind != "timed"]
         rank = {name: place for place, name in enumerate(untimed, 1)}  # times first: no check between them
         timed.sort(key=lambda item: rank.get(cases[item].phase, 0))
-        items[:] = timed + [item for item in items if item not in cases]
+        items[:] = timed + [item for item in items if item not in cases]  # --stepwise looks for its place in it
         keyword = config.option.keyword
         config.option.keyword, wanted = spelled_out(keyword)
         self.note_fields(cases, wanted)
@@ -176,6 +176,7 @@ class Record:
         finally:
             config.option.keyword = keyword
         chosen = set(items)  # by -k, say
+        items[:] = [item for item in timed if item in chosen] + [item for item in items if item not in cases]
         self.items = {item.nodeid: item for item in ours if item in chosen}
         self.entries = {
             test: Entry(cases.get(item), params=parameters_of(item) if is_beside(item) else None)
@@ -198,7 +199,6 @@ class Record:
             entry = self.entries[test]
             entry.row, entry.benchmark = end.row, end.benchmark
             entry.timed_s, entry.spent_s = end.timed_s, end.spent_s
-        self.earlier = sum(self.made(test) for test in ends)
 
     def benchmarks(self) -> dict[str, dict[str, Any]]:
         """Return the saved benchmark of every case that was timed so far, by test, with ratios from all visits."""
@@ -237,6 +237,10 @@ class Record:
         """Return the number of visits of a test so far, lost ones too; 1 for a test without visits."""
         time = ((self.entries[test].benchmark or {}).get("extra_info") or {}).get("time") or {}
         return max(1, len(time.get("visits", ())) + len(time.get("visits_lost", ())))
+
+    def through(self) -> int:
+        """Return the number of tests and visits that the run is through with, one tried again counted once."""
+        return sum(self.made(test) for test, entry in self.entries.items() if entry.status != NOT_YET["status"])
 
     def to_do(self) -> int:
         """Return the number of tests and visits of the session, as far as is known."""
@@ -319,13 +323,23 @@ class Record:
         entry.row["found"] = found
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Forget an earlier try; end the session where the fixture ``benchmark`` is not pytest-benchmark's."""
+        if (entry := self.entries.get(item.nodeid)) is not None:  # as pytest-rerunfailures tries a test again
+            self.entries[item.nodeid] = Entry(entry.case, params=entry.params)
+        result = yield
+        fixture = getattr(item, "funcargs", {}).get("benchmark")
+        if entry is not None and not isinstance(fixture, (BenchmarkFixture, type(None))):
+            text = f"{item.nodeid}: its fixture benchmark is not pytest-benchmark's but a {type(fixture).__name__}"
+            raise pytest.exit.Exception(text, returncode=pytest.ExitCode.USAGE_ERROR)
+        return result
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
         entry = self.entries.get(item.nodeid)
         if entry is None:
             return (yield)
-        for name in ("partial", "found"):  # of an earlier attempt, as pytest-rerunfailures makes
-            entry.row.pop(name, None)
         try:
             with time_limit(self.settings.case_timeout):
                 result = yield
@@ -376,7 +390,6 @@ class Record:
             entry.row |= {"status": "error", "reason": first_line(message)}
         if entry.status != "ok":
             entry.benchmark = None
-        self.done += report.when == "call" or not report.passed
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         """Add device, threads, versions and settings; take out what changes from minute to minute."""

@@ -190,7 +190,8 @@ class Saving:
         """Which signal it was."""
         if self.signals is not None:
             self.signals.hold()
-        if isinstance(excinfo.value, KeyboardInterrupt):
+        stopped = isinstance(excinfo.value, pytest.Session.Interrupted)  # by --stepwise, say, and not by a signal
+        if isinstance(excinfo.value, KeyboardInterrupt) and not stopped:
             self.signum = excinfo.value.signum if isinstance(excinfo.value, Terminated) else signal.SIGINT
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -215,7 +216,9 @@ class Saving:
             self.signals.restore()
 
     def say(self, text: str) -> None:
-        """A line for the user; a terminal that is gone loses no file."""
+        """Write a line for the user, where there is a terminal; one that is gone loses no file."""
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:  # -p no:terminal
+            return
         with contextlib.suppress(OSError):
             reporter.write_line(f"\nattnlib: {text}")  # pytest's progress may have no line end yet

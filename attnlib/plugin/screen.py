@@ -72,25 +72,28 @@ class Screen:
         find = item.config.pluginmanager.get_plugin
         reporter: Any = find("terminalreporter")
         capture: Any = find("capturemanager")
-        if reporter is None or capture is None:
+        if reporter is None:
             return
         self.announced.add(item.nodeid)
-        with contextlib.suppress(OSError), capture.global_and_fixture_disabled():  # a terminal that is gone
+        uncaptured = contextlib.nullcontext() if capture is None else capture.global_and_fixture_disabled()
+        with contextlib.suppress(OSError), uncaptured:  # a terminal that is gone
             reporter.ensure_newline()
-            reporter.write_line(self.line(text))
+            reporter.write_line(self.line(item.nodeid, text))
 
-    def line(self, text: str) -> str:
-        """A progress line: how many tests are done, ``text``, and the time left at the mean pace after the first."""
-        done, planned, earlier = self.record.done + 1, self.record.to_do(), self.record.earlier
-        if not any(entry.case for entry in self.record.entries.values()):
+    def line(self, test: str, text: str) -> str:
+        """Return a progress line: which test of how many, ``text``, and the time left at the mean pace so far."""
+        entries = self.record.entries
+        if test not in entries or not any(entry.case for entry in entries.values()):
             return text
-        start = f"[{earlier + done:>{len(str(planned))}}/{planned}] {text}"
+        running = entries[test].status == NOT_YET["status"]  # and not through yet
+        done, planned = self.record.through() + running, self.record.to_do()
+        start = f"[{done:>{len(str(planned))}}/{planned}] {text}"
         now = time.perf_counter()
         if self.first is None:  # which pays for what is made once, and says nothing of the others
             self.first = done, now
             return start
         before, since = self.first
-        left = (now - since) / max(1, done - before) * (planned - earlier - done)
+        left = (now - since) / max(1, done - before) * (planned - done)
         return f"{start}  {duration(left)} left"
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -51,6 +51,7 @@ class Visits:
 
         Raises:
             session.Failed: there were as many failures as may be.
+            session.Interrupted: the session is to stop, as ``--stepwise`` does after a failure.
         """
         item, entry = self.record.items[test], self.record.entries[test]
         number = self.record.made(test) + 1
@@ -68,10 +69,11 @@ class Visits:
             line = visit_line(settled["extra_info"]["time"], number, self.record.time_so_far(test, settled))
             self.screen.announce(item, f"{name_of(item)}  {line}")
             tell_pytest_benchmark(session.config, test, settled)
-            self.record.done += 1
         self.saving.end_test()
         if session.shouldfail:
             raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
 
     def visit(self, entry: Entry) -> None:
         """Measure a case once more; a visit that ends for lack of memory or time is noted as lost, with its reason."""

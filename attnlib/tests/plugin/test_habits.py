@@ -7,12 +7,47 @@ import re
 
 import pytest
 
+from attnlib.cases.grids import Grid, product, slices
+from attnlib.plugin.hooks import options_of
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
 from attnlib.tests.plugin.sessions import files, saved
+from bench.test_gradients import profile_points
 
 FORWARD = ["bench/test_forward.py"]
 MACHINE = re.compile("another machine|machine_info")
+
+
+@pytest.mark.parametrize(
+    ("points", "wanted", "given", "needed"),
+    [
+        (slices, "seq_len=8-depth=1-pe=learned", {}, "--seq-lens 8"),
+        (slices, "seq_len=16-depth=4-pe=none", {}, "--depths 4"),
+        (slices, "seq_len=16-depth=1-pe=fire", {"seq_lens": "16"}, "--pe fire"),
+        (product, "seq_len=8-depth=4-pe=fire", {}, "--seq-lens 8 --depths 4 --pe fire"),
+        (profile_points, "pe=none-init=linear", {}, "--preset laptop"),
+        (slices, "seq_len=8-depth=1-pe=ropee", {}, None),
+    ],
+)
+def test_an_id_of_another_run_names_its_options(points, wanted, given, needed):
+    """The options are those that give a run the case, as few as will do; a case that none gives has none."""
+    assert options_of(wanted, Grid(points, {}), {"preset": "smoke"} | given) == needed
+
+
+def test_an_id_of_another_run_is_refused(sessions, tmp_path):
+    """The option is in the message, exit code 4, and nothing is written."""
+    tests = ["bench/test_forward.py::test_forward[seq_len=16-depth=1-pe=learned]"]
+    done = sessions("--benchmark-autosave", folder=tmp_path, tests=tests)
+
+    assert done.code == 4
+    assert "is no case of a run with these options; it needs --seq-lens 16" in done.out
+    assert files(tmp_path, "") == []
+
+
+def plugin_of(folder, code):
+    """Return the variables that make a session load a plugin with this code."""
+    (folder / "others.py").write_text(code)
+    return {"PYTHONPATH": str(folder), "PYTEST_PLUGINS": "others"}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +122,8 @@ def test_nothing_changes_from_minute_to_minute(sessions, tmp_path):
         (["--run-name", ""], "'' cannot name a run"),
         (["--run-name", "0003"], "'0003'"),
         (["--benchmark-save", "x "], "'x '"),
+        (["-p", "no:benchmark"], "times with pytest-benchmark, which is off"),
+        (["-p", "no:pytest-benchmark"], "times with pytest-benchmark, which is off"),  # as pytest-codspeed does
     ],
 )
 def test_what_cannot_end_well_does_not_begin(sessions, tmp_path, options, message):
@@ -144,18 +181,120 @@ def test_a_profile_or_a_reason(sessions, tmp_path):
 
 def test_parameters_of_plugins_are_no_fields(tmp_path, sessions):
     """A plugin that parametrises every test, as pytest-repeat does, neither breaks collection nor enters a case."""
-    plugin = tmp_path / "twice.py"
-    plugin.write_text(
+    environment = plugin_of(
+        tmp_path,
         "import pytest\n"
         "def pytest_generate_tests(metafunc):\n"
         "    metafunc.fixturenames.append('__step')\n"
-        "    metafunc.parametrize('__step', [0, 1])\n"
+        "    metafunc.parametrize('__step', [0, 1])\n",
     )
-    environment = {"PYTHONPATH": str(tmp_path), "PYTEST_PLUGINS": "twice"}
     done = sessions("--collect-only", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
 
     assert done.code == 0, done.out
     assert done.out.count("test_forward[") == 4
+
+
+def test_no_other_plugin_changes_the_order(sessions, tmp_path):
+    """Cases come in the seeded order, timed ones first, whatever another plugin does before or after all others."""
+    code = (
+        "import pytest\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_collection_modifyitems(items):\n"
+        "    items.sort(key=lambda item: item.name)\n"
+        "    result = yield\n"
+        "    items.sort(key=lambda item: item.name)\n"
+        "    return result\n"
+    )
+    options = {"folder": tmp_path / "runs", "tests": [*FORWARD, "bench/test_gradients.py"]}
+    collected = [
+        re.findall(r"test_\w+\[.*\]", sessions("--seq-lens=8,16,32", "--collect-only", **more, **options).out)
+        for more in ({}, {"environment": plugin_of(tmp_path, code)})
+    ]
+
+    assert collected[0] == collected[1] != sorted(collected[0])
+    assert [name.partition("[")[0] for name in collected[0][:7]] == ["test_forward"] * 6 + ["test_rate"]
+
+
+def test_a_benchmark_of_another_plugin_ends_the_session(sessions, tmp_path):
+    """The test is named, exit code 4, and nothing is written."""
+    code = "import pytest\n@pytest.fixture\ndef benchmark():\n    return lambda function: function()\n"
+    environment = plugin_of(tmp_path, code)
+    done = sessions("--benchmark-autosave", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
+
+    assert done.code == 4
+    assert "its fixture benchmark is not pytest-benchmark's but a function" in done.out
+    assert files(tmp_path / "runs", "") == []
+
+
+def test_a_test_that_is_tried_again_counts_once(sessions, tmp_path):
+    """Its last try decides its row, which keeps nothing of the first, and each progress line counts tests."""
+    code = (
+        "import pytest\n"
+        "from _pytest.runner import runtestprotocol\n"
+        "tried = set()\n"
+        "@pytest.hookimpl(wrapper=True, trylast=True)\n"
+        "def pytest_runtest_call(item):\n"
+        "    result = yield\n"
+        "    if item not in tried:\n"
+        "        tried.add(item)\n"
+        "        raise AssertionError('the first try')\n"
+        "    return result\n"
+        "def pytest_runtest_protocol(item, nextitem):\n"
+        "    for _ in range(2):\n"
+        "        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)\n"
+        "        runtestprotocol(item, nextitem=nextitem)\n"
+        "    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)\n"
+        "    return True\n"
+    )
+    environment = plugin_of(tmp_path, code)
+    done = sessions("--benchmark-autosave", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
+    rows = saved(tmp_path / "runs")["attnlib"]["cases"]
+
+    assert re.findall(r"\[(\d)/2\] forward", done.out) == ["1", "1", "2", "2"]
+    assert [(row["status"], row["reason"], "partial" in row) for row in rows] == [("ok", None, False)] * 2
+
+
+@pytest.mark.parametrize(("fault", "other"), [("wrong", "interrupted"), ("wrong in a visit", "ok")])
+def test_a_session_that_stops_at_a_failure_has_pytests_exit_code(sessions, tmp_path, fault, other):
+    """As with ``--stepwise`` it stops at once, also in a later visit, and is saved; no signal ended it."""
+    code = (
+        "def pytest_sessionstart(session):\n"
+        "    global own\n"
+        "    own = session\n"
+        "def pytest_runtest_logreport(report):\n"
+        "    if report.failed:\n"
+        "        own.shouldstop = 'a test failed'\n"
+    )
+    options = ["--visits=2", f"--benchmark-json={tmp_path / 'run.json'}"]
+    environment = plugin_of(tmp_path, code)
+    done = sessions(*options, folder=tmp_path, tests=FORWARD, fault=fault, environment=environment)
+    rows = json.loads((tmp_path / "run.json").read_text())["attnlib"]["cases"]
+
+    assert done.code == pytest.ExitCode.INTERRUPTED
+    assert sorted(row["status"] for row in rows) == sorted(["error", other])
+
+
+def test_a_session_without_a_terminal_is_saved(sessions, tmp_path):
+    """Without pytest's reporter, as with ``-p no:terminal``, the file is the same and nothing is printed."""
+    code = (
+        "import pytest\n"
+        "@pytest.hookimpl(trylast=True)\n"
+        "def pytest_configure(config):\n"
+        "    config.pluginmanager.unregister(name='terminalreporter')\n"
+    )
+    environment, runs = plugin_of(tmp_path, code), tmp_path / "runs"
+    done = sessions("--benchmark-autosave", folder=runs, tests=FORWARD, environment=environment)
+
+    assert done.code == 0, done.out
+    assert {row["status"] for row in saved(runs)["attnlib"]["cases"]} == {"ok"}
+    assert "forward" not in done.out
+
+
+def test_progress_is_shown_without_capture(sessions, tmp_path):
+    """``-p no:capture`` has the same lines."""
+    done = sessions("-p", "no:capture", folder=tmp_path, tests=FORWARD)
+
+    assert re.findall(r"\[(\d)/2\] forward", done.out) == ["1", "2"]
 
 
 def test_a_file_behind_a_link_is_written(sessions, tmp_path):
@@ -179,9 +318,8 @@ def test_a_pipe_is_refused(sessions, tmp_path):
 
 def test_two_limits_of_time_are_one_too_many(sessions, tmp_path):
     """``--timeout`` of another plugin ends a test without a trace of it; beside ours it is refused."""
-    plugin = tmp_path / "limited.py"
-    plugin.write_text("def pytest_addoption(parser):\n    parser.addoption('--timeout', type=float)\n")
-    environment = {"PYTHONPATH": str(tmp_path), "PYTEST_PLUGINS": "limited"}
+    code = "def pytest_addoption(parser):\n    parser.addoption('--timeout', type=float)\n"
+    environment = plugin_of(tmp_path, code)
     options = ["--timeout=5", "--case-timeout=5"]
     done = sessions(*options, folder=tmp_path / "runs", tests=FORWARD, environment=environment)
 

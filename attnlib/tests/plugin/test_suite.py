@@ -3,6 +3,7 @@
 import configparser
 import gc
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -355,5 +356,17 @@ def test_benchmark_cli_loads_the_plugin_without_torch():
     code = (
         "import sys, conftest; [__import__(name) for name in conftest.pytest_plugins]; sys.exit('torch' in sys.modules)"
     )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
 
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False).returncode == 0
+
+
+def test_tests_are_found_without_the_current_folder():
+    """Those that import ``bench`` and ``plots.py`` too, where Python leaves the current folder out of its path."""
+    tests = ["attnlib/tests/gradients/test_checks.py", "attnlib/tests/show/test_tables.py"]
+    command = [sys.executable, "-m", "pytest", *tests, "--import-mode=importlib", "--collect-only", "-q"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONSAFEPATH": "1"}, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout
