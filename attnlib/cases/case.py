@@ -134,6 +134,8 @@ def unsupported(case: Case) -> str | None:
     """Why a case cannot be measured, or None if it can."""
     if case.phase == "encoding" and case.pe == "none":
         return "none adds nothing that could be timed alone"
+    if case.phase == "encoding" and case.compile:
+        return "an encoding that is timed alone is not compiled"
     if case.denormals == "keep" and not case.device.startswith("cpu"):
         return f"subnormal numbers cost nothing extra on {case.device}"
     if case.device.startswith("mps") and case.dtype == "float64":

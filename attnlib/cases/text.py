@@ -11,13 +11,15 @@ def fields_of(text: str) -> dict[str, Any]:
     """Read the fields of a case from ``seq_len=512,pe=rotary,causal=true``.
 
     Raises:
-        ValueError: an entry has no name or no value.
+        ValueError: an entry has no name or no value, **or** a field is given twice.
     """
-    fields = {}
+    fields: dict[str, Any] = {}
     for entry in text.split(","):
         name, _, value = entry.partition("=")
         if not name or not value:
             raise ValueError(f"{text!r} is no list of fields such as phase=train_step,seq_len=512,pe=rotary")
+        if name in fields:
+            raise ValueError(f"{text!r} gives {name} twice")
         try:
             fields[name] = json.loads(value)
         except ValueError:  # a word

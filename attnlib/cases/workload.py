@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from attnlib.cases.case import Case
 from attnlib.measure import heap, memory
 from attnlib.measure.clock import device_clock
-from attnlib.measure.device import Device, open_device, reading
+from attnlib.measure.device import Device, Unavailable, open_device, reading
 from attnlib.measure.operators import operators
 from attnlib.measure.rounds import Step, timed
 from attnlib.model.attention import blocks_seen
@@ -137,15 +137,26 @@ class Workload:
         Raises:
             AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head; of
                 somebody else's model also another dtype, **or** logits that differ from call to call.
-            CaptureFailed: the step should be replayed, and cannot be captured.
+            Unavailable: the step should be compiled or replayed, and cannot be.
         """
-        seconds = timed(self.step, self.prepare, self.clock)
+        seconds = self.first_call()
         self.gradient_ends = self.read_gradient_ends()
         if self.case.launch == "graph":
             self.replay = self.device.capture(self.step)
             self.replay()
         if problem := self.problem():
             raise AssertionError(f"model {self.case.model!r}: {problem}" if self.case.model != "stack" else problem)
+        return seconds
+
+    def first_call(self) -> float:
+        """Run the step for the first time and return its seconds.
+
+        Raises:
+            Unavailable: it should be compiled, and was not.
+        """
+        seconds = timed(self.step, self.prepare, self.clock)
+        if (compiled := self.compiled()) and not compiled["graphs"]:
+            raise Unavailable("torch.compile ran the step uncompiled; TORCH_COMPILE_DISABLE=1 switches it off")
         return seconds
 
     def problem(self) -> str | None:
@@ -304,7 +315,7 @@ class Epoch(Workload):
 
     def check(self) -> float:
         """One first epoch, after which every weight must be finite."""
-        seconds = timed(self.step, self.prepare, self.clock)
+        seconds = self.first_call()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise AssertionError("weights are not finite after an epoch")
         return seconds
@@ -312,7 +323,7 @@ class Epoch(Workload):
 
 def compiles(case: Case) -> bool:
     """Return True if a case runs through torch's compiler."""
-    return case.compile or case.attention == "flex"
+    return case.compile or (case.attention == "flex" and case.depth > 0)
 
 
 def fresh_start(case: Case) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attnlib.commands.options import add_markdown, output
+from attnlib.runs.text import docstring_summary
 from attnlib.show.table import Column, Table
 
 if TYPE_CHECKING:
@@ -60,11 +61,9 @@ def entry(name: str, made: Any) -> Entry:
     """Return a name, the first sentence of what it stands for, and the paper that it names, or else its module."""
     options = made.keywords if isinstance(made, partial) else {}
     made = made.func if isinstance(made, partial) else made
-    text = (made.__doc__ or "").replace("``", "")
-    papers = ARXIV.findall(text)
-    what = text.partition("\n")[0].strip() + "".join(
-        f" {key}={value:g}" if isinstance(value, float) else f" {key}={value}" for key, value in options.items()
-    )
+    papers = ARXIV.findall(made.__doc__ or "")
+    values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in options.items()}
+    what = docstring_summary(made) + "".join(f" {key}={value}" for key, value in values.items())
     what = re.sub(r" \((?:[^()]*, )?arXiv[^()]*\)", "", what)
     return name, what, papers[0] if papers else f"{made.__module__.replace('.', '/')}.py"
 

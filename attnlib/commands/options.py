@@ -50,8 +50,8 @@ def run_name(text: str) -> str:
 
 
 def counts(text: str) -> list[int]:
-    """Return positive integers from comma-separated text; an argparse type."""
-    return [count(entry) for entry in text.split(",")]
+    """Return positive integers from comma-separated text, each once; an argparse type."""
+    return list(dict.fromkeys(count(entry) for entry in text.split(",")))
 
 
 def memory(text: str) -> int:

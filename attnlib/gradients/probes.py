@@ -89,14 +89,15 @@ def finite(x: Tensor) -> float | None:
     return float(x) if bool(x.isfinite()) else None
 
 
-def gradient_of(parameter: Tensor) -> Tensor:
-    """Return a parameter's gradient.
+def gradient_of(parameter: Tensor, place: str) -> Tensor:
+    """Return the gradient of a parameter at a place in the model, such as ``stack.layers.0.attention.qkv``.
 
     Raises:
-        ValueError: it has none, as before a backward pass.
+        ValueError: it has none, as before a backward pass, **or** it is frozen; the message names the place.
     """
     if parameter.grad is None:
-        raise ValueError("a parameter has no gradient: run a backward pass before probing")
+        why = "run a backward pass before probing" if parameter.requires_grad else "it is frozen (requires_grad=False)"
+        raise ValueError(f"{place} has no gradient: {why}")
     return parameter.grad
 
 
@@ -106,32 +107,41 @@ def layers_of(model: nn.Module) -> list[Plain]:
     return [layer for layer in layers if isinstance(layer, Plain)]
 
 
-def layer_gradients(layer: Plain) -> Roles:
+def layer_gradients(layer: Plain, index: int) -> Roles:
     """Return the gradients of a layer by role; the fused projection of q, k and v is split.
+
+    Args:
+        layer: the layer.
+        index: its place in the stack, 0 for the first.
 
     Returns:
         ``q``, ``k``, ``v``, ``out``, and if they exist ``feed_forward``, ``norm`` (gains) and ``gate``; the biases
         are ``q_bias`` and so on.
 
     Raises:
-        ValueError: no backward pass has been run.
+        ValueError: see ``gradient_of``.
     """
-    attention, roles = layer.attention, Roles()
+    attention, roles, place = layer.attention, Roles(), f"stack.layers.{index}"
     for ending, fused, out in (
         ("", attention.qkv.weight, attention.out.weight),
         ("_bias", attention.qkv.bias, attention.out.bias),
     ):
-        parts = attention.by_role(gradient_of(fused)) | {"out": gradient_of(out)}  # rows of the fused weight by role
+        # rows of the fused weight by role
+        parts = attention.by_role(gradient_of(fused, f"{place}.attention.qkv"))
+        parts |= {"out": gradient_of(out, f"{place}.attention.out")}
         roles |= {role + ending: [gradient] for role, gradient in parts.items()}
-    roles |= module_gradients("feed_forward", layer.feed_forward) | module_gradients("norm", layer.norms)
-    return roles | {name: [gradient_of(parameter)] for name, parameter in layer.named_parameters(recurse=False)}
+    roles |= module_gradients("feed_forward", layer.feed_forward, f"{place}.feed_forward")
+    roles |= module_gradients("norm", layer.norms, f"{place}.norms")
+    own = layer.named_parameters(recurse=False)
+    return roles | {name: [gradient_of(parameter, f"{place}.{name}")] for name, parameter in own}
 
 
-def module_gradients(role: str, module: nn.Module | None) -> Roles:
+def module_gradients(role: str, module: nn.Module | None, place: str) -> Roles:
     """Return the gradients of a module's weights as ``role`` and of its biases as ``role_bias``, if it has any."""
     roles = Roles()
     for name, parameter in module.named_parameters() if module is not None else ():
-        roles.setdefault(f"{role}_bias" if name.endswith("bias") else role, []).append(gradient_of(parameter))
+        gradient = gradient_of(parameter, f"{place}.{name}")
+        roles.setdefault(f"{role}_bias" if name.endswith("bias") else role, []).append(gradient)
     return roles
 
 
@@ -141,16 +151,16 @@ def outer_gradients(model: SequenceClassifier) -> Roles:
     The biases of the last two are ``norm_bias`` and ``head_bias``.
 
     Raises:
-        ValueError: no backward pass has been run.
+        ValueError: see ``gradient_of``.
     """
     # in a model without layers, parameters of an encoding that acts inside layers have no gradient, rightly
     used = [p for p in model.stack.encoding.parameters() if layers_of(model) or p.grad is not None]
-    positional = [gradient_of(parameter) for parameter in used]
+    positional = [gradient_of(parameter, "stack.encoding") for parameter in used]
     return (
-        module_gradients("token_embedding", model.token_embedding)
+        module_gradients("token_embedding", model.token_embedding, "token_embedding")
         | ({"positional": positional} if positional else {})
-        | module_gradients("norm", model.stack.norm)
-        | module_gradients("head", model.head)
+        | module_gradients("norm", model.stack.norm, "stack.norm")
+        | module_gradients("head", model.head, "head")
     )
 
 
@@ -162,12 +172,12 @@ def gradient_by_place(model: SequenceClassifier) -> dict[str, Summary]:
         without its biases, as in the original), each to its ``gradient_summary``.
 
     Raises:
-        ValueError: no backward pass has been run.
+        ValueError: see ``gradient_of``.
     """
     outer = outer_gradients(model)
     places: Roles = {name: outer[name] for name in ("token_embedding", "positional") if name in outer}
     if len(model.stack.layers):
-        first = layer_gradients(layers_of(model)[0])
+        first = layer_gradients(layers_of(model)[0], 0)
         places["first_layer"] = [g for role, found in first.items() if not role.endswith("_bias") for g in found]
     return {place: gradient_summary(found) for place, found in places.items()}
 
@@ -233,15 +243,17 @@ class Recorder(ExitStack):
             are ``zero``, ``subnormal`` and ``nonfinite``, without key biases whose gradient is 0 by construction.
 
         Raises:
-            ValueError: no forward **or** no backward pass was recorded.
+            ValueError: no forward **or** no backward pass was recorded, **or** a part of the model is frozen.
         """
         signals = self.signals_seen()
         if len(self.gradients) != len(self.signals):
-            raise ValueError("no backward pass was recorded: run a backward pass inside the recorder's block")
+            frozen = (f"{name} is frozen" for name, p in self.model.named_parameters() if not p.requires_grad)
+            why = next(frozen, "run a backward pass inside the recorder's block")
+            raise ValueError(f"no backward pass was recorded: {why}")
         gradients = [self.gradients[index] for index in sorted(self.gradients)]
         signals["gradient"] = [summary["norm"] for summary in gradients]
         signals["gradient_mean_abs"] = [summary["mean_abs"] for summary in gradients]
-        layers = [by_summary(layer_gradients(layer)) for layer in layers_of(self.model)]
+        layers = [by_summary(layer_gradients(layer, index)) for index, layer in enumerate(layers_of(self.model))]
         outer = by_summary(outer_gradients(self.model))
         idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
         counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]

@@ -74,7 +74,8 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={"KINETO_LOG_LEVEL": "5", **os.environ, **environment},
+                # Python finds the code in the current folder, whatever is installed elsewhere
+                env={"KINETO_LOG_LEVEL": "5", **os.environ, "PYTHONSAFEPATH": "", **environment},
             )
         except OSError as error:
             raise ValueError(f"cannot start {python}: {error.strerror}") from None

@@ -19,8 +19,8 @@ def reading(value: int | float | None, method: str, reason: str | None = None) -
     return {"value": value, "method": method, "reason": reason}
 
 
-class CaptureFailed(RuntimeError):
-    """The step cannot be captured as a graph; the message says why."""
+class Unavailable(RuntimeError):
+    """What a case asks for does not happen here, as a graph or a compiled step; the message says why."""
 
 
 class Device:
@@ -63,9 +63,9 @@ class Device:
         """Return a callable that replays the work of ``step`` with a single launch.
 
         Raises:
-            CaptureFailed: the step cannot be captured, **or** the device has no graphs.
+            Unavailable: the step cannot be captured, **or** the device has no graphs.
         """
-        raise CaptureFailed(f"{self.kind} cannot capture a step as a graph; only cuda can")
+        raise Unavailable(f"{self.kind} cannot capture a step as a graph; only cuda can")
 
     def cache_bytes(self) -> int | None:
         """Return the bytes of the device's largest cache; None if the system does not tell."""
@@ -163,7 +163,7 @@ class Cuda(Device):
         """Return the replay of a CUDA graph of ``step``, captured after three runs on a side stream as torch asks.
 
         Raises:
-            CaptureFailed: torch refused; the message is its first line.
+            Unavailable: torch refused; the message is its first line.
             torch.OutOfMemoryError: the card has too little memory for the graph.
         """
         before = torch.cuda.current_stream(self.torch_device)
@@ -180,7 +180,7 @@ class Cuda(Device):
             torch.cuda.set_stream(before)  # a refused capture leaves its own stream the current one
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise CaptureFailed(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
+            raise Unavailable(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
         return graph.replay
 
     def cache_bytes(self) -> int:

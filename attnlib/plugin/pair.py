@@ -16,7 +16,7 @@ from attnlib.cases.workload import build, fresh_start
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.clock import device_times
-from attnlib.measure.device import CaptureFailed, Device
+from attnlib.measure.device import Device, Unavailable
 from attnlib.measure.memory import Readings, is_out_of_memory
 from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, rounds
@@ -123,7 +123,7 @@ def paired(case: Case, settings: Settings, device: Device) -> Pair:
     except AssertionError as error:
         raise AssertionError(f"its reference: {error}") from None
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) and not isinstance(error, CaptureFailed):
+        if not is_out_of_memory(error) and not isinstance(error, Unavailable):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the reference
         other, alone = None, f"its reference cannot be measured beside it: {str(error).partition(chr(10))[0]}"

@@ -23,7 +23,7 @@ from attnlib.compare.pairs import times
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Ceilings, Rates, typical
-from attnlib.measure.device import CaptureFailed, Device, open_device
+from attnlib.measure.device import Device, Unavailable, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.plugin.measuring import Instruments, identity
@@ -359,7 +359,7 @@ class Record:
 
     def how(self, error: BaseException) -> dict[str, Any] | None:
         """Status and reason of a test that ended so; None for a failure."""
-        if isinstance(error, (Left, CaptureFailed)):
+        if isinstance(error, (Left, Unavailable)):
             return error.row if isinstance(error, Left) else {"status": "unsupported", "reason": str(error)}
         if isinstance(error, TimeIsUp):
             return {"status": "timeout", "reason": f"it took longer than {self.settings.case_timeout:g} s"}

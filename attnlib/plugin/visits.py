@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.stats import Stats
 
-from attnlib.measure.device import CaptureFailed
+from attnlib.measure.device import Unavailable
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.plugin.measuring import Times, revisit
 from attnlib.plugin.pair import paired
@@ -86,7 +86,7 @@ class Visits:
             times = earlier.and_then(later)
             entry.timed_s += timed_s
             entry.disturbed = list(times.as_json()["disturbed"])
-        except (Left, CaptureFailed, TimeIsUp, MemoryError, RuntimeError) as error:
+        except (Left, Unavailable, TimeIsUp, MemoryError, RuntimeError) as error:
             if (ended := self.record.how(error)) is None:
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the workload

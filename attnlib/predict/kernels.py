@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+from packaging.version import Version
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
@@ -25,8 +26,9 @@ aten = torch.ops.aten
 
 
 def is_calibrated() -> bool:
-    """Return True if this torch is the release that the numbers here were checked with."""
-    return torch.__version__.startswith(f"{CALIBRATED}.")
+    """Return True if this torch is of the release that the numbers here were checked with, and none from before it."""
+    version = Version(torch.__version__)
+    return version.release[:2] == Version(CALIBRATED).release and not version.is_prerelease
 
 
 def attention_kernel(device: str, dtype: torch.dtype, *, biased: bool, learned: bool) -> str:

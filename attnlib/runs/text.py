@@ -4,11 +4,18 @@ import io
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 # what moves a terminal's cursor, colours, turns or breaks a line, hides text, or is half a character
 UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
+
+
+def docstring_summary(described: Any) -> str:
+    """Return the first line of an object's docstring without its back-ticks, or that Python dropped it."""
+    text: str = described.__doc__ or "not described: Python's option -OO drops descriptions"
+    return text.partition("\n")[0].replace("``", "")
 
 
 def printable(text: str) -> str:

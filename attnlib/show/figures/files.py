@@ -11,6 +11,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells
+from attnlib.runs.text import docstring_summary
 from attnlib.show.figures import FIGURES, find_figure
 
 # A fixed salt makes SVG files reproducible; text stays text, in a font of the widths that were laid out.
@@ -65,4 +66,4 @@ def write(figure: Figure, path: Path) -> Path:
 
 def caption(name: str) -> str:
     """Return a figure's caption: the first line of its function's docstring."""
-    return (find_figure(name).__doc__ or "").partition("\n")[0].replace("``", "")
+    return docstring_summary(find_figure(name))

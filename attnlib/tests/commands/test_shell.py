@@ -49,6 +49,13 @@ def test_every_name_is_described():
         assert source.startswith("arXiv ") or (ROOT / source).is_file(), name
 
 
+def test_a_description_that_python_dropped_is_said(monkeypatch):
+    """With -OO no docstring is left."""
+    monkeypatch.setattr(BLOCKS["plain"], "__doc__", None)
+
+    assert "-OO" in listing()["block"][0][1]
+
+
 def test_bad_names_lead_to_the_list(capsys):
     """A name that is none says where they are described; the list takes one kind and refuses others."""
     assert main(["predict", "pe=ropee"]) == 4

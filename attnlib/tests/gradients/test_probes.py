@@ -131,7 +131,7 @@ def test_the_fused_projection_is_split_rightly():
     weights = [w.detach().clone().requires_grad_() for w in layer.attention.qkv.weight.chunk(3)]
     fused = {"attention.qkv.weight": torch.cat(weights)}
     functional_call(layer, fused, (x, model.stack.encoding, None)).square().sum().backward()
-    roles = layer_gradients(layer)
+    roles = layer_gradients(layer, 0)
 
     for role, weight in zip("qkv", weights, strict=True):
         torch.testing.assert_close(roles[role][0], weight.grad)
@@ -262,6 +262,17 @@ def test_probing_before_a_backward_pass_is_refused():
     """No gradient is an error, not a zero."""
     with pytest.raises(ValueError, match="run a backward pass before probing"):
         gradient_by_place(build_model(SMALL))
+
+
+@pytest.mark.parametrize("part", ["token_embedding", "stack.layers.1", "head"])
+def test_a_frozen_part_is_named(part):
+    """It has no gradient to read, whatever backward pass is run."""
+    model, _ = twins(SMALL)
+    model.get_submodule(part).requires_grad_(False)
+    with Recorder(model) as seen:
+        step(model)
+    with pytest.raises(ValueError, match=f"{part}.* is frozen"):
+        seen.report()
 
 
 def test_places_follow_the_model():

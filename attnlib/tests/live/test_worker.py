@@ -65,6 +65,15 @@ def test_a_worker_that_talks_is_killed(tmp_path):
         worker.ask(step=1)
 
 
+def test_a_worker_runs_the_code_of_its_checkout_where_python_leaves_the_current_folder_out(monkeypatch, tmp_path):
+    """PYTHONSAFEPATH would hide it, or put an installed copy in its place."""
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "worker.py").write_text("import json\nprint(json.dumps({'file': __file__}))\n")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    with Worker(tmp_path) as worker:
+        assert worker.ask(step=1) == {"file": str(tmp_path / "bench" / "worker.py")}
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from attnlib.measure import clock, memory
-from attnlib.measure.device import Accelerator, CaptureFailed, Device
+from attnlib.measure.device import Accelerator, Device, Unavailable
 from attnlib.measure.rounds import rounds, timed, turn, turns
 from attnlib.tests.measure.fake_cuda import LAUNCH, UUID, open_fake
 
@@ -158,14 +158,14 @@ def test_a_graph_is_one_launch(fake):
     assert timed(step, None, clock.device_clock) > 2e-3
     assert host == pytest.approx(1e-3, abs=SLACK)
     fake.refuses = True
-    with pytest.raises(CaptureFailed, match=r"^not captured as a CUDA graph: CUDA error: [a-z ]*$"):
+    with pytest.raises(Unavailable, match=r"^not captured as a CUDA graph: CUDA error: [a-z ]*$"):
         device_of().capture(step)
 
 
 def test_a_refused_capture_gives_the_stream_back(fake):
     """What comes after it does not run in the stream of the capture."""
     fake.refuses = True
-    with pytest.raises(CaptureFailed):
+    with pytest.raises(Unavailable):
         device_of().capture(Work(fake, 1e-3).step)
 
     assert fake.stream != "of the capture"

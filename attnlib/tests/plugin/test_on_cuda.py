@@ -1,5 +1,6 @@
 """A whole case on the asynchronous fake: what its row says of launches, caches, throttling and the card."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +11,11 @@ from attnlib.cases.settings import Settings
 from attnlib.cases.workload import Workload, fresh_start
 from attnlib.measure import clock
 from attnlib.measure.ceilings import Rates
-from attnlib.measure.device import Device, reading
+from attnlib.measure.device import Device, Unavailable, reading
 from attnlib.measure.noise import Disturbance
 from attnlib.plugin.measuring import Instruments, time_case
 from attnlib.plugin.pair import Pair
+from attnlib.plugin.record import Record
 from attnlib.predict.peak import prediction
 from attnlib.runs.schema import examine_benchmark
 from attnlib.tests.measure.fake_cuda import open_fake
@@ -208,6 +210,19 @@ def test_a_cold_step_is_prepared_and_rewrites_the_cache(monkeypatch, phase):
 
     assert cold.flushes == 1
     assert cold.weigh(Device())["allocated_peak"]["value"] == hot.weigh(Device())["allocated_peak"]["value"]
+
+
+def test_a_compiler_that_is_switched_off_is_unsupported():
+    """Torch runs the step uncompiled and says nothing; its time would be taken for a compiled one's."""
+    import torch._dynamo
+
+    case = Case(**CASE | {"device": "cpu", "phase": "forward"}, compile=True)
+    fresh_start(case)
+    with torch._dynamo.config.patch(disable=True), pytest.raises(Unavailable, match="uncompiled") as raised:
+        Workload(case).check()
+
+    assert Record(Settings.from_options({}), Device()).how(raised.value)["status"] == "unsupported"
+    assert unsupported(replace(case, phase="encoding", pe="learned")) is not None
 
 
 def test_what_runs_uncompiled_is_counted():

@@ -11,6 +11,7 @@ from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
 from attnlib.cases.workload import build
 from attnlib.commands.__main__ import main
+from attnlib.commands.options import counts
 from attnlib.measure.device import Device
 from attnlib.predict.flops import algorithmic_flops, total
 from attnlib.predict.forecast import forecast
@@ -175,6 +176,11 @@ def test_tables_of_several_encodings():
 
     assert list(both[0].columns) == ["L", "none", "t5"]
     assert list(one[1].columns) == ["T", "none", "B", "peak", "one further"]
+
+
+def test_a_length_or_depth_that_is_repeated_counts_once():
+    """As in the options of a session."""
+    assert counts("8,2,8") == [8, 2]
 
 
 def test_the_commands(tmp_path, capsys):

@@ -7,7 +7,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib.measure.memory import allocations
 from attnlib.model.attention import math_attention
-from attnlib.predict.kernels import EFFICIENT, FLASH, FLASH_CPU, MATH, attend, attention_kernel, workspace
+from attnlib.predict.kernels import (
+    EFFICIENT,
+    FLASH,
+    FLASH_CPU,
+    MATH,
+    attend,
+    attention_kernel,
+    is_calibrated,
+    workspace,
+)
 
 
 class Workspaces(TorchDispatchMode):
@@ -86,6 +95,17 @@ def test_what_other_operators_copy(step, outputs):
     most, said = inside(step)
 
     assert outputs + said - 64 <= most <= outputs + said + 16384
+
+
+@pytest.mark.parametrize(
+    ("version", "calibrated"),
+    [("2.13.0", True), ("2.13.1+cu130", True), ("2.13.0a0+git", False), ("2.13.0rc1", False), ("2.14.0a0", False)],
+)
+def test_only_the_release_is_calibrated(monkeypatch, version, calibrated):
+    """What is built before a release has its number, and may have other kernels."""
+    monkeypatch.setattr(torch, "__version__", version)
+
+    assert is_calibrated() == calibrated
 
 
 def test_the_choice_of_a_kernel():

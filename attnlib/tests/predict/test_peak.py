@@ -169,6 +169,7 @@ def test_a_reference_needs_room_beside_its_case():
         ("batch_size=0", "batch_size must be an integer of at least 1, not 0"),
         ("pooling=max2", "unknown pooling 'max2'"),
         ("none", "'none' is no list of fields such as"),
+        ("pe=none,pe=rotary", "gives pe twice"),
     ],
 )
 def test_bad_references(text, message):
