@@ -10,8 +10,8 @@ import pytest
 from pytest_benchmark.utils import get_tag
 
 from attnlib.cases.options import OPTIONS, flag_of
-from attnlib.runs.save import check_name
 from attnlib.runs.find import results
+from attnlib.runs.save import check_name
 
 REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our clock waits for the device
     *("--benchmark-min-time", "--benchmark-max-time", "--benchmark-min-rounds", "--benchmark-precision"),
