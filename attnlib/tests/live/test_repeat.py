@@ -136,7 +136,7 @@ def test_one_file_for_all_runs_is_refused(monkeypatch, capsys):
 def test_an_order_seed_is_a_positive_integer(monkeypatch, capsys, seed):
     """Exit code 2, nothing is started."""
     monkeypatch.setattr(module.subprocess, "Popen", None)
-    with pytest.raises(SystemExit, match="2"):
+    with pytest.raises(SystemExit, match="4"):
         main(["repeat", "2", f"--order-seed={seed}"])
     assert f"argument --order-seed: invalid count value: '{seed}'" in capsys.readouterr().err
 

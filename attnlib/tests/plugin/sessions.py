@@ -76,6 +76,10 @@ class Sessions:
             "-W",
             "error",
             "-W",
+            "default::pytest_benchmark.logger.PytestBenchmarkWarning",  # the plugin's words are for the user
+            "-W",
+            "ignore:Benchmark fixture was not used:pytest_benchmark.logger.PytestBenchmarkWarning",  # as in tox.ini
+            "-W",
             "ignore::pytest.PytestAssertRewriteWarning",  # this package is a plugin, and imported already
             f"--benchmark-storage=file://{folder}",
             *options,

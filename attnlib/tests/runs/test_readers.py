@@ -130,7 +130,7 @@ def test_bad_files_are_named_and_good_ones_used(tmp_path, good, capsys, message)
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith(f"attnlib: {bad}: ")]
 
-    assert codes == [2, 2]
+    assert codes == [4, 4]
     assert len(lines) == 2
     assert all(message.strip() in line for line in lines)
     assert "first_layer" in out
