@@ -1,6 +1,5 @@
 """One run's choices: a preset with the command line laid over it, read before anything is measured."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ import torch
 from attnlib.cases.case import NAMES, PARTS, Case
 from attnlib.cases.options import OPTIONS, flag_of
 from attnlib.measure import heap
-from attnlib.measure.cores import default_threads
+from attnlib.measure.cores import default_threads, usable_cpus
 from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model.classifier import POOLING
@@ -65,16 +64,18 @@ PRESETS = {
 
 
 def threads(asked: int | None) -> int:
-    """Return a number of threads that this machine has CPUs for; of None as many as torch would take.
+    """Return a number of threads that this process has CPUs for; of None as many as torch would take.
 
     Raises:
-        ValueError: it has fewer CPUs.
+        ValueError: it may use fewer CPUs.
     """
     if asked is None:
         return torch.get_num_threads()
-    cpus = os.cpu_count() or 1
+    cpus = usable_cpus()
     if asked > cpus:
-        raise ValueError(f"--threads {asked} exceeds this machine's {cpus} CPUs; all takes as many as torch would")
+        raise ValueError(
+            f"--threads {asked} exceeds the {cpus} CPUs that this process may use; all takes as many as torch would"
+        )
     return asked
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output
 from attnlib.runs.find import newest
-from attnlib.runs.load import BadRun, load
+from attnlib.runs.load import BadRun, Run, load
 from attnlib.show.prediction import predicted
 from attnlib.show.units import percent
 
 if TYPE_CHECKING:
     from attnlib.cases.case import Case
+    from attnlib.measure.ceilings import Rates
 
 
 def declare(commands: Any) -> None:
@@ -44,25 +45,48 @@ def run(options: argparse.Namespace) -> int:
     import_from(options)
     case = timed_case(fields_of(options.fields) if options.fields else {})
     use_threads(options.threads)
-    prediction = forecast(case)
+    run = run_here()
+    prediction = forecast(case, None if run is None else saved_rates(run, case))
     if options.json:
         print(json.dumps(prediction, indent=2))
         return 0
-    reached = share_reached(case) if prediction.get("floor_s") else None
+    reached = share_reached(run, case) if run is not None and prediction.get("floor_s") else None
     output(*predicted(prediction, reached), as_markdown=options.markdown)
     return 0
 
 
-def share_reached(case: "Case") -> str | None:
-    """Return a text with the share of the ceilings that similar cases reached in this machine's newest run, or None."""
+def run_here() -> Run | None:
+    """Return the newest saved run if it is of this machine, else None."""
     from attnlib.measure.environment import node
 
     try:
         run = load(path) if (path := newest()) else None
     except BadRun:  # reported by the commands that read it
         return None
-    if run is None or run.data["machine_info"].get("node") != node():
+    return run if run is not None and run.data["machine_info"].get("node") == node() else None
+
+
+def saved_rates(run: Run, case: "Case") -> "Rates | None":
+    """Return the median of a run's undisturbed ceilings for a case's device and dtype; None if it has none."""
+    import torch
+
+    from attnlib.measure.ceilings import Rates, typical
+
+    if run.data["machine_info"]["attnlib"].get("threads") != torch.get_num_threads():
         return None
+    readings = [reading for reading in run.data["attnlib"].get("canary") or () if reading.get("rates")]
+    found = [
+        Rates(rates["flops_per_s"], tuple(map(tuple, rates["copies"])), rates["operator_s"])
+        for reading in readings
+        if (rates := reading["rates"])["dtype"] == case.dtype
+        and not rates.get("disturbed")
+        and reading.get("device") == case.device.partition(":")[0]
+    ]
+    return typical(found) if found else None
+
+
+def share_reached(run: Run, case: "Case") -> str | None:
+    """Return a text with the share of the ceilings that similar cases reached in a run, or None."""
 
     def kind(of: Any) -> tuple[str, str]:
         return of.phase, of.device.partition(":")[0]

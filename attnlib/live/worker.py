@@ -64,8 +64,10 @@ def accepted(given: dict[str, Any]) -> Case:
     """Return the case with these fields.
 
     Raises:
-        ValueError: see ``timed_case``; **or** this process was started with other denormals or another heap.
+        ValueError: see ``timed_case`` and ``refuse_changed``; **or** this process was started with other denormals or
+            another heap.
     """
+    environment.refuse_changed(torch.get_num_threads())
     case = timed_case({"heap": heap_here()} | given)
     if case.device.startswith("cpu") and (case.denormals == "flush") != environment.flushes_subnormals():
         raise ValueError(f"denormals={case.denormals} is not what this process was started with")

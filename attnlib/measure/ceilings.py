@@ -4,19 +4,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device
+from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import timed
 
 ENOUGH = 0.02  # seconds of a product that is large enough to reach the ceiling
 COPIES = (2**12, 2**16, 2**20, 2**24, 2**26)  # bytes of a buffer
 CHAIN = 16  # links of the chain that is timed for small operators; each is three: the sine, its cosine, their product
 ROUNDS = 3
+TRIES = 3  # readings of the ceilings, as long as something else uses the machine
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,47 @@ def typical(found: Sequence[Rates]) -> Rates:
         tuple((int(moved), float(seconds)) for moved, seconds in copies),
         float(np.median([rates.operator_s for rates in found])),
     )
+
+
+def best(found: Sequence[Rates]) -> Rates:
+    """Return the highest of several readings, each rate by itself."""
+    seconds: dict[int, float] = {}
+    for moved, taken in (copy for rates in found for copy in rates.copies):
+        seconds[moved] = min(taken, seconds.get(moved, math.inf))
+    return Rates(
+        max(rates.flops_per_s for rates in found),
+        tuple(sorted(seconds.items())),
+        min(rates.operator_s for rates in found),
+    )
+
+
+class Listened(NamedTuple):
+    """A reading of a device's ceilings, with the reasons why it is disturbed; none if it is not."""
+
+    rates: Rates
+    disturbed: list[str]
+
+
+def usable(found: Sequence[Listened]) -> Rates:
+    """Return the median of the undisturbed readings; the best of all if none is undisturbed."""
+    quiet = [rates for rates, disturbed in found if not disturbed]
+    return typical(quiet) if quiet else best([rates for rates, _ in found])
+
+
+def listen_undisturbed(ceilings: "Ceilings", device: Device) -> Listened:
+    """Read ceilings until nothing else used the machine meanwhile, at most ``TRIES`` times.
+
+    Returns:
+        the undisturbed reading; or the best rates of all tries, with the reasons of the last one.
+    """
+    found = []
+    for _ in range(TRIES):
+        disturbance = Disturbance(device)
+        found.append(ceilings.listen())
+        reasons = disturbed(disturbance.read())
+        if not reasons:
+            return Listened(found[-1], [])
+    return Listened(best(found), reasons)
 
 
 class Ceilings:

@@ -11,6 +11,11 @@ from attnlib.measure.cgroups import cpu_quota
 CPUS = Path("/sys/devices/system/cpu")  # Linux
 
 
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use; of a core with two threads both count."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1
+
+
 def usable_cores(cpus: Path = CPUS) -> int:
     """Return the number of physical cores that this process may use; CPUs that share a core count as one.
 

@@ -6,13 +6,14 @@ import os
 import platform
 import re
 import sys
+import tracemalloc
 from typing import Any
 
 import psutil
 import torch
 
 from attnlib.measure import cgroups, nvml
-from attnlib.measure.cores import default_threads
+from attnlib.measure.cores import default_threads, usable_cpus
 from attnlib.measure.device import Device
 
 # an allow-list: no other environment variable is ever saved
@@ -21,8 +22,9 @@ VARIABLES = (
     "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "KMP_AFFINITY", "HIP_VISIBLE_DEVICES", "GLIBC_TUNABLES", "KMP_BLOCKTIME",
     "LD_PRELOAD", "MALLOC_ARENA_MAX", "MALLOC_CONF", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_",
     "MALLOC_TRIM_THRESHOLD_", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_PLACES", "OMP_PROC_BIND", "OMP_WAIT_POLICY",
-    "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
-    "ROCR_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTHONMALLOC", "ROCR_VISIBLE_DEVICES", "TORCH_CUDNN_SDPA_DEPRIORITIZED",
 )  # fmt: skip
 FOLDERS = re.compile(r"[^\s:;,=]*/")  # private: a value such as LD_PRELOAD's is saved without its folders
 DISTRIBUTIONS = ("attnlib", "torch", "numpy", "scipy", "pytest", "pytest-benchmark", "nvidia-ml-py", "psutil")
@@ -30,13 +32,59 @@ DISTRIBUTIONS = ("attnlib", "torch", "numpy", "scipy", "pytest", "pytest-benchma
 
 def flushes_subnormals() -> bool:
     """Return True if float32 arithmetic on this thread flushes subnormal numbers to zero."""
-    tiny = torch.full((1,), torch.finfo(torch.float32).tiny)
+    tiny = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
     return bool((tiny / 2 == 0).item())
 
 
 def use_threads(threads: int | None) -> None:
     """Set the number of threads that torch uses for one operation; None leaves one core free."""
     torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
+
+
+def switches() -> dict[str, tuple[Any, Any]]:
+    """Return switches of torch and Python that decide times or numbers: name to (value now, value at a usual start)."""
+    cpu = torch.backends.mkldnn
+    return {
+        "default_dtype": (str(torch.get_default_dtype()), "torch.float32"),
+        "default_device": (str(torch.get_default_device()), "cpu"),
+        "anomaly_mode": (torch.is_anomaly_enabled(), False),
+        "gradients": (torch.is_grad_enabled(), True),
+        "autocast": ([name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)], []),
+        "tracer": (sys.gettrace() is not None or sys.getprofile() is not None, False),
+        "deterministic_algorithms": (torch.are_deterministic_algorithms_enabled(), False),
+        "onednn": (cpu.enabled, True),
+        "onednn_deterministic": (cpu.deterministic, False),
+        "backward_threads": (torch.autograd.is_multithreading_enabled(), True),
+        "python_development_mode": (sys.flags.dev_mode, False),
+        "python_tracemalloc": (tracemalloc.is_tracing(), False),
+    }
+
+
+# switches with which a case is another case, or takes many times as long: it is not measured with them
+REFUSED = ("default_dtype", "default_device", "anomaly_mode", "gradients", "autocast", "tracer")
+
+
+def changed_switches() -> dict[str, Any]:
+    """Return the values of those ``switches`` that are not as at a usual start."""
+    return {name: now for name, (now, usual) in switches().items() if now != usual}
+
+
+def refuse_changed(threads: int | None) -> None:
+    """Refuse to measure in a process in which cases are not what they say.
+
+    Args:
+        threads: torch's intra-op threads.
+
+    Raises:
+        ValueError: a switch of ``REFUSED`` is changed, **or** there are more threads than CPUs for this process.
+    """
+    for name, (now, usual) in switches().items():
+        if name in REFUSED and now != usual:
+            raise ValueError(f"nothing is measured with {name}={now}, set outside of attnlib: set it back to {usual}")
+    if threads is not None and threads > usable_cpus():
+        raise ValueError(
+            f"{threads} threads for the {usable_cpus()} CPUs that this process may use: take fewer threads"
+        )
 
 
 def versions() -> dict[str, str | None]:
@@ -91,6 +139,7 @@ def describe(device: Device) -> dict[str, Any]:
         "memory_bytes": memory.total,
         "flush_subnormals": flushes_subnormals(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "switches": changed_switches(),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "kernels": kernel_choices(),
         "environment": {name: FOLDERS.sub("", os.environ[name]) for name in VARIABLES if name in os.environ},

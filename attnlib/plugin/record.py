@@ -22,11 +22,12 @@ from attnlib.cases.settings import Settings
 from attnlib.compare.pairs import times
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
-from attnlib.measure.ceilings import Ceilings, Rates, typical
+from attnlib.measure.ceilings import Ceilings, Listened, Rates, listen_undisturbed, usable
 from attnlib.measure.device import Device, Unavailable, open_device
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.plugin.measuring import Instruments, identity
+from attnlib.predict.peak import needed_bytes
 from attnlib.runs import visits
 from attnlib.runs.journal import NOT_YET, Finish
 from attnlib.runs.load import Cell, cell_of, renamed
@@ -44,6 +45,7 @@ from attnlib.runs.schema import (
 from attnlib.runs.text import printable
 
 CEILINGS_EVERY = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
+CEILINGS_AGAIN = 5.0  # the same after a reading that was disturbed
 FIELDS = {field.name for field in fields(Case)}
 EQUALS = re.compile(r"([\w.]+)=([\w.:]+)")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
@@ -108,7 +110,7 @@ class Record:
         self.started = time.perf_counter()
         self.canaries: dict[str, Canary] = {}  # by device
         self.readings: list[dict[str, Any]] = []  # of all canaries, in order
-        self.ceilings: dict[tuple[str, str], tuple[Ceilings, list[Rates]]] = {}  # by device and dtype
+        self.ceilings: dict[tuple[str, str], tuple[Ceilings, list[Listened]]] = {}  # by device and dtype
         self.looked = self.started  # when the last of them were read
 
     def instruments(self, case: Case) -> Instruments:
@@ -125,16 +127,17 @@ class Record:
         return self.canaries[name]
 
     def rates(self, device: Device, dtype: str, canary: Canary) -> Rates:
-        """Return the median rates of the device in this run; they are read again every ``CEILINGS_EVERY`` seconds."""
+        """Return the rates of the device in this run, read every ``CEILINGS_EVERY`` seconds; see ``usable``."""
         key, now = (str(device.torch_device), dtype), time.perf_counter()
         instrument, found = self.ceilings.get(key) or (self.instrument(device, getattr(torch, dtype)), [])
         self.ceilings[key] = instrument, found
-        if not found or now - self.looked > CEILINGS_EVERY:
+        pause = CEILINGS_AGAIN if found and found[-1].disturbed else CEILINGS_EVERY
+        if not found or now - self.looked > pause:
             self.looked = now
-            found.append(instrument.listen())
+            found.append(listen_undisturbed(instrument, device))
             canary.listen()  # a new reading: earlier ones are written down already
-            self.readings[-1]["rates"] = {"dtype": dtype} | asdict(found[-1])
-        return typical(found)
+            self.readings[-1]["rates"] = {"dtype": dtype, "disturbed": found[-1].disturbed} | asdict(found[-1].rates)
+        return usable(found)
 
     def case_of(self, item: pytest.Item) -> Case | None:
         """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
@@ -177,6 +180,11 @@ class Record:
             config.option.keyword = keyword
         chosen = set(items)  # by -k, say
         items[:] = [item for item in timed if item in chosen] + [item for item in items if item not in cases]
+        if chosen & cases.keys():
+            try:
+                environment.refuse_changed(self.settings.threads)
+            except ValueError as error:
+                raise pytest.UsageError(str(error)) from None
         self.items = {item.nodeid: item for item in ours if item in chosen}
         self.entries = {
             test: Entry(cases.get(item), params=parameters_of(item) if is_beside(item) else None)
@@ -355,6 +363,8 @@ class Record:
             traceback.clear_frames(error.__traceback__)  # they hold the workload
         gc.collect()
         self.device.release()
+        if ended["status"] == "oom" and entry.case is not None:
+            entry.row = needed_bytes(entry.case, self.settings, self.device) | entry.row
         pytest.skip(entry.row["reason"])
 
     def how(self, error: BaseException) -> dict[str, Any] | None:

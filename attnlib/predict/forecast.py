@@ -7,20 +7,25 @@ import torch
 
 from attnlib.cases.case import Case
 from attnlib.measure import clock
-from attnlib.measure.ceilings import Ceilings, Rates
+from attnlib.measure.ceilings import Ceilings, Rates, best, listen_undisturbed
 from attnlib.measure.device import open_device
 from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters
 from attnlib.predict.kernels import CALIBRATED, is_calibrated
 from attnlib.predict.peak import kernel_of, outlook
 
 
-def forecast(case: Case) -> dict[str, Any]:
+def forecast(case: Case, known: Rates | None = None) -> dict[str, Any]:
     """Return the predicted cost of one step of a case on this machine.
+
+    Args:
+        case: to predict.
+        known: rates of this machine, read before; where they are higher they are used.
 
     Returns:
         ``case``; ``kernel``, of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``), component and
         direction, null if a part is somebody else's; the entries of ``peak.outlook``, with ``floor_s`` null if the
-        device is not here; ``torch`` and ``threads``; ``calibrated``, the torch release that predicted peaks were
+        device is not here; ``ceilings_disturbed``, the reasons if something else used
+        the machine; ``torch`` and ``threads``; ``calibrated``, the torch release that predicted peaks were
         checked with, null if it is this one.
     """
     kernel = kernel_of(case)
@@ -30,7 +35,11 @@ def forecast(case: Case) -> dict[str, Any]:
             "algorithmic": algorithmic_flops(case, case.batch_size),
             "executed": executed_flops(case, case.batch_size, kernel),
         }
-    return outlook(case, rates_here(case)) | {
+    rates, reasons = rates_here(case)
+    if rates is not None and known is not None:
+        rates = best([rates, known])
+    return outlook(case, rates) | {
+        "ceilings_disturbed": reasons,
         "case": asdict(case),
         "kernel": kernel,
         "params": parameters(case),
@@ -41,11 +50,11 @@ def forecast(case: Case) -> dict[str, Any]:
     }
 
 
-def rates_here(case: Case) -> Rates | None:
-    """Measure the peak rates of a case's device; return None if the device is not here."""
+def rates_here(case: Case) -> tuple[Rates | None, list[str]]:
+    """Return the peak rates of a case's device, None if it is not here; and the reasons why they are disturbed."""
     try:
         device = open_device(case.device)
     except ValueError:
-        return None
+        return None, []
     clock.bind(device)
-    return Ceilings(device, getattr(torch, case.dtype)).listen()
+    return listen_undisturbed(Ceilings(device, getattr(torch, case.dtype)), device)

@@ -302,6 +302,18 @@ def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = 
     return Unfit("oom", reason, predicted_bytes=needed, available_bytes=available)
 
 
+def needed_bytes(case: Case, settings: Settings, device: Device) -> dict[str, int]:
+    """Return what the row of a case says that ran out of memory: ``predicted_bytes`` and ``available_bytes``.
+
+    A number that is not known is left out.
+    """
+    reference = replace(case, **settings.reference) if case.paired and settings.reference is not None else None
+    predicted = prediction(case, reference)["value"]
+    available = least(device, settings.memory_limit or None)
+    row = {"predicted_bytes": None if predicted is None else int(MARGIN * predicted), "available_bytes": available}
+    return {name: value for name, value in row.items() if value is not None}
+
+
 def least(device: Device, limit: int | None) -> int | None:
     """Return the bytes that are free now, or ``limit`` if that is less; None if neither is known."""
     return min((free for free in (available_bytes(device), limit) if free is not None), default=None)

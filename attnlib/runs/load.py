@@ -236,6 +236,7 @@ def machine_of(info: dict[str, Any]) -> dict[str, Any]:
         **{name: device.get(key) for name, key in (("device", "name"), ("uuid", "uuid"), ("driver", "driver"))},
         "torch": versions.get("torch"),
         **{name: ours.get(name) for name in SETTINGS},
+        "switches": ours.get("switches") or {},  # those that are not as usual; earlier runs did not say
     }
 
 

@@ -328,6 +328,7 @@ class Rates(Struct):
     flops_per_s: Annotated[float, Meta(gt=0, le=1e18)]
     copies: list[tuple[Count, Positive]]
     operator_s: Positive
+    disturbed: list[str] = []
 
 
 class Attention(Struct):

@@ -75,7 +75,12 @@ def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> lis
     for reading in readings:
         if rates := reading.get("rates"):
             by_dtype.setdefault(rates["dtype"], []).append(rates)
-    for dtype, rates in by_dtype.items():
+    for dtype, every in by_dtype.items():
+        quiet = [found for found in every if not found.get("disturbed")]
+        if not quiet:
+            reasons = "; ".join(every[-1]["disturbed"])
+            lines.append(f"ceilings were read while something else used the machine, shares may be too high: {reasons}")
+        rates = quiet or every
         products = geometric([found["flops_per_s"] / 1e9 for found in rates])
         copies = geometric([max(moved / s for moved, s in found["copies"]) / 1e9 for found in rates])
         large = geometric([found["copies"][-1][0] / found["copies"][-1][1] / 1e9 for found in rates])

@@ -44,8 +44,13 @@ def memory(found: Mapping[str, Any], reached: str | None) -> Table:
     time = "no time: the device is not here"
     if found["floor_s"]:
         floor = Floor(**found["floor_s"])
-        time = f"at least {seconds(floor.seconds)}"
+        time = f"{'about' if found['ceilings_disturbed'] else 'at least'} {seconds(floor.seconds)}"
         after += [f"at this machine's ceilings: {seconds(floor.seconds)}, most of it {floor.binding}"]
+        if found["ceilings_disturbed"]:
+            reasons = "; ".join(found["ceilings_disturbed"])
+            after += [
+                f"something else used the machine while its ceilings were read, so a step may take less: {reasons}"
+            ]
         after += [f"like cases ran at {reached}"] if reached else []
     after += [
         f"{found['operators']} operators, which move {size(found['bytes_moved'])}; attention by {found['kernel']}"

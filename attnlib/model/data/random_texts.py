@@ -22,6 +22,10 @@ def random_texts(
     Returns:
         tokens, int64 ``[N, T]``, and labels, int64 ``[N]``.
     """
+    if torch.device(device).type == "meta":  # no storage, no texts
+        return torch.empty(n_texts, seq_len, dtype=torch.int64, device=device), torch.empty(
+            n_texts, dtype=torch.int64, device=device
+        )
     generator = torch.Generator("cpu").manual_seed(seed)  # the same texts on every device
     tokens = torch.randint(vocab_size, (n_texts, seq_len), generator=generator, device="cpu")
     labels = torch.randint(max(2, n_classes), (n_texts,), generator=generator, device="cpu")
