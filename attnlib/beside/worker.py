@@ -149,7 +149,7 @@ def main(run: Callable[..., Any] = pytest.main) -> None:
     options = parser.parse_args()
     server = Server(*pipes())
     torch.set_flush_denormal(options.denormals == "flush")
-    environment.use_threads(options.threads)
+    environment.set_threads(options.threads)
     with contextlib.suppress(KeyboardInterrupt):  # the one who asks hears it too
         run(["-q", "-p", "no:cacheprovider", "--benchmark-disable", *options.tests], plugins=[server])
         server.finish()

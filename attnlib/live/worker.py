@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="by default one fewer than cores")
     options = parser.parse_args()
     torch.set_flush_denormal(options.denormals == "flush")
-    environment.use_threads(options.threads)
+    environment.set_threads(options.threads)
     with contextlib.suppress(KeyboardInterrupt):  # the client gets Ctrl-C too
         serve(sys.stdin, sys.stdout)
 

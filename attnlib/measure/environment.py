@@ -36,11 +36,6 @@ def flushes_subnormals() -> bool:
     return bool((tiny / 2 == 0).item())
 
 
-def use_threads(threads: int | None) -> None:
-    """Set the number of threads that torch uses for one operation; None leaves one core free."""
-    torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
-
-
 def switches() -> dict[str, tuple[Any, Any]]:
     """Return switches of torch and Python that decide times or numbers: name to (value now, value at a usual start)."""
     cpu = torch.backends.mkldnn
@@ -85,6 +80,21 @@ def refuse_changed(threads: int | None) -> None:
         raise ValueError(
             f"{threads} threads for the {usable_cpus()} CPUs that this process may use: take fewer threads"
         )
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads that torch uses for one operation; None leaves one core free."""
+    torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
+
+
+def use_threads(threads: int | None) -> None:
+    """Set threads as ``set_threads`` does, where cases are what they say.
+
+    Raises:
+        ValueError: see ``refuse_changed``.
+    """
+    refuse_changed(threads)
+    set_threads(threads)
 
 
 def versions() -> dict[str, str | None]:

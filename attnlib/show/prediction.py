@@ -56,7 +56,11 @@ def memory(found: Mapping[str, Any], reached: str | None) -> Table:
         f"{found['operators']} operators, which move {size(found['bytes_moved'])}; attention by {found['kernel']}"
     ]
     widths = f"D={case['d_model']} H={case['n_heads']} B={case['batch_size']} {case['dtype']}"
-    where = f"{case['device']}, {found['threads']} threads" if case["device"] == "cpu" else case["device"]
+    where = (
+        f"{case['device']}, {found['threads']} thread{'s' * (found['threads'] > 1)}"
+        if case["device"] == "cpu"
+        else case["device"]
+    )
     executed = [sum(flops) for flops in (found["flops"] or {}).get("executed", {}).values()]
     work = f", {many(sum(executed))}FLOP forward and back" if executed else ""
     after += [

@@ -189,6 +189,19 @@ def test_checks_of_gradients_are_not_times(write):
     assert comparison.exit_code() == 2
 
 
+def test_a_switch_that_was_set_on_one_side_is_named(write, capsys):
+    """Times are undecided then; earlier runs, which say nothing of switches, count as usual."""
+    changed, usual = saved((1.5,)), saved()
+    changed["machine_info"]["attnlib"]["switches"] = {"onednn": False}
+    usual["machine_info"]["attnlib"]["switches"] = {}
+    old = write(saved(), "old.json")
+
+    assert command([old], [write(changed, "new.json")]) == 2
+    assert "switches: {} | {'onednn': False}" in capsys.readouterr().out
+    assert command([old], [write(usual, "usual.json")], "--allow-undecided") == 0
+    assert "switches" not in capsys.readouterr().out
+
+
 def test_bad_files_beside_good_ones_are_named(write, capsys):
     """A bad file is named, the good ones are compared, exit code 4."""
     good, bad = write(saved(), "a.json"), write("{", "b.json")

@@ -1,6 +1,7 @@
 """Every command of README and docs: its options are known, it selects tests, and the three everyday uses work."""
 
 import configparser
+import re
 import subprocess
 import sys
 
@@ -81,6 +82,18 @@ def test_environments_exist(words):
     tox.read(ROOT / "tox.ini")
 
     assert f"testenv:{words[0]}" in tox
+
+
+def test_the_oldest_environment_has_the_oldest_versions():
+    """``tox -e oldest`` runs on the floor of each dependency that pyproject.toml declares, and on nothing else."""
+    listed = re.search(r"\ndependencies = \[\n(.*?)\n\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[1]
+    floors = re.findall(r'"([\w-]+)>=([\w.]+)"', listed)
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(ROOT / "tox.ini")
+    pins = re.sub(r"\{env:TORCH:(.*)\}", r"\1", tox["testenv:oldest"]["deps"]).split()
+
+    assert len(floors) == listed.count('"') / 2
+    assert sorted(pins) == sorted(f"{name}=={version}" for name, version in floors)
 
 
 @pytest.mark.parametrize("words", of("pip", "install"), ids=" ".join)

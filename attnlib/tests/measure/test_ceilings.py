@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attnlib.measure import ceilings
-from attnlib.measure.ceilings import Ceilings, Rates, typical
+from attnlib.measure.ceilings import Ceilings, Listened, Rates, best, listen_undisturbed, typical, usable
 from attnlib.measure.clock import bind
 from attnlib.measure.device import Device
 
@@ -35,6 +35,42 @@ def test_typical_rates_are_medians():
 
     assert typical([RATES, slow, RATES]) == RATES
     assert typical([RATES]) == RATES
+
+
+SLOW = Rates(1e8, tuple((size, 10 * seconds) for size, seconds in RATES.copies), 5e-5)
+
+
+def test_the_best_rates_are_each_the_best():
+    """Of a reading with fast products and one with fast copies, both."""
+    one = Rates(RATES.flops_per_s, SLOW.copies, SLOW.operator_s)
+    two = Rates(SLOW.flops_per_s, RATES.copies, RATES.operator_s)
+
+    assert best([one, two]) == best([two, one]) == RATES
+
+
+def test_disturbed_readings_do_not_count():
+    """Where there is an undisturbed one; else the best of them."""
+    busy = Listened(SLOW, ["busy"])
+
+    assert usable([busy, busy, Listened(RATES, [])]) == RATES
+    assert usable([busy, Listened(RATES, ["busy"])]) == RATES
+
+
+@pytest.mark.parametrize(("busy", "readings", "expected"), [(0, 1, SLOW), (1, 2, RATES), (9, 3, RATES)])
+def test_ceilings_are_read_again_while_something_else_runs(monkeypatch, busy, readings, expected):
+    """Until a reading is undisturbed, three times at most; then the best counts and the reasons are returned."""
+    looks, made = iter([["busy"]] * busy + [[]] * 9), []
+
+    class Fake:
+        def listen(self):
+            made.append(1)
+            return SLOW if len(made) == 1 else RATES
+
+    monkeypatch.setattr(ceilings, "disturbed", lambda seen: next(looks))
+    found = listen_undisturbed(Fake(), Device())
+
+    assert found == (expected, ["busy"] if busy > 3 else [])
+    assert len(made) == readings
 
 
 def test_a_machine_has_ceilings(monkeypatch):

@@ -1,7 +1,9 @@
 """Clock, sampling and memory on things with known behaviour."""
 
 import json
+import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -296,6 +298,71 @@ def test_environment_is_an_allow_list(monkeypatch):
 
     assert "hunter2" not in str(described)
     assert described["environment"]["OMP_WAIT_POLICY"] == "passive"
+
+
+@contextmanager
+def default(dtype=None, device=None):
+    torch.set_default_dtype(dtype or torch.float32)
+    torch.set_default_device(device)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+@contextmanager
+def profiled():
+    sys.setprofile(lambda *_: None)
+    yield
+    sys.setprofile(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("anomaly_mode", torch.autograd.set_detect_anomaly),
+        ("default_dtype", lambda _: default(dtype=torch.float64)),
+        ("default_device", lambda _: default(device="meta")),
+        ("gradients", lambda _: torch.no_grad()),
+        ("autocast", lambda _: torch.autocast("cpu", torch.bfloat16)),
+        ("tracer", lambda _: profiled()),
+    ],
+)
+def test_switches_that_make_a_case_another_one_are_refused(name, changed):
+    """Set outside of the suite, each is named; and it is gone where it is set back."""
+    environment.refuse_changed(1)
+    before = environment.changed_switches()
+    with changed(True), pytest.raises(ValueError, match=name):
+        environment.refuse_changed(1)
+
+    assert environment.changed_switches() == before
+    environment.refuse_changed(1)
+
+
+def test_subnormals_are_looked_at_on_the_cpu_in_float32():
+    """Whatever torch's defaults are."""
+    before = environment.flushes_subnormals()
+    with default(torch.float64, "meta"):
+        assert environment.flushes_subnormals() == before
+
+
+def test_more_threads_than_cpus_are_refused(monkeypatch):
+    """Of this process, not of the machine."""
+    monkeypatch.setattr(environment, "usable_cpus", lambda: 1)
+    with pytest.raises(ValueError, match="2 threads"):
+        environment.refuse_changed(2)
+    with pytest.raises(ValueError, match="2 threads"):
+        environment.use_threads(2)
+
+
+def test_other_switches_are_saved():
+    """One that decides which kernels run is in the machine's description, and none else."""
+    torch.backends.mkldnn.deterministic = True
+    try:
+        found = environment.describe(Device())["switches"]
+    finally:
+        torch.backends.mkldnn.deterministic = False
+
+    assert found == environment.changed_switches() | {"onednn_deterministic": True}
 
 
 def without_times(events):

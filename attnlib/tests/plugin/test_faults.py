@@ -117,6 +117,7 @@ def test_memory_that_ends(sessions, undisturbed, tmp_path):
 
     assert done.code == 0
     assert "can't allocate memory" in row["reason"]
+    assert 0 < row["predicted_bytes"] < row["available_bytes"]
     assert len(row["partial"]["samples"]) == 2
     assert len(rows) == CASES
     assert [size for size in undisturbed[1] if size[0] != row["test"]] == sizes

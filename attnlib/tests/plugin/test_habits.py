@@ -44,6 +44,16 @@ def test_an_id_of_another_run_is_refused(sessions, tmp_path):
     assert files(tmp_path, "") == []
 
 
+def test_a_switch_set_outside_ends_the_session(sessions, tmp_path):
+    """Anomaly mode, as a plugin or sitecustomize may leave it: a line that names it, 4, and nothing written."""
+    code = "def pytest_sessionstart():\n    import torch\n    torch.autograd.set_detect_anomaly(True)\n"
+    done = sessions("--benchmark-autosave", folder=tmp_path / "runs", environment=plugin_of(tmp_path, code))
+
+    assert done.code == 4
+    assert "anomaly_mode=True" in done.out
+    assert files(tmp_path / "runs", "") == []
+
+
 def plugin_of(folder, code):
     """Return the variables that make a session load a plugin with this code."""
     (folder / "others.py").write_text(code)

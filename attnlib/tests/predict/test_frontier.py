@@ -12,7 +12,9 @@ from attnlib.cases.settings import Settings
 from attnlib.cases.workload import build
 from attnlib.commands.__main__ import main
 from attnlib.commands.options import counts
+from attnlib.measure.ceilings import Listened, Rates
 from attnlib.measure.device import Device
+from attnlib.predict import forecast as forecasts
 from attnlib.predict.flops import algorithmic_flops, total
 from attnlib.predict.forecast import forecast
 from attnlib.predict.frontier import frontier, largest, resized
@@ -181,6 +183,25 @@ def test_tables_of_several_encodings():
 def test_a_length_or_depth_that_is_repeated_counts_once():
     """As in the options of a session."""
     assert counts("8,2,8") == [8, 2]
+
+
+def test_a_long_sequence_is_predicted_without_its_batch():
+    """Tokens of a petabyte have no storage either."""
+    peak = need(Case(seq_len=10**14, depth=1, d_model=8, n_heads=1, phase="forward")).peak
+
+    assert peak > 10**15
+
+
+def test_disturbed_ceilings_are_said_and_those_of_a_saved_run_used(monkeypatch):
+    """The least time is at the better of both, and the reasons are in the forecast and in its table."""
+    slow, fast = (Rates(rate, ((8192, 1 / rate), (2**25, 4096 / rate)), 1 / rate) for rate in (1e3, 1e6))
+    monkeypatch.setattr(forecasts, "listen_undisturbed", lambda *_: Listened(slow, ["a neighbour"]))
+    case = Case(seq_len=8, depth=1, d_model=8, n_heads=1, phase="forward")
+    alone, beside = forecast(case), forecast(case, fast)
+
+    assert beside["floor_s"]["operators"] == pytest.approx(alone["floor_s"]["operators"] / 1e3)
+    assert beside["ceilings_disturbed"] == ["a neighbour"]
+    assert any("a neighbour" in line for line in predicted(beside)[-1].after)
 
 
 def test_the_commands(tmp_path, capsys):
