@@ -18,7 +18,7 @@ def trace(step: Callable[[], None], *, memory: bool = False) -> list[dict[str, A
     """
     activities = [torch.profiler.ProfilerActivity.CPU]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Profiler clears events")  # some versions warn at every profile
+        warnings.filterwarnings("ignore", ".*Profiler clears events")  # some versions warn at every profile
         with torch.profiler.profile(activities=activities, profile_memory=memory) as profile:
             step()
     with tempfile.TemporaryDirectory() as folder:

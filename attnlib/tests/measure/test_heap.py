@@ -51,7 +51,8 @@ def once():
     steps(2**24)
     return inside[0] < 100, inside[1:] == (1, True), torch.get_num_threads() == 2, flushes_subnormals(), heap.is_set()
 first, second = once(), once()
-outside = faults(lambda: step(2**24)) > 1000
+step(2**26)  # more than may lie about in pieces
+outside = faults(lambda: step(2**26)) > 1000
 heap.keep()
 once()
 print(first, second, outside, heap.is_set(), faults(lambda: step(2**24)) < 100, sep=";")
