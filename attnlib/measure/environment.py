@@ -41,7 +41,7 @@ def switches() -> dict[str, tuple[Any, Any]]:
     cpu = torch.backends.mkldnn
     return {
         "default_dtype": (str(torch.get_default_dtype()), "torch.float32"),
-        "default_device": (str(torch.get_default_device()), "cpu"),
+        "default_device": (str(torch.empty(0).device), "cpu"),
         "anomaly_mode": (torch.is_anomaly_enabled(), False),
         "gradients": (torch.is_grad_enabled(), True),
         "autocast": ([name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)], []),
