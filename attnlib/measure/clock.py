@@ -9,8 +9,9 @@ from typing import Any
 from attnlib.measure.device import Device
 from attnlib.measure.rounds import Clock, Step
 
+MOMENT = 2e-5  # seconds, longer than a mark takes
 _device = Device()
-_laps: list[tuple[Any, Any]] | None = None  # marks before and after each wait, while they are collected
+_marks: list[Any] | None = None  # the device's marks at each reading of the clock, while they are collected
 
 
 def bind(device: Device) -> None:
@@ -26,13 +27,28 @@ def device_clock() -> float:
     pytest-benchmark calls it right before and right after every round, so work that a set-up left queued is not counted
     and all work that the round queued is: two waits a round, no more.
     """
-    if _laps is None:
+    if _marks is None:
         _device.synchronize()
         return time.perf_counter()
-    end = _device.mark()  # ends what was queued so far
+    # A mark costs the host some microseconds, which must lie outside of the round: an opening mark is made before the
+    # clock is read, a closing one while the device still works, and where it is about to end, after the clock was read.
+    if len(_marks) % 2 == 0:
+        _device.synchronize()
+        _marks.append(_device.mark())
+        return time.perf_counter()
+    ended = _end_within(MOMENT)
+    _marks.append(_device.mark())
     _device.synchronize()
-    _laps.append((end, _device.mark()))  # the second mark starts what comes next
-    return time.perf_counter()
+    return time.perf_counter() if ended is None else ended
+
+
+def _end_within(seconds: float) -> float | None:
+    """Return the time at which the device has no more work, if that comes within some seconds; else None."""
+    latest = time.perf_counter() + seconds
+    while True:
+        busy, now = _device.is_busy(), time.perf_counter()
+        if not busy or now > latest:
+            return None if busy else now
 
 
 @dataclass
@@ -45,13 +61,13 @@ class DeviceTimes:
 @contextmanager
 def device_times() -> Iterator[DeviceTimes]:
     """Collect the seconds, by the device's own clock, of every round that is timed in the block."""
-    global _laps
-    found, _laps = DeviceTimes(), []
+    global _marks
+    found, _marks = DeviceTimes(), []
     try:
         yield found
     finally:
-        laps, _laps = _laps, None
-    spans = [_device.between(start, end) for (_, start), (end, _) in zip(laps[::2], laps[1::2], strict=True)]
+        marks, _marks = _marks, None
+    spans = [_device.between(start, end) for start, end in zip(marks[::2], marks[1::2], strict=True)]
     found.rounds = [span for span in spans if span is not None]
 
 

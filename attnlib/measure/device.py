@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux
 UNITS = {"K": 2**10, "M": 2**20}
 HELD = (0.002, 0.02, 0.2)  # seconds of work queued before a step, tried until its launches take less
+SPIN, WARM_SPIN = 2_000_000, 10_000_000  # cycles of the spin that is timed, and of one before it, in which clocks rise
 Step = Callable[[], None]
 
 
@@ -43,6 +43,17 @@ class Device:
 
     def synchronize(self) -> None:
         """Wait until everything queued on the device has finished."""
+
+    def is_busy(self) -> bool:
+        """Return True if work that was queued on the device has not finished."""
+        return False
+
+    def hold(self, seconds: float) -> None:
+        """Queue work that keeps the device busy for about ``seconds`` and uses no memory; nothing on a CPU."""
+
+    def lost(self) -> str | None:
+        """Return the reason why nothing can run on the device any more, after an error; None if it works."""
+        return None
 
     def mark(self) -> Any:
         """Return a mark behind the work queued so far, for ``between``; None if the device has no clock of its own."""
@@ -109,6 +120,26 @@ class Cuda(Device):
         """Wait until everything queued on the card has finished."""
         torch.cuda.synchronize(self.torch_device)
 
+    def is_busy(self) -> bool:
+        """Return True if work that was queued in the current stream has not finished."""
+        return not torch.cuda.current_stream(self.torch_device).query()
+
+    def lost(self) -> str | None:
+        """Return the reason why nothing can run on the card any more; None if it works.
+
+        An error such as an illegal memory access stays: every later call of the process raises it again.
+        """
+        try:
+            self.synchronize()
+            self.draw()
+        except RuntimeError as error:
+            return str(error).partition("\n")[0]
+        return None
+
+    def draw(self) -> None:
+        """Draw a random number on the card, which fails where a refused capture left its generator capturing."""
+        torch.randn((), device=self.torch_device)
+
     def mark(self) -> torch.cuda.Event:
         """Return an event recorded in the current stream; its clock resolves about 0.5 us."""
         event = torch.cuda.Event(enable_timing=True)
@@ -122,42 +153,42 @@ class Cuda(Device):
     def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
         """Return a reading: the seconds between events around a step that is queued behind other work.
 
-        Matrix products keep the card busy while the step's launches are queued. If the card reaches the step before its
-        last launch is queued, longer products are tried; a step with more launches than the card's queue holds has a
-        null reading.
+        A spinning kernel keeps the card busy while the step's launches are queued. If the card reaches the step before
+        its last launch is queued, a longer spin is tried. A queue holds about a thousand launches; a step with more is
+        captured as a graph, which is one launch. The reading is null if it cannot be captured.
         """
-        method = "CUDA events around a step that is queued behind other work"
         for seconds in HELD:
             if prepare is not None:
                 prepare()
-            try:
-                self.hold(seconds)
-            except torch.OutOfMemoryError as error:
-                return reading(None, method, str(error).partition("\n")[0])
-            start = self.mark()
-            step()
-            reached = start.query()  # True if the card began the step before its last launch was queued
-            end = self.mark()
-            end.synchronize()
-            if not reached:
-                return reading(self.between(start, end), method)
-        return reading(None, method, f"the step's launches took longer than {HELD[-1]} s, or overfilled the queue")
+            taken = self.held_seconds(step, seconds)
+            if taken is not None:
+                return reading(taken, "CUDA events around a step that is queued behind a spinning kernel")
+        method = "CUDA events around the replay of the step's graph"
+        if prepare is not None:
+            return reading(None, method, "it has more launches than the queue holds, and cannot be captured alone")
+        try:
+            return reading(self.held_seconds(self.capture(step), HELD[0]), method)
+        except (Unavailable, torch.OutOfMemoryError) as error:
+            return reading(None, method, str(error).partition("\n")[0])
 
-    def hold(self, seconds: float) -> None:
-        """Queue matrix products that keep the card busy for about ``seconds``."""
-        product = self.product()
-        product()
+    def held_seconds(self, step: Step, seconds: float) -> float | None:
+        """Return the seconds between events around a step behind a spin; None if the spin ended before all launches."""
+        self.hold(seconds)
         start = self.mark()
-        product()
+        step()
+        reached = start.query()  # True if the card began the step before its last launch was queued
         end = self.mark()
         end.synchronize()
-        for _ in range(math.ceil(seconds / max(self.between(start, end), 1e-5))):
-            product()
+        return None if reached else self.between(start, end)
 
-    def product(self) -> Callable[[], Any]:
-        """Return a callable that multiplies ``[512, 512]`` on the card, small enough to leave most of its cache."""
-        a = torch.ones(512, 512, device=self.torch_device)
-        return partial(torch.mm, a, a, out=torch.empty_like(a))
+    def hold(self, seconds: float) -> None:
+        """Queue a spinning kernel that keeps the card busy for about ``seconds``, in cycles of its present clock."""
+        torch.cuda._sleep(WARM_SPIN)  # of an idle card the clock is low
+        start = self.mark()
+        torch.cuda._sleep(SPIN)
+        end = self.mark()
+        end.synchronize()
+        torch.cuda._sleep(math.ceil(seconds * SPIN / self.between(start, end)))
 
     def capture(self, step: Step) -> Step:
         """Return the replay of a CUDA graph of ``step``, captured after three runs on a side stream as torch asks.
@@ -178,10 +209,17 @@ class Cuda(Device):
                 step()
         except RuntimeError as error:
             torch.cuda.set_stream(before)  # a refused capture leaves its own stream the current one
+            self.renew_generator()
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             raise Unavailable(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
         return graph.replay
+
+    def renew_generator(self) -> None:
+        """Give the card's random generator a new state: up to torch 2.10 a refused capture leaves it capturing."""
+        index = self.torch_device.index
+        own = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
+        own.graphsafe_set_state(own.clone_state())  # with the same seed and place
 
     def cache_bytes(self) -> int:
         """Return the bytes of the card's L2 cache."""

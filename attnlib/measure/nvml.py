@@ -178,9 +178,11 @@ def _events(handle: Any) -> list[str]:
 
 
 def _temperature(handle: Any) -> int:
-    # the newer call where the package has it: the older one is deprecated
-    query = getattr(pynvml, "nvmlDeviceGetTemperatureV", pynvml.nvmlDeviceGetTemperature)
-    return int(query(handle, pynvml.NVML_TEMPERATURE_GPU))
+    # the newer call where package and driver have it: the older one is deprecated
+    try:
+        return int(pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU))
+    except (AttributeError, pynvml.NVMLError):
+        return int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
 
 
 def _driver() -> str:

@@ -16,7 +16,7 @@ MAX_ROUNDS = 2000
 BLOCKS = 2  # least blocks of two turns of either side: the second block is in the opposite order
 STEADY, WINDOW = 0.05, 3  # a side is warm once a window of calls is not faster than the previous one by this share
 WARM = 0.1  # largest share of the budget for warming up
-SLOW = 5  # a case whose least number of rounds takes this many times the budget is not warmed up
+SLOW = 5  # a case whose least number of rounds takes this many times the budget is warmed up by one call
 MIN_WARM_SECONDS = 1e-4  # shorter steps are warmed up several at a time
 MIN_ROUND_SECONDS = 1e-3  # shorter steps are repeated within a round, so that the clock's share stays below 0.1 %
 # Seconds of untimed steps after a change of side, and of rounds in a turn. Measured on one core with 1 MiB of L2 and 32
@@ -184,20 +184,23 @@ def warm_up(side: Side, *, budget: float) -> Warmed:
 def pilot(
     sides: Sequence[Side], first: Sequence[float], *, precision: float, budget: float, settled: bool = True
 ) -> Pilot:
-    """Warm the sides up and fix the plan of their rounds; the slowest cases are not warmed up.
+    """Warm the sides up and fix the plan of their rounds; the slowest cases are warmed up by one call.
 
     Args:
         sides: the case alone, or its reference and the case.
-        first: seconds of each side's first call, already made: the only warm-up of the slowest cases.
+        first: seconds of each side's first call, already made; if they are long, a second call is made, which is
+            the only warm-up of the slowest cases.
         precision: wanted relative half-width of the median's interval, see ``rounds_for``.
         budget: seconds for warm-up and rounds together; slow cases exceed it by their least number of rounds.
         settled: True if a side runs untimed steps after a change of side.
     """
     paired, ones = len(sides) > 1, (1,) * len(sides)
     least = 2 * BLOCKS if paired else MIN_ROUNDS
-    if least * sum(first) > SLOW * budget:  # so slow that even warm-up calls would cost too much
-        untimed = tuple(untimed_steps(seconds) * settled for seconds in first)
-        return Pilot(0, 0.0, None, ones, untimed, BLOCKS * paired, 1, least, "min_rounds")
+    if least * sum(first) > SLOW * budget:  # a first call may compile or load kernels, so a second one decides
+        first = [turn(side)() for side in sides]
+        if least * sum(first) > SLOW * budget:  # so slow that further warm-up calls would cost too much
+            untimed = tuple(untimed_steps(seconds) * settled for seconds in first)
+            return Pilot(1, first[-1], None, ones, untimed, BLOCKS * paired, 1, least, "min_rounds")
     warmed = [warm_up(side, budget=WARM * budget / len(sides)) for side in sides]
     # short steps are repeated within a round, unless each of them needs its own set-up
     repeats = [

@@ -3,6 +3,7 @@
 Time is counted, not waited for: launches move the host's clock, a wait moves it to where the queue is empty.
 """
 
+from collections import deque
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,7 +12,10 @@ import torch
 from attnlib.measure import clock
 from attnlib.measure.device import Cuda
 
-LAUNCH, READ = 5e-6, 1e-7  # seconds of the host: to queue a piece of work, to read its clock
+LAUNCH, READ, MARK = 5e-6, 1e-7, 4e-6  # seconds of the host: to queue a piece of work, to read its clock, for an event
+QUEUE = 1024  # launches that a stream holds before the host has to wait
+IDLE_HZ, WORK_HZ = 345e6, 1.98e9  # clocks of an idle card, and after RISE seconds of work; FALL seconds later it is idle
+RISE, FALL = 5e-3, 0.05
 UUID = "11111111-2222-3333-4444-555555555555"
 
 
@@ -24,6 +28,10 @@ class FakeCuda:
         self.waits, self.devices = 0, set()  # how often the host waited, and which cards were touched
         self.capturing = None
         self.refuses = False  # to capture
+        self.dead = None  # the message of an error that stays
+        self.pending = deque()  # when each queued piece of work will have ended
+        self.rising = 0.0  # when the work began that raised the clock
+        self.generators = [Generator() for _ in range(cards)]
         self.stream = None  # that was made the current one
         self.uuids = [UUID.replace("1", str(1 + place)) for place in range(cards)]
         self.statistics = {}
@@ -38,8 +46,30 @@ class FakeCuda:
             self.capturing.append(seconds)
             return
         self.host += LAUNCH
-        self.free = max(self.host, self.free) + seconds
+        self.queue(seconds)
+
+    def queue(self, seconds):
+        """Put work into the queue; where that is full, wait until its first piece has ended."""
+        while self.pending and self.pending[0] <= self.host:
+            self.pending.popleft()
+        if len(self.pending) >= QUEUE:
+            self.host = self.pending.popleft()
+        begins = max(self.host, self.free)
+        if begins > self.free + FALL:
+            self.rising = begins
+        self.free = begins + seconds
         self.queued += seconds
+        self.pending.append(self.free)
+
+    @property
+    def hz(self):
+        """Of work that is queued now."""
+        begins = max(self.host, self.free)
+        return WORK_HZ if begins <= self.free + FALL and begins >= self.rising + RISE else IDLE_HZ
+
+    def spin(self, cycles):
+        """As torch.cuda._sleep, whose length is in cycles."""
+        self.launch(cycles / self.hz)
 
     @property
     def done(self):
@@ -52,6 +82,8 @@ class FakeCuda:
     def wait(self, device=None):
         if device is not None:
             self.touch(device)
+        if self.dead is not None:
+            raise RuntimeError(self.dead)
         self.waits += 1
         self.host = max(self.host, self.free)
 
@@ -66,6 +98,7 @@ class FakeCuda:
 
             def record(self, stream):
                 fake.touch(stream.device)
+                fake.host += MARK
                 self.at = max(fake.host, fake.free)  # when the queue reaches it
 
             def query(self):
@@ -86,12 +119,13 @@ class FakeCuda:
 
             def replay(self):
                 fake.host += LAUNCH
-                fake.free = max(fake.host, fake.free) + sum(self.work)
+                fake.queue(sum(self.work))
 
         @contextmanager
         def graph(captured):
             if fake.refuses:
                 fake.stream = "of the capture"
+                fake.generators[0].capturing = True
                 raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
             fake.capturing = captured.work
             yield
@@ -103,7 +137,9 @@ class FakeCuda:
 
         def on(device):
             fake.touch(device)
-            return SimpleNamespace(device=device, wait_stream=lambda other: None)
+            return SimpleNamespace(
+                device=device, wait_stream=lambda other: None, query=lambda: fake.free <= fake.now()
+            )
 
         def set_device(device):
             if torch.device(device).index is None:
@@ -122,21 +158,35 @@ class FakeCuda:
         return {
             "Event": Event, "CUDAGraph": Graph, "graph": graph, "stream": stream, "Stream": on,
             "current_stream": on, "synchronize": fake.wait, "set_device": set_device, "set_stream": set_stream,
-            "empty_cache": lambda: None,
+            "empty_cache": lambda: None, "_sleep": fake.spin, "default_generators": fake.generators,
+            "current_device": lambda: 0,
             "get_device_properties": properties, "memory_stats": lambda device: fake.statistics,
             "reset_peak_memory_stats": lambda device: fake.statistics.update(dict.fromkeys(fake.statistics, 0)),
         }  # fmt: skip
+
+
+class Generator:
+    """Of random numbers on a card; a capture that was refused leaves it capturing, up to torch 2.10."""
+
+    def __init__(self):
+        self.capturing = False
+
+    def clone_state(self):
+        return Generator()
+
+    def graphsafe_set_state(self, state):
+        self.capturing = state.capturing
 
 
 class OnFake(Cuda):
     """The real device, but for what needs tensors on it."""
 
     fake: FakeCuda
-    product_s = 1e-3
 
-    def product(self):
-        """Of a known length."""
-        return lambda: self.fake.launch(self.product_s)
+    def draw(self):
+        """Fails as torch.randn does on a card whose generator is left capturing."""
+        if self.fake.generators[0].capturing:
+            raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
 
     def flush(self):
         """Rewriting a cache is queued work too."""

@@ -7,7 +7,7 @@ import torch
 from attnlib.measure import clock, memory
 from attnlib.measure.device import Accelerator, Device, Unavailable
 from attnlib.measure.rounds import rounds, timed, turn, turns
-from attnlib.tests.measure.fake_cuda import LAUNCH, UUID, open_fake
+from attnlib.tests.measure.fake_cuda import LAUNCH, QUEUE, READ, UUID, open_fake
 
 DURATIONS = np.linspace(1e-3, 50e-3, 10)
 SLACK = 50e-6
@@ -123,14 +123,45 @@ def test_launches_are_told_from_work(fake):
     assert host / busy["value"] > 1.2
 
 
-def test_a_queue_is_held_up_long_enough(fake):
-    """It is held up longer for a step with more launches, and where even that is too short the reading is null."""
-    device = device_of()
-    assert device.busy_seconds(Work(fake, 1e-3, pieces=2000).step)["value"] == pytest.approx(1e-3)
-    endless = device.busy_seconds(Work(fake, 1e-3, pieces=200_000).step)
+@pytest.mark.parametrize("pieces", [1, 50, 900, QUEUE + 500, 20 * QUEUE])
+def test_a_step_of_any_number_of_launches_is_held(fake, pieces):
+    """A queue of 1,024 launches: a step with more is replayed as a graph, also right after the card was idle."""
+    fake.host += 10.0
+    found = device_of().busy_seconds(Work(fake, 3e-3, pieces=pieces).step)
 
-    assert endless["value"] is None
-    assert "launches took longer" in endless["reason"]
+    assert found["value"] == pytest.approx(3e-3)
+    assert ("replay" in found["method"]) == (pieces > QUEUE)
+
+
+def test_a_step_that_can_be_neither_held_nor_captured_has_no_reading(fake):
+    """With more launches than the queue holds it is captured; where that is refused the reading says why."""
+    fake.refuses = True
+    found = device_of().busy_seconds(Work(fake, 1e-3, pieces=2 * QUEUE).step)
+    prepared = Work(fake, 1e-3, before=1e-3, pieces=2 * QUEUE)
+
+    assert found["value"] is None
+    assert "operation not permitted when stream is capturing" in found["reason"]
+    assert "cannot be captured alone" in device_of().busy_seconds(prepared.step, prepared.prepare)["reason"]
+
+
+@pytest.mark.parametrize("idle", [0.0, 10.0], ids=["working", "idle before"])
+def test_a_hold_lasts_as_long_as_it_says(fake, idle):
+    """Cycles are counted at the clock of the working card, which an idle one reaches first."""
+    fake.host += idle
+    device_of().hold(0.1)
+
+    assert fake.free - fake.host == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.parametrize("seconds", [50e-6, 200e-6, 5e-3])
+@pytest.mark.parametrize("pieces", [1, 40], ids=["bound by the device", "bound by launches"])
+def test_marks_cost_a_round_nothing(fake, seconds, pieces):
+    """A round with events around it takes as long by the host's clock as one without them."""
+    side = Work(fake, seconds, pieces=pieces)
+    without = turn(side)()
+    host, _ = both(lambda: [turn(side)() for _ in range(3)])
+
+    assert host == pytest.approx([without] * 3, abs=3 * READ)
 
 
 def test_other_accelerators_are_waited_for(monkeypatch):
@@ -169,6 +200,26 @@ def test_a_refused_capture_gives_the_stream_back(fake):
         device_of().capture(Work(fake, 1e-3).step)
 
     assert fake.stream != "of the capture"
+
+
+def test_a_refused_capture_leaves_random_numbers(fake):
+    """The generator that it left capturing gets a new state."""
+    fake.refuses = True
+    with pytest.raises(Unavailable):
+        device_of().capture(Work(fake, 1e-3).step)
+
+    assert device_of().lost() is None
+
+
+def test_a_device_that_is_lost_says_so(fake):
+    """After an error that stays, and where no random number can be drawn; a CPU is never lost."""
+    assert device_of().lost() is None
+    fake.generators[0].capturing = True
+    assert "Offset increment outside graph capture" in device_of().lost()
+    fake.dead = "CUDA error: an illegal memory access was encountered\nmore lines"
+
+    assert device_of().lost() == "CUDA error: an illegal memory access was encountered"
+    assert Device().lost() is None
 
 
 def test_a_lack_of_memory_is_no_refusal(fake):

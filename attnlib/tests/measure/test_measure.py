@@ -124,11 +124,22 @@ def test_slow_steps_have_the_fewest_rounds(device, sides):
     assert device.now == 3.0 * sides
 
 
-def test_the_slowest_steps_are_not_warmed_up(device):
-    """Where the least number of rounds takes many times the budget, the first call has to do."""
-    plan = sampling.pilot([clock.Bare(launch(device, 2.0))], [10.0], precision=0.03, budget=10.0)
+def test_the_slowest_steps_are_warmed_up_by_one_call(device):
+    """Where the least number of rounds takes many times the budget, by the first call and by a second one."""
+    plan = sampling.pilot([clock.Bare(launch(device, 10.0))], [12.0], precision=0.03, budget=10.0)
 
-    assert (plan.warmup_calls, plan.rounds, device.now) == (0, sampling.MIN_ROUNDS, 0.0)
+    assert (plan.warmup_calls, plan.rounds, device.now) == (1, sampling.MIN_ROUNDS, 10.0)
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_a_first_call_that_compiles_decides_nothing(device, sides):
+    """Five seconds, then a millisecond a step: the plan is that of steps of a millisecond."""
+    alike = [clock.Bare(launch(device, 1e-3))] * sides
+    slow = sampling.pilot(alike, [5.0] * sides, precision=0.03, budget=1.0)
+    fast = sampling.pilot(alike, [1e-3] * sides, precision=0.03, budget=1.0)
+
+    assert (slow.rounds, slow.iterations, slow.untimed) == (fast.rounds, fast.iterations, fast.untimed)
+    assert slow.warmup_calls == fast.warmup_calls > 1
 
 
 def test_short_steps_are_repeated_within_a_round(device):

@@ -107,7 +107,6 @@ QUERIES = {  # the call that fails: the readings that it takes away
     "nvmlDeviceGetCurrentClocksEventReasons": {"event_reasons"},
     "nvmlDeviceGetClockInfo": {"sm_mhz", "memory_mhz"},
     "nvmlDeviceGetMaxClockInfo": {"max_sm_mhz"},
-    "nvmlDeviceGetTemperatureV": {"temperature_c"},
     "nvmlDeviceGetPowerUsage": {"power_w"},
     "nvmlDeviceGetTotalEnergyConsumption": {"joules", "again"},
     "nvmlDeviceGetMigMode": {"mig"},
@@ -125,6 +124,15 @@ def test_one_query_that_fails_takes_no_other_away(read, query, code, reason):
 
     assert {name for name, value in values(found).items() if value is None} == QUERIES[query]
     assert all(reason in found[name]["reason"] for name in QUERIES[query] if isinstance(found[name], dict))
+
+
+def test_the_temperature_has_an_older_call(read):
+    """It is asked where the newer one fails; without either the reading is null with the reason."""
+    newer, older = (f"fail nvmlDeviceGetTemperature{version} {NOT_SUPPORTED}\n" for version in ("V", ""))
+
+    assert read(ONE + newer)["temperature_c"]["value"] == 55
+    assert read(ONE + newer + older)["temperature_c"]["value"] is None
+    assert "Not Supported" in read(ONE + newer + older)["temperature_c"]["reason"]
 
 
 def test_an_older_driver_counts_reserved_memory(read):
