@@ -76,7 +76,12 @@ def saved_rates(run: Run, case: "Case") -> "Rates | None":
         return None
     readings = [reading for reading in run.data["attnlib"].get("canary") or () if reading.get("rates")]
     found = [
-        Rates(rates["flops_per_s"], tuple(map(tuple, rates["copies"])), rates["operator_s"])
+        Rates(
+            rates["flops_per_s"],
+            tuple(map(tuple, rates["copies"])),
+            rates["operator_s"],
+            rates.get("overlap", False),
+        )
         for reading in readings
         if (rates := reading["rates"])["dtype"] == case.dtype
         and not rates.get("disturbed")

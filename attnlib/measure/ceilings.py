@@ -18,6 +18,8 @@ ENOUGH = 0.02  # seconds of a product that is large enough to reach the ceiling
 COPIES = (2**12, 2**16, 2**20, 2**24, 2**26)  # bytes of a buffer
 CHAIN = 16  # links of the chain that is timed for small operators; each is three: the sine, its cosine, their product
 ROUNDS = 3
+MOST_REPEATS = 200
+ROUND = 1e-3  # seconds of a round of copies: launching one, and waiting for it, may take longer than the copy
 TRIES = 3  # readings of the ceilings, as long as something else uses the machine
 
 
@@ -29,11 +31,13 @@ class Rates:
         flops_per_s: FLOP/s of the fastest matrix product.
         copies: pairs of bytes (read and written) and seconds, one a size of copy.
         operator_s: seconds of one small operator, including its part in the backward pass.
+        overlap: True if operators are called while the device works on earlier ones.
     """
 
     flops_per_s: float
     copies: tuple[tuple[int, float], ...]
     operator_s: float
+    overlap: bool = False
 
     @property
     def bytes_per_s(self) -> float:
@@ -48,8 +52,11 @@ class Rates:
         found = np.interp(math.log(max(moved, 1)), np.log(sizes), np.log(seconds))
         return float(max(0.0, math.exp(found) - seconds[0]))
 
-    def floor(self, operators: Mapping[tuple[int, int], int]) -> dict[str, float]:
+    def floor(self, operators: Mapping[tuple[int, int], int]) -> dict[str, Any]:
         """Return the least seconds of operators that run one after another: ``products``, ``memory``, ``operators``.
+
+        A step takes at least their sum; with ``overlap`` the larger of ``products + memory``, the device's part, and
+        ``operators``, the host's.
 
         Args:
             operators: number of operators by their (FLOPs, bytes moved).
@@ -58,6 +65,7 @@ class Rates:
             "products": sum(times * flops for (flops, _), times in operators.items()) / self.flops_per_s,
             "memory": sum(times * self.copy_s(moved) for (_, moved), times in operators.items()),
             "operators": self.operator_s * sum(operators.values()),
+            "overlap": self.overlap,
         }
 
 
@@ -68,6 +76,7 @@ def typical(found: Sequence[Rates]) -> Rates:
         float(np.median([rates.flops_per_s for rates in found])),
         tuple((int(moved), float(seconds)) for moved, seconds in copies),
         float(np.median([rates.operator_s for rates in found])),
+        found[0].overlap,
     )
 
 
@@ -80,6 +89,7 @@ def best(found: Sequence[Rates]) -> Rates:
         max(rates.flops_per_s for rates in found),
         tuple(sorted(seconds.items())),
         min(rates.operator_s for rates in found),
+        found[0].overlap,
     )
 
 
@@ -116,6 +126,7 @@ class Ceilings:
     """Measures a device's ceilings, with products in one dtype; a reading takes about 0.1 s on 2 cores."""
 
     def __init__(self, device: Device, dtype: torch.dtype) -> None:
+        self.device = device
         self.like: dict[str, Any] = {"device": device.torch_device, "dtype": dtype}
         self.size = 256
         best = 0.0
@@ -143,12 +154,22 @@ class Ceilings:
         copies = []
         for size in COPIES:
             source, target = (torch.ones(size, dtype=torch.uint8, device=self.like["device"]) for _ in range(2))
-            repeats = max(1, min(200, 2**22 // size))  # a round copies 4 MiB or 200 times, long enough to time
-            copies.append((2 * size, seconds_of(partial(target.copy_, source), repeats)))  # read and written
+            copies.append((2 * size, seconds_in_rounds(partial(target.copy_, source))))  # read and written
         product = seconds_of(self.product(self.size), 1)
-        return Rates(2 * self.size**3 / product, tuple(copies), seconds_of(self.chain, 4) / (3 * CHAIN))
+        operator_s = seconds_of(self.chain, 4) / (3 * CHAIN)
+        return Rates(2 * self.size**3 / product, tuple(copies), operator_s, self.device.queues)
 
 
 def seconds_of(step: Any, repeats: int) -> float:
     """Return the seconds of a step: the median of ``ROUNDS`` rounds of ``repeats`` steps, each after an untimed one."""
     return float(np.median([timed(step, None, device_clock, repeats, untimed=1) for _ in range(ROUNDS)]))
+
+
+def seconds_in_rounds(step: Any) -> float:
+    """Return the seconds of a step that is repeated, back to back, until a round takes ``ROUND`` seconds."""
+    repeats = 1
+    while True:
+        seconds = seconds_of(step, repeats)
+        if repeats * seconds >= ROUND or repeats >= MOST_REPEATS:
+            return seconds
+        repeats = min(MOST_REPEATS, max(2 * repeats, math.ceil(ROUND / seconds)))

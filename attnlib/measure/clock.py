@@ -44,11 +44,13 @@ def device_clock() -> float:
 
 def _end_within(seconds: float) -> float | None:
     """Return the time at which the device has no more work, if that comes within some seconds; else None."""
-    latest = time.perf_counter() + seconds
-    while True:
-        busy, now = _device.is_busy(), time.perf_counter()
-        if not busy or now > latest:
-            return None if busy else now
+    latest = None
+    while _device.is_busy():
+        now = time.perf_counter()
+        latest = now + seconds if latest is None else latest
+        if now > latest:
+            return None
+    return time.perf_counter()
 
 
 @dataclass

@@ -38,6 +38,11 @@ class Device:
         """The kind of device: ``cpu``, ``cuda``, ``mps``, ..."""
         return self.torch_device.type
 
+    @property
+    def queues(self) -> bool:
+        """True if a call returns before its work is done, so that the host calls operators while the device works."""
+        return self.kind != "cpu"
+
     def use(self) -> None:
         """Make this the device that new work goes to."""
 
@@ -239,6 +244,8 @@ class Cuda(Device):
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
+            # torch's numbers of attention kernels, the preferred one first; settled by the first attention on a card
+            "attention_order": list(torch._C._get_sdp_priority_order()),
         }
 
 

@@ -17,6 +17,7 @@ CPU_SHARE = 0.8  # least CPU seconds per second, as a share of those in the same
 STEAL = 0.1  # most of a CPU that the hypervisor may take
 SWITCHES = 100.0  # most involuntary context switches per second, used where the kernel does not count pressure
 SHORT = 0.05  # seconds of a window too short for these shares: steal is counted in ticks of 0.01 s
+CARD_WORKS = 0.02  # seconds for which a card works while its clocks are read
 SM_CLOCK = 0.75  # least SM clock, as a share of that in the same case's warm-up
 SLOWDOWNS = ("HwSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown", "SwThermalSlowdown")
 
@@ -25,7 +26,7 @@ class Disturbance:
     """Counters of the machine and of this process, from the creation of the object to ``read``.
 
     Args:
-        device: device that is measured; a CUDA card's state is read before and after.
+        device: device that is measured; a CUDA card's state is read before and after, while it works.
         canary: the canary to read before and after; None reads none.
     """
 
@@ -39,6 +40,7 @@ class Disturbance:
         if self.device.kind != "cuda":
             return None
         with nvml.card(self.device.describe()["uuid"]) as card:
+            self.device.hold(CARD_WORKS)  # an idle card lowers its clock within milliseconds
             return card.state()
 
     def _counters(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from attnlib.cases.text import size
 from attnlib.plugin.pace import Pace
 from attnlib.plugin.record import Record
 from attnlib.predict.peak import outlook, unfit
-from attnlib.runs.schema import label_of
+from attnlib.runs.schema import Floor, label_of
 from attnlib.show.table import Column, Table
 from attnlib.show.units import duration, seconds
 
@@ -52,4 +52,4 @@ class Preview:
         found = outlook(case, rates)
         floor = found.get("floor_s")
         row = {"case": name, "peak": found["predicted_peak"]["value"], "spent": self.pace(case)}
-        return row | ({"a step, at least": sum(floor.values())} if floor else {})
+        return row | ({"a step, at least": Floor(**floor).seconds} if floor else {})

@@ -356,16 +356,30 @@ class Record:
         except BaseException as error:
             entry.row |= taken_back(item)
             if (ended := self.how(error)) is None or (entry.params is not None and isinstance(error, Exception)):
+                self.make_room(item.session)
                 raise  # a call beside another one fails its test, also for lack of memory
             entry.row |= ended
             if isinstance(error, (KeyboardInterrupt, pytest.exit.Exception)):
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the workload
-        gc.collect()
-        self.device.release()
-        if ended["status"] == "oom" and entry.case is not None:
+        works = self.make_room(item.session)
+        if works and ended["status"] == "oom" and entry.case is not None:
             entry.row = needed_bytes(entry.case, self.settings, self.device) | entry.row
         pytest.skip(entry.row["reason"])
+
+    def make_room(self, session: pytest.Session) -> bool:
+        """Free the memory of a case that ended early; stop the session if its device can run nothing any more.
+
+        Returns:
+            True if the device works.
+        """
+        gc.collect()
+        if reason := self.device.lost():
+            name = self.device.torch_device
+            session.shouldstop = f"nothing runs on {name} any more: {reason}; --resume goes on in a new process"
+            return False
+        self.device.release()
+        return True
 
     def how(self, error: BaseException) -> dict[str, Any] | None:
         """Status and reason of a test that ended so; None for a failure."""

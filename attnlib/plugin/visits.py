@@ -1,6 +1,5 @@
 """Later visits, as a pytest plugin: once every test has run, each paired case is measured again, at random moments."""
 
-import gc
 import random
 import traceback
 import warnings
@@ -57,13 +56,13 @@ class Visits:
         number = self.record.made(test) + 1
         self.saving.begin(test, number)
         call = pytest.CallInfo.from_call(
-            lambda: self.visit(entry), "call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
+            lambda: self.visit(session, entry), "call", reraise=(pytest.exit.Exception, KeyboardInterrupt)
         )
         entry.spent_s += call.duration
         if call.excinfo is not None:
             item.ihook.pytest_runtest_logreport(report=pytest.TestReport.from_item_and_call(item, call))
             forget(session.config, test)
-            self.make_room()
+            self.record.make_room(session)
         elif entry.benchmark is not None:
             settled = self.record.settled(test)
             line = visit_line(settled["extra_info"]["time"], number, self.record.time_so_far(test, settled))
@@ -75,7 +74,7 @@ class Visits:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
 
-    def visit(self, entry: Entry) -> None:
+    def visit(self, session: pytest.Session, entry: Entry) -> None:
         """Measure a case once more; a visit that ends for lack of memory or time is noted as lost, with its reason."""
         known = dict(entry.benchmark or {})
         earlier = Times.saved(known["stats"]["data"], known["extra_info"]["time"])
@@ -91,13 +90,8 @@ class Visits:
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold the workload
             times = earlier.without(f"{ended['status']}: {ended['reason']}")
-            self.make_room()
+            self.record.make_room(session)
         entry.benchmark = checked(with_times(known, times))
-
-    def make_room(self) -> None:
-        """Free the memory of a visit that ended early."""
-        gc.collect()
-        self.record.device.release()
 
     def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
         """Measure once more; return the visit's times and the seconds that went into rounds."""

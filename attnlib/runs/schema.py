@@ -287,16 +287,22 @@ class Floor(Struct, forbid_unknown_fields=True):
     products: NotNegative
     memory: NotNegative
     operators: NotNegative
+    overlap: bool = False  # True if operators are called while the device works
 
     @property
     def seconds(self) -> float:
-        """Sum of the three, in seconds."""
+        """Their sum; with overlap the larger of the device's part, products and memory, and the host's."""
+        if self.overlap:
+            return max(self.products + self.memory, self.operators)
         return self.products + self.memory + self.operators
 
     @property
     def binding(self) -> str:
         """Name of the ceiling that takes most of it."""
-        return max(self.__struct_fields__, key=lambda name: float(getattr(self, name)))
+        parts = {"products": self.products, "memory": self.memory, "operators": self.operators}
+        if self.overlap and self.operators < self.seconds:
+            del parts["operators"]
+        return max(parts, key=lambda name: parts[name])
 
 
 class Cost(Struct):
@@ -328,6 +334,7 @@ class Rates(Struct):
     flops_per_s: Annotated[float, Meta(gt=0, le=1e18)]
     copies: list[tuple[Count, Positive]]
     operator_s: Positive
+    overlap: bool = False
     disturbed: list[str] = []
 
 

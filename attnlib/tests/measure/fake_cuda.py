@@ -14,7 +14,10 @@ from attnlib.measure.device import Cuda
 
 LAUNCH, READ, MARK = 5e-6, 1e-7, 4e-6  # seconds of the host: to queue a piece of work, to read its clock, for an event
 QUEUE = 1024  # launches that a stream holds before the host has to wait
-IDLE_HZ, WORK_HZ = 345e6, 1.98e9  # clocks of an idle card, and after RISE seconds of work; FALL seconds later it is idle
+IDLE_HZ, WORK_HZ = (
+    345e6,
+    1.98e9,
+)  # clocks of an idle card, and after RISE seconds of work; FALL seconds later it is idle
 RISE, FALL = 5e-3, 0.05
 UUID = "11111111-2222-3333-4444-555555555555"
 
@@ -137,9 +140,7 @@ class FakeCuda:
 
         def on(device):
             fake.touch(device)
-            return SimpleNamespace(
-                device=device, wait_stream=lambda other: None, query=lambda: fake.free <= fake.now()
-            )
+            return SimpleNamespace(device=device, wait_stream=lambda other: None, query=lambda: fake.free <= fake.now())
 
         def set_device(device):
             if torch.device(device).index is None:

@@ -1,12 +1,26 @@
 """What a step would take at the machine's ceilings, from rates that are made up, and that rates can be read."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from attnlib.measure import ceilings
-from attnlib.measure.ceilings import Ceilings, Listened, Rates, best, listen_undisturbed, typical, usable
+from attnlib.measure.ceilings import (
+    Ceilings,
+    Listened,
+    Rates,
+    best,
+    listen_undisturbed,
+    seconds_in_rounds,
+    seconds_of,
+    typical,
+    usable,
+)
 from attnlib.measure.clock import bind
-from attnlib.measure.device import Device
+from attnlib.measure.device import Accelerator, Device
+from attnlib.runs.schema import Floor
+from attnlib.tests.measure.fake_cuda import open_fake
 
 RATES = Rates(1e9, ((1000, 1e-6), (10_000, 2e-6), (1_000_000, 1e-3)), 5e-6)
 
@@ -15,8 +29,8 @@ def test_a_floor_is_the_sum_of_its_operators():
     """Products by their FLOPs, copies by their bytes beyond the smallest one, and every operator its share."""
     floor = RATES.floor({(2_000_000, 1000): 3, (0, 10_000): 2})
 
-    assert floor == pytest.approx({"products": 6e-3, "memory": 2e-6, "operators": 25e-6})
-    assert RATES.floor({}) == {"products": 0, "memory": 0, "operators": 0}
+    assert floor == pytest.approx({"products": 6e-3, "memory": 2e-6, "operators": 25e-6, "overlap": False})
+    assert RATES.floor({}) == {"products": 0, "memory": 0, "operators": 0, "overlap": False}
 
 
 def test_copies_between_and_beyond_the_sizes_that_were_read():
@@ -71,6 +85,35 @@ def test_ceilings_are_read_again_while_something_else_runs(monkeypatch, busy, re
 
     assert found == (expected, ["busy"] if busy > 3 else [])
     assert len(made) == readings
+
+
+@pytest.mark.parametrize("size", [2**24, 2**26])
+def test_copies_on_a_card_are_timed_without_their_launch(monkeypatch, size):
+    """A card that copies 4,300 GB/s: one launch and one wait would take away a third of it at 16 MiB."""
+    fake, _ = open_fake(monkeypatch)
+    truth = 2 * size / 4.3e12
+    found = seconds_in_rounds(lambda: fake.launch(truth))
+    single = seconds_of(lambda: fake.launch(truth), 1)
+    monkeypatch.undo()
+    bind(Device())
+
+    assert found == pytest.approx(truth, rel=0.01)
+    assert single > 1.1 * truth
+
+
+def test_launches_overlap_with_the_work_of_a_card():
+    """A step takes the longer of both there; where a call returns with its work done, the sum."""
+    operators = {(2_000_000, 1000): 3, (0, 10_000): 2}
+    here, there = (Floor(**replace(RATES, overlap=overlap).floor(operators)) for overlap in (False, True))
+
+    assert here.seconds == pytest.approx(6e-3 + 2e-6 + 25e-6)
+    assert there.seconds == pytest.approx(6e-3 + 2e-6)
+    assert (here.binding, there.binding) == ("products", "products")
+    launches = Floor(**replace(RATES, overlap=True).floor({(10, 10): 50}))
+    assert (launches.seconds, launches.binding) == (pytest.approx(250e-6), "operators")
+    split = Floor(products=3.0, memory=3.0, operators=4.0, overlap=True)
+    assert (split.seconds, split.binding) == (6.0, "products")
+    assert [Accelerator("xpu").queues, Device().queues] == [True, False]
 
 
 def test_a_machine_has_ceilings(monkeypatch):

@@ -1,13 +1,16 @@
 """CUDA's timing on an asynchronous fake: what is queued is counted where it belongs, by the host and by the device."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from attnlib.measure import clock, memory
+from attnlib.measure import clock, memory, noise
 from attnlib.measure.device import Accelerator, Device, Unavailable
 from attnlib.measure.rounds import rounds, timed, turn, turns
-from attnlib.tests.measure.fake_cuda import LAUNCH, QUEUE, READ, UUID, open_fake
+from attnlib.tests.measure.fake_cuda import IDLE_HZ, LAUNCH, QUEUE, READ, UUID, open_fake
 
 DURATIONS = np.linspace(1e-3, 50e-3, 10)
 SLACK = 50e-6
@@ -282,6 +285,27 @@ def test_a_part_that_is_larger_than_its_whole():
     assert memory.out_of_order(of(1, 2, 3, 4)) == memory.out_of_order(of(1, None, None, 1)) == []
     assert memory.out_of_order(of(1, 5, 3, 4)) == ["reserved_peak of 5 bytes is more than nvml_process of 3"]
     assert memory.out_of_order(of(9, None, None, 4)) == ["allocated_peak of 9 bytes is more than nvml_device_used of 4"]
+
+
+def test_clocks_are_read_while_the_card_works(fake, monkeypatch):
+    """An idle card's clock is low; what is read before and after the rounds is that of the working card."""
+
+    def state():
+        works = fake.free > fake.host
+        mhz = {"value": round((fake.hz if works else IDLE_HZ) / 1e6)}
+        return {"sm_mhz": mhz, "event_reasons": {"value": []}}
+
+    @contextmanager
+    def card(_uuid):
+        yield SimpleNamespace(state=state)
+
+    monkeypatch.setattr(noise.nvml, "card", card)
+    fake.host += 1.0
+    watch = noise.Disturbance(device_of())
+    fake.host += 1.0
+    seen = watch.read()["card"]
+
+    assert (seen["before"]["sm_mhz"]["value"], seen["after"]["sm_mhz"]["value"]) == (1980, 1980)
 
 
 def test_cards_are_told_by_uuid(fake):

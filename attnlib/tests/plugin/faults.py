@@ -14,6 +14,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from attnlib.cases.workload import Workload
 from attnlib.measure import clock
+from attnlib.measure.device import Device
 from attnlib.plugin import keeper, pair, visits
 from attnlib.runs.journal import Finish, Journal, Process, Start
 
@@ -173,6 +174,23 @@ def refuse():
     raise AssertionError("logits are not finite")
 
 
+def lost_device(struck):
+    """An illegal memory access on a card: every later call of the process fails, until a new process begins."""
+    lost, text = [], "CUDA error: an illegal memory access was encountered"
+
+    def fails(*_):
+        if lost:
+            raise RuntimeError(text)
+
+    def strike():
+        lost.append(True)
+        fails()
+
+    Device.lost = lambda self: text if lost else None
+    Device.synchronize = Device.release = Device.use = fails
+    struck(strike)
+
+
 def not_a_number():
     """A clock that loses its mind for one reading, in a case that is not measured once more for its disturbances."""
     pair.disturbed = lambda seen, quiet=None: []
@@ -204,6 +222,8 @@ FAULTS = {
     "visit too long": partial(in_visits, lambda: time.sleep(600)),
     "out of memory in a visit": partial(in_visits, lambda: torch.empty(2**60)),
     "wrong in a visit": partial(in_visits, refuse),
+    "device lost": partial(lost_device, in_rounds),
+    "device lost in a visit": partial(lost_device, in_visits),
     "wrong": wrong,
     "not a number": not_a_number,
     "not a number, then killed": partial(then, not_a_number, partial(around_link, before=kill)),

@@ -233,6 +233,19 @@ def test_the_first_failure_may_end_a_session(sessions, tmp_path):
     assert sorted(statuses) == ["error", "ok", "ok", "unsupported"]
 
 
+@pytest.mark.parametrize(("fault", "visits"), [("device lost", "1"), ("device lost in a visit", "2")])
+def test_a_lost_device_ends_the_session_and_a_new_process_goes_on(sessions, tmp_path, fault, visits):
+    """After an error that stays only the case that met it is an error; the session says so and ``--resume`` goes on."""
+    options = ("--benchmark-autosave", "--visits", visits)
+    done = sessions(*options, folder=tmp_path, fault=fault)
+    resumed = sessions(*options, "--resume", folder=tmp_path)
+    statuses = [row["status"] for row in saved(tmp_path)["attnlib"]["cases"]]
+
+    assert (done.code, resumed.code) == (2, 1)
+    assert "nothing runs on cpu any more: CUDA error: an illegal memory access was encountered; --resume" in done.out
+    assert sorted(statuses) == ["error", "ok", "ok", "unsupported"]
+
+
 def test_credentials_are_not_saved(sessions, tmp_path):
     """Neither the environment nor unknown options nor folders reach a journal or a file."""
     secret = "hunter2hunter2"
