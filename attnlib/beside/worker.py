@@ -149,6 +149,7 @@ def main(run: Callable[..., Any] = pytest.main) -> None:
     options = parser.parse_args()
     server = Server(*pipes())
     torch.set_flush_denormal(options.denormals == "flush")
+    environment.refuse_changed(options.threads, environment.SET_BY_TESTS)
     environment.set_threads(options.threads)
     with contextlib.suppress(KeyboardInterrupt):  # the one who asks hears it too
         run(["-q", "-p", "no:cacheprovider", "--benchmark-disable", *options.tests], plugins=[server])

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,14 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play the match, then show it."""
+    """Play the match, then show it.
+
+    Raises:
+        ValueError: fields that are no case, **or** a process in which nothing is measured, see ``refuse_changed``.
+    """
+    from attnlib.cases.case import timed_case
+    from attnlib.measure.environment import SET_BY_TESTS, refuse_changed
+
     import_from(options)
     tests = tuple(options.fields) if any(map(names_tests, options.fields)) else ()
     if tests and options.case:
@@ -68,6 +76,11 @@ def run(options: argparse.Namespace) -> int:
     if not tests and len(options.fields) not in (0, 2):
         raise ValueError(f"ab takes no fields or those of base and new, not {len(options.fields)}")
     own = [{}, {}] if tests or not options.fields else [fields_of(text) for text in options.fields]
+    cases = [fields_of(text) for text in options.case] if options.case else SUITE
+    refuse_changed(options.threads, SET_BY_TESTS if tests else ())
+    if not tests and options.base is options.new is None:  # what this checkout refuses, another one may know
+        for case, fields in product(cases, own):
+            timed_case(case | fields)
     here = Path() if tests else checkout_here()
     with ExitStack() as stack:
         base, new = (
@@ -76,10 +89,9 @@ def run(options: argparse.Namespace) -> int:
                 (options.base, options.new), (options.base_python, options.new_python), own, strict=True
             )
         )
-        suite = [fields_of(text) for text in options.case] if options.case else SUITE
         match = Match(
             (base, new),
-            suite_of((base, new), options.denormals, options.threads) if tests else suite,
+            suite_of((base, new), options.denormals, options.threads) if tests else cases,
             options.threshold,
             denormals=options.denormals,
             threads=options.threads,

@@ -47,13 +47,14 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Search the frontier of each encoding and print it."""
     from attnlib.cases.case import timed_case
-    from attnlib.measure.environment import use_threads
+    from attnlib.measure.environment import refuse_changed, set_threads
     from attnlib.predict.frontier import frontier
 
     import_from(options)
     fields = fields_of(options.fields) if options.fields else {}
     cases = {pe: timed_case(fields | {"pe": pe}) for pe in options.pe or [fields.get("pe", "none")]}
-    use_threads(options.threads)
+    refuse_changed(options.threads)
+    set_threads(options.threads)
     limits = (options.memory, options.depths, options.seq_lens, options.tokens_per_batch)
     model = fields.get("model", "stack")
     short = short_names([*cases, model])

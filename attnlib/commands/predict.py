@@ -39,12 +39,13 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict the cost of a step and print it."""
     from attnlib.cases.case import timed_case
-    from attnlib.measure.environment import use_threads
+    from attnlib.measure.environment import refuse_changed, set_threads
     from attnlib.predict.forecast import forecast
 
     import_from(options)
     case = timed_case(fields_of(options.fields) if options.fields else {})
-    use_threads(options.threads)
+    refuse_changed(options.threads)
+    set_threads(options.threads)
     run = run_here()
     prediction = forecast(case, None if run is None else saved_rates(run, case))
     if options.json:
@@ -71,8 +72,15 @@ def saved_rates(run: Run, case: "Case") -> "Rates | None":
     import torch
 
     from attnlib.measure.ceilings import Rates, typical
+    from attnlib.measure.device import open_device
 
-    if run.data["machine_info"]["attnlib"].get("threads") != torch.get_num_threads():
+    try:
+        card = open_device(case.device).describe()["uuid"]
+    except ValueError:  # the device is not here
+        return None
+    there = run.data["machine_info"]["attnlib"]
+    known = there.get("threads"), there.get("versions", {}).get("torch"), (there.get("device") or {}).get("uuid")
+    if known != (torch.get_num_threads(), torch.__version__, card):
         return None
     readings = [reading for reading in run.data["attnlib"].get("canary") or () if reading.get("rates")]
     found = [
@@ -84,7 +92,7 @@ def saved_rates(run: Run, case: "Case") -> "Rates | None":
         )
         for reading in readings
         if (rates := reading["rates"])["dtype"] == case.dtype
-        and not rates.get("disturbed")
+        and rates.get("disturbed") == []
         and reading.get("device") == case.device.partition(":")[0]
     ]
     return typical(found) if found else None

@@ -32,9 +32,14 @@ def run(options: argparse.Namespace) -> int:
     """Measure every switch and print a table.
 
     Raises:
-        ValueError: the base cannot be measured.
+        ValueError: the base cannot be measured, **or** nothing is in this process, see ``refuse_changed``.
     """
+    from attnlib.cases.case import timed_case
+    from attnlib.measure.environment import refuse_changed
+
     import_from(options)
+    refuse_changed(options.threads)  # before any worker starts
+    timed_case(fields_of(options.fields))
     base, *rest = switches(checkout_here(), sys.executable, fields_of(options.fields), options.threads, say)
     if base.status != "ok":
         raise ValueError(base.status)

@@ -227,11 +227,12 @@ def trust_apart(options: argparse.Namespace) -> None:
     from attnlib.cases.workload import build
     from attnlib.measure import clock
     from attnlib.measure.device import open_device
-    from attnlib.measure.environment import use_threads
+    from attnlib.measure.environment import refuse_changed, set_threads
 
     settings = on_this_heap(Settings.from_options({"preset": "laptop"}), asked=False)
     torch.set_flush_denormal(True)
-    use_threads(settings.threads)
+    refuse_changed(settings.threads)
+    set_threads(settings.threads)
     clock.bind(open_device("cpu"))
     differences: list[float] = []
     for T, L, pe in [(T, L, pe) for T in options.seq_lens for L in options.depths for pe in options.pe]:

@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import tracemalloc
+from collections.abc import Collection
 from typing import Any
 
 import psutil
@@ -46,7 +47,7 @@ def switches() -> dict[str, tuple[Any, Any]]:
         "anomaly_mode": (torch.is_anomaly_enabled(), False),
         "gradients": (torch.is_grad_enabled(), True),
         "autocast": ([name for name in ("cpu", "cuda") if torch.is_autocast_enabled(name)], []),
-        "tracer": (sys.gettrace() is not None or sys.getprofile() is not None, False),
+        "tracer": (tracer(), None),
         "deterministic_algorithms": (torch.are_deterministic_algorithms_enabled(), False),
         "onednn": (cpu.enabled, True),
         "onednn_deterministic": (cpu.deterministic, False),
@@ -58,6 +59,16 @@ def switches() -> dict[str, tuple[Any, Any]]:
 
 # switches with which a case is another case, or takes many times as long: it is not measured with them
 REFUSED = ("default_dtype", "default_device", "anomaly_mode", "gradients", "autocast", "tracer")
+SET_BY_TESTS = ("default_dtype", "default_device", "gradients", "autocast")  # those that people's own tests may set
+
+
+def tracer() -> str | None:
+    """Return the name of the function that Python calls at every call or line, as a debugger sets one; None if none."""
+    called = sys.gettrace() or sys.getprofile()
+    if called is None:
+        return None
+    kind = called if hasattr(called, "__qualname__") else type(called)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def changed_switches() -> dict[str, Any]:
@@ -65,37 +76,28 @@ def changed_switches() -> dict[str, Any]:
     return {name: now for name, (now, usual) in switches().items() if now != usual}
 
 
-def refuse_changed(threads: int | None) -> None:
+def refuse_changed(threads: int | None, allowed: Collection[str] = ()) -> None:
     """Refuse to measure in a process in which cases are not what they say.
 
     Args:
         threads: torch's intra-op threads.
+        allowed: switches that may be changed all the same.
 
     Raises:
         ValueError: a switch of ``REFUSED`` is changed, **or** there are more threads than CPUs for this process.
     """
     for name, (now, usual) in switches().items():
-        if name in REFUSED and now != usual:
+        if name in REFUSED and name not in allowed and now != usual:
             raise ValueError(f"nothing is measured with {name}={now}, set outside of attnlib: set it back to {usual}")
-    if threads is not None and threads > usable_cpus():
-        raise ValueError(
-            f"{threads} threads for the {usable_cpus()} CPUs that this process may use: take fewer threads"
-        )
+    cpus = usable_cpus()
+    if threads is not None and threads > cpus:
+        only = f"{cpus} CPUs" if cpus > 1 else "one CPU"
+        raise ValueError(f"{threads} threads, but this process may use {only}: take fewer threads")
 
 
 def set_threads(threads: int | None) -> None:
     """Set the number of threads that torch uses for one operation; None leaves one core free."""
     torch.set_num_threads(threads or default_threads(torch.get_num_threads()))
-
-
-def use_threads(threads: int | None) -> None:
-    """Set threads as ``set_threads`` does, where cases are what they say.
-
-    Raises:
-        ValueError: see ``refuse_changed``.
-    """
-    refuse_changed(threads)
-    set_threads(threads)
 
 
 def versions() -> dict[str, str | None]:

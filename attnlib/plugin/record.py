@@ -45,7 +45,7 @@ from attnlib.runs.schema import (
 from attnlib.runs.text import printable
 
 CEILINGS_EVERY = 30.0  # seconds from one reading of the ceilings to the next, which takes about 0.4
-CEILINGS_AGAIN = 5.0  # the same after a reading that was disturbed
+CEILINGS_AGAIN, SOON = 5.0, 4  # the same after a disturbed reading, if it is one of the first
 FIELDS = {field.name for field in fields(Case)}
 EQUALS = re.compile(r"([\w.]+)=([\w.:]+)")
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in a message: nobody's business
@@ -131,7 +131,9 @@ class Record:
         key, now = (str(device.torch_device), dtype), time.perf_counter()
         instrument, found = self.ceilings.get(key) or (self.instrument(device, getattr(torch, dtype)), [])
         self.ceilings[key] = instrument, found
-        pause = CEILINGS_AGAIN if found and found[-1].disturbed else CEILINGS_EVERY
+        # on a machine that is never quiet, readings that are soon repeated would only cost time
+        soon = bool(found) and found[-1].disturbed and len(found) < SOON
+        pause = CEILINGS_AGAIN if soon else CEILINGS_EVERY
         if not found or now - self.looked > pause:
             self.looked = now
             found.append(listen_undisturbed(instrument, device))
@@ -180,17 +182,33 @@ class Record:
             config.option.keyword = keyword
         chosen = set(items)  # by -k, say
         items[:] = [item for item in timed if item in chosen] + [item for item in items if item not in cases]
-        if chosen & cases.keys():
-            try:
-                environment.refuse_changed(self.settings.threads)
-            except ValueError as error:
-                raise pytest.UsageError(str(error)) from None
+        if not config.option.collectonly:
+            times = not config.option.benchmark_disable
+            self.refuse_changed([case for item, case in cases.items() if item in chosen], times=times)
         self.items = {item.nodeid: item for item in ours if item in chosen}
         self.entries = {
             test: Entry(cases.get(item), params=parameters_of(item) if is_beside(item) else None)
             for test, item in self.items.items()
         }
         return result
+
+    def refuse_changed(self, cases: Sequence[Case], *, times: bool) -> None:
+        """Refuse to run cases in a process in which they are not what they say.
+
+        Args:
+            cases: that are to run.
+            times: False if the session takes no times.
+
+        Raises:
+            pytest.UsageError: see ``attnlib.measure.environment.refuse_changed``.
+        """
+        if not cases:
+            return
+        times = times and any(PHASES[case.phase].kind == "timed" for case in cases)
+        try:  # a tracer, as a debugger's, changes times only
+            environment.refuse_changed(self.settings.threads, () if times else ("tracer",))
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def note_fields(self, cases: Mapping[pytest.Item, Case], wanted: Sequence[tuple[str, str]]) -> None:
         """Let ``-k`` find the cases with these values of fields, and other people's parts by their short names too."""

@@ -24,8 +24,8 @@ def forecast(case: Case, known: Rates | None = None) -> dict[str, Any]:
     Returns:
         ``case``; ``kernel``, of attention; ``params``; ``flops`` by kind (``algorithmic``, ``executed``), component and
         direction, null if a part is somebody else's; the entries of ``peak.outlook``, with ``floor_s`` null if the
-        device is not here; ``ceilings_disturbed``, the reasons if something else used
-        the machine; ``torch`` and ``threads``; ``calibrated``, the torch release that predicted peaks were
+        device is not here; ``ceilings_disturbed``, the reasons if something else used the machine while rates were
+        read that are used; ``torch`` and ``threads``; ``calibrated``, the torch release that predicted peaks were
         checked with, null if it is this one.
     """
     kernel = kernel_of(case)
@@ -38,6 +38,7 @@ def forecast(case: Case, known: Rates | None = None) -> dict[str, Any]:
     rates, reasons = rates_here(case)
     if rates is not None and known is not None:
         rates = best([rates, known])
+        reasons = [] if rates == known else reasons
     return outlook(case, rates) | {
         "ceilings_disturbed": reasons,
         "case": asdict(case),

@@ -80,6 +80,12 @@ def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> lis
         if not quiet:
             reasons = "; ".join(every[-1]["disturbed"])
             lines.append(f"ceilings were read while something else used the machine, shares may be too high: {reasons}")
+        elif every[0].get("disturbed"):
+            reasons = "; ".join(every[0]["disturbed"])
+            lines.append(
+                "until the first undisturbed reading of the ceilings something else used the machine, shares of cases "
+                f"before it may be too high: {reasons}"
+            )
         rates = quiet or every
         products = geometric([found["flops_per_s"] / 1e9 for found in rates])
         copies = geometric([max(moved / s for moved, s in found["copies"]) / 1e9 for found in rates])

@@ -275,10 +275,14 @@ def test_fields_from_text(text, fields):
         (["attention", "attention=math"], "'attention' is no list of fields"),
         (["--base", "/nowhere"], "/nowhere is neither a folder nor a commit of a git repository here"),
         (["--base", str(ROOT), "--new", str(ROOT), "--new-python", "/no/python"], "cannot start /no/python"),
+        (["attention=math", "attention=bogus"], "attention"),
+        (["attention=math", "attention=sdpa", "--case", "bogus=1"], "bogus"),
+        (["--threads", "4096"], "4096 threads, but this process may use"),
+        (["--threads", "4096", str(ROOT / "attnlib" / "tests" / "live")], "4096 threads, but this process may use"),
     ],
 )
 def test_bad_sides_are_one_line(options, message, capsys):
-    """Exit code 2, and the value is named."""
+    """Exit code 4, before any worker starts, and the value is named."""
     assert main(["ab", *options]) == 4
     err = capsys.readouterr().err
     assert message in err

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 
+from attnlib.commands.__main__ import main
 from attnlib.live import ab
 from attnlib.live import switches as switching
 from attnlib.live.process import WorkerError
@@ -69,3 +70,14 @@ def test_threads_and_environment_are_the_sides_own(found):
     assert sum(options[-2:] == ("--threads", "8") for options, _ in Made.started) == 1 + PAIRS
     assert sum("MALLOC_MMAP_MAX_" not in environment for _, environment in Made.started) == 1 + PAIRS
     assert math.isfinite(found["all threads"].time.high)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [(["seq_len=8,bogus=1"], "bogus"), (["--threads", "4096"], "4096 threads, but")]
+)
+def test_a_wrong_base_is_one_line(words, message, capsys):
+    """Exit code 4, before any worker starts."""
+    assert main(["switches", *words]) == 4
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

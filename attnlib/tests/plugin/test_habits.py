@@ -54,6 +54,16 @@ def test_a_switch_set_outside_ends_the_session(sessions, tmp_path):
     assert files(tmp_path / "runs", "") == []
 
 
+@pytest.mark.parametrize(("option", "code"), [("--benchmark-autosave", 4), ("--benchmark-disable", 0), ("--co", 0)])
+def test_a_debugger_is_refused_where_times_are_taken(sessions, tmp_path, option, code):
+    """Its tracer slows every step; cases can be listed, and run without a clock, under it."""
+    text = "import sys\ndef pytest_collection():\n    sys.settrace(lambda *_: None)\n"
+    done = sessions(option, folder=tmp_path / "runs", environment=plugin_of(tmp_path, text))
+
+    assert done.code == code
+    assert ("nothing is measured with tracer=others.pytest_collection" in done.out) == (code == 4)
+
+
 def plugin_of(folder, code):
     """Return the variables that make a session load a plugin with this code."""
     (folder / "others.py").write_text(code)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from attnlib.measure.ceilings import Rates
+from attnlib.measure.ceilings import Listened, Rates
 from attnlib.measure.device import Device
 from attnlib.plugin import record
 
@@ -17,6 +17,20 @@ class Canary:
 
     def listen(self):
         self.readings.append({"seconds": 1.0})
+
+
+def test_disturbed_ceilings_are_soon_read_again_but_not_for_ever(monkeypatch):
+    """On a machine that is never quiet the first few times; then as often as any."""
+    monkeypatch.setattr(record, "CEILINGS_AGAIN", -1.0)
+    monkeypatch.setattr(
+        record, "listen_undisturbed", lambda *_: Listened(Rates(1e9, ((1000, 1e-6),), 5e-6), ["a neighbour"])
+    )
+    own = record.Record(SimpleNamespace(), Device(), lambda *_: None)
+    canary = Canary(own.readings)
+    for _ in range(10):
+        own.rates(Device(), "float32", canary)
+
+    assert len(own.readings) == record.SOON
 
 
 @pytest.mark.parametrize(("often", "read"), [(-1.0, 3), (1e9, 1)])

@@ -1,6 +1,7 @@
 """How far a stack goes within some memory, and what it should cost: searched, run on both sides, shown."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from attnlib.cases.settings import Settings
 from attnlib.cases.workload import build
 from attnlib.commands.__main__ import main
 from attnlib.commands.options import counts
+from attnlib.commands.predict import saved_rates
 from attnlib.measure.ceilings import Listened, Rates
 from attnlib.measure.device import Device
 from attnlib.predict import forecast as forecasts
@@ -193,15 +195,33 @@ def test_a_long_sequence_is_predicted_without_its_batch():
 
 
 def test_disturbed_ceilings_are_said_and_those_of_a_saved_run_used(monkeypatch):
-    """The least time is at the better of both, and the reasons are in the forecast and in its table."""
+    """The least time is at the better rates of both; the reasons are given where one of the disturbed ones is used."""
     slow, fast = (Rates(rate, ((8192, 1 / rate), (2**25, 4096 / rate)), 1 / rate) for rate in (1e3, 1e6))
     monkeypatch.setattr(forecasts, "listen_undisturbed", lambda *_: Listened(slow, ["a neighbour"]))
     case = Case(seq_len=8, depth=1, d_model=8, n_heads=1, phase="forward")
-    alone, beside = forecast(case), forecast(case, fast)
+    mixed = Rates(fast.flops_per_s, fast.copies, 2 * slow.operator_s)
+    alone, beside, partly = forecast(case), forecast(case, fast), forecast(case, mixed)
 
     assert beside["floor_s"]["operators"] == pytest.approx(alone["floor_s"]["operators"] / 1e3)
-    assert beside["ceilings_disturbed"] == ["a neighbour"]
-    assert any("a neighbour" in line for line in predicted(beside)[-1].after)
+    assert [found["ceilings_disturbed"] for found in (alone, beside, partly)] == [["a neighbour"], [], ["a neighbour"]]
+    assert any("a neighbour" in line for line in predicted(partly)[-1].after)
+    assert not any("a neighbour" in line for line in predicted(beside)[-1].after)
+
+
+def test_ceilings_of_a_saved_run():
+    """Its undisturbed ones count where threads, torch, card, device and dtype are those of the case."""
+    rates = {"dtype": "float32", "flops_per_s": 1e12, "copies": [[8192, 1e-6], [2**25, 1e-4]], "operator_s": 1e-6}
+    case = Case(seq_len=8, depth=1, d_model=8, n_heads=1, phase="forward")
+
+    def found(machine=None, **changed):
+        here = {"threads": torch.get_num_threads(), "versions": {"torch": torch.__version__}, "device": {"uuid": None}}
+        reading = {"seconds": 1.0, "device": "cpu", "rates": rates | {"disturbed": []} | changed}
+        data = {"machine_info": {"attnlib": here | (machine or {})}, "attnlib": {"canary": [{"seconds": 1.0}, reading]}}
+        return saved_rates(SimpleNamespace(data=data), case)
+
+    assert found() == Rates(1e12, ((8192, 1e-6), (2**25, 1e-4)), 1e-6)
+    assert found(disturbed=["a neighbour"]) is found(dtype="bfloat16") is None
+    assert found({"threads": 99}) is found({"versions": {"torch": "1.0"}}) is found({"device": {"uuid": "x"}}) is None
 
 
 def test_the_commands(tmp_path, capsys):

@@ -25,6 +25,15 @@ def test_a_machine_in_a_line():
     assert summary([], [{"seconds": 1.0}]) == []
 
 
+def test_disturbed_ceilings_are_said():
+    """Where all readings were disturbed, or the first ones, which early cases were held against."""
+    quiet, busy = ({"seconds": 1.0, "rates": RATES | {"disturbed": found}} for found in ([], ["a neighbour"]))
+
+    assert "shares may be too high: a neighbour" in summary([], [busy, busy])[0]
+    assert "shares of cases before it may be too high: a neighbour" in summary([], [busy, quiet])[0]
+    assert len(summary([], [quiet, busy])) == 1
+
+
 def test_switches_in_a_table():
     """What failed says why, what was compiled how long that took."""
     compiled = {"seconds": 3.0, "graphs": 2, "graph_breaks": 0, "recompiles": 0}
