@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ from attnlib.cases.grids import Grid, product, slices
 from attnlib.plugin.hooks import options_of
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
+from attnlib.tests import ROOT
 from attnlib.tests.plugin.sessions import files, saved
 from bench.test_gradients import profile_points
 
@@ -62,6 +65,21 @@ def test_a_debugger_is_refused_where_times_are_taken(sessions, tmp_path, option,
 
     assert done.code == code
     assert ("nothing is measured with tracer=others.pytest_collection" in done.out) == (code == 4)
+
+
+def test_the_correctness_gate_holds_without_assert_statements():
+    """Python's ``-O`` leaves them out; a model whose logits are not finite is refused all the same."""
+    code = (
+        "from attnlib.cases.case import Case\n"
+        "from attnlib.cases.workload import build\n"
+        "work = build(Case(seq_len=4, depth=1, d_model=8, n_heads=2, phase='forward'))\n"
+        "work.model.head.weight.data.fill_(float('nan'))\n"
+        "work.check()\n"
+    )
+    done = subprocess.run([sys.executable, "-O", "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("AssertionError: logits are not finite")
 
 
 def plugin_of(folder, code):
