@@ -4,6 +4,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,15 @@ def results(root: Path | None = None) -> Path:
     """Return the folder of saved runs.
 
     Args:
-        root: of the pytest session that saves: in ``results/`` of the checkout around it, or else of the root itself.
-            None is for commands: the nearest ``results/`` with a saved run at or above the current folder, or else
-            that of the checkout which holds the current folder or the installed package.
+        root: of a pytest session, which saves there; None for a command, which reads.
+
+    Returns:
+        for a session ``results/`` of the checkout around its root, or else of the root itself. For a command the first
+        of these:
+
+        * the nearest ``results/`` at or above the current folder that has a saved run or is the checkout's own
+        * ``results/`` of the checkout that the package is installed from
+        * ``results/`` of the current folder
     """
     if root is not None:
         return (checkout(root) or root) / "results"
@@ -153,13 +160,16 @@ def find(name: Path, folder: Path | None = None) -> list[Path]:
         folder: of saved runs; None for ``results``.
 
     Raises:
-        BadRun: it stands for several runs of different names.
+        BadRun: it stands for several runs of different names, **or** is no name that a file can have.
     """
     if len(name.parts) != 1 or os.path.isfile(name):  # noqa: PTH113
         return [name]
     folder = results() if folder is None else folder
     with_number = [path for path, (number, _) in numbered(folder).items() if number == name.name]
-    files = sorted(folder.glob(f"*/{glob.escape(name.name)}.json"))
+    try:
+        files = sorted(folder.glob(f"*/{glob.escape(name.name)}.json"))
+    except OSError as error:
+        raise BadRun(one_line(f"{name}: {error.strerror}")) from None
     groups = [[path] for path in (*with_number, *files)] + [named(name.name, folder)]  # runs may share a name
     found = [group for group in groups if group]
     if len(found) > 1:
@@ -178,16 +188,21 @@ def named(name: str, folder: Path) -> list[Path]:
     return [path for path, (_, own) in numbered(folder).items() if own == name]
 
 
-def saved_at(path: Path) -> str:
-    """Return when a run was saved, in ISO 8601 and UTC as all runs have it; nothing where its file does not say."""
+def saved_at(path: Path) -> datetime:
+    """Return when a run was saved; the earliest time there is where the file is no run or has no time."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Saved).datetime
+        when = msgspec.json.decode(path.read_bytes(), type=_Saved).when
     except (OSError, ValueError, RecursionError):  # the command that reads it says what is wrong
-        return ""
+        return datetime.min.replace(tzinfo=timezone.utc)
+    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 class _Saved(msgspec.Struct):
-    datetime: str
+    """What every file of pytest-benchmark has; a foreign file may have a time too."""
+
+    when: datetime = msgspec.field(name="datetime")
+    machine_info: dict[str, msgspec.Raw]
+    benchmarks: list[msgspec.Raw]
 
 
 def newest(folder: Path | None = None) -> Path | None:

@@ -103,7 +103,7 @@ def test_figures_are_drawn_from_saved_runs(write, tmp_path, capsys):
 
 
 def test_figures_of_bad_files(write, tmp_path, capsys):
-    """Nothing to draw is one line and exit code 2."""
+    """Nothing to draw is one line and exit code 4."""
     assert plots.main([str(write("", "empty.json")), "--out", str(tmp_path / "f")]) == 4
     assert "empty.json: not JSON" in capsys.readouterr().err
     assert not (tmp_path / "f").exists()
@@ -162,6 +162,11 @@ def test_disturbed_points_are_hollow(write, figure, disturbed):
     assert ("hollow: 8 points with a disturbed run" in legend.get_title().get_text()) == disturbed
 
 
+def said_at(time):
+    """The least that a file of pytest-benchmark says, with a time of saving."""
+    return {"machine_info": {}, "benchmarks": [], "datetime": time}
+
+
 def test_the_newest_run_is_the_one_saved_last(tmp_path):
     """By the time in its file, whatever its number or its file's date; reference runs are nobody's default."""
     times = {
@@ -174,13 +179,39 @@ def test_the_newest_run_is_the_one_saved_last(tmp_path):
     for age, (name, month) in enumerate(times.items()):
         path = tmp_path / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"datetime": f"2026-{month}-01T00:00:00+00:00"}))
+        path.write_text(json.dumps(said_at(f"2026-{month}-01T00:00:00+00:00")))
         os.utime(path, (age, age))
     (tmp_path / "Linux" / "notes.json").write_text("{}")
 
     assert newest(tmp_path) == tmp_path / "Linux" / "10000_x.json"
     (tmp_path / "Linux" / "10000_x.json").unlink()
     assert newest(tmp_path) == tmp_path / "Linux" / "0001_x.json"
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (said_at("2026-11-29T09:30:00+02:00"), said_at("2026-11-29T08:00:00+00:00")),
+        (said_at("2026-11-29T09:30:00+02:00"), said_at("2026-11-29T08:00:00")),
+        (said_at("9"), said_at("2026-11-29T08:00:00+00:00")),
+        (said_at(9e9), said_at("2026-11-29T08:00:00Z")),
+        ({"datetime": "2027-01-01T00:00:00+00:00"}, said_at("2026-11-29T08:00:00+00:00")),
+        (
+            {"datetime": "2027-01-01T00:00:00+00:00", "benchmarks": {}, "machine_info": {}},
+            said_at("2026-11-29 08:00:00"),
+        ),
+    ],
+    ids=["another zone", "no zone", "no time", "a number", "no run", "another program's"],
+)
+def test_times_of_saving_are_compared_as_times(tmp_path, older, newer):
+    """Each in its zone, UTC where it has none; what is no time, or no file of pytest-benchmark, is the oldest."""
+    for name, run in (("0001_new", newer), ("0002_old", older)):
+        (tmp_path / "Linux").mkdir(exist_ok=True)
+        (tmp_path / "Linux" / f"{name}.json").write_text(json.dumps(run))
+
+    assert newest(tmp_path).stem == "0001_new"
+    (tmp_path / "Linux" / "0002_old.json").rename(tmp_path / "Linux" / "0000_old.json")
+    assert newest(tmp_path).stem == "0001_new"
 
 
 def test_a_run_is_found_whatever_its_number(tmp_path):
