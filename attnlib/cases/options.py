@@ -153,7 +153,7 @@ def search(folder: Path) -> None:
     Raises:
         ValueError: there is no such folder.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - False of what cannot be looked at
         raise ValueError(f"--import-path {folder}: no such folder")
     place = str(folder.resolve())
     sys.path.insert(0, place)

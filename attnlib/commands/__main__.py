@@ -1,6 +1,7 @@
 """Entry point of ``attnlib``, also ``python -m attnlib.commands``: parse the command line and run a subcommand."""
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -31,17 +32,23 @@ class Parser(argparse.ArgumentParser):
 
 
 class Output(io.FileIO):
-    """A file that keeps the first error of its writes: a reader that leaves early does not change the exit code."""
+    """A file that keeps the first error of its writes and writes nothing after it, so that the output has no hole.
+
+    A reader that leaves early does not change the exit code.
+    """
 
     failed: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write as much as the file takes; after an error act as if all were written."""
-        try:
-            return super().write(data)
-        except OSError as error:
-            self.failed = self.failed or error
-            return len(data)
+        """Write as much as the file takes; from the first error on act as if all were written."""
+        if self.failed is None:
+            try:
+                if (written := super().write(data)) is not None:
+                    return written
+                self.failed = BlockingIOError(errno.EAGAIN, "a pipe that does not block is full")
+            except OSError as error:
+                self.failed = error
+        return len(data)
 
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -61,11 +68,24 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code; 1 and 2 are verdicts, see ``attnlib.commands.options`` for others."""
-    forgive()
-    options = parsed(argv)
+def check_folder() -> None:
+    """Refuse to run in a folder that was deleted, where MKL ends a process that imports torch with exit code 2.
+
+    Raises:
+        ValueError: it was.
+    """
     try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        raise ValueError("the current folder was deleted: start in another one") from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code; ``docs/ci.md`` has a table of them."""
+    forgive()
+    try:
+        options = parsed(argv)
+        check_folder()
         return int(options.run(options))
     except ValueError as error:
         complain([str(error)])
@@ -90,7 +110,11 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
         text = io.TextIOWrapper(io.BufferedWriter(raw), "utf-8" if stream is None else stream.encoding)
         text.reconfigure(line_buffering=raw.isatty())
         setattr(sys, name, text)
-    code = main(argv)
+    code: int | str | None
+    try:
+        code = main(argv)
+    except SystemExit as end:  # of argparse, after a help or wrong options
+        code = end.code
     sys.stdout.flush()
     sys.stderr.flush()
     failed = [raw.failed for raw in outputs if raw.failed and not isinstance(raw.failed, BrokenPipeError)]

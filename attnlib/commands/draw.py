@@ -28,9 +28,9 @@ def declare(commands: Any) -> None:
         "runs", nargs="*", type=Path, metavar="RUN", help="saved runs of one machine (default: the newest)"
     )
     command.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
-    command.add_argument("--out", type=Path, default=results() / "figures", help="folder for PNG and SVG (%(default)s)")
-    text = "also write a report as one HTML page (%(const)s)"
-    command.add_argument("--report", nargs="?", type=Path, const=results() / "report.html", metavar="FILE", help=text)
+    command.add_argument("--out", type=Path, help="folder for PNG and SVG (results/figures)")
+    text = "also write a report as one HTML page (results/report.html)"
+    command.add_argument("--report", nargs="?", type=Path, const=True, metavar="FILE", help=text)
     text = "runs before a change, with --new: the report compares them, and shows the new ones if no RUN is named"
     command.add_argument("--base", nargs="+", type=Path, default=[], metavar="RUN", help=text)
     command.add_argument("--new", nargs="+", type=Path, default=[], metavar="RUN", help="runs after the change")
@@ -42,9 +42,10 @@ def run(options: argparse.Namespace) -> int:
     from attnlib.show.figures.files import draw  # matplotlib takes a second
     from attnlib.show.report.page import write
 
-    if options.report and options.report.suffix not in (".html", ".htm"):
-        raise ValueError(f"--report {options.report} does not end in .html; name saved runs before --report")
-    if bool(options.base) != bool(options.new) or (options.base and not options.report):
+    report = results() / "report.html" if options.report is True else options.report  # True: named without a file
+    if report and report.suffix not in (".html", ".htm"):
+        raise ValueError(f"--report {report} does not end in .html; name saved runs before --report")
+    if bool(options.base) != bool(options.new) or (options.base and not report):
         raise ValueError("--base and --new must be given together, and with --report")
     cells, left_out = read_cells(options.runs or options.new)
     (before, bad), (after, worse) = load_all(options.base), load_all(options.new)
@@ -53,15 +54,15 @@ def run(options: argparse.Namespace) -> int:
     if cells is None or (options.base and not (before and after)):
         return USAGE
     comparison = compare(before, after) if options.base else None
-    folder = options.out
+    folder = options.out or results() / "figures"
     try:
         drawn = draw(cells, folder, options.only or FIGURES)
         for name, png in drawn.items():
             print(png or f"attnlib: no data for {name}")
-        if options.report:
-            folder = options.report.parent
-            write(options.report, cells, [png for png in drawn.values() if png], comparison)
-            print(options.report)
+        if report:
+            folder = report.parent
+            write(report, cells, [png for png in drawn.values() if png], comparison)
+            print(report)
     except OSError as error:
         raise OSError(f"cannot write in {folder}: {error.strerror}") from None
     return USAGE if left_out else 0

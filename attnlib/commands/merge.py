@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
             try:
                 save_over(options.out, merged.chunks(parts), merged.token)
             except OSError as error:
-                raise ValueError(f"cannot write {options.out}: {error.strerror}") from None
+                raise OSError(f"cannot write {options.out}: {error.strerror}") from None
             path = options.out
         else:
             path = save_in(folder, options.run_name or name, merged, parts)
@@ -56,8 +57,10 @@ def asked(options: argparse.Namespace) -> list[tuple[Merged, list[Path], Path, s
         ValueError: ``--out`` names one file for several runs, **or** several sweeps are given.
     """
     first, *others = options.parts
-    if not first.is_dir():
+    if not os.path.isdir(first):  # noqa: PTH112 - False of what cannot be looked at
         parts = [path for part in options.parts for path in find(part)]
+        if absent := [path for path in parts if not os.path.isfile(path)]:  # noqa: PTH113
+            raise ValueError(f"{absent[0]}: no such file")
         return [(of_parts(parts, partial=options.partial), parts, parts[0].resolve().parent, parts[0].stem)]
     if others:
         raise ValueError(f"only one sweep can be merged at a time: leave out {others[0]}")

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from attnlib.commands.options import add_runs, cells_of, output
+from attnlib.commands.options import USAGE, add_runs, cells_of, output
 from attnlib.show.scaling import by_depth, by_length
 
 
@@ -21,14 +21,14 @@ def declare(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit and print both tables; return 2 if a file could not be read."""
+    """Fit and print both tables; return 4 if a file could not be read."""
     cells, left_out = cells_of(options)
     if cells is None:
-        return 2
+        return USAGE
     if options.phase not in (phases := cells.axis("phase")):
         raise ValueError(f"no phase {options.phase!r} in these runs; choose from {', '.join(phases)}")
     tables = [table for make in (by_length, by_depth) if (table := make(cells, phase=options.phase)).rows]
     if not tables:
         raise ValueError(f"no {options.phase} at three lengths or three depths in these runs, which a fit needs")
     output(*tables, as_markdown=options.markdown)
-    return 2 if left_out else 0
+    return USAGE if left_out else 0
