@@ -13,7 +13,7 @@ from attnlib.runs.load import Run
 from attnlib.runs.save import check_name
 from attnlib.show.table import Table
 
-# Exit codes 1 and 2 are verdicts; what else ends a command, as pytest and sysexits.h have it:
+# Exit codes 1 and 2 are results of some commands, see docs/ci.md; what else ends one, as pytest and sysexits.h have it:
 USAGE, FAILURE, OUTPUT = 4, 70, 74  # wrong options or files; an error of attnlib's own; a result that cannot be written
 CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided or compared; 4 wrong options or files."
 

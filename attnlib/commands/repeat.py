@@ -14,7 +14,8 @@ def declare(commands: Any) -> None:
         allow_abbrev=False,
         epilog="example: attnlib repeat 6 --preset smoke --run-name before",
         help="measure and save several runs, each in a fresh process",
-        description="All other arguments go to pytest.",
+        description="All other arguments go to pytest. Exit code: the largest of pytest's, such as 0 no case failed, "
+        "1 one did; 128 + N if signal N ended a run.",
     )
     command.add_argument("count", type=count, metavar="N", help="number of runs")
     text = "seed of the order of cases in the first run; each further run adds 1 (%(default)s)"

@@ -31,7 +31,8 @@ def declare(commands: Any) -> None:
         allow_abbrev=False,
         epilog="example: attnlib sweep --on slurm --shards 8 --runs 5 --sbatch time=60 constraint=h100 -- --preset gpu",
         help="measure runs in shards, here or on a Slurm cluster, and resume shards that died",
-        description="All other arguments go to pytest. attnlib merge FOLDER joins the shards into saved runs.",
+        description="All other arguments go to pytest. attnlib merge FOLDER joins the shards into saved runs. "
+        "Exit code: 1 if shards are unfinished, but 0 with --status and --detach.",
     )
     command.add_argument("--on", choices=PLACES, help="where: local (default, one shard after another) or slurm")
     command.add_argument("--shards", type=count, metavar="N", help="number of parts to cut each run into")

@@ -27,7 +27,7 @@ def repeat(
         folder: the folder of saved runs; None for ``results``.
 
     Returns:
-        the worst exit code, and the saved files in order.
+        the largest exit code, 128 + N where signal N killed a process, and the saved files in order.
     """
     saving = "--benchmark-autosave" if name is None else f"--run-name={name}"
     command = [sys.executable, "-m", "pytest", *with_bench(arguments), saving]
@@ -44,7 +44,7 @@ def repeat(
         except KeyboardInterrupt:  # pytest got Ctrl-C too, and is finishing its file
             process.wait()
             raise
-        worst = max(worst, abs(code))
+        worst = max(worst, code if code >= 0 else 128 - code)  # a child killed by signal N has -N, a shell 128 + N
         if code not in (0, FAILED):
             break
     # the first run of a repository makes its results/, which is the nearest one from then on

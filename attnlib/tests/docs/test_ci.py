@@ -1,11 +1,14 @@
 """The recipe for continuous integration: a workflow that parses, and whose commands exist."""
 
+import re
 import shlex
 
 import pytest
 import yaml
 
-from attnlib.commands.__main__ import parsed
+from attnlib.commands.__main__ import main, parsed
+from attnlib.commands.options import FAILURE, OUTPUT, USAGE
+from attnlib.tests import ROOT
 from attnlib.tests.docs.reading import blocks
 
 
@@ -44,3 +47,21 @@ def test_a_regression_fails_after_the_comment(steps):
 
     assert names.index("Comment") < names.index("Fail where it is slower")
     assert "outputs.code == '1'" in steps[-1]["if"]
+
+
+def printed(capsys, *words):
+    """The help of attnlib, or of one of its commands."""
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--help"])
+    return capsys.readouterr().out
+
+
+def test_exit_codes_are_those_of_the_commands(capsys):
+    """The commands that may end with 1 or 2 are those whose help says with which codes they end."""
+    page = (ROOT / "docs" / "ci.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]+) \| (.+?) \|", page, re.MULTILINE)
+    listed = {name for codes, of in rows if codes[0] in "12" for name in re.findall(r"`attnlib (\w+)`", of)}
+    names = re.search(r"\{([\w,]+)\}", printed(capsys))[1].split(",")
+
+    assert listed == {name for name in names if "Exit code:" in " ".join(printed(capsys, name).split())}
+    assert {str(code) for code in (USAGE, FAILURE, OUTPUT)} == {codes for codes, of in rows if of == "every command"}

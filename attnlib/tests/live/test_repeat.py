@@ -69,9 +69,9 @@ def test_a_named_run_is_not_autosaved(pytests, tmp_path):
     assert calls == [["bench/", "--run-name=before", "--order-seed=1"]]
 
 
-@pytest.mark.parametrize(("codes", "runs", "worst"), [((0, 1, 0), 3, 1), ((2, 0, 0), 1, 2), ((0, 4, 0), 2, 4)])
+@pytest.mark.parametrize(("codes", "runs", "worst"), [((0, 1, 0), 3, 1), ((2, 0, 0), 1, 2), ((1, -9, 0), 2, 137)])
 def test_a_failed_case_goes_on_and_an_interrupt_does_not(pytests, tmp_path, codes, runs, worst):
-    """Exit code 1 is a case that failed; anything else stops; the worst code is returned."""
+    """Exit code 1 is a case that failed; anything else stops; the largest is returned, 128 + signal of a killed run."""
     calls = pytests(*codes)
 
     assert repeat(3, [], folder=tmp_path)[0] == worst
@@ -123,7 +123,7 @@ def test_a_repeated_repeat_goes_on(pytests, tmp_path, capsys):
 
 
 def test_one_file_for_all_runs_is_refused(monkeypatch, capsys):
-    """One line, exit code 2, nothing is started."""
+    """One line, exit code 4, nothing is started."""
     monkeypatch.setattr(module.subprocess, "Popen", None)
 
     assert main(["repeat", "2", "--benchmark-json=x.json"]) == 4
@@ -134,7 +134,7 @@ def test_one_file_for_all_runs_is_refused(monkeypatch, capsys):
 
 @pytest.mark.parametrize("seed", ["-1", "0", "x"])
 def test_an_order_seed_is_a_positive_integer(monkeypatch, capsys, seed):
-    """Exit code 2, nothing is started."""
+    """Exit code 4, nothing is started."""
     monkeypatch.setattr(module.subprocess, "Popen", None)
     with pytest.raises(SystemExit, match="4"):
         main(["repeat", "2", f"--order-seed={seed}"])
