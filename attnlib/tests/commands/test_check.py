@@ -114,7 +114,7 @@ def test_a_folder_on_the_import_path(tmp_path, monkeypatch, capsys):
     ],
 )
 def test_what_cannot_be_looked_at_is_one_line(words, said, capsys):
-    """Exit code 2, nothing on standard output, and a line that names it."""
+    """Exit code 4, nothing on standard output, and a line that names it."""
     assert main(["check", *words]) == 4
     shown = capsys.readouterr()
 

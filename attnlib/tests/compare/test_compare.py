@@ -221,7 +221,7 @@ def test_bad_files_beside_good_ones_are_named(write, capsys):
     ],
 )
 def test_what_cannot_be_compared(write, capsys, base, new, message):
-    """One line and exit code 2."""
+    """One line and exit code 4."""
     good, other = write(saved(), "a.json"), write(saved(), "c.json")
     empty = saved() | {"benchmarks": []}
     empty["attnlib"] |= {"cases": []}

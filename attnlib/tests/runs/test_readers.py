@@ -123,7 +123,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_bad_files_are_named_and_good_ones_used(tmp_path, good, capsys, message):
-    """One line for the bad file, exit code 2, and the good one beside it is read."""
+    """One line for the bad file, exit code 4, and the good one beside it is read."""
     bad = tmp_path / "bad.json"
     bad.write_bytes(BAD[message])
     codes = [main(["findings", str(bad), str(good)]), main(["compare", "--base", str(good), "--new", str(bad)])]
@@ -137,7 +137,7 @@ def test_bad_files_are_named_and_good_ones_used(tmp_path, good, capsys, message)
 
 
 def test_figures_beside_a_bad_file(tmp_path, good, capsys):
-    """The good file is drawn, the bad one named, and the exit code is 2."""
+    """The good file is drawn, the bad one named, and the exit code is 4."""
     bad = tmp_path / "bad.json"
     bad.write_text("{")
 

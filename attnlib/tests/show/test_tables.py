@@ -183,7 +183,7 @@ def test_tables_on_the_terminal(path, command, options, capsys):
 
 
 def test_a_table_of_nothing(tmp_path, capsys):
-    """A bad file is one line and exit code 2; so is a run without findings."""
+    """A bad file is one line and exit code 4; so is a run without findings."""
     (tmp_path / "bad.json").write_text("{")
     assert main(["encodings", str(tmp_path / "bad.json")]) == 4
     (tmp_path / "good.json").write_text(json.dumps(saved()))
