@@ -1,5 +1,6 @@
 """A table of values; how each column is written is said once, and applied last."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ WIDTH = 200  # of a table that goes to a file or a pipe
 GAP = 2  # columns of the terminal between two of a table
 PROSE = 30  # width of prose in a table that is too wide, and more where there is room
 ABSENT = "-"
+AFTER_SLASH = re.compile(r"(?<=/)(?=[^\W\d])")  # within a path; a fraction is one number
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,16 @@ class Table:
         """Return the columns that stand side by side, with their widths: all where they fit into ``room`` as they are.
 
         Otherwise blocks that are written below each other, each with the keys. Keys, prose and headings are broken
-        between words, and a number only where it is too wide by itself. A word that is wider than ``room`` stays whole.
+        between words, and a number only where it is too wide by itself. A word that does not fit beside the keys is
+        broken after a ``/``, and without one it stays whole.
         """
         texts = self.texts()
-        words, wanted, whole = {}, {}, {}
+        words, parts, wanted, whole = {}, {}, {}, {}
         for heading, column in self.columns.items():
             cells = [row[heading] for row in texts]
-            words[heading] = widest(word for text in (heading, *cells) for word in text.split())
+            found = [word for text in (heading, *cells) for word in text.split()]
+            words[heading] = widest(found)
+            parts[heading] = widest(part for word in found for part in AFTER_SLASH.split(word))
             wanted[heading] = min(widest(cells), PROSE if column.prose else room)
             whole[heading] = widest([heading, *cells])
         if total(whole) <= room:
@@ -99,7 +104,9 @@ class Table:
         reserved = total(widened(keys, whole, room // 2)) - total(keys)  # for keys that need not be broken
         blocks = [keys]
         for heading in list(self.columns)[self.keys :]:
-            width = max(words[heading], min(wanted[heading], room - total(keys) - GAP))
+            left = room - total(keys) - GAP
+            least = words[heading] if words[heading] <= left else parts[heading]
+            width = max(least, min(wanted[heading], left))
             if len(blocks[-1]) > self.keys and total(blocks[-1]) + GAP + width + reserved > room:
                 blocks.append(keys)
             blocks[-1] = blocks[-1] | {heading: width}
@@ -110,15 +117,30 @@ class Table:
         drawn = rich_table.Table(box=None, pad_edge=False, width=total(widths))
         for heading, width in widths.items():
             number = self.columns[heading].number
-            drawn.add_column(Text(heading), justify="right" if number else "left", width=width)
+            drawn.add_column(Text(broken(heading, width)), justify="right" if number else "left", width=width)
         for row, texts in zip(self.rows, self.texts(), strict=True):
-            drawn.add_row(*(Text(texts[heading], self.style(row, heading)) for heading in widths))
+            cells = ((broken(texts[heading], width), self.style(row, heading)) for heading, width in widths.items())
+            drawn.add_row(*(Text(*cell) for cell in cells))
         return drawn
 
     def style(self, row: Mapping[str, Any], heading: str) -> str:
         """Return the style of a cell."""
         faint = self.columns[heading].faint
         return "dim" if faint and row.get(heading) is not None and faint(row[heading]) else ""
+
+
+def broken(text: str, width: int) -> str:
+    """Return a text with line breaks after each ``/`` that a word needs to fit into ``width``."""
+    words = text.split(" ")
+    for place, word in enumerate(words):
+        if cell_len(word) > width:
+            lines = [""]
+            for part in AFTER_SLASH.split(word):
+                if lines[-1] and cell_len(lines[-1] + part) > width:
+                    lines.append("")
+                lines[-1] += part
+            words[place] = "\n".join(lines)
+    return " ".join(words)
 
 
 def widest(texts: Iterable[str]) -> int:

@@ -1,10 +1,12 @@
 """Tables and figures of gradients, from a run that holds real findings of small stacks."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
+from rich.cells import cell_len
 
 import plots
 from attnlib.cases.case import Case
@@ -25,10 +27,11 @@ from attnlib.show.registry import TABLES
 from attnlib.show.scaling import by_depth, by_length
 from attnlib.show.sweep import standing
 from attnlib.show.switches import worths
-from attnlib.show.table import Column, Table, total
+from attnlib.show.table import Column, Table, broken, total
 from attnlib.sweep.status import Standing
 from attnlib.tests import ROOT
 from attnlib.tests.runs.examples import reading, saved
+from attnlib.tests.runs.fuzzing import GOOD
 
 SMALL = {"dtype": "float64", "seq_len": 16, "d_model": 64, "n_heads": 4, "batch_size": 2}
 FOUND = [
@@ -148,17 +151,63 @@ def _tables():
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 def test_no_word_is_cut_on_a_narrow_terminal(tables, width, monkeypatch, capsys):
-    """Each word of each cell is there whole, and from 60 columns on so is each number with its unit and interval."""
+    """Each word of each cell is there whole, and from 60 columns on so is each number with its unit and interval.
+
+    Below 60 a path may be broken after a ``/``.
+    """
+
+    def parts(words):
+        return Counter(part for word in words for part in (re.split("(?<=/)", word) if width < 60 else [word]))
+
     monkeypatch.setattr("attnlib.show.table.WIDTH", width)
     for table in tables:
         table.print()
         lines = capsys.readouterr().out.splitlines()
         rows = [list(row.items()) for row in table.texts()]
-        words = Counter(word for row in rows for _, text in row for word in text.split())
+        words = [word for row in rows for _, text in row for word in text.split()]
         numbers = [text for row in rows for head, text in row[table.keys :] if not table.columns[head].prose]
 
-        assert words <= Counter(word for line in lines for word in line.split())
+        assert parts(words) <= parts(word for line in lines for word in line.split())
         assert width < 60 or all(any(text in line for line in lines) for text in numbers)
+
+
+@pytest.fixture(name="small", scope="module")
+def _small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("small") / "run.json"
+    path.write_text(json.dumps(GOOD))
+    return str(path)
+
+
+TABLED = [[name, "RUN"] for name in ("costs", "encodings", "findings", "ceilings", "scaling")]
+TABLED += [["compare", "--base", "RUN", "--new", "RUN"], ["list"]]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("words", TABLED, ids=lambda words: words[0])
+def test_no_line_is_wider_than_the_terminal(small, words, width, monkeypatch, capsys):
+    """And every number of the wide output is in the narrow one, whole."""
+    words, printed = [small if word == "RUN" else word for word in words], {}
+    for room in (width, 1000):
+        monkeypatch.setattr("attnlib.show.table.WIDTH", room)
+        main(words)
+        printed[room] = capsys.readouterr().out
+    numbers = {room: Counter(re.findall(r"\d[\d.,e+-]*", text)) for room, text in printed.items()}
+
+    assert max(map(cell_len, printed[width].splitlines())) <= width
+    assert numbers[1000]
+    assert numbers[1000] <= numbers[width]
+
+
+def test_a_word_is_broken_after_a_slash_only_where_it_must():
+    """A path that fits beside the keys stays whole, one that does not is broken, and a fraction never is."""
+    path, fraction = "attnlib/model/positional/sinusoidal.py", "123456789/123456789"
+    table = Table({"name": Column(), "source": Column()}, [{"name": "x" * 10, "source": path}])
+
+    assert table.blocks(60)[-1]["source"] == len(path)
+    assert total(table.blocks(40)[-1]) <= 40
+    assert broken(path, 28) == "attnlib/model/positional/\nsinusoidal.py"
+    assert broken(path, len(path)) == path
+    assert broken(f"of {fraction}", 10) == f"of {fraction}"
 
 
 def test_a_wide_table_is_written_in_blocks(capsys):
