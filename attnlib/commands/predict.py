@@ -2,13 +2,14 @@
 
 import argparse
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output
-from attnlib.runs.find import newest
+from attnlib.runs.find import newest_first
 from attnlib.runs.load import BadRun, Run, load
 from attnlib.show.prediction import predicted
 from attnlib.show.units import percent
@@ -16,6 +17,9 @@ from attnlib.show.units import percent
 if TYPE_CHECKING:
     from attnlib.cases.case import Case
     from attnlib.measure.ceilings import Rates
+
+
+NEWEST = 5  # saved runs that are looked at, each of which takes a moment to read
 
 
 def declare(commands: Any) -> None:
@@ -46,25 +50,25 @@ def run(options: argparse.Namespace) -> int:
     case = timed_case(fields_of(options.fields) if options.fields else {})
     refuse_changed(options.threads)
     set_threads(options.threads)
-    run = run_here()
-    prediction = forecast(case, None if run is None else saved_rates(run, case))
+    runs = runs_here()
+    prediction = forecast(case, next((rates for run in runs if (rates := saved_rates(run, case))), None))
     if options.json:
         print(json.dumps(prediction, indent=2))
         return 0
-    reached = share_reached(run, case) if run is not None and prediction.get("floor_s") else None
+    reached = share_reached(runs[0], case) if runs and prediction.get("floor_s") else None
     output(*predicted(prediction, reached), as_markdown=options.markdown)
     return 0
 
 
-def run_here() -> Run | None:
-    """Return the newest saved run if it is of this machine, else None."""
+def runs_here() -> list[Run]:
+    """Return those of the ``NEWEST`` saved runs that are of this machine, the newest first."""
     from attnlib.measure.environment import node
 
-    try:
-        run = load(path) if (path := newest()) else None
-    except BadRun:  # reported by the commands that read it
-        return None
-    return run if run is not None and run.data["machine_info"].get("node") == node() else None
+    found = []
+    for path in newest_first()[:NEWEST]:
+        with suppress(BadRun):  # reported by the commands that read it
+            found.append(load(path))
+    return [run for run in found if run.data["machine_info"].get("node") == node()]
 
 
 def saved_rates(run: Run, case: "Case") -> "Rates | None":

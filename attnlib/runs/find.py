@@ -205,7 +205,12 @@ class _Saved(msgspec.Struct):
     benchmarks: list[msgspec.Raw]
 
 
-def newest(folder: Path | None = None) -> Path | None:
-    """The saved run under ``folder`` that was saved last, reference runs apart; None without any."""
+def newest_first(folder: Path | None = None) -> list[Path]:
+    """Return the saved runs under ``folder``, ``results()`` by default, without reference runs, the last one first."""
     saved = [path for path in numbered(results() if folder is None else folder) if path.parent.name != "reference"]
-    return max(saved, key=saved_at, default=None)
+    return sorted(saved, key=saved_at)[::-1]
+
+
+def newest(folder: Path | None = None) -> Path | None:
+    """Return the saved run under ``folder`` that was saved last, reference runs apart; None without any."""
+    return next(iter(newest_first(folder)), None)

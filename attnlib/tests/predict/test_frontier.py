@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
 from attnlib.cases.workload import build
+from attnlib.commands import predict as predicting
 from attnlib.commands.__main__ import main
 from attnlib.commands.options import counts
 from attnlib.commands.predict import saved_rates
 from attnlib.measure.ceilings import Listened, Rates
 from attnlib.measure.device import Device
+from attnlib.measure.environment import node
 from attnlib.predict import forecast as forecasts
 from attnlib.predict.flops import algorithmic_flops, total
 from attnlib.predict.forecast import forecast
@@ -23,6 +25,7 @@ from attnlib.predict.frontier import frontier, largest, resized
 from attnlib.predict.peak import kernel_of, need
 from attnlib.show.frontier import far
 from attnlib.show.prediction import predicted
+from attnlib.tests.runs.examples import saved
 
 ORIGINAL = Settings.from_options({"preset": "seed", "device": "cpu", "attention": "math"}).case(phase="train_step")
 SMALL = Case(d_model=32, n_heads=2, batch_size=1, pe="rotary")
@@ -222,6 +225,18 @@ def test_ceilings_of_a_saved_run():
     assert found() == Rates(1e12, ((8192, 1e-6), (2**25, 1e-4)), 1e-6)
     assert found(disturbed=["a neighbour"]) is found(dtype="bfloat16") is None
     assert found({"threads": 99}) is found({"versions": {"torch": "1.0"}}) is found({"device": {"uuid": "x"}}) is None
+
+
+def test_runs_of_this_machine_are_looked_at(tmp_path, monkeypatch):
+    """The newest first; one of another machine, or one that cannot be read, hides none."""
+    paths = [tmp_path / name for name in ("other.json", "broken.json", "newer.json", "older.json")]
+    for path, where in zip(paths, ("elsewhere", None, node(), node()), strict=True):
+        data = saved()
+        data["machine_info"]["node"] = where
+        path.write_text(json.dumps(data) if where else "{")
+    monkeypatch.setattr(predicting, "newest_first", lambda: paths)
+
+    assert [run.path.name for run in predicting.runs_here()] == ["newer.json", "older.json"]
 
 
 def test_the_commands(tmp_path, capsys):
