@@ -53,7 +53,7 @@ def cost_of(case: Case, work: Timeable, attention: dict[str, Any], rates: Rates)
         attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
         rates: that the machine reached in this run.
     """
-    flops = step_flops(case, attention["kernel"] or kernel_of(case), work.step, work.prepare)
+    flops = step_flops(case, attention["kernel"] or kernel_of(case).kernel, work.step, work.prepare)
     return {"params": parameters(case)} | flops | outlook(case, rates)
 
 
