@@ -79,7 +79,8 @@ def time_case(
     if benchmark.stats is None:
         return 0.0
     benchmark.stats.stats.data[:] = made.samples[-1]  # a second attempt is in, nothing was computed yet
-    beside, attention = pair.forget_reference(), work.attention()
+    attention = work.attention() | {"reference_kernel": pair.reference_kernel()}
+    beside = pair.forget_reference()
     reference = settings.reference if beside else None
     times = Times.of(made, began, local=local, planned=settings.visits if beside else 1)
     info |= identity(case) | {
