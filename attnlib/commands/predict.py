@@ -34,6 +34,8 @@ def declare(commands: Any) -> None:
     text = "a case, such as phase=train_step,seq_len=512,depth=8,pe=rotary; other fields have their defaults"
     command.add_argument("fields", nargs="?", metavar="FIELDS", help=text)
     command.add_argument("--threads", type=count, metavar="N", help="torch's intra-op threads")
+    text = "a GPU that stands for device=cuda: its compute capability and version of cuDNN, such as 9.0,9.19"
+    command.add_argument("--card", metavar="CAPABILITY,CUDNN", help=text)
     add_import_path(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     add_markdown(command)
@@ -44,14 +46,18 @@ def run(options: argparse.Namespace) -> int:
     """Predict the cost of a step and print it."""
     from attnlib.cases.case import timed_case
     from attnlib.measure.environment import refuse_changed, set_threads
+    from attnlib.predict.choice import card_of
     from attnlib.predict.forecast import forecast
 
     import_from(options)
     case = timed_case(fields_of(options.fields) if options.fields else {})
+    card = None if options.card is None else card_of(options.card)
+    if card is not None and not case.device.startswith("cuda"):
+        raise ValueError(f"--card stands for device=cuda, and the device is {case.device}")
     refuse_changed(options.threads)
     set_threads(options.threads)
     runs = runs_here()
-    prediction = forecast(case, next((rates for run in runs if (rates := saved_rates(run, case))), None))
+    prediction = forecast(case, next((rates for run in runs if (rates := saved_rates(run, case))), None), card)
     if options.json:
         print(json.dumps(prediction, indent=2))
         return 0

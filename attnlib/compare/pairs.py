@@ -39,6 +39,26 @@ def fields_in_words(reference: dict[str, Any]) -> str:
     return ", ".join(str(value) if name in ("pe", "model") else f"{name}={value}" for name, value in reference.items())
 
 
+def kernels_apart(kernel: str | None, other: str | None, reference: Mapping[str, Any]) -> str | None:
+    """Return the attention kernels of a case and its reference in words, such as ``cudnn over efficient``.
+
+    None where they are the same, where one is not known, and where attention is what is compared.
+
+    Args:
+        kernel: of the case.
+        other: of its reference.
+        reference: fields of the reference in which it differs from the case.
+    """
+    if None in (kernel, other) or kernel == other or "attention" in reference:
+        return None
+    return f"{short_kernel(str(kernel))} over {short_kernel(str(other))}"
+
+
+def short_kernel(name: str) -> str:
+    """Return torch's name of an attention kernel without the word attention."""
+    return name.replace("attention_", "").replace("_attention", "")
+
+
 def is_itself(cell: Cell) -> bool:
     """Whether a cell is its own reference, so that its ratio is 1 but for noise."""
     return cell.ratio is not None and reference_of(cell) == key_of(cell.fields)

@@ -15,6 +15,7 @@ from attnlib.measure import cgroups, nvml
 from attnlib.measure.device import Device, reading
 from attnlib.measure.operators import trace
 
+OF_A_CARD = ("reserved_peak", "requested_peak", "allocated_baseline")
 Readings = dict[str, dict[str, Any]]
 REFUSALS = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
@@ -105,7 +106,8 @@ def peak_memory(
         held: tensors that live throughout: parameters, optimiser state, batch.
 
     Returns:
-        ``allocated_peak``, ``reserved_peak``, ``requested_peak``, and NVML's readings right after the step, see
+        ``allocated_peak``; ``allocated_baseline``, which a card's allocator holds besides and which the peak leaves
+        out; ``reserved_peak`` and ``requested_peak``, which contain it; and NVML's readings right after the step, see
         ``attnlib.measure.nvml.Card.memory``.
     """
 
@@ -115,9 +117,9 @@ def peak_memory(
         step()
 
     if device.kind == "cuda":
-        return _cuda_peak(device, whole)
+        return _cuda_peak(device, whole, held)
     none_here = f"not counted on {device.kind}"
-    unread = {name: reading(None, "caching allocator", none_here) for name in ("reserved_peak", "requested_peak")}
+    unread = {name: reading(None, "caching allocator", none_here) for name in OF_A_CARD}
     for name in ("nvml_device_used", "nvml_device_reserved", "nvml_process"):
         unread[name] = reading(None, "NVML", none_here)
     if device.kind != "cpu":
@@ -163,17 +165,26 @@ def added_peak(device: Device, step: Callable[[], None], prepare: Callable[[], N
     return reading(allocator_peak(whole), method)
 
 
-def _cuda_peak(device: Device, whole: Callable[[], None]) -> Readings:
+def _cuda_peak(device: Device, whole: Callable[[], None], held: Iterable[Tensor]) -> Readings:
+    """Read the peaks of CUDA's caching allocator in a step that ran before, so that its workspaces are there.
+
+    cuBLAS keeps one for each thread and stream that multiplied so far, which depends on what ran before.
+    """
     gc.collect()  # garbage in cycles would count as allocated
     device.release()  # else what earlier cases left in the cache would count as reserved
+    before = torch.cuda.memory_stats(device.torch_device).get("allocated_bytes.all.current", 0)
+    baseline = before - live_bytes(held)
     torch.cuda.reset_peak_memory_stats(device.torch_device)
     whole()
     device.synchronize()  # NVML reads the card as it is now, so the step has to end first
     statistics = torch.cuda.memory_stats(device.torch_device)
-    peaks = {}
+    method = "torch.cuda.memory_stats allocated_bytes before the step, less the tensors held"
+    peaks = {"allocated_baseline": reading(baseline, method)}
     for kind in ("allocated", "reserved", "requested"):
         method = f"torch.cuda.memory_stats {kind}_bytes, reset before the step"
         peaks[f"{kind}_peak"] = reading(statistics[f"{kind}_bytes.all.peak"], method)
+    whole_peak = peaks["allocated_peak"]
+    peaks["allocated_peak"] = reading(whole_peak["value"] - baseline, f"{whole_peak['method']}, less the baseline")
     with nvml.card(device.describe()["uuid"]) as card:
         return peaks | card.memory()
 

@@ -53,7 +53,7 @@ def cost_of(case: Case, work: Timeable, attention: dict[str, Any], rates: Rates)
         attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
         rates: that the machine reached in this run.
     """
-    flops = step_flops(case, attention["kernel"] or kernel_of(case), work.step, work.prepare)
+    flops = step_flops(case, attention["kernel"] or kernel_of(case).kernel, work.step, work.prepare)
     return {"params": parameters(case)} | flops | outlook(case, rates)
 
 
@@ -79,7 +79,8 @@ def time_case(
     if benchmark.stats is None:
         return 0.0
     benchmark.stats.stats.data[:] = made.samples[-1]  # a second attempt is in, nothing was computed yet
-    beside, attention = pair.forget_reference(), work.attention()
+    attention = work.attention() | {"reference_kernel": pair.reference_kernel()}
+    beside = pair.forget_reference()
     reference = settings.reference if beside else None
     times = Times.of(made, began, local=local, planned=settings.visits if beside else 1)
     info |= identity(case) | {

@@ -99,6 +99,10 @@ class Pair:
             return None
         return Between(pilot.turns(self.sides)[0], partial(pilot.settle, self.work), pilot.order())
 
+    def reference_kernel(self) -> str | None:
+        """Return the attention kernel that the reference runs; None without a reference, or where it is not known."""
+        return None if self.reference is None else self.reference.attention()["kernel"]
+
     def forget_reference(self) -> bool:
         """Let go of the reference, so that it weighs on nothing; whether there was one."""
         paired, self.reference = self.reference is not None, None

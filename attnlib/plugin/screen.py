@@ -13,7 +13,7 @@ import pytest
 from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.pairs import fields_in_words
+from attnlib.compare.pairs import fields_in_words, kernels_apart
 from attnlib.measure.cores import usable_cores
 from attnlib.model.positional import POSITIONAL
 from attnlib.plugin.plan import machine_info
@@ -163,9 +163,8 @@ def conditions(record: Record) -> str:
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     """A case's result: time, its ratio over the reference, memory and energy, an unfused attention, what to know."""
-    time, peak, attention = info["time"], info["memory"]["allocated_peak"]["value"], info["attention"]
+    time, peak = info["time"], info["memory"]["allocated_peak"]["value"]
     found = format_ratio(time.get("over_reference"), time)
-    unfused = f"  {attention['kernel']}: {attention['reason']}" if attention["fused"] is False else ""
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
     noise = "".join(f"  {flag}" for flag in info["flags"]) + noise
     weight = f"  {size(peak)}" if peak is not None else ""
@@ -173,7 +172,16 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
     share = near(Floor(**floor), median) if floor else ""
     spent = info["energy"]["joules"]["value"]
     weight += f"  {joules(spent)}" if spent is not None else ""
-    return f"{name}  {seconds(median)}{found}{weight}{share}{unfused}{noise}"
+    return f"{name}  {seconds(median)}{found}{weight}{share}{kernels(info)}{noise}"
+
+
+def kernels(info: dict[str, Any]) -> str:
+    """Return the attention kernels where the reference ran another one, and why the case's is not fused."""
+    attention, over = info["attention"], info["time"].get("over_reference") or {}
+    apart = kernels_apart(attention["kernel"], attention["reference_kernel"], over.get("reference", {}))
+    if attention["fused"] is False:
+        return f"  {apart or attention['kernel']}: {attention['reason']}"
+    return f"  {apart}" if apart else ""
 
 
 def beside_line(name: str, found: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from attnlib.cases.case import Case, meta_encoding, meta_model
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.config import StackConfig, choose
-from attnlib.predict.kernels import MATH, scored_pairs
+from attnlib.predict.choice import MATH
+from attnlib.predict.kernels import scored_pairs
 
 
 class Flops(NamedTuple):
@@ -63,7 +64,7 @@ def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Compone
     Args:
         config: the stack.
         batch_size: B.
-        kernel: attention kernel, as ``attnlib.predict.kernels.attention_kernel`` names it; ``math`` is the unfused one.
+        kernel: attention kernel, as ``attnlib.predict.choice.attention_kernel`` names it; ``math`` is the unfused one.
     """
     forward = forward_flops(config, batch_size, scored_pairs(config.seq_len, kernel, causal=config.causal))
     backward = {name: _needed_back(config, name) * flops for name, flops in forward.items()}

@@ -1,4 +1,4 @@
-"""The attention kernel that torch chooses, the products that it computes, and the buffers that operators allocate.
+"""Attention by a named kernel, the products that it computes, and the buffers that operators allocate.
 
 Shapes do not show these. Block sizes and copies of the CPU's operators are those in the source of torch ``CALIBRATED``,
 and tests compare them with its profiler.
@@ -9,18 +9,16 @@ from functools import reduce
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from packaging.version import Version
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import flop_registry
 
 from attnlib.model.positional.base import at_least_float32
+from attnlib.predict.choice import CUDNN, FLASH, FLASH_CPU, HALF, MATH
 
 CALIBRATED = "2.13"
-FLASH_CPU, FLASH, EFFICIENT, MATH = (
-    "flash_attention_for_cpu", "flash_attention", "efficient_attention", "attention_math",
-)  # fmt: skip
-HALF = (torch.float16, torch.bfloat16)
 KEYS = 512  # block size of the CPU's fused kernel
 aten = torch.ops.aten
 
@@ -31,27 +29,8 @@ def is_calibrated() -> bool:
     return version.release[:2] == Version(CALIBRATED).release and not version.is_prerelease
 
 
-def attention_kernel(device: str, dtype: torch.dtype, *, biased: bool, learned: bool) -> str:
-    """Return torch's name of the kernel that ``scaled_dot_product_attention`` chooses.
-
-    On a CPU the fused kernel, unless a bias needs a gradient, which it does not compute. On CUDA the flash kernel in
-    half precision without a bias, else the memory-efficient kernel up to float32. Otherwise the unfused one.
-
-    Args:
-        device: ``cpu``, ``cuda:1``, ...
-        dtype: of queries, keys and values.
-        biased: True if a bias is added to the scores.
-        learned: True if the bias needs a gradient.
-    """
-    if device.startswith("cpu"):
-        return MATH if learned else FLASH_CPU
-    if not device.startswith("cuda") or dtype == torch.float64:
-        return MATH
-    return FLASH if dtype in HALF and not biased else EFFICIENT
-
-
 def attend(kernel: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
-    """Return the output of attention by a named kernel, see ``attention_kernel``.
+    """Return the output of attention by a named kernel, see ``attnlib.predict.choice``.
 
     Queries, keys, values and output are ``[B, H, T, K]``; a bias is broadcast to the scores, ``[B, H, T, T]``.
     """
@@ -63,10 +42,17 @@ def attend(kernel: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, ca
     elif kernel == FLASH_CPU:
         outputs = aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, attn_mask=bias)
     elif kernel == FLASH:
+        width = q.shape[-1]
+        if width % 8:  # torch makes them wider, and cuts the output
+            q, k, v = (F.pad(x, (0, -width % 8)) for x in (q, k, v))
         outputs = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)
+        return outputs[0][..., :width]
     else:
         whole = None if bias is None else bias.expand(*q.shape[:-1], k.shape[-2])
-        outputs = aten._scaled_dot_product_efficient_attention(q, k, v, whole, torch.is_grad_enabled(), 0.0, causal)
+        run = aten._scaled_dot_product_efficient_attention
+        if kernel == CUDNN:
+            run = aten._scaled_dot_product_cudnn_attention
+        outputs = run(q, k, v, whole, torch.is_grad_enabled(), 0.0, causal)
     return outputs[0]
 
 
@@ -127,14 +113,17 @@ def product_flops(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, An
 
 
 def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
-    """Return the bytes that an operator of the CPU allocates while it runs, beside its outputs.
+    """Return the bytes that an operator allocates while it runs, beside its outputs.
+
+    Known are those of the CPU, and of flash attention's backward pass on CUDA; not what cuDNN and CUTLASS allocate.
 
     Args:
         func: the operator.
         args: its positional arguments.
-        threads: torch's intra-op threads, each with a buffer in the fused kernel; 0 on other devices, for which 0 bytes
-            are returned.
+        threads: torch's intra-op threads, each with a buffer in the CPU's fused kernel; 0 on other devices.
     """
+    if func is aten._scaled_dot_product_flash_attention_backward.default:
+        return _flash_sums(args[1])
     if threads == 0:
         return 0
     if func is aten._scaled_dot_product_flash_attention_for_cpu.default:
@@ -153,6 +142,17 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
     if torch.Tag.pointwise in func.tags:
         return converted_bytes([x for x in args if isinstance(x, Tensor) and x.dtype != torch.bool])
     return 0
+
+
+def _flash_sums(q: Tensor) -> int:
+    """Return the bytes in which CUDA's flash kernel sums up the gradient of queries, and a number for each query.
+
+    They are ``dq_accum`` and ``softmax_d`` of ``mha_bwd`` in aten/src/ATen/native/transformers/cuda/flash_attn/
+    flash_api.cpp: float32, T rounded up to 128, K to 32 and above 128 to 64; deterministic algorithms take more.
+    """
+    B, H, T, K = q.shape
+    step = 32 if K <= 128 else 64
+    return torch.float32.itemsize * B * H * (-(-T // 128) * 128) * (-(-K // step) * step + 1)
 
 
 def _flash_buffer(q: Tensor, *, backward: bool) -> int:

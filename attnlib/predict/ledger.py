@@ -43,6 +43,8 @@ class Ledger(TorchDispatchMode):
         self.region = ""
         # number of operators by FLOPs and bytes, where each reads its inputs and writes its outputs once; without views
         self.operators: Counter[tuple[int, int]] = Counter()
+        # bytes of each operator on lists of tensors: deeper stacks have longer lists and not more of these operators
+        self.batched: list[int] = []
         self.live: dict[int, int] = {}  # number of each storage, by its address
         self.made = 0  # storages so far
         self.kinds: dict[int, str] = {}  # kind of each storage, by its number
@@ -59,9 +61,16 @@ class Ledger(TorchDispatchMode):
             self.events += [(self.region, -1, inside), (self.region, -1, -inside)]
         if not _is_view(func):
             inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-            moved = sum(map(distinct_bytes, (*inputs, *outputs)))
-            self.operators[self.flops(func, args, kwargs or {}, result), moved] += 1
+            moved = sum(map(distinct_bytes, (*inputs, *(outputs or _changed(func, args)))))
+            if "_foreach_" in func.name():
+                self.batched.append(moved)
+            else:
+                self.operators[self.flops(func, args, kwargs or {}, result), moved] += 1
         return result
+
+    def forget_operators(self) -> None:
+        """Forget the operators so far, and not the storages."""
+        self.operators, self.batched = Counter(), []
 
     def book(self, storage: torch.UntypedStorage) -> None:
         """Record a storage, unless it is recorded already, and have ``free`` called when it is freed."""
@@ -110,6 +119,13 @@ def _is_view(func: OpOverload) -> bool:
     """Return True for operators that move no bytes: views, and those that allocate without writing."""
     aliases = [a.alias_info for a in func._schema.arguments if a.alias_info is not None]
     return any(not alias.is_write for alias in aliases) or "empty" in func.name()
+
+
+def _changed(func: OpOverload, args: Sequence[Any]) -> list[Tensor]:
+    """Return the tensors among the positional arguments that an operator writes to."""
+    taken = zip(func._schema.arguments, args, strict=False)
+    written = [arg for declared, arg in taken if declared.alias_info is not None and declared.alias_info.is_write]
+    return [x for x in tree_leaves(written) if isinstance(x, Tensor)]
 
 
 def _adds_a_gradient(func: OpOverload, args: Sequence[Any]) -> bool:

@@ -1,6 +1,7 @@
 """Predicted peak memory of a case: its steps are traced on tensors that have shapes and no storage."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
@@ -22,12 +23,17 @@ from attnlib.measure.ceilings import Rates
 from attnlib.measure.device import Device, reading
 from attnlib.measure.memory import available_bytes
 from attnlib.measure.rounds import Step
+from attnlib.predict.choice import MATH, Card, Choice, Wanted, attention_kernel
 from attnlib.predict.flops import algorithmic_flops, executed_flops, total
-from attnlib.predict.kernels import FLOPS, MATH, attend, attention_kernel, is_calibrated, product_flops, workspace
+from attnlib.predict.kernels import FLOPS, attend, is_calibrated, product_flops, workspace
 from attnlib.predict.ledger import Ledger
 
 METHOD = "steps on tensors without storage, and what kernels of the CPU allocate inside"
-MARGIN = 1.02 if is_calibrated() else 1.25  # on the predicted peak, by comparisons with measured peaks
+METHOD_ON_CUDA = (
+    "steps on tensors without storage, and what flash attention's backward pass allocates inside; what cuDNN and "
+    "CUTLASS allocate is not known"
+)
+CHECKED, UNCHECKED = 1.02, 1.25  # margins on a predicted peak where it was compared with measured ones, and elsewhere
 STRAIGHT = 3  # layers; from this depth on the peak of each region is linear in depth
 Key = TypeVar("Key")
 
@@ -65,12 +71,19 @@ class Need:
         regions: bytes by kind at the peak of each region of the steps; the kinds are ``parameters``, ``gradients``,
             ``optimiser``, ``tables`` (of encodings, and the batch), ``activations`` and ``workspace``.
         held: bytes that are allocated between the steps.
-        operators: number of operators of one step by FLOPs and bytes moved, see ``Ledger``.
+        single: number of operators of one step by FLOPs and bytes moved, see ``Ledger``.
+        batched: bytes moved by each operator on lists of tensors, see ``Ledger``.
     """
 
     regions: Mapping[str, Mapping[str, int]]
     held: int
-    operators: Mapping[tuple[int, int], int]
+    single: Mapping[tuple[int, int], int]
+    batched: Sequence[int] = ()
+
+    @property
+    def operators(self) -> Mapping[tuple[int, int], int]:
+        """Number of all operators of one step by FLOPs and bytes moved."""
+        return Counter(self.single) + Counter((0, moved) for moved in self.batched)
 
     @property
     def parts(self) -> Mapping[str, int]:
@@ -96,23 +109,24 @@ class Need:
         """Extrapolate to ``layers`` more layers, from this and from ``other``, which has one layer more."""
         regions = {region: extrapolate(kinds, other.regions[region], layers) for region, kinds in self.regions.items()}
         held = self.held + layers * (other.held - self.held)
-        return Need(regions, held, extrapolate(self.operators, other.operators, layers))
+        batched = [one + layers * (two - one) for one, two in zip(self.batched, other.batched, strict=True)]
+        return Need(regions, held, extrapolate(self.single, other.single, layers), batched)
 
 
-def need(case: Case) -> Need:
+def need(case: Case, card: Card | None = None) -> Need:
     """Return the predicted memory and work of a case; an epoch is predicted as its train steps.
 
     The steps are traced without storage. Stacks deeper than ``STRAIGHT`` layers are extrapolated, since each further
-    layer adds the same.
+    layer adds the same. ``card`` stands for a case's device ``cuda``, see ``attention_kernel``.
 
     Raises:
         RuntimeError: an operator cannot be run without storage.
     """
     if case.depth > STRAIGHT + 1 and case.model == "stack":
-        one, two = (need(replace(case, depth=depth)) for depth in (STRAIGHT, STRAIGHT + 1))
+        one, two = (need(replace(case, depth=depth), card) for depth in (STRAIGHT, STRAIGHT + 1))
         return one.deeper(two, case.depth - STRAIGHT)
     phase = "train_step" if case.phase == "epoch" else case.phase
-    return _trace(replace(case, phase=phase, cache="hot", launch="eager"), torch.get_num_threads())
+    return _trace(replace(case, phase=phase, cache="hot", launch="eager"), torch.get_num_threads(), card)
 
 
 def extrapolate(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> dict[Key, int]:
@@ -121,12 +135,14 @@ def extrapolate(one: Mapping[Key, int], two: Mapping[Key, int], steps: int) -> d
 
 
 @cache
-def _trace(case: Case, threads: int) -> Need:
+def _trace(case: Case, threads: int, card: Card | None) -> Need:
     """Run the steps of a case on tensors without storage, and return what they need."""
-    threads = threads if case.device.startswith("cpu") else 0  # the buffers of other devices' kernels are not known
+    threads = threads if case.device.startswith("cpu") else 0
     seen = Ledger(partial(workspace, threads=threads), product_flops)
-    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), kernels_of(case.device), seen:
+    with torch.device("meta"), default_dtype(getattr(torch, case.dtype)), kernels_of(case.device, card), seen:
         work = build(replace(case, device="meta"))
+        if case.device.startswith("cuda"):  # there torch updates all parameters at once, and not on tensors like these
+            work.optimizer.param_groups[0]["foreach"] = True
         seen.name("parameters", work.model.parameters())
         seen.name("tables", work.held())
         track_region(work, seen)
@@ -134,17 +150,17 @@ def _trace(case: Case, threads: int) -> Need:
             seen.region = f"{step} start"
             if work.prepare is not None:
                 work.prepare()
-            seen.operators.clear()  # those of the last step are kept
+            seen.forget_operators()  # those of the last step are kept
             work.step()
             # tensors get their kind while they are alive; their events so far are counted under it too
             seen.name("gradients", [p.grad for p in work.model.parameters()])
             seen.name("optimiser", work.held())
         peaks = {region: kinds for region, kinds in seen.peaks().items() if region}
-        return Need(peaks, seen.held, seen.operators)
+        return Need(peaks, seen.held, seen.operators, seen.batched)
 
 
 @contextmanager
-def kernels_of(device: str) -> Iterator[None]:
+def kernels_of(device: str, card: Card | None = None) -> Iterator[None]:
     """Have ``scaled_dot_product_attention`` run the kernel that a device would choose, on tensors without storage.
 
     The function is replaced for as long as this lasts: a mode of torch's would be off in a backward pass, in which
@@ -160,11 +176,12 @@ def kernels_of(device: str) -> Iterator[None]:
         is_causal: bool = False,
         **_: Any,
     ) -> Tensor:
-        learned = attn_mask is not None and attn_mask.requires_grad and torch.is_grad_enabled()
+        trains = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+        learned = torch.is_grad_enabled() and attn_mask is not None and attn_mask.requires_grad
+        wanted = Wanted(q.dtype, q.shape[-1], attn_mask is not None, learned, trains)
         if attn_mask is not None and attn_mask.dtype == torch.bool:  # torch adds 0 and -inf for it
             attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype)
-        kernel = attention_kernel(device, q.dtype, biased=attn_mask is not None, learned=learned)
-        return attend(kernel, q, k, v, attn_mask, is_causal)
+        return attend(attention_kernel(device, wanted, card).kernel, q, k, v, attn_mask, is_causal)
 
     torchs_own = F.scaled_dot_product_attention
     F.scaled_dot_product_attention = attend_there  # type: ignore[assignment]
@@ -174,15 +191,16 @@ def kernels_of(device: str) -> Iterator[None]:
         F.scaled_dot_product_attention = torchs_own
 
 
-def kernel_of(case: Case) -> str:
-    """Return the name of the attention kernel that torch should choose for a case, or that of somebody else's part."""
+def kernel_of(case: Case, card: Card | None = None) -> Choice:
+    """Return the attention kernel that torch should choose for a case, or the name of somebody else's part."""
     if own := {"attention", "model"} & case.own_parts.keys():
-        return case.own_parts[min(own)]
+        return Choice(case.own_parts[min(own)])
     if case.attention != "sdpa":
-        return MATH
-    encoding = meta_encoding(case)
-    learned = encoding.learns_bias and case.phase != "forward"
-    return attention_kernel(case.device, getattr(torch, case.dtype), biased=encoding.biases, learned=learned)
+        return Choice(MATH)
+    encoding, trains = meta_encoding(case), case.phase != "forward"
+    learned = encoding.learns_bias and trains
+    wanted = Wanted(getattr(torch, case.dtype), case.head_width, encoding.biases, learned, trains)
+    return attention_kernel(case.device, wanted, card)
 
 
 def step_flops(case: Case, kernel: str, step: Step, prepare: Step | None) -> dict[str, int | None]:
@@ -235,34 +253,35 @@ def track_region(work: Workload, seen: Ledger) -> None:
         layers[-1].register_forward_hook(lambda _, __, x: enter(x, "head", "last layer"))
 
 
-def prediction(case: Case, reference: Case | None = None) -> dict[str, Any]:
+def prediction(case: Case, reference: Case | None = None, card: Card | None = None) -> dict[str, Any]:
     """Return the predicted peak bytes as a reading, which is null with a reason if there is no prediction.
 
     With a reference, which takes turns with the case, both models are in memory.
     """
     cases = [case] if reference is None else [case, reference]
+    method = METHOD_ON_CUDA if case.device.startswith("cuda") else METHOD
     if any(map(compiles, cases)):
-        return reading(None, METHOD, "compiled steps cannot be traced")
+        return reading(None, method, "compiled steps cannot be traced")
     try:
-        needs = [need(one) for one in cases]
+        needs = [need(one, card) for one in cases]
     except Exception as error:  # noqa: BLE001 - a step that cannot be predicted may still be measured
-        return reading(None, METHOD, str(error).partition("\n")[0] or type(error).__name__)
+        return reading(None, method, str(error).partition("\n")[0] or type(error).__name__)
     held = sum(one.held for one in needs)
     # while one steps, the others hold what they keep between steps
-    return reading(max(held - one.held + one.peak for one in needs), METHOD)
+    return reading(max(held - one.held + one.peak for one in needs), method)
 
 
-def outlook(case: Case, rates: Rates | None) -> dict[str, Any]:
+def outlook(case: Case, rates: Rates | None, card: Card | None = None) -> dict[str, Any]:
     """Return the prediction of a case as it is saved.
 
     Returns:
         ``predicted_peak``, a reading; unless that is null ``predicted_parts`` in bytes, ``bytes_moved``, the number
         of ``operators``, and ``floor_s``, the least seconds of a step, null without rates of the machine.
     """
-    peak = prediction(case)
+    peak = prediction(case, card=card)
     if peak["value"] is None:
         return {"predicted_peak": peak}
-    needed = need(case)
+    needed = need(case, card)
     return {
         "predicted_peak": peak,
         "predicted_parts": dict(needed.parts),
@@ -293,13 +312,19 @@ def unfit(case: Case, settings: Settings, device: Device, beside: Case | None = 
     if settings.memory_limit == 0 or (available := least(device, settings.memory_limit)) is None:
         return None
     predicted = prediction(case, beside)["value"]
-    if predicted is None or (needed := int(MARGIN * predicted)) <= available:
+    if predicted is None or (needed := with_margin(case, predicted)) <= available:
         return None
     heap.trim()  # freed memory that the process keeps would count as used
     if needed <= (available := least(device, settings.memory_limit) or available):
         return None
     reason = f"predicted to need {size(needed)}, {size(available)} available"
     return Unfit("oom", reason, predicted_bytes=needed, available_bytes=available)
+
+
+def with_margin(case: Case, predicted: int) -> int:
+    """Return the bytes that must be free for a case: its predicted peak and a margin for what is not predicted."""
+    checked = is_calibrated() and case.device.startswith("cpu")  # no peak was ever measured on another device
+    return int((CHECKED if checked else UNCHECKED) * predicted)
 
 
 def needed_bytes(case: Case, settings: Settings, device: Device) -> dict[str, int]:
@@ -310,7 +335,7 @@ def needed_bytes(case: Case, settings: Settings, device: Device) -> dict[str, in
     reference = replace(case, **settings.reference) if case.paired and settings.reference is not None else None
     predicted = prediction(case, reference)["value"]
     available = least(device, settings.memory_limit or None)
-    row = {"predicted_bytes": None if predicted is None else int(MARGIN * predicted), "available_bytes": available}
+    row = {"predicted_bytes": None if predicted is None else with_margin(case, predicted), "available_bytes": available}
     return {name: value for name, value in row.items() if value is not None}
 
 

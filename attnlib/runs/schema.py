@@ -338,12 +338,16 @@ class Rates(Struct):
     disturbed: list[str] = []
 
 
-class Attention(Struct):
-    """Which attention kernel ran."""
+Kernel = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+]{1,200}$")]
 
-    kernel: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+]{1,200}$")] | None
+
+class Attention(Struct):
+    """Which attention kernel ran, and which one in the reference's rounds; null where that is not known."""
+
+    kernel: Kernel | None
     fused: bool | None
     reason: str | None
+    reference_kernel: Kernel | None = None
 
 
 class Info(Struct):

@@ -6,7 +6,7 @@ from typing import Any
 from attnlib.cases.text import size
 from attnlib.compare.cells import Cells, interval_note
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.pairs import fields_in_words, floor, is_itself, reference_of, spreads
+from attnlib.compare.pairs import fields_in_words, floor, is_itself, kernels_apart, reference_of, spreads
 from attnlib.runs.load import Cell
 from attnlib.show.table import Column, Table
 from attnlib.show.units import joules, seconds
@@ -62,7 +62,21 @@ def of_phase(cells: Cells, phase: str) -> Table:
     found = floor(cell for group in groups for cell in group)
     before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
     after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
+    after += kernels(phase, groups, columns)
     return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""], links=links, keys=2)
+
+
+def kernels(phase: str, groups: list[list[Cell]], columns: list[str]) -> list[str]:
+    """Return the line that names the encodings whose attention kernel is another one than their reference's."""
+    found: dict[str, set[str]] = {}
+    for cell in (cell for group in groups for cell in group):
+        attention = cell.info.attention if cell.info else None
+        if attention is None or cell.ratio is None:
+            continue
+        if apart := kernels_apart(attention.kernel, attention.reference_kernel, cell.ratio.reference):
+            found.setdefault(apart, set()).add(cell.case.pe)
+    pairs = [f"{apart} in {', '.join(pe for pe in columns if pe in own)}" for apart, own in sorted(found.items())]
+    return [f"attention kernels of {phase}: {'; '.join(pairs)}"] if pairs else []
 
 
 def place_of(group: list[Cell]) -> tuple[int, int]:

@@ -52,8 +52,10 @@ def memory(found: Mapping[str, Any], reached: str | None) -> Table:
                 f"something else used the machine while its ceilings were read, so a step may take less: {reasons}"
             ]
         after += [f"like cases ran at {reached}"] if reached else []
+    known = f" ({found['kernel_known']})" if found["kernel_known"] else ""
     after += [
-        f"{found['operators']} operators, which move {size(found['bytes_moved'])}; attention by {found['kernel']}"
+        f"{found['operators']} operators, which move {size(found['bytes_moved'])}; "
+        f"attention by {found['kernel']}{known}"
     ]
     widths = f"D={case['d_model']} H={case['n_heads']} B={case['batch_size']} {case['dtype']}"
     where = (

@@ -113,6 +113,22 @@ def test_the_table_of_costs(write):
     assert "noise floor of train_step: none over itself: 0.0% rms" in table.after[0]
 
 
+def test_the_table_of_costs_names_other_kernels(write):
+    """Encodings whose attention ran another kernel than their reference's; nothing where attention is compared."""
+    run = saved(ratio=1.5)
+    for benchmark in run["benchmarks"]:
+        info = benchmark["extra_info"]
+        own = "efficient_attention" if info["case"]["pe"] == "sinusoidal" else "cudnn_attention"
+        info["attention"] = {"kernel": own, "fused": True, "reason": None, "reference_kernel": "cudnn_attention"}
+    (table,) = costs(Cells([write(run)]))
+    assert table.after[1] == "attention kernels of train_step: efficient over cudnn in sinusoidal"
+
+    for benchmark in run["benchmarks"]:
+        benchmark["extra_info"]["time"]["over_reference"]["reference"] = {"attention": "math"}
+    (table,) = costs(Cells([write(run, "other.json")]))
+    assert "attention kernels" not in "".join(table.after)
+
+
 def broken(**over):
     run = saved(ratio=1.5)
     run["benchmarks"][0]["extra_info"]["time"]["over_reference"] |= over

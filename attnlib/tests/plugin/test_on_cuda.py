@@ -16,6 +16,7 @@ from attnlib.measure.noise import Disturbance
 from attnlib.plugin.measuring import Instruments, time_case
 from attnlib.plugin.pair import Pair
 from attnlib.plugin.record import Record
+from attnlib.plugin.screen import result_line
 from attnlib.predict.peak import prediction
 from attnlib.runs.schema import examine_benchmark
 from attnlib.tests.measure.fake_cuda import open_fake
@@ -64,8 +65,8 @@ class Work:
     clock = staticmethod(clock.device_clock)
     flushes = 0
 
-    def __init__(self, device, seconds, pieces=1, cold=False):
-        self.device, self.seconds, self.pieces, self.cold = device, seconds, pieces, cold
+    def __init__(self, device, seconds, pieces=1, cold=False, kernel="flash_attention"):
+        self.device, self.seconds, self.pieces, self.cold, self.kernel = device, seconds, pieces, cold, kernel
 
     @property
     def prepare(self):
@@ -83,7 +84,8 @@ class Work:
         return 0.01
 
     def attention(self):
-        return {"kernel": "flash_attention", "fused": True, "reason": None, "method": "said"}
+        fused = self.kernel != "attention_math"
+        return {"kernel": self.kernel, "fused": fused, "reason": None if fused else "a reason", "method": "said"}
 
     def compiled(self):
         return None
@@ -99,11 +101,12 @@ def _measured(monkeypatch):
     monkeypatch.setattr(Disturbance, "_card", lambda self: next(states, STATE))
     states = iter(())
 
-    def measure(work, reference=None, cards=(), **fields):
+    def measure(work, reference=None, cards=(), over=None, **fields):
         nonlocal states
         states = iter(cards)
         benchmark, case = Benchmark(), Case(**CASE | fields)
         settings = Settings("smoke", case, (8,), (1,), ("none",), 1, 8, budget=0.5)
+        settings = settings if over is None else replace(settings, reference=over)
         pair = Pair(work(device), None if reference is None else reference(device), 0.01, "not asked for")
         time_case(benchmark, pair, case, settings, Instruments(device, Canary(device), RATES))
         return benchmark.extra_info, benchmark.stats.stats.data
@@ -125,6 +128,37 @@ def test_every_round_has_both_times(measured):
     assert time["over_reference"]["value"] == pytest.approx(2.0, rel=0.01)
     row = {"fullname": "x", "extra_info": info, "stats": {"data": samples}}
     assert examine_benchmark(row)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("kernels", "over", "said"),
+    [
+        (("cudnn_attention", "efficient_attention"), None, ["cudnn over efficient"]),
+        (("attention_math", "flash_attention_for_cpu"), None, ["math over flash_for_cpu: a reason"]),
+        (("attention_math", "attention_math"), None, ["attention_math: a reason"]),
+        (("flash_attention", "attention_math"), {"attention": "math"}, []),
+        (("flash_attention", "flash_attention"), None, []),
+        (("flash_attention", None), None, []),
+    ],
+)
+def test_a_row_names_the_kernels_of_both_sides(measured, kernels, over, said):
+    """Where they differ for another reason than the fields that are compared, the line says so, once."""
+    own, other = kernels
+    info, _ = measured(
+        lambda device: Work(device, 1e-3, kernel=own), lambda device: Work(device, 1e-3, kernel=other), over=over
+    )
+    parts = result_line("a case", 1e-3, info).split("  ")
+
+    assert (info["attention"]["kernel"], info["attention"]["reference_kernel"]) == kernels
+    assert [part for part in parts if "flash" in part or "efficient" in part or "attention_" in part] == said
+
+
+def test_a_case_without_a_reference_has_no_kernel_of_one(measured):
+    """Null, and the line says nothing of it."""
+    info, _ = measured(lambda device: Work(device, 1e-3))
+
+    assert info["attention"]["reference_kernel"] is None
+    assert "flash" not in result_line("a case", 1e-3, info)
 
 
 @pytest.mark.parametrize(("pieces", "bound"), [(1, False), (400, True)])

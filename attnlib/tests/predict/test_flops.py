@@ -11,8 +11,9 @@ from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
 from attnlib.model.positional import POSITIONAL
+from attnlib.predict.choice import FLASH, FLASH_CPU, MATH, Wanted, attention_kernel
 from attnlib.predict.flops import algorithmic_flops, executed_flops, parameters, total
-from attnlib.predict.kernels import FLASH, FLASH_CPU, FLOPS, MATH, attention_kernel, scored_pairs
+from attnlib.predict.kernels import FLOPS, scored_pairs
 
 SMALL = StackConfig(depth=3, seq_len=24)
 CONFIGS = [
@@ -38,7 +39,8 @@ def counted(step):
 
 def kernel(config, dtype, *, training):
     encoding = meta_encoding(config)
-    return attention_kernel("cpu", dtype, biased=encoding.biases, learned=training and encoding.learns_bias)
+    wanted = Wanted(dtype, config.head_width, encoding.biases, training and encoding.learns_bias, training)
+    return attention_kernel("cpu", wanted).kernel
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "math"])

@@ -7,16 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from attnlib.measure.memory import allocations
 from attnlib.model.attention import math_attention
-from attnlib.predict.kernels import (
-    EFFICIENT,
-    FLASH,
-    FLASH_CPU,
-    MATH,
-    attend,
-    attention_kernel,
-    is_calibrated,
-    workspace,
-)
+from attnlib.predict.choice import CUDNN, EFFICIENT, FLASH, FLASH_CPU, MATH
+from attnlib.predict.kernels import attend, is_calibrated, product_flops, workspace
 
 
 class Workspaces(TorchDispatchMode):
@@ -24,8 +16,12 @@ class Workspaces(TorchDispatchMode):
 
     most = 0
 
+    def __init__(self, threads=None):
+        super().__init__()
+        self.threads = torch.get_num_threads() if threads is None else threads
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.most = max(self.most, workspace(func, args, torch.get_num_threads()))
+        self.most = max(self.most, workspace(func, args, self.threads))
         return func(*args, **(kwargs or {}))
 
 
@@ -108,19 +104,6 @@ def test_only_the_release_is_calibrated(monkeypatch, version, calibrated):
     assert is_calibrated() == calibrated
 
 
-def test_the_choice_of_a_kernel():
-    """The CPU's is the one that really runs, see ``test_attention``; CUDA's follow what its kernels refuse."""
-    half, single, double = torch.bfloat16, torch.float32, torch.float64
-
-    assert attention_kernel("cpu", half, biased=True, learned=False) == FLASH_CPU
-    assert attention_kernel("cpu", single, biased=True, learned=True) == MATH
-    assert attention_kernel("cuda:1", half, biased=False, learned=False) == FLASH
-    assert attention_kernel("cuda", half, biased=True, learned=True) == EFFICIENT
-    assert attention_kernel("cuda", single, biased=False, learned=False) == EFFICIENT
-    assert attention_kernel("cuda", double, biased=False, learned=False) == MATH
-    assert attention_kernel("mps", half, biased=False, learned=False) == MATH
-
-
 @pytest.mark.parametrize("kernel", [MATH, FLASH_CPU])
 @pytest.mark.parametrize("biased", [True, False])
 def test_kernels_by_name_attend(kernel, biased):
@@ -132,13 +115,45 @@ def test_kernels_by_name_attend(kernel, biased):
     torch.testing.assert_close(attend(kernel, q, k, v, bias, causal), math_attention(q, k, v, bias, causal))
 
 
-@pytest.mark.parametrize("biased", [True, False])
-def test_kernels_of_other_devices_have_shapes(biased):
-    """Without storage, on a machine without such a device."""
-    with torch.device("meta"):
-        q, k, v = heads(40, 16, torch.float16)
+class Flops(TorchDispatchMode):
+    """FLOPs of the operators that run."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.total += product_flops(func, args, kwargs or {}, result)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("kernel", "biased", "width"),
+    [(FLASH, False, 16), (FLASH, False, 12), (EFFICIENT, True, 16), (CUDNN, False, 16), (CUDNN, True, 16)],
+)
+def test_kernels_of_other_devices_have_shapes(kernel, biased, width):
+    """Without storage, on a machine without such a device; two products forward and five back."""
+    with torch.device("meta"), Flops() as seen:
+        q, k, v = heads(40, width, torch.float16)
         bias = torch.randn(1, 4, 40, 40, dtype=torch.float16) if biased else None
-        y = attend(EFFICIENT if biased else FLASH, q, k, v, bias, False)
+        y = attend(kernel, q, k, v, bias, False)
         y.sum().backward()
 
     assert y.shape == q.shape == q.grad.shape
+    assert seen.total == 7 * 2 * 2 * 4 * 40**2 * 16
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "width", "expected"),
+    [(128, 64, 2 * 4 * 128 * 65 * 4), (130, 40, 2 * 4 * 256 * 65 * 4), (256, 160, 2 * 4 * 256 * 193 * 4)],
+)
+def test_flash_sums_the_queries_gradients_in_float32(seq_len, width, expected):
+    """[B, H, T, K] and a number a query, T up to 128s and K up to 32s, above 128 up to 64s; nothing forward."""
+    with torch.device("meta"):
+        q, k, v = heads(seq_len, width, torch.float16)
+        forward, backward = Workspaces(threads=0), Workspaces(threads=0)
+        with forward:
+            y = attend(FLASH, q, k, v, None, False)
+        with backward:
+            y.sum().backward()
+
+    assert (forward.most, backward.most) == (0, expected)

@@ -67,6 +67,22 @@ def test_views_share_and_move_nothing():
     assert distinct_bytes(torch.empty(0, 3)) == 0
 
 
+def test_an_operator_on_lists_is_one():
+    """It reads and writes what it changes, and reads the rest, whether it returns something or not."""
+
+    def step(seen):
+        ones, others = ([floats(1), floats(2)] for _ in range(2))
+        seen.forget_operators()
+        torch._foreach_mul_(ones, 0.9)
+        torch._foreach_add_(ones, others)
+        torch._foreach_add(ones, others)
+
+    seen = booked(step)
+
+    assert seen.batched == [6 * KIB, 9 * KIB, 9 * KIB]
+    assert not seen.operators
+
+
 @pytest.mark.parametrize("consumers", [2, 3])
 def test_gradients_are_added_in_place(consumers):
     """As without a ledger: a leaf that is used several times needs two gradients at once, however often it is used."""

@@ -79,7 +79,7 @@ def test_the_loader_survives_anything(tmp_path, good, examples):
 
     fuzz()
     assert len(found) >= examples
-    assert 0.4 < sum(found) / len(found) < 0.8  # half of them reach tables, comparisons and figures
+    assert 0.3 < sum(found) / len(found) < 0.8  # half of them reach tables, comparisons and figures
 
 
 @pytest.mark.parametrize("events", [2, len(JOURNAL) - 2])
