@@ -22,6 +22,7 @@ from attnlib.measure.noise import Disturbance, disturbed
 from attnlib.measure.rounds import Between, Side, rounds
 from attnlib.predict.peak import reference_of
 
+KERNELS: dict[Case, str | None] = {}  # of the references so far
 SHORTEST = 1e-9  # seconds of a step at least, whatever the kernel's clock and ours make of it
 
 
@@ -42,6 +43,8 @@ class Sides(Protocol):
 
 class Timeable(Side, Protocol):
     """What is measured: a ``cases.workload.Workload``, or a ``live.remote.Remote`` in a child process."""
+
+    case: Case
 
     @property
     def flushes(self) -> int:
@@ -101,7 +104,12 @@ class Pair:
 
     def reference_kernel(self) -> str | None:
         """Return the attention kernel that the reference runs; None without a reference, or where it is not known."""
-        return None if self.reference is None else self.reference.attention()["kernel"]
+        if self.reference is None:
+            return None
+        case = self.reference.case
+        if case not in KERNELS:  # looking takes a pass in torch's profiler, and many cases share a reference
+            KERNELS[case] = self.reference.attention()["kernel"]
+        return KERNELS[case]
 
     def forget_reference(self) -> bool:
         """Let go of the reference, so that it weighs on nothing; whether there was one."""

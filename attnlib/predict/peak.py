@@ -266,9 +266,10 @@ def prediction(case: Case, reference: Case | None = None, card: Card | None = No
         needs = [need(one, card) for one in cases]
     except Exception as error:  # noqa: BLE001 - a step that cannot be predicted may still be measured
         return reading(None, method, str(error).partition("\n")[0] or type(error).__name__)
-    held = sum(one.held for one in needs)
-    # while one steps, the others hold what they keep between steps
-    return reading(max(held - one.held + one.peak for one in needs), method)
+    # while one steps, the others hold what they keep between steps; a graph keeps all that its step takes
+    kept = [one.peak if own.launch == "graph" else one.held for own, one in zip(cases, needs, strict=True)]
+    most = max(sum(kept) - own + one.peak for own, one in zip(kept, needs, strict=True))
+    return reading(most, method)
 
 
 def outlook(case: Case, rates: Rates | None, card: Card | None = None) -> dict[str, Any]:

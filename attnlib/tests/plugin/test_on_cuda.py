@@ -67,6 +67,7 @@ class Work:
 
     def __init__(self, device, seconds, pieces=1, cold=False, kernel="flash_attention"):
         self.device, self.seconds, self.pieces, self.cold, self.kernel = device, seconds, pieces, cold, kernel
+        self.case = object()
 
     @property
     def prepare(self):
@@ -222,6 +223,30 @@ def test_what_cannot_run_says_why(fields, reason):
 
     assert (found is None) == (reason is None)
     assert reason is None or found.startswith(reason)
+
+
+def test_the_kernel_of_a_reference_is_looked_up_once(measured):
+    """Many cases share a reference, and looking takes a pass of its own."""
+    looks, shared = [], object()
+
+    def reference(device):
+        work = Work(device, 1e-3)
+        work.case, work.attention = shared, lambda: looks.append(1) or {"kernel": "efficient_attention"}
+        return work
+
+    rows = [measured(lambda device: Work(device, 2e-3), reference)[0] for _ in range(3)]
+
+    assert [row["attention"]["reference_kernel"] for row in rows] == ["efficient_attention"] * 3
+    assert len(looks) == 1
+
+
+def test_a_graph_keeps_what_its_step_takes():
+    """Beside a reference that is replayed too, both peaks are in memory at once."""
+    eager = Case(**CASE | {"device": "cpu"})
+    graph = replace(eager, launch="graph")
+    alone, beside, both = (prediction(*cases)["value"] for cases in ((eager,), (eager, eager), (graph, graph)))
+
+    assert both == 2 * alone > beside
 
 
 def test_what_is_compiled_is_not_predicted():
