@@ -23,6 +23,7 @@ from attnlib.tests.measure.fake_cuda import open_fake
 
 CASE = {"seq_len": 8, "depth": 1, "d_model": 8, "n_heads": 2, "device": "cuda", "phase": "train_step"}
 RATES = Rates(1e12, ((8192, 1e-6), (2**25, 1e-4)), 1e-6)
+COUNTERS = ("cpu", "pressure", "steal", "involuntary_switches", "page_faults")  # of a machine with nothing else to do
 STATE = {"sm_mhz": {"value": 1500}, "event_reasons": {"value": []}, "other_processes": {"value": 0}}
 
 
@@ -98,8 +99,9 @@ class Work:
 @pytest.fixture(name="measured")
 def _measured(monkeypatch):
     """What the row of a case says that was measured on the fake, beside a reference or alone."""
-    _, device = open_fake(monkeypatch)
+    fake, device = open_fake(monkeypatch)
     monkeypatch.setattr(Disturbance, "_card", lambda self: next(states, STATE))
+    monkeypatch.setattr(Disturbance, "_counters", lambda self: dict.fromkeys(COUNTERS, 0.0) | {"wall": fake.now()})
     states = iter(())
 
     def measure(work, reference=None, cards=(), over=None, **fields):
