@@ -50,8 +50,8 @@ QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "
 PRESETS = {
     "smoke": Preset((16, 32), (1, 2), 0.4, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
     "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.8, ONCE, widths(64, 4, 2), (8, 64), most=4096),
-    # Sixteen texts, so that a step gives a card more work than its launches take; six heads, so that no encoding has 2^31
-    # scores, from where on kernels index otherwise. How long it should take: ``python -m attnlib.tests.gpu_preset``.
+    # Sixteen texts, so that a step gives a card more work than its launches take; six heads, so that no encoding has
+    # 2^31 scores, from where on kernels index otherwise. Its length: ``python -m attnlib.tests.gpu_preset``.
     "gpu": Preset(
         (512, 1024, 2048, 4096), (2, 8, 32), 1.0, ONCE, widths(768, 6, 16, dtype="bfloat16"), (8, 512), most=32768
     ),

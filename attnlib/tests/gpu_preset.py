@@ -122,7 +122,8 @@ def lines(estimated):
         share = f"{not_bound(own):.0%}" if card else ""
         peak = f"{max(one.peak for one in own) / 2**30:.0f} GiB" if card else ""
         yield f"| {name} | {len(own)} | {minutes:.1f} | {share} | {peak} |"
-    yield f"| in all, with its start | {len(estimated)} | {session_s(estimated) / 60:.1f} | {not_bound(estimated):.0%} | |"
+    minutes, share = session_s(estimated) / 60, not_bound(estimated)
+    yield f"| in all, with its start | {len(estimated)} | {minutes:.1f} | {share:.0%} | |"
 
 
 def main():

@@ -74,6 +74,15 @@ def test_the_table_has_its_sum(planned):
     assert float(rows[-1][3]) * 60 == pytest.approx(session_s(planned), abs=3)
 
 
+def test_the_docs_say_what_it_takes(planned):
+    """Minutes, and a share that is not bound by launches."""
+    page = " ".join((ROOT / "docs" / "gpu.md").read_text().split())
+
+    assert f"it takes about {session_s(planned) / 60:.0f} minutes, no case needs more than 80 GB" in page
+    assert "nine of ten cells are not bound by launches" in page
+    assert not_bound(planned) > 0.9
+
+
 def test_it_is_refused_on_a_cpu(sessions, tmp_path):
     """One line with the choices, and exit code 4; nothing is written."""
     done = sessions(*GPU, "--benchmark-autosave", folder=tmp_path, tests=["bench/test_forward.py"], small=[])
