@@ -306,6 +306,16 @@ def test_wrong_options_are_one_line(capsys, words, said):
     assert said in line
 
 
+def test_a_folder_that_cannot_be_is_one_line(capsys, tmp_path):
+    """As where there is a file of its name."""
+    (tmp_path / "taken").write_text("")
+    code = script.main(["--fake", "--out", str(tmp_path / "taken")])
+    (line,) = capsys.readouterr().out.splitlines()
+
+    assert code == 4
+    assert line.endswith("taken: File exists; name a folder that can be written to")
+
+
 def test_the_first_saved_run_takes_less_than_three_minutes():
     """By nominal rates of an H200; it has cells that are bound by launches and others that are not."""
     options = {name: value for name, value in script.GRID.items() if name != "preset"}

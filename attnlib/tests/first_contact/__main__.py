@@ -64,7 +64,11 @@ def main(words=None):
         print(f"first_contact: torch {torch.__version__} finds no CUDA device; --fake tries the steps without one")
         return USAGE_ERROR
     out = options.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"first_contact: --out {options.out}: {error.strerror}; name a folder that can be written to")
+        return USAGE_ERROR
     if options.step is None:
         return run_all(out, 60 * options.minutes, fake=options.fake)
     with contextlib.ExitStack() as stack:
