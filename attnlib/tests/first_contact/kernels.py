@@ -12,7 +12,7 @@ CLAIMS = {
     "kernels": f"the attention kernel is the one that attnlib names, in {2 * len(ONCE)} of {2 * len(ONCE)} cases "
     "(forward and train step of each encoding)",
     "warnings": "0 warnings",
-    "calls": f"the second call takes at most {SLOW} times as long as call {CALLS}, in every case: it decides what is slow",
+    "calls": f"the second call takes at most {SLOW} times as long as call {CALLS}: it decides what is slow",
 }
 
 
