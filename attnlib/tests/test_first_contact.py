@@ -278,6 +278,18 @@ def test_what_no_longer_fits_is_said(all_steps):
     assert code == 0
 
 
+@pytest.mark.faults
+def test_the_command_runs_all_steps(tmp_path):
+    """On the fake, from the first step to the page, each in its own process: most of a minute."""
+    log = tmp_path / "log"
+    words = ["-m", "attnlib.tests.first_contact", "--fake", "--out", str(tmp_path)]
+    failed = process.run_limited([sys.executable, *words], 300, log)
+
+    claims = sum(len(step.claims) for step in STEPS.values())
+    assert failed is None, log.read_text()
+    assert f"{claims} assumptions: {claims} hold, 0 refuted, 0 not run" in (tmp_path / "summary.md").read_text()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 def test_without_a_card_it_says_so(capsys, tmp_path):
     """One line and exit code 4; nothing is written."""
