@@ -21,7 +21,7 @@ def compare(card, found):
     other, slow, said, failed, calls = [], [], [], [], {}
     for pe in ONCE:
         for phase in ("forward", "train_step"):
-            name, ours = f"{pe} {phase}", named(card.case(pe=pe, phase=phase, seq_len=512, depth=2))
+            name, ours = f"{pe} {phase}", kernel_of(card.case(pe=pe, phase=phase, seq_len=512, depth=2)).kernel
             try:
                 ran, calls[name], heard = look(card, pe=pe, phase=phase, seq_len=512, depth=2)
             except (RuntimeError, AssertionError, ValueError) as error:
@@ -38,12 +38,6 @@ def compare(card, found):
     found.judge(
         "calls", not slow and not failed, "; ".join(slow) or f"as assumed; the slowest first call {first:.1f} s"
     )
-
-
-def named(case):
-    """Return the name of the kernel that attnlib says will run."""
-    choice = kernel_of(case)
-    return getattr(choice, "kernel", choice)
 
 
 def look(card, **fields):
