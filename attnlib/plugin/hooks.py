@@ -61,6 +61,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             search(folder)
         settings = Settings.from_options(options.given(config))
         settings = on_this_heap(settings, asked=option.attnlib_heap == "kept")
+        if not (option.attnlib_plan or option.collectonly):
+            refuse_on_a_cpu(settings)
         shard = None if option.attnlib_shard is None else Chosen(option.attnlib_shard)
     except ValueError as error:
         raise pytest.UsageError(str(error)) from None
@@ -80,6 +82,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         plugins += (shard,)
     for plugin in (record, *plugins):
         config.pluginmanager.register(plugin, f"attnlib-{type(plugin).__name__.lower()}")
+
+
+def refuse_on_a_cpu(settings: Settings) -> None:
+    """Refuse the preset ``gpu`` on a CPU, which would work on it for days.
+
+    Raises:
+        ValueError: the run would measure it there.
+    """
+    if settings.preset == "gpu" and settings.base.device == "cpu":
+        raise ValueError(
+            "--preset gpu is not measured on device cpu; choose --device cuda, or --preset smoke, laptop or seed; "
+            "--plan lists its cases anywhere"
+        )
 
 
 @pytest.hookimpl(wrapper=True)

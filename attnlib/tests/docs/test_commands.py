@@ -12,6 +12,7 @@ from attnlib.cases.settings import Settings
 from attnlib.commands import __main__ as attnlib_command
 from attnlib.tests import ROOT
 from attnlib.tests.docs.reading import PAGES, commands
+from attnlib.tests.first_contact import __main__ as first_contact
 from attnlib.tests.sweep import simulation
 
 SHOWN = commands()
@@ -75,6 +76,12 @@ def test_trials_exist(words):
     assert set(words) <= {"same", "more", "agree"}
 
 
+@pytest.mark.parametrize("words", of("python", "-m", "attnlib.tests.first_contact"), ids=lambda words: " ".join(words))
+def test_the_script_for_a_card_takes_these_options(words):
+    """They are parsed, and are of all steps."""
+    assert first_contact.parsed(list(words)).step is None
+
+
 @pytest.mark.parametrize("words", of("tox", "-e"), ids=" ".join)
 def test_environments_exist(words):
     """``tox -e`` names one of tox.ini's."""
@@ -134,6 +141,7 @@ def test_every_command_is_looked_at():
     """No program is shown that none of these tests knows."""
     known = [*of("attnlib"), *of("python", "plots.py"), *of("tox", "-e")]
     known += of("python", "-m", "attnlib.tests.sweep.simulation") + of("python", "-m", "attnlib.tests.beside.trial")
+    known += of("python", "-m", "attnlib.tests.first_contact") + of("python", "-m", "attnlib.tests.gpu_preset")
     known += [*of("pip", "install"), *of("pytest"), *of("python3", "-m", "venv"), *of("pytest-benchmark")]
 
     others = [words for words in SHOWN if any(name in " ".join(words) for name in IN_A_COPY + ELSEWHERE)]

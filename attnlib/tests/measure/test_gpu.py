@@ -57,13 +57,13 @@ def test_parts_are_no_larger_than_their_whole(device):
 
 @pytest.mark.parametrize("attention", ["math", "sdpa"])
 def test_the_allocators_peak_is_as_predicted(device, attention):
-    """Within a tenth and the megabytes that cuBLAS takes as its workspace, on the kernel that really ran."""
+    """Within a tenth, or 2 MiB, since workspaces of cuBLAS do not count; on the kernel that really ran."""
     case = Case(**SMALL | {"seq_len": 2048}, phase="train_step", attention=attention)
     work = Workload(case)
     work.check()
     peak = work.weigh(device)["allocated_peak"]["value"]
 
-    assert peak == pytest.approx(prediction(case)["value"], rel=0.1, abs=64 * 2**20)
+    assert peak == pytest.approx(prediction(case)["value"], rel=0.1, abs=2 * 2**20)
 
 
 def test_out_of_memory_is_recovered_from(device):
