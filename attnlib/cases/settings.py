@@ -49,7 +49,7 @@ def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[s
 QUIRKS = {"dropout": 0.1, "pooling": "last", "n_classes": 1, "init": "linear", "embedding_scale": 2.0}
 PRESETS = {
     "smoke": Preset((16, 32), (1, 2), 0.4, ("none", "learned", "rotary", "t5"), widths(32, 4, 2)),
-    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 0.8, ONCE, widths(64, 4, 2), (8, 64), most=4096),
+    "laptop": Preset((64, 128, 256, 512, 1024), (2, 8, 32), 1.0, ONCE, widths(64, 4, 2), (8, 64), most=4096),
     # Sixteen texts, so that a step gives a card more work than its launches take; six heads, so that no encoding has
     # 2^31 scores, from where on kernels index otherwise. Its length: ``python -m attnlib.tests.gpu_preset``.
     "gpu": Preset(

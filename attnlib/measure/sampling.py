@@ -13,6 +13,7 @@ from attnlib.measure.rounds import Side, Turn, settle, turn, turns
 MIN_ROUNDS = 6  # with fewer no order statistics bound the median at 95 %
 SOME = 12  # least rounds, if the budget allows, however alike the first ones: one outlier cannot be an interval bound
 MAX_ROUNDS = 2000
+STRETCH = 4  # rounds of a side of which the faster half counts
 BLOCKS = 2  # least blocks of two turns of either side: the second block is in the opposite order
 STEADY, WINDOW = 0.05, 3  # a side is warm once a window of calls is not faster than the previous one by this share
 WARM = 0.1  # largest share of the budget for warming up
@@ -81,6 +82,24 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     # the largest rank r with P(the r-th smallest lies above the median) <= 2.5 %, by symmetry on the other side too
     rank = int(np.searchsorted(tail, (1 - confidence) / 2, side="right"))
     return ordered[rank - 1], ordered[-rank]
+
+
+def log_ratio(reference: Sequence[float], case: Sequence[float]) -> float:
+    """Return the log ratio of a case's time to its reference's, from the faster half of each side's rounds.
+
+    In a stretch of ``STRETCH`` rounds the n-th fastest round of the case stands beside the n-th fastest round of the
+    reference, for the faster half of them; the median over these pairs of all stretches is returned.
+
+    Args:
+        reference: seconds of the reference's rounds.
+        case: seconds of the case's rounds, as many, in turns with them.
+    """
+    # Other work only ever slows a round down, so the faster half has the least of it; and within a stretch both sides
+    # meet the same speeds of a machine that changes its speed every few tenths of a second.
+    count = max(1, len(case) // STRETCH)
+    stretches = zip(np.array_split(np.log(reference), count), np.array_split(np.log(case), count), strict=True)
+    ratios = [(np.sort(new) - np.sort(base))[: (len(new) + 1) // 2] for base, new in stretches]
+    return float(np.median(np.concatenate(ratios)))
 
 
 def ratio_over(reference: Sequence[float], case: Sequence[float]) -> tuple[float, float, float]:

@@ -174,11 +174,8 @@ class Attempt:
 
     @property
     def log_ratio(self) -> float | None:
-        """Log of the case's time over its reference's: the median over pairs of rounds; None without a reference."""
-        if len(self.samples) < 2:
-            return None
-        reference, case = self.own
-        return float(np.median(np.log(case) - np.log(reference)))
+        """Log of the case's time over its reference's, see ``sampling.log_ratio``; None without a reference."""
+        return sampling.log_ratio(*self.own) if len(self.samples) > 1 else None
 
 
 def attempt(

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-WEIGHT = 8  # degrees of freedom that the spread of like cells counts for, in any cell
+WEIGHT = 24  # degrees of freedom that the spread of like cells counts for, in any cell
 LIKE = 5  # cells that say how alike cells spread; where there are fewer they are joined with others
 APART = 4.0  # standard deviations between a cell's visits at most, before it is visited more often
 FURTHER = 2  # visits then
+KNOWN = 8  # least degrees of freedom of like cells that say how far apart a cell's visits usually are
 # Standard error of a median over that of the mean, of five normal numbers
 MEDIAN_OF_FIVE = 1.198
 Object = dict[str, Any]
@@ -195,7 +196,7 @@ def left(benchmarks: Mapping[str, Object]) -> dict[str, int]:
     for test, cell in cells.items():
         first = times[test]["visits_planned"]
         others = alike[cell.kind, cell.seq_len].without(cell)
-        known = len(cell.logs) >= 3 and others.freedoms >= WEIGHT  # fewer cannot say what is far
+        known = len(cell.logs) >= 3 and others.freedoms >= KNOWN  # fewer cannot say what is far
         apart = known and np.ptp(cell.logs[:first]) > APART * others.variance**0.5
         so_far = made(times[test])
         if (apart or so_far > first) and so_far < first + FURTHER:

@@ -209,6 +209,28 @@ def test_a_ratio_has_the_interval_of_a_median():
     assert 0.94 <= hits / 1000 <= 0.99
 
 
+@pytest.mark.parametrize("count", [1, 4, 7, 8, 30, 200])
+def test_without_noise_a_ratio_is_that_of_the_sides(count):
+    """Whatever the number of rounds, also while the machine changes its speed for both."""
+    speed = np.where(np.arange(count) // 11 % 2, 1.0, 1.4)
+
+    assert sampling.log_ratio(speed.tolist(), (1.3 * speed).tolist()) == pytest.approx(np.log(1.3))
+
+
+def test_other_work_moves_a_ratio_less_than_a_median_over_pairs():
+    """A third of the rounds is slowed down, by up to twice: the mean of 2,000 visits is right, and they spread less."""
+    rng = np.random.default_rng(0)
+    found, medians = [], []
+    for _ in range(2000):
+        slowed = [np.exp(0.7 * rng.uniform(size=32) * (rng.uniform(size=32) < 1 / 3)) for _ in range(2)]
+        reference, case = (x * np.exp(0.02 * rng.standard_normal(32)) for x in slowed)
+        found.append(sampling.log_ratio(reference.tolist(), (1.3 * case).tolist()))
+        medians.append(np.median(np.log(1.3 * case) - np.log(reference)))
+
+    assert np.mean(found) == pytest.approx(np.log(1.3), abs=1e-3)
+    assert np.std(found) < 0.75 * np.std(medians)
+
+
 def test_rounds_follow_noise_and_budget():
     """Noisier steps want more rounds; a small budget or slow steps end in the minimum."""
 

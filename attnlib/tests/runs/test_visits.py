@@ -28,11 +28,11 @@ def half_of(cell, cells):
 
 @pytest.mark.parametrize("visits", [2, 3, 5])
 def test_intervals_hold_the_truth(visits):
-    """Of 4,000 cells 95 to 98 % hold it: ten degrees of freedom are fewer than a group of forty really has."""
+    """Of 4,000 cells 94 to 98 % hold it."""
     rng = np.random.default_rng(visits)
     held = [one for _ in range(50) for one in covered(drawn(rng, visits=visits))]
 
-    assert 0.94 <= np.mean(held) <= 0.985
+    assert 0.94 <= np.mean(held) <= 0.98
 
 
 def test_intervals_hold_the_truth_with_slow_epochs():
@@ -52,14 +52,14 @@ def test_a_lone_cell_has_students_interval():
 
 
 def test_like_cells_lend_their_spread():
-    """By the formula: eight degrees of freedom of the group's mean variance, two of its own."""
-    cells = [Visited("fused", 64, (0.0, 0.01 * n, 0.02 * n)) for n in range(1, 8)]
+    """By the formula: 24 degrees of freedom of the group's mean variance, two of its own."""
+    cells = [Visited("fused", 64, (0.0, 0.01 * n, 0.02 * n)) for n in range(1, 18)]
     cell = cells[0]
     mean = np.mean([np.var(c.logs, ddof=1) for c in cells])
-    sigma = np.sqrt((8 * mean + 2 * np.var(cell.logs, ddof=1)) / 10)
+    sigma = np.sqrt((24 * mean + 2 * np.var(cell.logs, ddof=1)) / 26)
 
-    assert half_of(cell, cells) == pytest.approx(stats.t.ppf(0.975, 10) * sigma / np.sqrt(3))
-    assert pools(cells) == {("fused", 64): (pytest.approx(mean), 14)}
+    assert half_of(cell, cells) == pytest.approx(stats.t.ppf(0.975, 26) * sigma / np.sqrt(3))
+    assert pools(cells) == {("fused", 64): (pytest.approx(mean), 34)}
 
 
 def test_small_groups_are_joined():

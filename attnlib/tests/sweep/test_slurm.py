@@ -211,6 +211,7 @@ def test_a_job_that_runs_out_of_time_is_queued_again(cluster, attnlib, tmp_path)
     assert not any(cell.status == "crashed" for cell in run.cells)
 
 
+@pytest.mark.faults
 def test_a_job_that_is_killed_is_queued_again_and_one_that_is_cancelled_is_not(cluster, attnlib, tmp_path):
     """The waiting command submits what advanced once more; what somebody cancelled it leaves."""
     waiting = start(cluster, *sweep(tmp_path / "s", options=LONG, shards=1))
@@ -250,6 +251,7 @@ def test_a_node_goes_down(cluster, attnlib, tmp_path):
     cluster.until(lambda: cluster.ask("sinfo", "-h", "-o", "%T").split() == ["idle"], 90)
 
 
+@pytest.mark.faults
 def test_two_sweeps_at_once_in_one_folder(cluster, attnlib, tmp_path):
     """The second is refused; one that goes on with the first measures nothing twice; neighbours do not mind."""
     both = [start(cluster, *sweep(tmp_path / "s")) for _ in range(2)]
