@@ -1,5 +1,7 @@
 """Devices (CPU, CUDA, other accelerators) behind one interface: the only module that names a backend."""
 
+import contextlib
+import gc
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +138,10 @@ class Cuda(Device):
         """
         try:
             self.synchronize()
+            self.release()
             self.draw()
+        except torch.OutOfMemoryError:
+            return None
         except RuntimeError as error:
             return str(error).partition("\n")[0]
         return None
@@ -172,9 +177,16 @@ class Cuda(Device):
         if prepare is not None:
             return reading(None, method, "it has more launches than the queue holds, and cannot be captured alone")
         try:
-            return reading(self.held_seconds(self.capture(step), HELD[0]), method)
+            replay = self.capture(step)
         except (Unavailable, torch.OutOfMemoryError) as error:
             return reading(None, method, str(error).partition("\n")[0])
+        replay()  # the first launch of a graph uploads it
+        self.synchronize()
+        for seconds in HELD:
+            taken = self.held_seconds(replay, seconds)
+            if taken is not None:
+                return reading(taken, method)
+        return reading(None, method, f"launching its graph took longer than {HELD[-1]} s")
 
     def held_seconds(self, step: Step, seconds: float) -> float | None:
         """Return the seconds between events around a step behind a spin; None if the spin ended before all launches."""
@@ -203,28 +215,52 @@ class Cuda(Device):
             torch.OutOfMemoryError: the card has too little memory for the graph.
         """
         before = torch.cuda.current_stream(self.torch_device)
-        side, graph = torch.cuda.Stream(self.torch_device), torch.cuda.CUDAGraph()
+        side, graph, pool = torch.cuda.Stream(self.torch_device), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        gc.collect()  # a graph that is collected during a capture would break it
         try:
             side.wait_stream(before)
             with torch.cuda.stream(side):
                 for _ in range(3):
                     step()
             before.wait_stream(side)
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=pool):
                 step()
         except RuntimeError as error:
-            torch.cuda.set_stream(before)  # a refused capture leaves its own stream the current one
+            # A refused capture leaves its own stream the current one, up to torch 2.10 the generator capturing, and up
+            # to 2.12 the allocator too, which then gives no memory back.
+            torch.cuda.set_stream(before)
             self.renew_generator()
+            self.abandon(pool)
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             raise Unavailable(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
         return graph.replay
 
-    def renew_generator(self) -> None:
-        """Give the card's random generator a new state: up to torch 2.10 a refused capture leaves it capturing."""
+    @property
+    def index(self) -> int:
+        """The card's number in this process."""
         index = self.torch_device.index
-        own = torch.cuda.default_generators[torch.cuda.current_device() if index is None else index]
-        own.graphsafe_set_state(own.clone_state())  # with the same seed and place
+        return torch.cuda.current_device() if index is None else index
+
+    def renew_generator(self) -> None:
+        """Give the card's random generator a new state, with the same seed and place, that does not capture."""
+        own = torch.cuda.default_generators[self.index]
+        own.graphsafe_set_state(own.clone_state())
+
+    def abandon(self, pool: Any) -> None:
+        """Let the allocator end a capture into a pool of memory, and release the pool; nothing if it has ended."""
+        # the first is called so from torch 2.8 on
+        first = "_cuda_endAllocateToPool"
+        first = first if hasattr(torch._C, first) else "_cuda_endAllocateCurrentStreamToPool"
+        for name in (first, "_cuda_releasePool"):
+            with contextlib.suppress(RuntimeError):  # it has ended, or was released
+                getattr(torch._C, name)(self.index, pool)
+
+    def attention_order(self) -> list[int]:
+        """Return torch's numbers of attention kernels in the order in which it tries them on this card."""
+        q = torch.empty(1, 1, 8, 8, device=self.torch_device)
+        torch._fused_sdp_choice(q, q, q)  # the first choice settles the order
+        return [int(kernel) for kernel in torch._C._get_sdp_priority_order()]
 
     def cache_bytes(self) -> int:
         """Return the bytes of the card's L2 cache."""
@@ -244,8 +280,6 @@ class Cuda(Device):
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
-            # torch's numbers of attention kernels, the preferred one first; settled by the first attention on a card
-            "attention_order": list(torch._C._get_sdp_priority_order()),
         }
 
 

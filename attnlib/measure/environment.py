@@ -15,18 +15,20 @@ import torch
 
 from attnlib.measure import cgroups, nvml
 from attnlib.measure.cores import default_threads, usable_cpus
-from attnlib.measure.device import Device
+from attnlib.measure.device import Cuda, Device
 
 # an allow-list: no other environment variable is ever saved
 VARIABLES = (
-    "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_DEVICE_ORDER",
+    "ATEN_CPU_CAPABILITY", "CUBLASLT_WORKSPACE_SIZE", "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_DEVICE_ORDER",
     "CUDA_LAUNCH_BLOCKING", "CUDA_MODULE_LOADING", "CUDA_VISIBLE_DEVICES",
     "GOMP_CPU_AFFINITY", "GOMP_SPINCOUNT", "KMP_AFFINITY", "HIP_VISIBLE_DEVICES", "GLIBC_TUNABLES", "KMP_BLOCKTIME",
     "LD_PRELOAD", "MALLOC_ARENA_MAX", "MALLOC_CONF", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_",
     "MALLOC_TRIM_THRESHOLD_", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_PLACES", "OMP_PROC_BIND", "OMP_WAIT_POLICY",
     "NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF",
-    "PYTHONMALLOC", "ROCR_VISIBLE_DEVICES", "TORCH_CUDNN_SDPA_DEPRIORITIZED",
+    "PYTHONMALLOC", "ROCR_VISIBLE_DEVICES", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT",
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE", "TORCH_CUDNN_SDPA_DEPRIORITIZED", "TORCH_CUDNN_SDPA_PREFERRED",
 )  # fmt: skip
 FOLDERS = re.compile(r"[^\s:;,=]*/")  # private: a value such as LD_PRELOAD's is saved without its folders
 DISTRIBUTIONS = ("attnlib", "torch", "numpy", "scipy", "pytest", "pytest-benchmark", "nvidia-ml-py", "psutil")
@@ -131,10 +133,10 @@ def node() -> str:
 
 
 def _of_the_driver(device: Device) -> dict[str, Any]:
-    if device.kind != "cuda":
+    if not isinstance(device, Cuda):
         return {}
     with nvml.card(device.describe()["uuid"]) as card:
-        return card.identity()
+        return card.identity() | {"attention_order": device.attention_order()}
 
 
 def describe(device: Device) -> dict[str, Any]:

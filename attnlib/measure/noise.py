@@ -41,7 +41,9 @@ class Disturbance:
             return None
         with nvml.card(self.device.describe()["uuid"]) as card:
             self.device.hold(CARD_WORKS)  # an idle card lowers its clock within milliseconds
-            return card.state()
+            state = card.state()
+            self.device.synchronize()  # else the rest would count as work of what comes next
+            return state
 
     def _counters(self) -> dict[str, Any]:
         with self.process.oneshot():

@@ -138,8 +138,9 @@ def by_table(wanted: Wanted, card: Card, torch_version: str = torch.__version__)
     unfused  any         any                any                        yes        yes
     ======== =========== ================== ========================== ========== ==========
 
-    cuDNN is first from torch 2.10 on with a cuDNN above 9.15.0, and in 2.9 with 9.9 or later, unless
-    ``TORCH_CUDNN_SDPA_DEPRIORITIZED`` is set, which a table cannot know; before and otherwise it is never reached.
+    cuDNN is first from torch 2.10 on with a cuDNN above 9.15.0, unless ``TORCH_CUDNN_SDPA_DEPRIORITIZED`` is set, and
+    in 2.9 with 9.9 or later (not on 10.3), unless ``TORCH_CUDNN_SDPA_PREFERRED`` is 0; a table cannot know of these
+    variables. In other releases, and with an older cuDNN, it comes last and is never reached.
 
     Sources: aten/src/ATen/native/transformers/cuda/sdp_utils.cpp (``check_prefer_cudnn_attention``,
     ``priority_order``, ``can_use_*_attention``) in copies of torch from September 2025 (before 2.9), of about 2.11, and
@@ -162,9 +163,9 @@ def by_table(wanted: Wanted, card: Card, torch_version: str = torch.__version__)
 def cudnn_is_first(card: Card, torch_version: str) -> bool:
     """Return True if torch tries cuDNN's kernel before all others, see ``by_table``."""
     release = Version(torch_version).release[:2]
-    if release < (2, 9) or card.capability not in ((9, 0), (10, 0), (10, 3)):
-        return False
-    return card.cudnn > 91500 if release >= (2, 10) else card.cudnn >= 90900
+    if release >= (2, 10):
+        return card.capability in ((9, 0), (10, 0), (10, 3)) and card.cudnn > 91500
+    return release >= (2, 9) and card.capability in ((9, 0), (10, 0)) and card.cudnn >= 90900
 
 
 def efficient_dtypes(card: Card) -> tuple[torch.dtype, ...]:

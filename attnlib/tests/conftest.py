@@ -14,8 +14,13 @@ if os.environ.pop("PYTEST_XDIST_WORKER", None):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# In unit tests every warning is an error, but for these of torch's when its compiler is loaded.
-WARNINGS = ("error", "ignore:.torch.jit.script:DeprecationWarning")
+# In unit tests every warning is an error, but for these of torch's: when its compiler is loaded, and on a card of TF32.
+WARNINGS = (
+    "error",
+    "ignore:.torch.jit.script:DeprecationWarning",
+    "ignore:TensorFloat32 tensor cores:UserWarning",
+    "ignore:Please use the new API settings to control TF32:UserWarning",
+)
 
 
 def pytest_configure(config):

@@ -133,8 +133,8 @@ def test_a_generator_that_stays_broken_refutes(claims_of, monkeypatch):
     monkeypatch.setattr(fake_cuda.Generator, "graphsafe_set_state", lambda self, state: None)
     found = claims_of("graphs")
 
-    assert found["random"]["verdict"] == REFUTED
-    assert "Offset increment outside graph capture" in found["random"]["seen"]
+    assert found["spoiled"]["verdict"] == REFUTED
+    assert "Offset increment outside graph capture" in found["spoiled"]["seen"]
 
 
 def test_a_session_that_saves_nothing_refutes(claims_of):

@@ -142,8 +142,13 @@ class FakeCard(Card):
         self.threads = 0
 
     def small_work(self):
-        """A microsecond of work."""
-        return lambda: self.fake.launch(1e-6)
+        """A microsecond of work, which can be captured."""
+
+        def step():
+            self.fake.refuses = False
+            self.fake.launch(1e-6)
+
+        return step
 
     def waiting_step(self):
         """A step whose capture is refused."""

@@ -11,15 +11,15 @@ CLAIMS = {
     "listed": "NVML's list of processes has this one, with its bytes",
     "state": "all 7 readings of the card's state have a value: clocks, limits, temperature, power, processes",
     "energy": "NVML counts the joules of the card",
-    "order": "torch tries attention kernels in the same order before and after its first attention",
+    "order": "the order of attention kernels that a run saves is that after the first attention",
 }
 
 
 def look(card, found):
     """Read everything that names the machine."""
-    before = order()
+    saved = card.device.attention_order()
     card.attend()
-    found.judge("order", before == order(), f"{before}, then {order()}")
+    found.judge("order", saved == order(), f"{saved}, and {order()} after it")
     found.note(python=sys.version, torch=torch.__version__, device=card.device.describe(), order=order())
     with card.nvml() as seen:
         found.judge("found", seen.reason is None, seen.reason or "found")

@@ -6,7 +6,7 @@ NEAR = 0.1
 COPIED, SIZE = 2**33, 8192
 RESTS = (0.0, 0.02, 0.1, 1.0)  # seconds after the work
 CLAIMS = {
-    "copies": f"the ceiling of copies is that of copies of 8 GiB between events, within {NEAR:.0%}",
+    "copies": f"the ceiling of the largest copies is that of copies of 8 GiB between events, within {NEAR:.0%}",
     "products": f"the ceiling of products is that of [8192, 8192] between events, within {NEAR:.0%}",
     "clock": f"after a second of rest, behind a spin of {CARD_WORKS * 1e3:.0f} ms, the SM clock reads at least "
     f"{SM_CLOCK:.0%} of that right after work",
@@ -21,7 +21,8 @@ def compare(card, found):
     product = 2 * SIZE**3 / card.event_seconds(card.product(SIZE), 20)
     found.note(ceilings={"flops_per_s": rates.flops_per_s, "copies": rates.copies, "operator_s": rates.operator_s})
     found.note(between_events={"bytes_per_s": copied, "flops_per_s": product, "copied": size})
-    judge(found, "copies", rates.bytes_per_s, copied, 1e9, "GB/s")
+    moved, seconds = rates.copies[-1]  # the largest, as a smaller one may stay in the cache
+    judge(found, "copies", moved / seconds, copied, 1e9, "GB/s")
     judge(found, "products", rates.flops_per_s, product, 1e12, "TFLOP/s")
     clocks = {}
     card.work(1.0)

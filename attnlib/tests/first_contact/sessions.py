@@ -3,7 +3,7 @@
 import json
 import xml.etree.ElementTree as ElementTree
 
-GPU_TESTS = "attnlib/tests/measure/test_gpu.py"
+GPU_TESTS = ("attnlib/tests/measure/test_gpu.py", "attnlib/tests/predict/test_choice.py")
 # a new release of a library may warn of what the unit tests make an error
 PLAIN = ("-q", "-p", "no:cacheprovider", "-W", "default")
 WARM = ("-p", "attnlib.tests.first_contact.warm")
@@ -32,7 +32,7 @@ def run_tests(card, found):
     for name, more in (("cold", ()), ("warm", WARM)):
         report = found.path.with_name(f"{found.path.stem}-{name}.xml")
         report.unlink(missing_ok=True)
-        code = card.pytest("-m", "gpu", GPU_TESTS, *PLAIN, *more, f"--junitxml={report}")
+        code = card.pytest("-m", "gpu", *GPU_TESTS, *PLAIN, *more, f"--junitxml={report}")
         if not report.exists():
             found.judge(name, False, f"pytest ended with exit code {code}, see the log")
             continue

@@ -14,11 +14,9 @@ from attnlib.measure.device import Cuda
 
 LAUNCH, READ, MARK = 5e-6, 1e-7, 4e-6  # seconds of the host: to queue a piece of work, to read its clock, for an event
 QUEUE = 1024  # launches that a stream holds before the host has to wait
-IDLE_HZ, WORK_HZ = (
-    345e6,
-    1.98e9,
-)  # clocks of an idle card, and after RISE seconds of work; FALL seconds later it is idle
-RISE, FALL = 5e-3, 0.05
+NODE = 5.8e-7  # seconds of the host for each kernel of a graph that is launched; thrice that the first time
+IDLE_HZ, WORK_HZ = 345e6, 1.98e9  # clocks of an idle card and of a working one
+RISE, FALL = 5e-3, 0.05  # seconds of work after which the clock is high, and of rest after which it is low
 UUID = "11111111-2222-3333-4444-555555555555"
 
 
@@ -32,6 +30,7 @@ class FakeCuda:
         self.capturing = None
         self.refuses = False  # to capture
         self.dead = None  # the message of an error that stays
+        self.underway = set()  # pools of memory into which the allocator thinks that it captures
         self.pending = deque()  # when each queued piece of work will have ended
         self.rising = 0.0  # when the work began that raised the clock
         self.generators = [Generator() for _ in range(cards)]
@@ -118,21 +117,28 @@ class FakeCuda:
 
         class Graph:
             def __init__(self):
-                self.work = []
+                self.work, self.uploaded = [], False
 
             def replay(self):
-                fake.host += LAUNCH
+                fake.host += LAUNCH + NODE * len(self.work) * (1 if self.uploaded else 3)
+                self.uploaded = True
                 fake.queue(sum(self.work))
 
         @contextmanager
-        def graph(captured):
-            if fake.refuses:
-                fake.stream = "of the capture"
-                fake.generators[0].capturing = True
-                raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
-            fake.capturing = captured.work
+        def graph(captured, pool):
+            fake.capturing, fake.generators[0].capturing, fake.stream = captured.work, True, "of the capture"
+            fake.underway.add(pool)
             yield
             fake.capturing = None
+            if fake.refuses:  # capture_end throws before its epilogue, in all that it should set back
+                raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore lines")
+            fake.generators[0].capturing = False
+            fake.underway.discard(pool)
+            fake.stream = None
+
+        def empty_cache():
+            if fake.dead or fake.underway:
+                raise RuntimeError(fake.dead or "captures_underway.empty() INTERNAL ASSERT FAILED")
 
         @contextmanager
         def stream(_stream):
@@ -159,8 +165,8 @@ class FakeCuda:
         return {
             "Event": Event, "CUDAGraph": Graph, "graph": graph, "stream": stream, "Stream": on,
             "current_stream": on, "synchronize": fake.wait, "set_device": set_device, "set_stream": set_stream,
-            "empty_cache": lambda: None, "_sleep": fake.spin, "default_generators": fake.generators,
-            "current_device": lambda: 0,
+            "empty_cache": empty_cache, "graph_pool_handle": object, "_sleep": fake.spin,
+            "default_generators": fake.generators, "current_device": lambda: 0,
             "get_device_properties": properties, "memory_stats": lambda device: fake.statistics,
             "reset_peak_memory_stats": lambda device: fake.statistics.update(dict.fromkeys(fake.statistics, 0)),
         }  # fmt: skip
@@ -189,6 +195,10 @@ class OnFake(Cuda):
         if self.fake.generators[0].capturing:
             raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
 
+    def attention_order(self):
+        """Torch's own; no choice is needed to settle it."""
+        return [int(kernel) for kernel in torch._C._get_sdp_priority_order()]
+
     def flush(self):
         """Rewriting a cache is queued work too."""
         self.fake.launch(3e-4)
@@ -200,6 +210,9 @@ def open_fake(monkeypatch, name="cuda:0"):
     fake = FakeCuda()
     for attribute, value in fake.module().items():
         monkeypatch.setattr(torch.cuda, attribute, value)
+    ends = {"_cuda_endAllocateToPool": fake.underway.discard, "_cuda_releasePool": lambda pool: None}
+    for attribute, end in ends.items():  # which a build for CPUs has not
+        monkeypatch.setattr(torch._C, attribute, lambda index, pool, end=end: end(pool), raising=False)
     monkeypatch.setattr(clock.time, "perf_counter", fake.now)
     device = OnFake(name)
     device.fake = fake

@@ -1,6 +1,6 @@
 """CUDA's timing on an asynchronous fake: what is queued is counted where it belongs, by the host and by the device."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from attnlib.measure import clock, memory, noise
 from attnlib.measure.device import Accelerator, Device, Unavailable
 from attnlib.measure.rounds import rounds, timed, turn, turns
-from attnlib.tests.measure.fake_cuda import IDLE_HZ, LAUNCH, QUEUE, READ, UUID, open_fake
+from attnlib.tests.measure.fake_cuda import IDLE_HZ, LAUNCH, NODE, QUEUE, READ, UUID, open_fake
 
 DURATIONS = np.linspace(1e-3, 50e-3, 10)
 SLACK = 50e-6
@@ -187,10 +187,11 @@ def test_a_graph_is_one_launch(fake):
     """A captured step does the same work with one launch; a refusal is one line."""
     step = Work(fake, 1e-3, pieces=500).step
     replay = device_of().capture(step)
+    replay()  # which uploads it
     host = timed(replay, None, clock.device_clock)
 
     assert timed(step, None, clock.device_clock) > 2e-3
-    assert host == pytest.approx(1e-3, abs=SLACK)
+    assert host == pytest.approx(1e-3 + 500 * NODE, abs=SLACK)
     fake.refuses = True
     with pytest.raises(Unavailable, match=r"^not captured as a CUDA graph: CUDA error: [a-z ]*$"):
         device_of().capture(step)
@@ -205,13 +206,34 @@ def test_a_refused_capture_gives_the_stream_back(fake):
     assert fake.stream != "of the capture"
 
 
-def test_a_refused_capture_leaves_random_numbers(fake):
-    """The generator that it left capturing gets a new state."""
+def test_a_refused_capture_spoils_nothing(fake):
+    """The generator that it left capturing gets a new state, and the allocator gives memory back."""
     fake.refuses = True
     with pytest.raises(Unavailable):
         device_of().capture(Work(fake, 1e-3).step)
+    device_of().release()
 
     assert device_of().lost() is None
+    assert not fake.underway
+    fake.refuses = False
+    device_of().capture(Work(fake, 1e-3).step)
+
+
+def test_a_graph_of_many_kernels_is_held_longer(fake):
+    """Launching a graph takes the host some time for each kernel, and more the first time."""
+    found = device_of().busy_seconds(Work(fake, 0.1, pieces=60_000).step)
+
+    assert found["value"] == pytest.approx(0.1)
+    endless = device_of().busy_seconds(Work(fake, 1.0, pieces=600_000).step)
+    assert (endless["value"], "launching its graph took longer" in endless["reason"]) == (None, True)
+
+
+def test_reading_the_cards_state_leaves_nothing_queued(fake, monkeypatch):
+    """The spin behind which clocks are read is over before the next step begins."""
+    monkeypatch.setattr(noise.nvml, "card", lambda _uuid: nullcontext(SimpleNamespace(state=dict)))
+    noise.Disturbance(device_of())
+
+    assert fake.free <= fake.host
 
 
 def test_a_device_that_is_lost_says_so(fake):
@@ -219,6 +241,8 @@ def test_a_device_that_is_lost_says_so(fake):
     assert device_of().lost() is None
     fake.generators[0].capturing = True
     assert "Offset increment outside graph capture" in device_of().lost()
+    fake.underway.add(object())
+    assert "captures_underway" in device_of().lost()
     fake.dead = "CUDA error: an illegal memory access was encountered\nmore lines"
 
     assert device_of().lost() == "CUDA error: an illegal memory access was encountered"

@@ -131,6 +131,12 @@ def test_when_cudnn_is_first(release, cudnn, kernel):
     assert by_table(Wanted(HALF, 64), Card((9, 0), cudnn), release) == kernel
 
 
+@pytest.mark.parametrize(("release", "kernel"), [("2.9.1", FLASH), ("2.10.0", CUDNN)])
+def test_a_card_of_capability_10_3_prefers_cudnn_later(release, kernel):
+    """From 2.10 on; 2.9 names 9.0 and 10.0 only."""
+    assert by_table(Wanted(HALF, 64), Card((10, 3), 91900), release) == kernel
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a card is here")
 def test_what_is_not_known_is_assumed():
     """Without a card, or its name, flash without a bias, and the word that it is assumed; on a CPU it is known."""
