@@ -192,7 +192,7 @@ def saved_at(path: Path) -> datetime:
     """Return when a run was saved; the earliest time there is where the file is no run or has no time."""
     try:
         when = msgspec.json.decode(path.read_bytes(), type=_Saved).when
-    except (OSError, ValueError, RecursionError):  # the command that reads it says what is wrong
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):  # the command that reads it says what is wrong
         return datetime.min.replace(tzinfo=timezone.utc)
     return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 

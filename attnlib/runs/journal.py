@@ -147,7 +147,10 @@ class Journal:
             ValueError: it would not be read; it was not written.
         """
         left = msgspec.json.encode(event) + b"\n"
-        _decoder.decode(left)
+        try:
+            _decoder.decode(left)
+        except msgspec.MsgspecError as error:
+            raise ValueError(str(error)) from None
         before = self.size
         try:
             while left:

@@ -351,7 +351,7 @@ def _bytes(path: Path) -> bytes:
 def _decoded(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8))
-    except (ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # the first is no ValueError before 0.21
         raise ValueError(f"not JSON: {error}") from None
 
 

@@ -189,5 +189,5 @@ def token_in(path: Path) -> str | None:
     """The token of the run in a file; None where there is no such file, or none of ours."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Run).attnlib.run
-    except (OSError, ValueError, RecursionError):
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
