@@ -1,4 +1,4 @@
-"""The pytest plugin: options, fixtures, how a case is measured, and how a session is kept and saved.
+"""Pytest plugin: its options and fixtures, the measurement of a case, and the saving of a session.
 
 ``pytest_plugins = ["attnlib.plugin"]`` in a ``conftest.py``, or ``pytest -p attnlib.plugin``, loads it. No torch at
 module level: pytest-benchmark's own command line loads it too. PYTEST_DONT_REWRITE, since it asserts nothing and may be
@@ -71,7 +71,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return what tests are spread over cases with, from ``attnlib.cases.grids``."""
+    """Return the function of ``attnlib.cases.grids`` with this name; torch is imported only when one is used."""
     if name not in GRIDS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from attnlib.cases import grids

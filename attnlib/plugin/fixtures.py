@@ -1,4 +1,4 @@
-"""Fixtures of the suite's tests: the case of a test, and what measures, checks or trains it."""
+"""Fixtures of the suite's tests: a test's case, and functions that measure, check or train it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AXES = ("seq_len", "depth", "pe")  # which every timed row has among its params,
 
 
 def refuse_wrong(case: Case, benchmark: Any = None) -> None:
-    """Fail a test, without a traceback, whose case has a part of somebody else's that fails an essential check."""
+    """Fail the test, without a traceback, if a part of its case that is not attnlib's fails an essential check."""
     from attnlib.cases.conformance import problem_of
 
     if problem := problem_of(case):
@@ -53,13 +53,13 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture
 def announce(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Write a progress line for this test."""
+    """Return a function that writes a progress line for this test."""
     return partial(request.config.stash[SCREEN].announce, request.node)
 
 
 @pytest.fixture
 def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None]:
-    """Time a step over another, rounds interleaved; save the ratio and show it."""
+    """Return a function that times two steps in interleaved rounds, saves the ratio of their times and prints it."""
     from attnlib.measure.sampling import MIN_ROUNDS
     from attnlib.plugin.interleaved import ratio
 
@@ -75,7 +75,7 @@ def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None
 
 @pytest.fixture
 def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Run this test's check of gradients, save what it found as its row's ``probe``, and assert it."""
+    """Return a function that checks this case's gradients, saves the finding as the row's ``probe``, and asserts it."""
     from attnlib.gradients.checks import CHECKS
     from attnlib.plugin.screen import name_of
 
@@ -93,7 +93,7 @@ def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Cal
 
 @pytest.fixture(scope="session")
 def study(request: pytest.FixtureRequest) -> Iterator[Study]:
-    """Yield what trains cases; end its processes when the session ends."""
+    """Yield the ``Study`` that trains cases, and end its processes when the session ends."""
     from attnlib.plugin.trainings import Study
 
     own = Study(request.config.stash[RECORD])
@@ -103,7 +103,7 @@ def study(request: pytest.FixtureRequest) -> Iterator[Study]:
 
 @pytest.fixture
 def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
-    """Train this test's case, and save what came of it as its row's ``probe``."""
+    """Return a function that trains this test's case and saves the result as the row's ``probe``."""
     from attnlib.plugin.screen import name_of
     from attnlib.plugin.trainings import in_words
 
@@ -120,10 +120,11 @@ def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureR
 def measure_case(
     request: pytest.FixtureRequest, benchmark: Any, case: Case, settings: Settings, announce: Any
 ) -> Callable[..., None]:
-    """Return what measures this test's case, if it can be and should fit: ``measure_case()`` in a test ``over`` cases.
+    """Return a function that measures this test's case if it is supported and should fit into memory.
 
-    The case is timed beside its reference, weighed, and saved as the test's row; ``measure_case(build)`` measures alone
-    what ``build(case)`` makes, see ``attnlib.plugin.pair.Timeable``. A case that cannot run is skipped with its reason.
+    ``measure_case()``, in a test that ``over`` spreads over cases, times the case beside its reference, measures its
+    memory, and saves both as the test's row. ``measure_case(build)`` measures, without a reference, the object that
+    ``build(case)`` returns, see ``attnlib.plugin.pair.Timeable``. A case that cannot run is skipped with its reason.
     """
     from attnlib.plugin.measuring import time_case
     from attnlib.plugin.pair import Pair, paired

@@ -1,4 +1,4 @@
-"""Hooks of pytest that read the options, open the device, and spread tests over their points."""
+"""Pytest hooks that read the options, open the device, and parametrize tests with their cases."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the choices that must precede torch and pytest-benchmark."""
+    """Set environment variables and settle the options, before torch is imported and pytest-benchmark set up."""
     # Measured on 2 cores: a passive wait makes small steps 2.5 times slower on an idle machine and gains a fifth on a
     # busy one; binding gains nothing and pins child processes to one core. So: libgomp's spin, unbound.
     os.environ.setdefault("OMP_PROC_BIND", "false")
@@ -85,10 +85,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def refuse_on_a_cpu(settings: Settings) -> None:
-    """Refuse the preset ``gpu`` on a CPU, which would work on it for days.
+    """Refuse the preset ``gpu`` on a CPU, where it would take days.
 
     Raises:
-        ValueError: the run would measure it there.
+        ValueError: the preset is ``gpu`` and the device is a CPU.
     """
     if settings.preset == "gpu" and settings.base.device == "cpu":
         raise ValueError(
@@ -101,16 +101,21 @@ def refuse_on_a_cpu(settings: Settings) -> None:
 def pytest_benchmark_compare_machine_info(
     config: pytest.Config, machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
 ) -> Generator[None, Any, Any]:
-    """Leave it to ``Screen`` to say how machines differ: here no device is open, and both would be printed whole."""
+    """Store the compared run's machine for ``Screen`` to report, and hide the difference from pytest-benchmark.
+
+    No device is open yet, and pytest-benchmark would print both machines whole.
+    """
     config.stash.setdefault(COMPARED, []).append(compared_benchmark["machine_info"])
     compared_benchmark["machine_info"] = machine_info
     return (yield)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect the original for ``--preset seed`` only, and then alone; peers and the study of learning when named.
+    """Ignore the files of ``bench/`` that this run's preset or model does not use, unless the command line names them.
 
-    Of somebody else's model only the tests of its steps.
+    ``test_seed.py``, the original experiment, is collected with ``--preset seed`` only, and then alone;
+    ``test_peers.py`` and ``test_learning.py`` only when named; with a model that is not attnlib's stack only the tests
+    of forward, backward and train step.
     """
     if collection_path.parent != HERE / "bench" or not collection_path.name.startswith("test_"):
         return None
@@ -125,7 +130,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Spread a test over its points (``attnlib.cases.grids.over``), with ids such as seq_len=64-depth=2-pe=none."""
+    """Parametrize a test with the points of its grid, see ``attnlib.cases.grids.over``; ids as seq_len=64-pe=none."""
     from attnlib.cases.grids import grid_of
 
     if (grid := grid_of(metafunc.function)) is not None:
@@ -148,10 +153,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def refuse_other_runs(metafunc: pytest.Metafunc, grid: Grid, ids: Sequence[str]) -> None:
-    """Refuse an id on the command line, as test_forward.py::test_forward[seq_len=64-depth=2-pe=none], of another run.
+    """Refuse a test id on the command line whose case exists only with other options, such as another length.
+
+    Ids are as ``test_forward.py::test_forward[seq_len=64-depth=2-pe=none]``.
 
     Raises:
-        ValueError: it is no case of this run, and would be with other options; the message names them.
+        ValueError: no case of this run has the id, and one would with other options; the message names them.
     """
     start = f"{metafunc.definition.nodeid.rpartition('/')[2]}["
     for argument in metafunc.config.args:
@@ -161,7 +168,7 @@ def refuse_other_runs(metafunc: pytest.Metafunc, grid: Grid, ids: Sequence[str])
 
 
 def options_of(wanted: str, grid: Grid, given: Mapping[str, str | None]) -> str | None:
-    """Return the options that give a run the case of this id; None where no length, depth, encoding or preset does."""
+    """Return the options that give a run the case of this id; None if no value of ``AXES`` or preset does."""
     from attnlib.cases.options import flag_of
     from attnlib.cases.settings import PRESETS, Settings
 
@@ -181,7 +188,7 @@ def options_of(wanted: str, grid: Grid, given: Mapping[str, str | None]) -> str 
 
 
 def identifier(settings: Settings, point: Mapping[str, Any]) -> str:
-    """Return the id of a point, such as seq_len=64-depth=2-pe=none, with short names of other people's parts."""
+    """Return the id of a point, such as seq_len=64-depth=2-pe=none; parts that are not attnlib's have short names."""
     shown = {"pe": settings.encoding_label(point["pe"])} if "pe" in point else {}
     words = {name: settings.shown.get(value, value) for name, value in point.items()} | shown
     return "-".join(f"{name}={value}" for name, value in words.items())

@@ -1,4 +1,4 @@
-"""Two steps in one process, rounds interleaved: what the one costs over the other."""
+"""Ratio of the times of two steps in one process, from interleaved rounds."""
 
 from attnlib.measure.clock import Bare
 from attnlib.measure.rounds import Step, rounds, turn
@@ -8,7 +8,7 @@ SECONDS, PRECISION = 8.0, 0.003  # a ratio, and its wished half-width
 
 
 def ratio(a: Step, b: Step) -> tuple[float, float, float, int]:
-    """Return the time of a over that of b, the ends of its 95 % interval, and the number of blocks."""
+    """Return the ratio of a's time to b's, the bounds of its 95 % interval, and the number of blocks of rounds."""
     sides = [Bare(b), Bare(a)]
     first = [turn(side)() for side in sides]
     plan = pilot(sides, first, precision=PRECISION, budget=SECONDS)

@@ -1,4 +1,4 @@
-"""Keeps a run: its journal while it grows, and the final files that are made of it."""
+"""Saving of a run: its journal while it is measured, and the final files that are made from the journal."""
 
 import time
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from attnlib.runs.save import as_json, plain, save_new, save_over, saved_now, to
 
 
 class Unsaved(Exception):
-    """The run cannot be kept any further; its journal has what came before."""
+    """The run can no longer be saved; its journal holds what was written before."""
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Where the final file goes: numbered into a folder, to a named file, or both."""
+    """Destinations of the final file: a numbered file in a folder, a named file, or both."""
 
     folder: Path
     numbered: bool
@@ -32,17 +32,17 @@ def resumable(
     """Open the journal of an unfinished run of this plan: the chosen one, or the newest in the folder.
 
     Args:
-        plan: of this session.
-        targets: where its journal would lie.
-        chosen: the journal to go on with, if one was named.
-        name: that the run was given, which must then be that run's too; None without any.
+        plan: this session's.
+        targets: their folder is searched for journals.
+        chosen: the journal to resume, if one was named; no other is tried then.
+        name: name given to this run, which the journal's run must have too; None if none was given.
 
     Returns:
-        the journal, None without one of this plan; and how many others were left alone: of other plans, kinds of
-        machine or code, or unreadable.
+        the journal, None if none fits this plan; and the number of journals passed over: those of other plans, kinds of
+        machine, code or names, those being written, and unreadable ones.
 
     Raises:
-        ValueError: the chosen one cannot be resumed, **or** the only one of this plan is being written by another
+        ValueError: the chosen one cannot be resumed, **or** every journal of this plan is being written by another
             process; the message says why.
     """
     others, busy = 0, None
@@ -67,17 +67,17 @@ def resumable(
 
 
 class Keeper:
-    """One process's part of a run.
+    """Writer of a run's journal and final files in one process.
 
     Args:
         book: the run's journal, open.
-        targets: where its final file goes.
-        about: this process, see ``attnlib.plugin.plan.about_process``.
-        retry: statuses that are measured again.
+        targets: destinations of its final file.
+        about: facts about this process, see ``attnlib.plugin.plan.about_process``.
+        retry: statuses whose tests are measured again.
 
     Raises:
         Unsaved: the journal cannot be written.
-        ValueError: it is no journal.
+        ValueError: ``book`` holds no valid journal.
     """
 
     def __init__(self, book: journal.Journal, targets: Targets, about: dict[str, Any], retry: tuple[str, ...]) -> None:
@@ -96,7 +96,7 @@ class Keeper:
         self.write(journal.Process(about=about))
 
     def died_in(self, start: journal.Start, before: journal.Finish | None) -> journal.Finish:
-        """Return the end of a test that an earlier process died in; if in a later visit, the earlier visits stay."""
+        """Return the ``Finish`` event of a test in which an earlier process died; its finished visits are kept."""
         if before is None or before.benchmark is None:
             row = journal.CRASHED | {"process": self.number - 1}
             return journal.Finish(test=start.test, at_s=start.at_s, row=row)
@@ -108,18 +108,19 @@ class Keeper:
 
     @property
     def at_s(self) -> float:
-        """Seconds of this process so far."""
+        """Seconds since this process began to work on the run."""
         return time.perf_counter() - self.begun
 
     def finished(self) -> dict[str, journal.Finish]:
-        """The tests that need not be measured again, with their ends."""
+        """Return the last ``Finish`` event of each test that need not be measured again."""
         return journal.finished(self.book.events(), self.retry)
 
     def write(self, event: journal.Event) -> None:
-        """Append to the journal.
+        """Append an event to the journal.
 
         Raises:
-            Unsaved: it cannot; the running test is forgotten, since it is to be measured again and did not crash.
+            Unsaved: it cannot be written; the running test is cut from the journal, so that it is measured again and
+                does not count as crashed.
         """
         try:
             self.book.write(event)
@@ -132,16 +133,16 @@ class Keeper:
             raise Unsaved(text) from None
 
     def begin(self, test: str, visit: int = 1) -> None:
-        """A test begins, or a later visit of its case."""
+        """Write to the journal that a test begins, or a later visit of its case."""
         self.before_it, self.running, self.visit = self.book.size, test, visit
         self.write(journal.Start(test=test, at_s=self.at_s, visit=visit))
 
     def end(self, entry: Entry, readings: list[dict[str, Any]]) -> None:
-        """The running test is over.
+        """Write to the journal that the running test or visit has ended; nothing if none is running.
 
         Args:
-            entry: what became of it; its benchmark goes into the journal.
-            readings: of the canary, since the session began.
+            entry: the test's, whose row and benchmark are written.
+            readings: all readings of the canary since the session began, of which the new ones are written.
         """
         if self.running is None:
             return
@@ -161,19 +162,21 @@ class Keeper:
         self.running, self.heard = None, len(readings)
 
     def named(self, benchmark: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Note in each new visit of a benchmark which process made it."""
+        """Set ``process`` in each visit of a benchmark that has none yet, and return the benchmark."""
         for visit in ((benchmark or {}).get("extra_info", {}).get("time") or {}).get("visits", ()):
             visit.setdefault("process", self.number)
         return benchmark
 
     def save(self, *, resumable: bool = True) -> tuple[list[Path], int]:
-        """Write the final files from the journal, which goes once every test is done.
+        """Write the final files from the journal, and delete the journal once nothing is left to measure.
+
+        A journal in which no test is finished is deleted too, unless one crashed.
 
         Args:
-            resumable: whether the run can be gone on with; where it cannot, the journal goes with the file.
+            resumable: whether the run can be resumed later; if not, the journal is deleted once a file is saved.
 
         Returns:
-            the files, none where no test is done; and how many tests and further visits are left.
+            the files, none if no test is finished; and the number of tests and further visits that are left.
 
         Raises:
             Unsaved: they cannot be written.
@@ -193,7 +196,7 @@ class Keeper:
         return files, left
 
     def _place(self, found: journal.Events) -> list[Path]:
-        """Put the final file where it was asked for; a file of the same run, of when it was interrupted, gives way."""
+        """Write the final file to each target and return the paths; a numbered file of this run is replaced."""
         run, token, files = journal.assemble(found) | saved_now(), self.plan.run, []
         if self.targets.named is not None:
             save_over(self.targets.named, as_json(run), token)
@@ -211,5 +214,5 @@ class Keeper:
         return files
 
     def _about_to_save(self, path: Path) -> None:
-        """Note which file is about to appear, so that a resumed run knows it for its own."""
+        """Write to the journal which file is about to be saved, so that the resumed run recognises it as its own."""
         self.write(journal.Save(file=path.name, at_s=self.at_s))

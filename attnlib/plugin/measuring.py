@@ -1,7 +1,7 @@
-"""One case, measured: gate, warm-up and pilot, rounds beside its reference's, then memory; into ``extra_info``.
+"""Measurement of one case: correctness check, warm-up, plan of rounds, rounds beside its reference's, then memory.
 
-A paired case is visited several times in a run: ``time_case`` is the first visit, ``revisit`` each later one, built
-anew.
+The results go into pytest-benchmark's ``extra_info``. A paired case is visited several times in a run: ``time_case``
+makes the first visit, ``revisit`` each later one, with a newly built pair.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ OF_THE_PROCESS = ("cpu_s_per_wall_s", "involuntary_switches", "page_faults")
 
 
 class Instruments(NamedTuple):
-    """Of the device that a case runs on: itself, its canary, and the rates that it reached so far."""
+    """Device that a case runs on, its canary, and the rates that it has reached in this run so far."""
 
     device: Device
     canary: Canary
@@ -39,19 +39,19 @@ class Instruments(NamedTuple):
 
 
 def identity(case: Case) -> dict[str, Any]:
-    """Return what identifies a saved row: the schema's version, the case, its hash, and parts that are not ours."""
+    """Return the fields that identify a saved row: schema version, case, its hash, and parts that are not attnlib's."""
     parts = origins(case)
     return {"schema": SCHEMA, "case": case.values, "case_id": case.id} | ({"parts": parts} if parts else {})
 
 
 def cost_of(case: Case, work: Timeable, attention: dict[str, Any], rates: Rates) -> dict[str, Any]:
-    """The ``cost`` of a row: by formula, and by prediction.
+    """Return the ``cost`` of a row: number of parameters, FLOPs of a step, and predicted memory and least time.
 
     Args:
-        case: what was measured.
-        work: of the case.
-        attention: which kernel ran, see ``Timeable.attention``; where none was looked for, the one that should.
-        rates: that the machine reached in this run.
+        case: the measured case.
+        work: the case's workload.
+        attention: the kernel that ran, see ``Timeable.attention``; if its ``kernel`` is null the expected one counts.
+        rates: rates that the machine reached in this run.
     """
     flops = step_flops(case, attention["kernel"] or kernel_of(case).kernel, work.step, work.prepare)
     return {"params": parameters(case)} | flops | outlook(case, rates)
@@ -60,10 +60,10 @@ def cost_of(case: Case, work: Timeable, attention: dict[str, Any], rates: Rates)
 def time_case(
     benchmark: BenchmarkFixture, pair: Pair, case: Case, settings: Settings, instruments: Instruments
 ) -> float:
-    """Time a case, beside its reference if it has one, weigh it, and save it all in ``benchmark.extra_info``.
+    """Time a case, beside its reference if it has one, measure its memory, and save all in ``benchmark.extra_info``.
 
     Returns:
-        the seconds that went into rounds of either side, set-ups included.
+        seconds spent in rounds of the case and of its reference, set-up included.
 
     Raises:
         AssertionError: the correctness gate failed; nothing was timed.
@@ -103,7 +103,7 @@ def time_case(
 def warmed_up(
     pair: Pair, first: float, settings: Settings, device: Device, *, cold: bool
 ) -> tuple[sampling.Pilot, dict[str, Any] | None]:
-    """Warm a pair up; return the rounds that this fixed, and the counters meanwhile, None where it took no time.
+    """Warm a pair up; return the plan of its rounds, and the counters during warm-up, None if there was none.
 
     Args:
         pair: the case, checked, and its reference if it has one.
@@ -122,17 +122,17 @@ def warmed_up(
 def revisit(
     pair: Pair, case: Case, earlier: Mapping[str, Any], settings: Settings, instruments: Instruments
 ) -> tuple["Times", float]:
-    """Measure a pair that was built anew once more, with as many steps a round as in the first visit.
+    """Measure a newly built pair in a later visit, with as many steps a round as in the first visit.
 
     Args:
         pair: the case and its reference.
         case: what is measured.
         earlier: ``time`` of the saved row.
         settings: the run's choices.
-        instruments: of the device.
+        instruments: device, canary and rates.
 
     Returns:
-        the times of this visit, and the seconds that went into rounds.
+        the times of this visit, and the seconds spent in rounds.
 
     Raises:
         AssertionError: the correctness gate failed.
@@ -147,14 +147,14 @@ def revisit(
 
 @dataclass(frozen=True)
 class Times:
-    """The seconds of one visit or of several, with what is saved of each.
+    """Step times of one or several visits, and the saved fields of each visit.
 
     Args:
-        samples: of a step of the case, round by round.
-        reference: of its reference; None without one.
-        visits: what is saved of each visit, see ``attnlib.plugin.pair.Visit``.
-        planned: visits that each case should have.
-        lost: visits that came to nothing, and why.
+        samples: seconds of a step of the case, one a round.
+        reference: seconds of a step of its reference, one a round; None without a reference.
+        visits: saved fields of each visit, see ``attnlib.plugin.pair.Visit``.
+        planned: number of visits that each case should have.
+        lost: number and reason of each visit that gave no times.
     """
 
     samples: Sequence[float]
@@ -165,13 +165,13 @@ class Times:
 
     @classmethod
     def of(cls, made: Visit, began: float, *, local: bool, planned: int) -> "Times":
-        """Return those of one visit; counters of a child process are not ours.
+        """Return the times of one visit; counters of this process are null if the steps ran in another one.
 
         Args:
             made: the visit.
             began: seconds since the device's canary was made.
             local: whether the steps ran in this process.
-            planned: visits that each case should have.
+            planned: number of visits that each case should have.
         """
         saved = made.as_json(began)
         if not local:
@@ -181,21 +181,21 @@ class Times:
 
     @classmethod
     def saved(cls, samples: Sequence[float], time: Mapping[str, Any]) -> "Times":
-        """Return those of a saved row, from its samples and its ``time``."""
+        """Return the times of a saved row, from its samples and its ``time``."""
         return cls(samples, time["reference_s"], time["visits"], time["visits_planned"], time["visits_lost"])
 
     def and_then(self, later: "Times") -> "Times":
-        """Return these with those of a later visit behind them."""
+        """Return these times followed by those of a later visit."""
         reference = [*(self.reference or ()), *(later.reference or ())]
         return Times([*self.samples, *later.samples], reference, [*self.visits, *later.visits], self.planned, self.lost)
 
     def without(self, reason: str) -> "Times":
-        """Return these with one more lost visit."""
+        """Return these times with one more lost visit, for this reason."""
         lost = [*self.lost, {"visit": len(self.visits) + len(self.lost) + 1, "reason": reason}]
         return Times(self.samples, self.reference, self.visits, self.planned, lost)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is saved: counters summed over the visits; disturbed if most visits were."""
+        """Return the fields to save: counters summed over the visits; disturbed if most of the visits were."""
         seen = [visit["seen"] for visit in self.visits]
         reasons = [reason for visit in self.visits for reason in visit["disturbed"]]
         most = sum(bool(visit["disturbed"]) for visit in self.visits) * 2 > len(self.visits)
@@ -213,13 +213,13 @@ class Times:
 
 
 def added(counts: Iterable[int | None]) -> int | None:
-    """Return the sum of counts; None where one is missing."""
+    """Return the sum of counts; None if one is missing."""
     found = list(counts)
     return None if None in found else sum(count for count in found if count is not None)
 
 
 def on_the_device(made: Visit, work: Timeable, device: Device, *, local: bool) -> dict[str, Any]:
-    """What is saved of the device's own clock: every round of both sides, and a step that no launch holds up."""
+    """Return times by the device's clock: each round of both sides, and a step that waits for no launch."""
     method, own = "device events around every round of the first visit", made.by_device
     if own is None:
         median = reading(None, method, f"{device.kind} has no event clock" if local else "timed in a child process")
@@ -235,7 +235,7 @@ def on_the_device(made: Visit, work: Timeable, device: Device, *, local: bool) -
 
 
 def energy_of(work: Timeable, device: Device, seconds: float, *, local: bool) -> dict[str, Any]:
-    """Joules of a step, in a pass of its own; null where the step cannot be repeated alone."""
+    """Return the energy of a step in joules, from a separate pass; null if the step cannot be repeated by itself."""
     if local and work.prepare is None:
         return energy(device, work.step, seconds)
     why = "what prepares the step would count too" if local else "the step runs in a child process"
@@ -243,11 +243,11 @@ def energy_of(work: Timeable, device: Device, seconds: float, *, local: bool) ->
 
 
 def flags(info: dict[str, Any], seconds: float) -> list[str]:
-    """What a reader of a case's numbers has to know, in words.
+    """Return warnings about a case's numbers, in words.
 
     Args:
-        info: its ``extra_info``.
-        seconds: the host's median of a step.
+        info: the case's ``extra_info``.
+        seconds: median seconds of a step by the host's clock.
     """
     time, found = info["time"], out_of_order(info["memory"])
     busy = time["device_busy_s"]["value"]
@@ -266,15 +266,15 @@ def flags(info: dict[str, Any], seconds: float) -> list[str]:
 def over_reference(
     made: Mapping[str, Any], case: Case, reference: Mapping[str, Any] | None, alone: str | None
 ) -> dict[str, Any]:
-    """Return a case's ratio over its reference as it is saved after the first visit; empty in an unpaired phase.
+    """Return a case's ratio over its reference as saved after the first visit; empty in an unpaired phase.
 
-    ``attnlib.runs.visits.settle`` makes it anew from all visits.
+    ``attnlib.runs.visits.settle`` replaces it with the ratio from all visits.
 
     Args:
-        made: what is saved of the visit.
-        case: what was measured.
-        reference: fields in which it differs; None where the case was alone.
-        alone: why it was.
+        made: saved fields of the visit.
+        case: the measured case.
+        reference: fields in which the reference differs from the case; None if the case was measured alone.
+        alone: reason why it was measured alone.
     """
     if not case.paired:
         return {}

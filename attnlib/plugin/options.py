@@ -1,4 +1,4 @@
-"""The options of a session as pytest's, settled with pytest-benchmark's before torch is imported. No torch here."""
+"""Declaration and checks of a session's pytest options, before torch is imported. No torch here."""
 
 import importlib.util
 import os
@@ -28,7 +28,7 @@ ASKING = tuple(  # options of pytest-benchmark that ask for its own table
 
 
 def declare(parser: pytest.Parser) -> None:
-    """Add the options to pytest's."""
+    """Add attnlib's options to pytest's parser."""
     group = parser.getgroup("attnlib")
     for name, option in OPTIONS.items():
         flags, says = [flag_of(name)], option.says
@@ -77,12 +77,12 @@ def declare(parser: pytest.Parser) -> None:
 
 
 def given(config: pytest.Config) -> dict[str, str | None]:
-    """The options that ``Settings`` reads, None where not given."""
+    """Return the options that ``Settings`` reads, by name; None for one that was not given."""
     return {name: getattr(config.option, f"attnlib_{name}") for name in OPTIONS}
 
 
 def asked(config: pytest.Config) -> list[str]:
-    """Return what the user typed: arguments of the command line and of the environment."""
+    """Return the arguments that the user gave on the command line and in PYTEST_ADDOPTS."""
     return [str(text) for text in (*config.invocation_params.args, *os.environ.get("PYTEST_ADDOPTS", "").split())]
 
 
@@ -92,7 +92,7 @@ def asks_for_table(config: pytest.Config) -> bool:
 
 
 def settle(config: pytest.Config) -> None:
-    """Refuse what cannot be meant, say where runs are saved, and under which name.
+    """Refuse options that have no effect or conflict, and set where and under which name runs are saved.
 
     Raises:
         pytest.UsageError: an option that has no effect here, or does not go with the others; or no pytest-benchmark.
@@ -133,10 +133,10 @@ def settle(config: pytest.Config) -> None:
 
 
 def check_comparison(config: pytest.Config) -> None:
-    """Refuse a limit on regressions without a run to compare with, before an hour of measuring.
+    """Refuse ``--benchmark-compare-fail`` without a run to compare with, before anything is measured.
 
     Raises:
-        pytest.UsageError: there is none, **or** another plugin has turned pytest-benchmark off.
+        pytest.UsageError: there is no such run, **or** another plugin has turned pytest-benchmark off.
     """
     session: Any = config.pluginmanager.get_plugin("pytest-benchmark")
     if session is None:
@@ -148,7 +148,7 @@ def check_comparison(config: pytest.Config) -> None:
 
 
 def check_targets(config: pytest.Config) -> None:
-    """Refuse a results folder that cannot be written to, before an hour of measuring.
+    """Refuse a results folder that cannot be written to, before anything is measured.
 
     Raises:
         pytest.UsageError: it cannot; the message says why.

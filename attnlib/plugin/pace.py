@@ -1,4 +1,4 @@
-"""Estimates of a session's seconds a case, for ``--plan`` and to cut a sweep into shards of equal length."""
+"""Estimates of the seconds that each case takes, for ``--plan`` and to cut a sweep into shards of equal length."""
 
 from dataclasses import replace
 
@@ -22,12 +22,12 @@ SLOWEST = 5e9  # FLOPs a second; where a step takes no time at this rate, the ma
 
 
 def spent(case: Case, settings: Settings, step: float) -> float:
-    """Seconds of the session that a case should take.
+    """Return the seconds of the session that a timed case is estimated to take.
 
     Args:
-        case: what is timed.
+        case: the timed case.
         settings: the run's choices.
-        step: seconds of one.
+        step: seconds of one step.
     """
     paired = case.paired and settings.reference is not None
     visits = settings.visits if paired else 1
@@ -37,10 +37,10 @@ def spent(case: Case, settings: Settings, step: float) -> float:
 
 
 class Pace:
-    """Estimates cases by their FLOPs without an encoding's: in microseconds each, unlike a prediction.
+    """Estimator of a case's seconds from its FLOPs without the encoding's; microseconds a call, unlike a prediction.
 
     Args:
-        record: of the session.
+        record: the session's.
     """
 
     def __init__(self, record: Record) -> None:
@@ -48,7 +48,7 @@ class Pace:
         self.known: dict[tuple[object, ...], float] = {}  # by what tells cases apart here
 
     def __call__(self, case: Case) -> float:
-        """Seconds of the session that a case should take."""
+        """Return the seconds of the session that a case is estimated to take."""
         if case.kind != "timed":
             return CHECKS.get(case.phase, TRAINING)
         key = tuple(getattr(case, name) for name in TOLD_BY)
@@ -65,11 +65,11 @@ class Pace:
 
 
 def step_of(case: Case, products: float) -> float:
-    """Seconds of a step, by those that its products take at the best rate."""
+    """Return the estimated seconds of a step, given those that its matrix products take at the best rate."""
     return products / SHARE + LAUNCH * case.depth
 
 
 def flops_of(case: Case) -> int:
-    """FLOPs of a step without an encoding; none of an encoding alone."""
+    """Return the FLOPs of a step without an encoding; 0 for a case without layers, such as an encoding alone."""
     phase = case.phase if case.paired else "train_step"
     return total(algorithmic_flops(replace(case, pe="none"), case.batch_size), phase) if case.depth else 0

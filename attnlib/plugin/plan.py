@@ -1,4 +1,4 @@
-"""What a session is going to do, as the first line of its journal, and what must agree for it to be resumed."""
+"""Plan of a session, which is the first line of its journal, and the fields that must agree to resume the run."""
 
 import hashlib
 import re
@@ -38,10 +38,10 @@ FREE = ("case_timeout", "memory_limit")  # settings that a resumed run may chang
 
 
 def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Entry]) -> journal.Plan:
-    """This session's plan, and what it would be resumed by.
+    """Return this session's plan, with the machine, settings and tests that must agree when it is resumed.
 
     Args:
-        config: pytest's.
+        config: pytest's configuration.
         settings: the run's choices.
         entries: every planned test.
 
@@ -87,7 +87,7 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
 
 
 def planned_tests(entries: Mapping[str, Entry]) -> list[journal.Planned]:
-    """The tests of a plan, with what identifies their rows."""
+    """Return the tests of a plan, each with the fields that identify its row."""
     return [
         journal.Planned(
             test=test,
@@ -99,17 +99,17 @@ def planned_tests(entries: Mapping[str, Entry]) -> list[journal.Planned]:
 
 
 def machine_info(config: pytest.Config) -> dict[str, Any]:
-    """What pytest-benchmark and this suite say of the machine."""
+    """Return the description of the machine by pytest-benchmark and this suite."""
     found: dict[str, Any] = config.hook.pytest_benchmark_generate_machine_info(config=config)
     config.hook.pytest_benchmark_update_machine_info(config=config, machine_info=found)
     return found
 
 
 def refuse_twins(cases: Mapping[str, Case | None]) -> None:
-    """Refuse a plan that measures a case twice: nobody could tell its two times apart.
+    """Refuse a plan in which two tests measure the same case, since their times could not be told apart.
 
     Raises:
-        ValueError: it does; the message names both tests.
+        ValueError: two tests measure the same case; the message names both.
     """
     tests: dict[str, str] = {}
     for test, case in cases.items():
@@ -118,9 +118,9 @@ def refuse_twins(cases: Mapping[str, Case | None]) -> None:
 
 
 def agreement(plan: journal.Plan) -> dict[str, Any]:
-    """Return what must agree for a run to be resumed: kind of machine, versions, code, settings, data, every case.
+    """Return the fields that must agree to resume a run: kind of machine, versions, code, settings, data, every case.
 
-    Code of checks or trainings counts where the plan has some.
+    The code of gradient checks and that of trainings count only if the plan has such tests.
     """
     phases = {((test.case or {}).get("case") or {}).get("phase") for test in plan.tests}
     kinds = {own.kind for name, own in PHASES.items() if name in phases}
@@ -139,7 +139,7 @@ def agreement(plan: journal.Plan) -> dict[str, Any]:
 
 
 def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
-    """Return the kind of machine, the versions and the code that measure; not the place, which a process has."""
+    """Return the kind of machine, versions, and checksums of the measuring code, but not where a process runs."""
     ours = {name: value for name, value in machine_info["attnlib"].items() if name not in PLACE}
     return {
         "cpu": machine_info.get("cpu", {}).get("brand_raw"),
@@ -151,7 +151,7 @@ def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
 
 
 def digest_of(places: Iterable[str]) -> str:
-    """Return the beginning of a checksum of the code in these folders and files of the package."""
+    """Return the first 12 digits of the SHA-256 of the code in these folders and files of the package."""
     digest = hashlib.sha256()
     for place in places:
         path = PACKAGE / place
@@ -161,7 +161,7 @@ def digest_of(places: Iterable[str]) -> str:
 
 
 def about_process(config: pytest.Config, machine_info: dict[str, Any]) -> dict[str, Any]:
-    """When, where and how this process works on the run."""
+    """Return facts about this process: start time, command, node, device, usable CPUs, memory and load."""
     ours = machine_info["attnlib"]
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -175,7 +175,7 @@ def about_process(config: pytest.Config, machine_info: dict[str, Any]) -> dict[s
 
 
 def command(config: pytest.Config) -> list[str]:
-    """The command line in what this suite and pytest-benchmark declare, without folders: nothing else is ever saved."""
+    """Return the command line as saved: tests, -k, and options of this suite and of saving, without folders."""
     option = vars(config.option)
     ours = [name for name in option if name.startswith(("attnlib_", "beside_"))]
     names = [*ours, "benchmark_save", "benchmark_json"]

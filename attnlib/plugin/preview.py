@@ -1,4 +1,4 @@
-"""``--plan``: what a session would measure, with predicted time and memory; a pytest plugin that measures no case."""
+"""Pytest plugin of ``--plan``: lists the planned cases with predicted time and memory, and measures none."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,10 +16,10 @@ from attnlib.show.units import duration, seconds
 
 
 class Preview:
-    """Lists the planned cases in place of running them.
+    """Plugin that lists the planned cases instead of running them.
 
     Args:
-        record: of the session.
+        record: the session's.
     """
 
     def __init__(self, record: Record) -> None:
@@ -44,7 +44,7 @@ class Preview:
         return True
 
     def row(self, case: Case) -> dict[str, Any]:
-        """A case's line; ``spent`` is the seconds of the session that it should take."""
+        """Return a case's row of the table; ``spent`` is the estimated seconds of the session that it takes."""
         name = label_of(asdict(case))
         if left := unfit(case, self.record.settings, self.record.device):
             return {"case": name, "": f"{left.status}: {left.reason}", "spent": 0.0}

@@ -1,4 +1,4 @@
-"""What becomes of every planned test, as a pytest plugin: it orders them, follows each, and writes their rows."""
+"""Pytest plugin that orders the planned tests, follows each, and writes their rows."""
 
 import gc
 import math
@@ -52,12 +52,12 @@ FOLDERS = re.compile(r"(?<![\w.])/(?:[^/\s'\":]+/)+")  # of an absolute path in 
 
 
 class Left(Exception):
-    """A case is left without a time, for a reason that is no failure.
+    """Raised to leave a case without a time for a reason that is not a failure.
 
     Args:
-        status: of its row.
-        reason: in words.
-        more: further fields of its row.
+        status: status of the case's row.
+        reason: its reason, in words.
+        more: further fields of the row.
     """
 
     def __init__(self, status: str, reason: str, **more: Any) -> None:
@@ -67,9 +67,9 @@ class Left(Exception):
 
 @dataclass
 class Entry:
-    """A planned test: its case, None for one that is none; and what became of it.
+    """Record of one planned test: its case, None for a test without one; its row, saved benchmark and times.
 
-    ``params`` are the parameters of a test that measures a call beside another one, None of any other.
+    ``params`` are the parameters of a test that measures a call beside another one, None for any other test.
     """
 
     case: Case | None
@@ -82,18 +82,18 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """Of its row."""
+        """Status of its row."""
         return str(self.row["status"])
 
 
 class Record:
-    """Plans, orders and follows the tests of one session; nothing else writes an entry.
+    """Plugin that orders and follows the tests of one session, and keeps an ``Entry`` of each.
 
     Args:
         settings: the run's choices.
-        device: what is measured.
-        instrument: reads the ceilings of a device and dtype.
-        guest: whether the session is another repository's, so that only tests that use ``beside`` are ours.
+        device: the session's device.
+        instrument: makes the object that reads the ceilings of a device and dtype.
+        guest: whether the session is another repository's, of which only tests that use ``beside`` are followed.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Record:
         self.looked = self.started  # when the last of them were read
 
     def instruments(self, case: Case) -> Instruments:
-        """The device that a case runs on, which need not be the session's, with the canary and the rates there."""
+        """Return the device that a case runs on, which may differ from the session's, with its canary and rates."""
         device = self.device if case.device == str(self.device.torch_device) else open_device(case.device)
         canary = self.canary(device)
         return Instruments(device, canary, self.rates(device, case.dtype, canary))
@@ -142,7 +142,7 @@ class Record:
         return usable(found)
 
     def case_of(self, item: pytest.Item) -> Case | None:
-        """The case of a bench item, from its test's ``fixed`` fields and its parameters; None for other tests."""
+        """Return the case of a test, from its grid's ``fixed`` fields and its parameters; None without a grid."""
         grid = grid_of(item.function) if isinstance(item, pytest.Function) else None
         if grid is None or not isinstance(item, pytest.Function):
             return None
@@ -154,9 +154,9 @@ class Record:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, Any, Any]:
-        """Visit timed cases in a seeded random order, so that drift is not mistaken for scaling; give all our clock.
+        """Put timed cases into a seeded random order, so that drift does not look like scaling; set our clock.
 
-        What is left when others (``-k``) have chosen is the plan, in this order whatever they made of it.
+        The plan is what other plugins and ``-k`` leave. It keeps this order even if another plugin changes it.
         """
         cases = {item: case for item in items if (case := self.case_of(item)) is not None}
         timed = list(cases)
@@ -193,10 +193,10 @@ class Record:
         return result
 
     def refuse_changed(self, cases: Sequence[Case], *, times: bool) -> None:
-        """Refuse to run cases in a process in which they are not what they say.
+        """Refuse to run cases in a process with changed switches or too few CPUs, which would change what is measured.
 
         Args:
-            cases: that are to run.
+            cases: those that are to run.
             times: False if the session takes no times.
 
         Raises:
@@ -211,7 +211,7 @@ class Record:
             raise pytest.UsageError(str(error)) from None
 
     def note_fields(self, cases: Mapping[pytest.Item, Case], wanted: Sequence[tuple[str, str]]) -> None:
-        """Let ``-k`` find the cases with these values of fields, and other people's parts by their short names too."""
+        """Add keywords by which ``-k`` finds the cases with these values of fields; short names of parts work too."""
         for (name, value), (item, case) in product(wanted, cases.items()):
             field_value = str(getattr(case, name, None))
             shown = self.settings.shown.get(field_value, field_value)
@@ -220,7 +220,7 @@ class Record:
                 item.extra_keyword_matches.add(f":{name}:{value}:")
 
     def adopt(self, ends: dict[str, Finish]) -> None:
-        """Take over what became of tests that an earlier process of the run is through with."""
+        """Copy the results of tests that an earlier process of the run has finished into their entries."""
         for test, end in ends.items():
             entry = self.entries[test]
             entry.row, entry.benchmark = end.row, end.benchmark
@@ -265,7 +265,7 @@ class Record:
         return max(1, len(time.get("visits", ())) + len(time.get("visits_lost", ())))
 
     def through(self) -> int:
-        """Return the number of tests and visits that the run is through with, one tried again counted once."""
+        """Return the number of finished tests and visits; one that was tried again counts once."""
         return sum(self.made(test) for test, entry in self.entries.items() if entry.status != NOT_YET["status"])
 
     def to_do(self) -> int:
@@ -277,7 +277,7 @@ class Record:
         return len(self.entries) + later + done + sum(self.visits_left().values())
 
     def cells(self) -> tuple[Cell, ...]:
-        """The cells of this run so far, as its readers will see them."""
+        """Return the cells of this run so far, as they will be read from the saved run."""
         benchmarks = self.benchmarks()
         cases = [test for test, entry in self.entries.items() if entry.case is not None]
         return tuple(self.cell(test, benchmarks.get(test)) for test in cases)
@@ -308,12 +308,12 @@ class Record:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Set what must precede the first torch operation."""
+        """Call ``prepare`` before the first test, unless tests are only collected or are another repository's."""
         if self.entries and not self.guest and not session.config.getoption("collectonly"):
             self.prepare()
 
     def prepare(self) -> None:
-        """Set what must precede the first torch operation, once."""
+        """Set torch's handling of denormals, precision, threads and the clock, before the first torch operation."""
         torch.set_flush_denormal(self.settings.base.denormals == "flush")
         torch.set_float32_matmul_precision(self.settings.base.matmul_precision)
         if self.settings.threads is not None:
@@ -322,14 +322,14 @@ class Record:
         self.started = time.perf_counter()
 
     def note_time(self, test: str, seconds: float, disturbed: list[str]) -> None:
-        """Note how long a case was timed, and what disturbed it."""
+        """Store how many seconds of a case were timed, and what disturbed it."""
         self.entries[test].timed_s, self.entries[test].disturbed = seconds, disturbed
 
     def read(self, test: str, probe: dict[str, Any]) -> None:
-        """Note what a check of gradients found.
+        """Store the finding of a gradient check or the result of a training in the test's row.
 
         Raises:
-            AssertionError: it would break the results contract, as a number that is not finite does.
+            AssertionError: it would break the results contract, as a claim that is not finite does.
         """
         entry, probe = self.entries[test], plain(probe)
         if found := probe_problems(asdict(entry.case) if entry.case else {}, probe):
@@ -337,7 +337,7 @@ class Record:
         entry.row["probe"] = probe
 
     def found_beside(self, test: str, found: dict[str, Any]) -> None:
-        """Note the cost of a call beside another one.
+        """Store the cost of a call that was measured beside another one in the test's row.
 
         Raises:
             AssertionError: it would break the results contract.
@@ -350,7 +350,7 @@ class Record:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Forget an earlier try; end the session where the fixture ``benchmark`` is not pytest-benchmark's."""
+        """Reset the test's entry; end the session if the fixture ``benchmark`` is not pytest-benchmark's."""
         if (entry := self.entries.get(item.nodeid)) is not None:  # as pytest-rerunfailures tries a test again
             self.entries[item.nodeid] = Entry(entry.case, params=entry.params)
         result = yield
@@ -362,7 +362,7 @@ class Record:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Hold a test to its time; where it ends early its row says how, and nothing of it counts as a time."""
+        """Run a test within its time limit; if it ends early, store why, and let none of its rounds count as a time."""
         entry = self.entries.get(item.nodeid)
         if entry is None:
             return (yield)
@@ -400,7 +400,7 @@ class Record:
         return True
 
     def how(self, error: BaseException) -> dict[str, Any] | None:
-        """Status and reason of a test that ended so; None for a failure."""
+        """Return the status and reason of a test that ended with this exception; None if it is a failure."""
         if isinstance(error, (Left, Unavailable)):
             return error.row if isinstance(error, Left) else {"status": "unsupported", "reason": str(error)}
         if isinstance(error, TimeIsUp):
@@ -413,7 +413,7 @@ class Record:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what became of a test."""
+        """Store a test's outcome in its entry: status, reason and the seconds spent on it."""
         entry = self.entries.get(report.nodeid)
         if entry is None or (report.when != "call" and report.passed):
             return
@@ -434,20 +434,20 @@ class Record:
             entry.benchmark = None
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
-        """Add device, threads, versions and settings; take out what changes from minute to minute."""
+        """Add node, device, threads, versions and settings; remove the CPU's frequency, which always changes."""
         for name in ("hz_actual", "hz_actual_friendly"):
             machine_info["cpu"].pop(name, None)
         machine_info |= {"node": environment.node(), "attnlib": environment.describe(self.device)}
 
 
 def is_measured(item: pytest.Item) -> bool:
-    """Return True for a case of the suite, or a benchmark of its own."""
+    """Return True for a test that has a case or uses the fixture ``benchmark``."""
     is_case = isinstance(item, pytest.Function) and grid_of(item.function) is not None
     return is_case or "benchmark" in getattr(item, "fixturenames", ())
 
 
 def is_beside(item: pytest.Item) -> bool:
-    """Return True for a test that measures callables beside each other."""
+    """Return True for a test that measures callables beside each other, with the fixture ``beside``."""
     return {"beside", "benchmark"} <= set(getattr(item, "fixturenames", ()))
 
 
@@ -462,7 +462,11 @@ def parameters_of(item: pytest.Item) -> dict[str, Any]:
 
 
 def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:
-    """What pytest's ``-k``, which knows no "=", makes of ``forward[seq_len=64-pe=none]``; and the fields in it."""
+    """Rewrite a ``-k`` expression such as ``forward[seq_len=64-pe=none]``, since pytest's has no "=".
+
+    Returns:
+        the expression, in which ``:seq_len:64: and :pe:none:`` stand for the fields; and names and values of these.
+    """
     keyword = re.sub(r"\[([^\]]*=[^\]]*)\]", r" and \1", keyword)
     chain = re.compile(r"[\w.]+=[\w.:]+(?:-[\w.]+=[\w.:]+)*")
 
@@ -473,7 +477,7 @@ def spelled_out(keyword: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
-    """What pytest-benchmark saves of a test that ended well; None where it measured nothing.
+    """Return what pytest-benchmark saves of a test that ended well; None if it measured nothing.
 
     Raises:
         AssertionError: a sample is not finite, **or** what should be saved would break the results contract.
@@ -496,7 +500,7 @@ def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
     """Return a benchmark as plain JSON that keeps the results contract.
 
     Raises:
-        AssertionError: it breaks it; the message says how, and ``more``.
+        AssertionError: it breaks the contract; the message says how, followed by ``more``.
     """
     saved = plain(saved)
     if found := examine_benchmark(saved)[1]:
@@ -510,7 +514,7 @@ def first_line(message: str) -> str:
 
 
 def taken_back(item: pytest.Item) -> dict[str, Any]:
-    """The rounds so far of a test that did not end well, for its row: pytest-benchmark would take them for a result."""
+    """Remove the rounds of a test that ended early from pytest-benchmark; return them as ``partial``, for its row."""
     fixture = getattr(item, "funcargs", {}).get("benchmark")
     if fixture is None:
         return {}

@@ -1,4 +1,4 @@
-"""Nothing lost, as a pytest plugin: a session is kept test by test, resumed, and ends with a file and an exit code."""
+"""Pytest plugin that saves a session test by test, resumes one, and sets the final file and the exit code."""
 
 import contextlib
 import shlex
@@ -24,11 +24,11 @@ EXIT_UNSAVED = 74  # exit code where a run could not be saved, as sysexits.h has
 
 
 class Saving:
-    """Has the session of ``record`` kept, where it is to be saved. SIGTERM and SIGHUP end it as Ctrl-C does.
+    """Plugin that keeps the journal of a session that is to be saved; SIGTERM and SIGHUP end it as Ctrl-C does.
 
     Args:
-        config: pytest's.
-        record: what happens.
+        config: pytest's configuration.
+        record: the session's.
     """
 
     def __init__(self, config: pytest.Config, record: Record) -> None:
@@ -39,7 +39,7 @@ class Saving:
         self.signum: int | None = None  # of the signal that ended the session
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Before the first test: heed signals, put our saver in its place, and open the journal or resume one."""
+        """Before the first test: handle signals, replace pytest-benchmark's saving, and open or resume a journal."""
         plugin: Any = self.config.pluginmanager.get_plugin("pytest-benchmark")
         broken = session.testsfailed and not self.option.continue_on_collection_errors
         if not self.record.entries or self.option.collectonly or broken:
@@ -69,10 +69,10 @@ class Saving:
             raise pytest.UsageError(printable(str(error))) from None
 
     def folder(self, plugin: Any) -> Path:
-        """Return the folder of numbered files; in others' repositories ``results/`` of the root, unless one is named.
+        """Return the folder of numbered files; in another repository one in its ``results/``, unless one is named.
 
         Args:
-            plugin: the session of pytest-benchmark.
+            plugin: pytest-benchmark's session.
         """
         storage = str(self.option.benchmark_storage)
         if self.record.guest and (storage == OWN_STORAGE or not storage.startswith("file://")):
@@ -80,10 +80,10 @@ class Saving:
         return Path(plugin.storage.get("x")).parent
 
     def keep(self, session: pytest.Session, targets: Targets) -> None:
-        """Open a journal, or go on with the one that is to be resumed.
+        """Create a journal, or open the one that is to be resumed and skip its finished tests.
 
         Raises:
-            Unsaved: the one that is resumed cannot be written.
+            Unsaved: the resumed journal cannot be written.
             ValueError: a new one cannot be written, **or** one cannot be resumed, **or** a case is planned twice.
         """
         plan, book = planned(self.config, self.record.settings, self.record.entries), None
@@ -112,7 +112,7 @@ class Saving:
             self.skip_finished(session, self.keeper.finished())
 
     def skip_finished(self, session: pytest.Session, ends: dict[str, journal.Finish]) -> None:
-        """Leave out what an earlier process is through with."""
+        """Deselect the tests that an earlier process has finished, and take over their results."""
         self.record.adopt(ends)
         done = [item for item in session.items if item.nodeid in ends]
         self.config.hook.pytest_deselected(items=done)
@@ -120,35 +120,35 @@ class Saving:
         self.say(f"goes on with a run of which {len(done)} tests are done and {len(session.items)} are left")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """A test begins."""
+        """Write to the journal that a test begins."""
         if nodeid in self.record.entries:
             self.begin(nodeid)
 
     def begin(self, test: str, visit: int = 1) -> None:
-        """Write down that a test begins, or a later visit of its case."""
+        """Write to the journal that a test begins, or a later visit of its case."""
         if self.keeper is not None:
             with self.or_end():
                 self.keeper.begin(test, visit)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test is over."""
+        """Write to the journal that a test has ended."""
         if self.keeper is not None and nodeid == self.keeper.running:
             self.end_test()
 
     def end_test(self) -> None:
-        """Write down the end of the running test or visit."""
+        """Write the end of the running test or visit to the journal, if the session is saved."""
         if self.keeper is not None:
             with self.or_end():
                 self.end(self.keeper)
 
     def end(self, keeper: Keeper) -> None:
-        """Write down the end of the running test, if one is running."""
+        """Write the end of the running test or visit to the journal, if one is running."""
         if keeper.running is not None:
             keeper.end(self.record.entries[keeper.running], self.record.readings)
 
     @contextlib.contextmanager
     def or_end(self) -> Generator[None, None, None]:
-        """End the session where it cannot be kept any further."""
+        """End the session if the journal cannot be written."""
         try:
             yield
         except Unsaved as error:
@@ -187,7 +187,7 @@ class Saving:
         theirs()
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Which signal it was."""
+        """Store which signal ended the session, and ignore further ones."""
         if self.signals is not None:
             self.signals.hold()
         stopped = isinstance(excinfo.value, pytest.Session.Interrupted)  # by --stepwise, say, and not by a signal
@@ -196,7 +196,11 @@ class Saving:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Let nothing interrupt the saving; 128 + signal is the exit code, and an earlier process's error fails too."""
+        """Ignore signals while the run is saved, and set the exit code.
+
+        It is ``EXIT_UNSAVED`` if the run could not be saved, 128 + signal after a signal, and that of failed tests if a
+        test ended with an error, be it in an earlier process of the run.
+        """
         if self.signals is None:
             return (yield)
         self.signals.hold()
@@ -211,12 +215,12 @@ class Saving:
         return result
 
     def pytest_unconfigure(self) -> None:
-        """Signals as they were."""
+        """Restore the earlier signal handlers."""
         if self.signals is not None:
             self.signals.restore()
 
     def say(self, text: str) -> None:
-        """Write a line for the user, where there is a terminal; one that is gone loses no file."""
+        """Write a line to the terminal if there is one; a terminal that was closed raises nothing."""
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None:  # -p no:terminal
             return

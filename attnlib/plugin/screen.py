@@ -1,4 +1,4 @@
-"""What a session shows, as a pytest plugin: a line a test with the time left, and a summary."""
+"""Pytest plugin that prints a line per test, with the time left, and a summary."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from attnlib.show.units import digits, duration, joules, seconds, with_interval
 
 
 class Screen:
-    """Writes what ``record`` knows to the terminal.
+    """Plugin that prints progress and results of ``record`` to the terminal.
 
     Args:
-        record: of the session.
-        compared: machines of the saved runs that it is compared with.
+        record: the session's.
+        compared: machines of the saved runs that the session is compared with.
     """
 
     def __init__(self, record: Record, compared: Sequence[dict[str, Any]] = ()) -> None:
@@ -42,7 +42,7 @@ class Screen:
         self.first: tuple[int, float] | None = None  # test with a line, and when it ended
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Say how the machine differs from those of runs that are compared with."""
+        """Print the conditions of the session, and how the machine differs from those of compared runs."""
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if not self.record.entries or self.record.guest or reporter is None:
             return
@@ -58,7 +58,7 @@ class Screen:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Say so where a case is left without a time."""
+        """Print the status and reason of a case that is left without a time."""
         try:
             return (yield)
         except pytest.skip.Exception:
@@ -68,7 +68,7 @@ class Screen:
             raise
 
     def announce(self, item: pytest.Item, text: str) -> None:
-        """Write a progress line for a test, which then needs no letter."""
+        """Print a progress line for a test, in place of pytest's letter."""
         find = item.config.pluginmanager.get_plugin
         reporter: Any = find("terminalreporter")
         capture: Any = find("capturemanager")
@@ -97,13 +97,13 @@ class Screen:
         return f"{start}  {duration(left)} left"
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """A test that wrote a line of its own gets no letter."""
+        """Return no letter for a test that did not fail and has a progress line; None for any other."""
         if report.when == "call" and not report.failed and report.nodeid in self.announced:
             return report.outcome, "", report.outcome.upper()
         return None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say how many cases have which status and how the time was spent."""
+        """Print tables of costs, cases per status, the time spent, and what was disturbed or failed."""
         cases = [entry for entry in self.record.entries.values() if entry.case is not None]
         for table in beside_tables(Cells([Run(Path(), {}, (), self.record.beside())])):
             print()
@@ -141,7 +141,7 @@ class Screen:
 
 
 def name_of(item: pytest.Item) -> str:
-    """A test's name without what all names begin with."""
+    """Return a test's name without the prefix ``test_``."""
     return item.name.removeprefix("test_")
 
 
@@ -162,7 +162,7 @@ def conditions(record: Record) -> str:
 
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:
-    """A case's result: time, its ratio over the reference, memory and energy, an unfused attention, what to know."""
+    """Return a case's result as a line: time, ratio over the reference, memory, energy, ceiling, kernels, warnings."""
     time, peak = info["time"], info["memory"]["allocated_peak"]["value"]
     found = format_ratio(time.get("over_reference"), time)
     noise = f"  disturbed: {'; '.join(time['disturbed'])}" if time["disturbed"] else ""
@@ -176,7 +176,7 @@ def result_line(name: str, median: float, info: dict[str, Any]) -> str:
 
 
 def kernels(info: dict[str, Any]) -> str:
-    """Return the attention kernels where the reference ran another one, and why the case's is not fused."""
+    """Return the attention kernels if the reference ran another one, and the reason if the case's is not fused."""
     attention, over = info["attention"], info["time"].get("over_reference") or {}
     apart = kernels_apart(attention["kernel"], attention["reference_kernel"], over.get("reference", {}))
     if attention["fused"] is False:
@@ -198,11 +198,11 @@ def beside_line(name: str, found: dict[str, Any]) -> str:
 
 
 def format_ratio(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
-    """Return a case's ratio, or the reason why it has none; nothing in phases without a reference.
+    """Return a case's ratio as text, or the reason why it has none; an empty text in phases without a reference.
 
     Args:
         found: the ratio.
-        time: where it stands.
+        time: ``time`` of the saved row.
     """
     if found is None:
         return ""
@@ -212,11 +212,11 @@ def format_ratio(found: dict[str, Any] | None, time: dict[str, Any]) -> str:
 
 
 def visit_line(time: dict[str, Any], number: int, so_far: float | None = None) -> str:
-    """Return a case's ratio after a visit, with its interval and time once there are as many as planned.
+    """Return a case's ratio after a visit as text, with interval and time once there are as many visits as planned.
 
     Args:
-        time: as it is saved.
-        number: of the visit.
+        time: ``time`` of the saved row.
+        number: the visit's number.
         so_far: seconds of the case as the tables will show them.
     """
     found, planned = time["over_reference"], time["visits_planned"]

@@ -1,4 +1,4 @@
-"""A session that is a part of a sweep: one plans it all and measures nothing, the others measure a shard each."""
+"""Pytest plugins of a sweep: one writes the plan of all cases and measures none, one selects the tests of a shard."""
 
 import gc
 from collections.abc import Generator
@@ -17,11 +17,11 @@ from attnlib.sweep.folder import Outline, Shard, read
 
 
 class Outliner:
-    """Writes what a session would measure, for ``attnlib sweep`` to cut, in place of measuring it.
+    """Plugin that writes a session's plan, for ``attnlib sweep`` to cut into shards, instead of measuring it.
 
     Args:
-        record: of the session.
-        path: of the file.
+        record: the session's.
+        path: file to write.
     """
 
     def __init__(self, record: Record, path: Path) -> None:
@@ -54,16 +54,17 @@ class Outliner:
         return True
 
     def seconds(self, item: pytest.Item, case: Case | None) -> float:
-        """That a test should take."""
+        """Return the seconds that a test is estimated to take."""
         worker = WORKER if "workers" in getattr(item, "fixturenames", ()) else 0.0
         return OTHERS if case is None else self.pace(case) + worker
 
 
 def block(test: str, case: Case | None) -> str:
-    """What may not be parted.
+    """Return the name of a test's block; all tests of a block are put into the same shard.
 
-    Those are the cells of a phase, length and depth, since each is compared with the others of its cell; trainings on
-    the same data, since the first choose a learning rate; and the tests of a function that have no case.
+    Blocks are the cases of a phase, length and depth, since they are compared with each other; trainings on the same
+    data, since the first choose a learning rate; each check of gradients; and the tests of a function that have no
+    case.
     """
     if case is None:
         return test.partition("[")[0]
@@ -73,10 +74,10 @@ def block(test: str, case: Case | None) -> str:
 
 
 class Chosen:
-    """Leaves the tests of a shard.
+    """Plugin that selects the tests of a shard.
 
     Args:
-        path: of the shard's file.
+        path: the shard's file.
 
     Raises:
         ValueError: it cannot be read.
@@ -87,7 +88,7 @@ class Chosen:
         self.tests = {planned.test for planned in self.shard.tests}
 
     def points(self, metafunc: pytest.Metafunc, ids: list[str]) -> list[int]:
-        """Which of a test's points are in the shard; the first where none is, or pytest would make one up."""
+        """Return the places of a test's points that are in the shard; the first if none is, as pytest needs one."""
         name = metafunc.definition.nodeid
         own = [number for number, id_ in enumerate(ids) if f"{name}[{id_}]" in self.tests]
         return own or [0]
@@ -96,7 +97,7 @@ class Chosen:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, Any, Any]:
-        """Deselect the others, once all else has chosen."""
+        """Deselect the tests that are not in the shard, after other plugins have selected."""
         result = yield
         others = [item for item in items if item.nodeid not in self.tests]
         items[:] = [item for item in items if item.nodeid in self.tests]

@@ -1,4 +1,4 @@
-"""Where a session keeps what its hooks and fixtures share, in pytest's ``config.stash``."""
+"""Keys of pytest's ``config.stash``, under which hooks and fixtures share the session's objects."""
 
 from __future__ import annotations
 

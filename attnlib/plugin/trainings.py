@@ -1,4 +1,4 @@
-"""The study of ``bench/test_learning.py`` in a session: which learning rate a case has, and what is trained next."""
+"""Trainings of ``bench/test_learning.py`` in a session: the learning rate of a case, and the cases to train next."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,17 +15,17 @@ from attnlib.runs.journal import NOT_YET
 
 
 class Study:
-    """Trains the cases of a session.
+    """Trainer of a session's cases.
 
     Args:
-        record: of the session.
+        record: the session's.
     """
 
     def __init__(self, record: Record) -> None:
         self.record, self.trainers = record, Trainers()
 
     def training(self, case: Case) -> dict[str, Any]:
-        """What a training found; a bag of tokens is fitted here and now.
+        """Return the result of training a case; a bag of tokens is fitted in this process.
 
         Raises:
             Left: no learning rate was chosen.
@@ -39,7 +39,7 @@ class Study:
         return self.trainers.train(ready, list(islice(self.upcoming(case.phase), AHEAD)))
 
     def upcoming(self, phase: str) -> Iterator[Case]:
-        """The cases of this phase that are still to come, ready to be trained."""
+        """Yield the cases of this phase that have not run yet and have a learning rate."""
         for entry in self.record.entries.values():
             if entry.case is not None and entry.case.phase == phase and entry.row == NOT_YET:
                 ready = self.ready(entry.case)
@@ -47,7 +47,7 @@ class Study:
                     yield ready
 
     def ready(self, case: Case) -> Case | None:
-        """The case with a learning rate: its own, or the one that was chosen; None where none was."""
+        """Return the case with its own learning rate, or else with the chosen one; None if none was chosen."""
         if case.learning_rate is not None:
             return case
         shown = self.record.settings.encoding_label(case.pe)  # as rows are read
@@ -56,7 +56,7 @@ class Study:
 
 
 def in_words(training: dict[str, Any]) -> str:
-    """A training in a line."""
+    """Return the result of a training as a line of text."""
     if training.get("reason"):
         return str(training["reason"])
     part = "test" if training.get("test_accuracy") is not None else "validation"

@@ -1,4 +1,4 @@
-"""Later visits, as a pytest plugin: once every test has run, each paired case is measured again, at random moments."""
+"""Pytest plugin that measures each paired case again, in random order, once every test has run."""
 
 import random
 import traceback
@@ -20,12 +20,12 @@ from attnlib.predict.peak import reference_of
 
 
 class Visits:
-    """Makes the visits that follow a test's own run, since pytest runs a test once.
+    """Plugin that makes the later visits of each case, since pytest runs a test only once.
 
     Args:
-        record: of the session.
-        screen: where each visit has its line.
-        saving: which keeps each visit.
+        record: the session's.
+        screen: prints a line per visit.
+        saving: writes each visit to the journal.
     """
 
     def __init__(self, record: Record, screen: Screen, saving: Saving) -> None:
@@ -33,7 +33,7 @@ class Visits:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
-        """Visit every case as often as is planned, then those whose visits disagree, when the tests are through."""
+        """After all tests, visit each case as often as planned, and more often if its visits disagree."""
         result = yield
         if session.config.getoption("collectonly"):
             return result
@@ -46,10 +46,10 @@ class Visits:
         return result
 
     def once_more(self, session: pytest.Session, test: str) -> None:
-        """Visit a case within the limits of time and memory of a test; a failure is reported as its test's.
+        """Visit a case once more, within the limits of time and memory of a test; a failure is reported as its test's.
 
         Raises:
-            session.Failed: there were as many failures as may be.
+            session.Failed: the number of failures has reached ``--maxfail``.
             session.Interrupted: the session is to stop, as ``--stepwise`` does after a failure.
         """
         item, entry = self.record.items[test], self.record.entries[test]
@@ -94,7 +94,7 @@ class Visits:
         entry.benchmark = checked(with_times(known, times))
 
     def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
-        """Measure once more; return the visit's times and the seconds that went into rounds."""
+        """Measure a case once more; return the visit's times and the seconds spent in rounds."""
         if entry.case is None:
             raise ValueError("a visit of a test without a case")
         record = self.record
@@ -135,12 +135,12 @@ def tell_pytest_benchmark(config: pytest.Config, test: str, benchmark: dict[str,
 
 
 def forget(config: pytest.Config, test: str) -> None:
-    """Let pytest-benchmark leave out a test that failed in a later visit."""
+    """Empty pytest-benchmark's results of a test that failed in a later visit, so that it leaves the test out."""
     for own in told(config, test):
         own.stats = statistics_of([])
 
 
 def told(config: pytest.Config, test: str) -> list[Any]:
-    """Return what pytest-benchmark knows of a test in this session; nothing of one that an earlier process ran."""
+    """Return pytest-benchmark's results of a test in this session; empty if an earlier process ran the test."""
     plugin: Any = config.pluginmanager.get_plugin("pytest-benchmark")
     return [own for own in plugin.benchmarks if own.fullname == test]
