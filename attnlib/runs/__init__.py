@@ -1,4 +1,4 @@
-"""One saved run: the results contract, the journal that keeps it while it grows, saving it whole, and the one loader.
+"""Saved runs: their schema, the journal of a run that is being measured, saving, finding and loading.
 
-What several runs say together is in ``attnlib.compare``; nothing here imports torch or pytest.
+Comparisons of several runs are in ``attnlib.compare``; nothing here imports torch or pytest.
 """

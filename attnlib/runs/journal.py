@@ -1,4 +1,4 @@
-"""The journal of a run that is not finished: a JSON line an event, appended and fsynced, read like a finished run."""
+"""Journal of an unfinished run: one JSON line per event, appended and fsynced; it can be loaded like a saved run."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ Object = dict[str, Any]
 
 
 class Planned(Struct, kw_only=True):
-    """A planned test; ``case`` is what identifies its row, None for one that is no case, such as a ratio of peers.
+    """A planned test; ``case`` has the fields that identify its row, None for a test without a case.
 
     ``beside`` are the parameters of a test that measures a call beside another one.
     """
@@ -36,7 +36,7 @@ class Planned(Struct, kw_only=True):
 
 
 class Plan(Struct, tag="plan", tag_field="event", kw_only=True):
-    """The first line: what the final file starts with, and everything that must agree when the run is resumed."""
+    """First line of a journal: the head of the final file, and the fields that must agree to resume the run."""
 
     run: Annotated[str, Meta(pattern="^[0-9a-f]{1,64}$")]  # the run's own token
     name: Annotated[str, Meta(pattern=r"^[^/\\\x00-\x1f]{1,200}$")]  # that it will be saved under
@@ -48,13 +48,13 @@ class Plan(Struct, tag="plan", tag_field="event", kw_only=True):
 
 
 class Process(Struct, tag="process", tag_field="event", kw_only=True):
-    """A process begins to work on the run."""
+    """Event: a process begins to work on the run."""
 
     about: Object
 
 
 class Start(Struct, tag="start", tag_field="event", kw_only=True):
-    """A test, or a later visit of its case, begins, ``at_s`` seconds after its process."""
+    """Event: a test or a later visit of its case begins, ``at_s`` seconds after the start of its process."""
 
     test: str
     at_s: float
@@ -62,7 +62,7 @@ class Start(Struct, tag="start", tag_field="event", kw_only=True):
 
 
 class Finish(Struct, tag="finish", tag_field="event", kw_only=True):
-    """A test, or a later visit of its case, is over; what it says holds for all visits so far."""
+    """Event: a test or a later visit of its case has ended; the row and benchmark cover all visits so far."""
 
     test: str
     at_s: float
@@ -75,7 +75,7 @@ class Finish(Struct, tag="finish", tag_field="event", kw_only=True):
 
 
 class Save(Struct, tag="save", tag_field="event", kw_only=True):
-    """A file of this name is about to be made, or has been."""
+    """Event: a final file of this name is about to be saved, or has been saved."""
 
     file: str
     at_s: float
@@ -91,10 +91,10 @@ class Busy(OSError):
 
 
 class Journal:
-    """A journal that this process writes; nobody else can, until it is closed or the process dies.
+    """A journal opened for writing; it is locked against other writers until it is closed or this process dies.
 
     Args:
-        path: of one that is there; a last line that was cut short is cut off.
+        path: an existing journal; an incomplete last line is removed from it.
 
     Raises:
         Busy: another process writes it.
@@ -116,7 +116,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, plan: Plan) -> "Journal":
-        """Open a new one, which appears under its name with its plan in it.
+        """Create a journal and open it; the file gets its name once its plan is written.
 
         Raises:
             OSError: it cannot be written; nothing is left behind.
@@ -143,8 +143,8 @@ class Journal:
         """Append one event, fsynced.
 
         Raises:
-            OSError: it could not be written; the journal is as it was before.
-            ValueError: it would not be read; it was not written.
+            OSError: the event could not be written; the journal is as it was before.
+            ValueError: the event could not be read back; it was not written.
         """
         left = msgspec.json.encode(event) + b"\n"
         try:
@@ -162,15 +162,15 @@ class Journal:
 
     @property
     def size(self) -> int:
-        """Bytes so far."""
+        """Size of the file in bytes."""
         return os.fstat(self.handle).st_size
 
     def cut(self, size: int) -> None:
-        """Forget what was written after it had ``size`` bytes; that needs no room on a full disk."""
+        """Truncate the file to ``size`` bytes, which works on a full disk too."""
         os.ftruncate(self.handle, size)
 
     def events(self) -> Events:
-        """Everything written so far, even if the file has been deleted meanwhile.
+        """Return all events written so far, even if the file has been deleted meanwhile.
 
         Raises:
             ValueError: it is no journal, see ``events``.
@@ -178,23 +178,23 @@ class Journal:
         return events(self._bytes())
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file, which releases its lock."""
         os.close(self.handle)
 
 
 def is_live(path: Path) -> bool:
-    """Whether a process is writing this journal now."""
+    """Return True if a process holds this journal open for writing; False where files cannot be locked."""
     with path.open("rb") as file:
         return not _locked(file.fileno(), shared=True)
 
 
 def claimed(handle: int) -> bool:
-    """Whether this process has an open file for itself now; a reader may look at it for a moment."""
+    """Lock an open file for this process, waiting for a reader's short lock; return False if another one keeps it."""
     return _locked(handle) or _locked(handle, after=0.05)
 
 
 def _locked(handle: int, *, shared: bool = False, after: float = 0.0) -> bool:
-    """Whether nobody else has it; True where there are no locks, as on Windows and some network file systems."""
+    """Lock an open file and return True, also where files cannot be locked; False if another process has a lock."""
     time.sleep(after)
     if fcntl is None:
         return True
@@ -206,7 +206,7 @@ def _locked(handle: int, *, shared: bool = False, after: float = 0.0) -> bool:
 
 
 def events(data: bytes) -> Events:
-    """The events of a journal, without a last line that was cut short.
+    """Return the events of a journal, without an incomplete last line.
 
     Raises:
         ValueError: a line is no event, **or** the first, and only the first, is no plan; the message says where.
@@ -225,18 +225,18 @@ def events(data: bytes) -> Events:
 
 
 def plan_of(found: Events) -> Plan:
-    """The plan, which ``events`` puts first."""
+    """Return the plan of a journal, which is its first event."""
     (plan,) = (event for event in found[:1] if isinstance(event, Plan))
     return plan
 
 
 def last_events(found: Events) -> dict[str, Start | Finish]:
-    """The last event of each test that was started."""
+    """Return the last ``Start`` or ``Finish`` event of each test that has one."""
     return {event.test: event for event in found if isinstance(event, (Start, Finish))}
 
 
 def ends(found: Events) -> dict[str, Finish]:
-    """Return the last end of each test, also while a later visit of its case has begun and not ended."""
+    """Return the last ``Finish`` event of each test, also while a later visit is running; none while it is run anew."""
     last: dict[str, Finish] = {}
     for event in found:
         if isinstance(event, Finish):
@@ -247,7 +247,7 @@ def ends(found: Events) -> dict[str, Finish]:
 
 
 def finished(found: Events, retry: Collection[Any] = ("interrupted",)) -> dict[str, Finish]:
-    """The tests that need not be run again: ended, and of no status in ``retry``."""
+    """Return the last ``Finish`` event of each test that has ended with a status not in ``retry``."""
     return {test: event for test, event in ends(found).items() if event.row.get("status") not in retry}
 
 
@@ -257,11 +257,11 @@ def visits_left(found: Events) -> dict[str, int]:
 
 
 def assemble(found: Events, *, live: bool = False) -> Object:
-    """The run that a journal holds so far, as its final file says it.
+    """Return the run that a journal holds so far, in the form of its final file.
 
     Args:
         found: see ``events``.
-        live: whether a process is still writing it, so that a test without an end is being measured.
+        live: whether a process is still writing the journal; a test without an end is then being measured.
     """
     plan, over = plan_of(found), ends(found)
     begun = {event.test for event in found if isinstance(event, Start)}
@@ -288,7 +288,7 @@ def assemble(found: Events, *, live: bool = False) -> Object:
 
 
 def processes(found: Events) -> list[Object]:
-    """What is known of each process that worked on the run, with the seconds until its last event."""
+    """Return the facts about each process that worked on the run, and the seconds until its last event."""
     about: list[Object] = []
     for event in found:
         if isinstance(event, Process):
@@ -305,7 +305,7 @@ def _unfinished(*, started: bool, live: bool) -> Object:
 
 
 def journals(folder: Path) -> list[Path]:
-    """The journals in a folder, the one written last first."""
+    """Return the journals in a folder, the one written last first."""
     times = {}
     for path in folder.glob(f"*{SUFFIX}"):
         with contextlib.suppress(FileNotFoundError):  # a run that has just been finished
@@ -314,7 +314,7 @@ def journals(folder: Path) -> list[Path]:
 
 
 def differences(theirs: Any, mine: Any, path: str = "") -> list[str]:
-    """What differs between two JSON objects, a line each, as ``versions.torch: 2.12.0 | 2.13.0``."""
+    """Return the differences of two JSON objects, a line each, as ``versions.torch: 2.12.0 | 2.13.0``."""
     if isinstance(theirs, Mapping) and isinstance(mine, Mapping):
         keys = dict.fromkeys([*theirs, *mine])
         pairs = [(theirs.get(key, "absent"), mine.get(key, "absent"), f"{path}.{key}".strip(".")) for key in keys]

@@ -1,4 +1,4 @@
-"""The one loader of a saved run."""
+"""Loader of saved runs: every reader gets a run from here."""
 
 import codecs
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def question(self) -> str:
-        """The test that it is a point of."""
+        """Its test without the parameters."""
         return self.test.partition("[")[0]
 
     @property
@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def ratio(self) -> OverReference | None:
-        """Its time over that of the reference that its rounds lay beside; None where it was measured alone."""
+        """Ratio of its time to its reference's, with interval; None if it was measured without a reference."""
         found = self.info.time.over_reference if self.info else None
         return found if found and found.value is not None else None
 
@@ -78,7 +78,7 @@ class Cell:
 
     @property
     def visited(self) -> Visited | None:
-        """The log ratios of its visits, see ``runs.visits``; None where there are none."""
+        """Log ratios of its visits, see ``runs.visits``; None without any."""
         logs = tuple(visit.log_ratio for visit in self.visits if visit.log_ratio is not None)
         if self.info is None or not logs:
             return None
@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def reference_medians(self) -> list[float]:
-        """Median seconds of that reference's rounds, a visit each; there are some where ``ratio`` is not None.
+        """Median seconds of the reference's rounds in each visit; defined if ``ratio`` is not None.
 
         Disturbed visits are left out, unless all are.
         """
@@ -98,33 +98,33 @@ class Cell:
 
     @property
     def timed(self) -> bool:
-        """Whether its seconds are those of a case: a check of gradients is read, not timed."""
+        """True if it has times of its own; False for a check of gradients, even if seconds of it were saved."""
         return bool(self.samples) and not (self.probe and self.probe.claims)
 
     @property
     def training(self) -> Training | None:
-        """The results of its training; None of a case that is no training."""
+        """Results of its training; None for a case that is not trained."""
         return self.probe.training if self.probe else None
 
     @property
     def peak(self) -> int | None:
-        """Peak bytes by the allocator, or None where not read."""
+        """Peak bytes by the allocator; None if not measured."""
         value = self.info.memory["allocated_peak"].value if self.info else None
         return None if value is None else int(value)
 
     @property
     def joules(self) -> float | None:
-        """Energy of a step, or None where not read."""
+        """Energy of a step in joules; None if not measured."""
         return self.info.energy.joules.value if self.info and self.info.energy else None
 
     @property
     def flags(self) -> list[str]:
-        """What else has to be known of its numbers, in words."""
+        """Warnings about its numbers, in words."""
         return self.info.flags if self.info else []
 
     @property
     def canary(self) -> float | None:
-        """Seconds of the canary around its visits, the mean of before and after, or None where it was not timed."""
+        """Mean seconds of the canary before and after its visits; None if the canary was not timed."""
         readings = self.info.time.canary_s if self.info else None
         return float(np.mean(readings)) if readings else None
 
@@ -135,18 +135,18 @@ class Cell:
 
     @property
     def cost(self) -> Cost:
-        """Its predicted cost; empty where that is not known."""
+        """Its predicted cost; empty if unknown."""
         return self.info.cost if self.info else Cost()
 
     @property
     def predicted(self) -> int | None:
-        """Peak bytes as predicted, or None where they were not."""
+        """Predicted peak bytes; None if not predicted."""
         value = self.cost.predicted_peak.value if self.cost.predicted_peak else None
         return None if value is None else int(value)
 
     @property
     def share_of_ceiling(self) -> float | None:
-        """What its step would take at the machine's ceilings over the time that it took; None where not known."""
+        """Seconds of its step at the machine's ceilings, divided by its measured seconds; None if unknown."""
         floor = self.cost.floor_s
         return floor.seconds / self.median if floor and floor.seconds and self.median else None
 
@@ -172,27 +172,27 @@ class Run:
 
     @property
     def token(self) -> str:
-        """What tells runs apart: the run's own token, or where it lies if it was saved without one."""
+        """Identifier of the run: its own token, or its file's path if it was saved without one."""
         return str(self.data["attnlib"].get("run") or self.path.resolve())
 
     @property
     def device_kind(self) -> str:
-        """``cpu``, ``cuda``, ..."""
+        """Kind of its device: ``cpu``, ``cuda``, ..."""
         return str((self.data["machine_info"]["attnlib"].get("device") or {}).get("kind", "cpu"))
 
     @property
     def canary(self) -> float | None:
-        """Median seconds of the canary throughout the run, or None where it was not timed."""
+        """Median seconds of the canary throughout the run; None if it was not timed."""
         return float(np.median(self.canary_readings)) if self.canary_readings else None
 
     @property
     def canary_readings(self) -> list[float]:
-        """Seconds of the canary on the run's device, in order: cases of another device have a canary of their own."""
+        """Seconds of the canary on the run's device, node by node; those on other devices are left out."""
         return [seconds for heard in self.nodes.values() for seconds in heard]
 
     @property
     def nodes(self) -> dict[str, list[float]]:
-        """The nodes that worked on it, and the canary's readings on each, see ``canary_readings``."""
+        """Seconds of the canary's readings on the run's device, by name of each node that worked on the run."""
         kind = self.device_kind
         found: dict[str, list[float]] = {cell.node: [] for cell in self.cells if cell.node}
         for reading in self.data["attnlib"].get("canary", ()):
@@ -207,19 +207,19 @@ class Run:
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        """``machine_of`` it, once for each place that it ran at."""
+        """Its ``machine_of``, once for each different node, device and CPU affinity of its processes."""
         machine = machine_of(self.data["machine_info"])
         places = [machine | {k: p[k] for k in PLACE if k in p} for p in self.data["attnlib"].get("processes") or [{}]]
         return [place for index, place in enumerate(places) if place not in places[:index]]
 
     @property
     def kind(self) -> dict[str, Any]:
-        """Of its machines: what they have in common, wherever they stand."""
+        """Fields of ``machine_of`` that all its machines share: all but node, device uuid and CPU affinity."""
         return {key: value for key, value in machine_of(self.data["machine_info"]).items() if key not in PLACE}
 
 
 def node_of(data: dict[str, Any], entry: dict[str, Any]) -> str | None:
-    """The node that a row or a reading of a saved run comes from, by the process that made it; None where none did."""
+    """Return the node that made a row or a reading of a saved run, by its process; None if no process did."""
     ours, number = data["attnlib"], entry.get("process", -1 if "nodes" in data["attnlib"] else 0) or 0
     processes = ours.get("processes") or ()
     place = processes[number].get("node") if 0 <= number < len(processes) else None
@@ -227,7 +227,7 @@ def node_of(data: dict[str, Any], entry: dict[str, Any]) -> str | None:
 
 
 def machine_of(info: dict[str, Any]) -> dict[str, Any]:
-    """What must agree between runs before their times may be compared, of a ``machine_info``; None where not said."""
+    """Return the fields of ``machine_info`` that must agree for times to be compared; None for one that is missing."""
     ours = info.get("attnlib") or {}
     device, versions = ours.get("device") or {}, ours.get("versions") or {}
     return {
@@ -241,7 +241,7 @@ def machine_of(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(path: Path) -> Run:
-    """Read a saved run, or the journal of an unfinished one as it is.
+    """Load a saved run, or an unfinished one from its journal.
 
     Characters that would act on a terminal are shown as a replacement character.
 
@@ -255,16 +255,16 @@ def load(path: Path) -> Run:
 
 
 def saved_data(path: Path) -> dict[str, Any]:
-    """Return what is in a file that keeps the contract, as it is; raises as ``read`` does."""
+    """Return the JSON of a file that keeps the results contract, unchanged; raises as ``read`` does."""
     return read(path)[0]
 
 
 def read(path: Path, *, clean: bool = False) -> tuple[dict[str, Any], Contents]:
-    """Return the JSON of a file that keeps the contract, and its typed rows.
+    """Return the JSON of a file that keeps the results contract, and its typed rows.
 
     Args:
-        path: of the file.
-        clean: replace characters that would act on a terminal.
+        path: the file.
+        clean: replace characters that would act on a terminal, and shorten names of parts.
 
     Raises:
         BadRun: the file cannot be read, is no regular file or too large, is not JSON, **or** breaks the contract.
@@ -290,10 +290,10 @@ def cell_of(row: Row, fields: dict[str, Any], timed: Timed | None, node: str | N
     """Return the cell of a row.
 
     Args:
-        row: of ``attnlib.cases``.
-        fields: of its case, all of them.
-        timed: the benchmark of its test, if that has one.
-        node: that measured it.
+        row: a row of ``attnlib.cases``.
+        fields: all fields of its case.
+        timed: the benchmark of its test, if there is one.
+        node: name of the node that measured it.
     """
     identity = (row.case, LATER | fields, row.case_id, row.test, row.status, row.reason)
     timed = timed if row.status == "ok" else None
@@ -304,7 +304,7 @@ def cell_of(row: Row, fields: dict[str, Any], timed: Timed | None, node: str | N
 
 
 def shortened(data: Any) -> Any:
-    """Return a run with short names of the parts that are somebody else's; see ``short_names``."""
+    """Return a run with short names for parts that are not attnlib's; see ``short_names``."""
     try:
         names = [name for axis in data["attnlib"]["axes"].values() for name in axis]
         own = {name: short for name, short in short_names(names).items() if name != short}
@@ -323,14 +323,14 @@ def shortened(data: Any) -> Any:
 
 
 def encoding_label(model: str, pe: str) -> str:
-    """Return what stands for an encoding in tables and ids: of somebody else's model its name too."""
+    """Return the label of an encoding in tables and ids; with a model that is not attnlib's it has the model's name."""
     if model == "stack":
         return pe
     return model if pe == "none" else f"{model}+{pe}"
 
 
 def renamed(node: Any, names: Mapping[str, str]) -> Any:
-    """Return decoded JSON with other words for these; where a part comes from keeps its whole name."""
+    """Return decoded JSON with strings replaced as in ``names``; values of keys ``parts`` stay as they are."""
     if not names:
         return node
     if isinstance(node, dict):
@@ -370,6 +370,6 @@ def _printable(node: Any, depth: int = 0) -> Any:
 
 
 def one_line(text: str, longest: int = 300) -> str:
-    """A message without characters that would act on a terminal, cut where it is too long."""
+    """Return a message without characters that would act on a terminal, cut to ``longest`` characters and dots."""
     text = printable(text)
     return text if len(text) <= longest else f"{text[:longest]}..."

@@ -1,4 +1,4 @@
-"""Writing saved runs: whole or not at all, and never over another run."""
+"""Atomic saving of runs: a file is written whole or not at all, and replaces no other run unless asked to."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ def check_name(name: str) -> str:
     """Return the name of a run if it can be part of the name of a file or folder, and cannot be taken for an option.
 
     Raises:
-        ValueError: it cannot, **or** it is a number, by which runs are found too.
+        ValueError: the name cannot, **or** it is a number, by which runs are found too.
     """
     if not re.fullmatch(r"\w[\w.+-]*", name) or name.isdigit() or len(name.encode()) > LONGEST:
         raise ValueError(
@@ -33,11 +33,11 @@ def check_name(name: str) -> str:
 
 
 def plain(value: Any, path: str = "", nulled: list[str] | None = None) -> Any:
-    """Only what JSON has: str keys, finite numbers; anything else becomes null, or the text that describes it.
+    """Convert a value to plain JSON: numbers that are not finite become null, unknown objects their ``repr``.
 
     Args:
         value: anything.
-        path: of ``value``, for the lines of ``nulled``.
+        path: place of ``value``, for the lines of ``nulled``.
         nulled: gets a line for each number that was not finite, as ``time.interval[0] was nan``.
     """
     if isinstance(value, str):
@@ -64,11 +64,11 @@ def save_new(folder: Path, name: str, content: Content, token: str, before: Call
     """Save ``content`` as ``NNNN_name.json`` with the next free number; another process may take numbers meanwhile.
 
     Args:
-        folder: where to.
-        name: of the run.
-        content: of the file, whole or piece by piece; what making a piece raises leaves nothing behind.
-        token: part of the temporary file's name, the run's own.
-        before: called with each name that is about to be tried.
+        folder: folder of the file.
+        name: name of the run.
+        content: bytes of the file, or its pieces; if making a piece raises, nothing is left behind.
+        token: the run's token, part of the temporary file's name.
+        before: called with each path that is about to be tried.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -93,10 +93,10 @@ def save_new(folder: Path, name: str, content: Content, token: str, before: Call
 
 
 def save_once(path: Path, content: Content, token: str) -> None:
-    """Save ``content`` under a name that nothing has yet.
+    """Save ``content`` to a path at which there is nothing yet.
 
     Raises:
-        FileExistsError: something has it.
+        FileExistsError: there is something.
         OSError: it cannot be written; nothing is left behind.
     """
     temporary = _written(path.parent / f".{token}.tmp", content)
@@ -108,7 +108,7 @@ def save_once(path: Path, content: Content, token: str) -> None:
 
 
 def save_over(path: Path, content: Content, token: str) -> None:
-    """Save ``content`` in place of ``path``, or of what a link leads to: until this returns, what was there is intact.
+    """Replace the file at ``path``, or the target of a link there, by ``content`` in one step.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -130,12 +130,12 @@ def saved_now() -> dict[str, str]:
 
 
 def as_json(data: Any) -> bytes:
-    """What ``plain`` returned, as it stands in a saved run."""
+    """Encode the result of ``plain`` as it stands in a saved run."""
     return json.dumps(data, indent=4, allow_nan=False).encode()
 
 
 def pieces(content: Content) -> Iterable[bytes]:
-    """The pieces of a content."""
+    """Return the pieces of a file's content."""
     return [content] if isinstance(content, bytes) else content
 
 
@@ -168,7 +168,7 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Make a new name last, where folders can be opened."""
+    """Write a folder's entries to the disk, where folders can be opened, so that a new name survives a crash."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -186,7 +186,7 @@ class _Run(msgspec.Struct):
 
 
 def token_in(path: Path) -> str | None:
-    """The token of the run in a file; None where there is no such file, or none of ours."""
+    """Return the token of the run in a file; None if there is no such file or no run in it."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Run).attnlib.run
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):

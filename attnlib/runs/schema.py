@@ -1,4 +1,4 @@
-"""The results contract, as code: what every saved run must hold for its readers. More may be there, and is kept."""
+"""Schema of saved runs, the results contract: fields that every saved run must have. Further ones are kept."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ class Case(Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """The case in words: phase and axes, and what is unusual."""
+        """The case in words: its phase and axes, and fields that differ from their defaults."""
         words = [self.phase, f"T={self.seq_len}", f"L={self.depth}", self.pe]
         if self.phase == "rate":  # the only axis over widths
             words += [f"D={self.d_model}", f"K={self.head_dim}"]
@@ -81,7 +81,7 @@ SHOWN = Case.__struct_fields__.index("block")  # place of the first field that a
 
 
 class Reading(Struct, forbid_unknown_fields=True):
-    """A value, or null and why."""
+    """A value with the method that gave it, or null with the reason."""
 
     value: Annotated[int, Meta(ge=-(2**62), le=2**62)] | Real | None
     method: str
@@ -89,7 +89,7 @@ class Reading(Struct, forbid_unknown_fields=True):
 
 
 class OverReference(Struct):
-    """A case's time over that of the same case with other fields, its rounds beside theirs; or null and why."""
+    """Ratio of a case's time to its reference's, whose rounds alternated with its own; or null with the reason."""
 
     value: Positive | None
     low: Positive | None = None
@@ -102,7 +102,7 @@ class OverReference(Struct):
 
 
 class Visit(Struct):
-    """One visit of a case: its log ratio over the reference, null without one, and how many rounds it has of each."""
+    """One visit of a case: its log ratio over the reference, null without one, and its number of rounds a side."""
 
     log_ratio: Real | None
     interval: tuple[Positive, Positive] | None
@@ -114,14 +114,14 @@ class Visit(Struct):
 
 
 class LostVisit(Struct):
-    """A visit that came to nothing."""
+    """A visit that gave no time, with its number and the reason."""
 
     visit: Count
     reason: str
 
 
 class Time(Struct):
-    """How the samples were taken, in seconds."""
+    """Fields of a case's times, in seconds: interval, disturbances, canary, ratio, reference's rounds and visits."""
 
     interval: tuple[Positive, Positive] | None
     disturbed: list[str] = []
@@ -134,7 +134,7 @@ class Time(Struct):
 
 
 class Claim(Struct):
-    """A number fitted once a seed, its interval and where that must lie."""
+    """A number fitted once per seed: mean, interval, theoretical value, and the bounds that the interval must keep."""
 
     name: Words
     mean: Real
@@ -147,7 +147,7 @@ class Claim(Struct):
 
 
 class Counted(Struct):
-    """How many numbers are zero, subnormal and not finite."""
+    """Counts of the zero and the subnormal numbers among ``numbers``."""
 
     numbers: Size
     zero: Count
@@ -155,7 +155,7 @@ class Counted(Struct):
 
 
 class Training(Struct):
-    """How well a training, or another classifier, did on what it learned from and on what it never saw.
+    """Result of a training or another classifier: losses and accuracies on training and held-out examples.
 
     Choices are made on the validation part and reported on the test part, so a row has numbers of one of them alone.
     """
@@ -183,7 +183,7 @@ class Training(Struct):
 
 
 class Probe(Struct):
-    """What a check of gradients found, how many were subnormal, or how a training went."""
+    """Findings of a gradient check, counts of subnormal numbers, or the result of a training."""
 
     claims: list[Claim] = []
     curves: dict[str, list[Real | None]] = {}
@@ -205,14 +205,14 @@ class Origin(Struct, forbid_unknown_fields=True):
 
 
 class GradientNorm(Struct, forbid_unknown_fields=True):
-    """Frobenius norm of the gradient of one parameter of somebody else's model; null where it is not finite."""
+    """Frobenius norm of the gradient of one parameter of a model that is not attnlib's; null if it is not finite."""
 
     parameter: str
     norm: NotNegative | None
 
 
 class Row(Struct):
-    """A planned case and what became of it; ``probe`` is what a check of gradients found."""
+    """A planned case, its status and reason; ``probe`` is the finding of its gradient check or training."""
 
     case: Case
     case_id: str
@@ -233,7 +233,7 @@ class Interval(Struct, forbid_unknown_fields=True):
 
 
 class Beside(Struct):
-    """The cost of a call over that of another one whose rounds lay beside its own."""
+    """Ratio of a call's time to its reference's, whose rounds alternated with its own, and times and bytes of both."""
 
     ratio: Interval
     seconds: Positive
@@ -251,7 +251,7 @@ class Beside(Struct):
 
 
 class BesideRounds(Struct):
-    """Raw seconds of the reference's rounds, as many as the call's own, which are the benchmark's."""
+    """Seconds of the reference's rounds, as many as the call's own rounds, which are in the benchmark's ``stats``."""
 
     reference_s: Annotated[list[Positive], Meta(min_length=1)]
     visits: list[Visit]
@@ -260,7 +260,7 @@ class BesideRounds(Struct):
 
 
 class BesideRow(Struct):
-    """A planned test that measures a call beside another one, known by its id and parameters, and what became of it."""
+    """A planned test that measures a call beside another one: its id, parameters, status, reason and finding."""
 
     test: str
     params: dict[str, str | int | float | bool | None]
@@ -291,14 +291,14 @@ class Floor(Struct, forbid_unknown_fields=True):
 
     @property
     def seconds(self) -> float:
-        """Their sum; with overlap the larger of the device's part, products and memory, and the host's."""
+        """Sum of the three; with overlap the larger of products plus memory (device) and operators (host)."""
         if self.overlap:
             return max(self.products + self.memory, self.operators)
         return self.products + self.memory + self.operators
 
     @property
     def binding(self) -> str:
-        """Name of the ceiling that takes most of it."""
+        """Name of the ceiling with the largest part; with overlap operators count only if they take longest."""
         parts = {"products": self.products, "memory": self.memory, "operators": self.operators}
         if self.overlap and self.operators < self.seconds:
             del parts["operators"]
@@ -306,7 +306,7 @@ class Floor(Struct, forbid_unknown_fields=True):
 
 
 class Cost(Struct):
-    """What a case should cost: FLOPs executed and needed, peak bytes and what is in them, operators and their floor."""
+    """Predicted cost of a case: FLOPs executed and needed, peak bytes and their parts, operators and least time."""
 
     params: Count | None = None
     flops: Count | None = None
@@ -342,7 +342,7 @@ Kernel = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+]{1,200}$")]
 
 
 class Attention(Struct):
-    """Which attention kernel ran, and which one in the reference's rounds; null where that is not known."""
+    """Attention kernels of a case and of its reference, null if unknown, and whether the case's is fused."""
 
     kernel: Kernel | None
     fused: bool | None
@@ -351,7 +351,7 @@ class Attention(Struct):
 
 
 class Info(Struct):
-    """``extra_info`` of a case."""
+    """The ``extra_info`` of a case's benchmark."""
 
     case: Case
     case_id: str
@@ -399,7 +399,7 @@ class Process(Struct):
 
 
 class Axes(Struct, forbid_unknown_fields=True):
-    """The order of names, as their registries have it."""
+    """Names on each axis, in the order of their registries."""
 
     pe: list[Name]
     block: list[Name]
@@ -409,13 +409,13 @@ class Axes(Struct, forbid_unknown_fields=True):
 
 
 class Device(Struct):
-    """What was measured."""
+    """Device that was measured."""
 
     kind: Name = "cpu"
 
 
 class Machine(Struct):
-    """``machine_info.attnlib``."""
+    """The section ``machine_info.attnlib`` of a saved run."""
 
     device: Device | None = None
     versions: dict[str, str | None] | None = None
@@ -423,7 +423,7 @@ class Machine(Struct):
 
 
 class MachineInfo(Struct):
-    """``machine_info``."""
+    """The section ``machine_info`` of a saved run."""
 
     attnlib: Machine
     node: str | None = None
@@ -431,7 +431,7 @@ class MachineInfo(Struct):
 
 
 class Ours(Struct):
-    """The section ``attnlib``; its cases are checked one by one."""
+    """The section ``attnlib`` of a saved run; its cases are checked one by one."""
 
     cases: list[Object]
     axes: Axes
@@ -454,7 +454,7 @@ class Run(Struct):
 
 
 class Contents(NamedTuple):
-    """The typed rows of a saved run, the typed benchmark of each timed case, by test, and its calls beside others."""
+    """Typed rows of a saved run, typed benchmarks of its timed cases by test, and rows of its calls beside others."""
 
     rows: list[Row]
     timed: dict[str, Timed]
@@ -462,12 +462,12 @@ class Contents(NamedTuple):
 
 
 def problems(run: Any) -> list[str]:
-    """Return everything in ``run`` (decoded JSON) that breaks the contract, a line each; nothing for a good run."""
+    """Return a line for each thing in ``run`` (decoded JSON) that breaks the contract; an empty list for a good run."""
     return examine(run)[0]
 
 
 def examine(run: Any) -> tuple[list[str], Contents]:
-    """Return what breaks the contract in ``run`` (decoded JSON), a line each, and what it holds, where nothing does."""
+    """Return a line for each thing in ``run`` (decoded JSON) that breaks the contract, and the run's typed contents."""
     nothing = Contents([], {}, [])
     if not isinstance(run, dict):
         return ["not a JSON object"], nothing
@@ -501,7 +501,7 @@ def examine(run: Any) -> tuple[list[str], Contents]:
 
 
 def disagreements(cases: list[Object], benchmarks: list[Object], rows: list[Row], timed: list[Timed]) -> list[str]:
-    """Return where the rows and benchmarks of a run are there twice, or say different things."""
+    """Return a line for each row or benchmark of a run that is there twice or does not fit the others."""
     once = {
         "benchmark": [one.fullname for one in timed],
         "test": [row.test for row in rows],
@@ -525,7 +525,7 @@ def disagreements(cases: list[Object], benchmarks: list[Object], rows: list[Row]
 
 
 def examine_row(node: Any, axes: Axes) -> tuple[Row | None, list[str]]:
-    """Return a row of ``attnlib.cases``, None where it is none; and what is wrong with it, given the names on axes."""
+    """Return the typed row of ``attnlib.cases``, None if it is invalid, and its problems, given the names on axes."""
     row, found = convert(node, Row, "a row of attnlib.cases")
     if row is None:
         return None, found
@@ -543,7 +543,7 @@ def examine_row(node: Any, axes: Axes) -> tuple[Row | None, list[str]]:
 
 
 def examine_beside(node: Any) -> tuple[BesideRow | None, list[str]]:
-    """Return a row of ``attnlib.beside``, None where it is none; and what is wrong with it."""
+    """Return the typed row of ``attnlib.beside``, None if it is invalid, and its problems, a line each."""
     row, found = convert(node, BesideRow, "a row of attnlib.beside")
     if row is None:
         return None, found
@@ -555,7 +555,7 @@ def examine_beside(node: Any) -> tuple[BesideRow | None, list[str]]:
 
 
 def beside_problems(found: Beside) -> list[str]:
-    """Return what is wrong with the cost of a call over another's."""
+    """Return the problems of a call's cost over another's, a line each."""
     lines = []
     if not found.ratio.low <= found.ratio.value <= found.ratio.high:
         lines.append("found.ratio has no interval that holds its value")
@@ -567,7 +567,7 @@ def beside_problems(found: Beside) -> list[str]:
 
 
 def rounds_problems(node: Object, rounds: Any, name: str) -> list[str]:
-    """Return what is wrong with the rounds of a call that was measured beside another one."""
+    """Return the problems of the rounds of a call that was measured beside another one, a line each."""
     typed, found = convert(rounds, BesideRounds, f"{name}: extra_info.beside")
     stats, wrong = convert(node.get("stats"), Stats, f"{name}: stats")
     if typed is None or stats is None:
@@ -578,7 +578,7 @@ def rounds_problems(node: Object, rounds: Any, name: str) -> list[str]:
 
 
 def examine_benchmark(node: Any) -> tuple[Timed | None, list[str]]:
-    """Return a benchmark that is a case, and what is wrong with it; any other, such as a ratio of peers, is nothing."""
+    """Return the typed benchmark of a case, None for any other benchmark, and its problems, a line each."""
     info = node.get("extra_info", {})
     name = node.get("fullname") if isinstance(node.get("fullname"), str) else "a benchmark"
     if isinstance(info, dict) and "case_id" not in info:
@@ -599,7 +599,7 @@ def examine_benchmark(node: Any) -> tuple[Timed | None, list[str]]:
 
 
 def ratio_problems(timed: Timed) -> list[str]:
-    """Return what is wrong with a ratio over the reference; nothing where a case has none."""
+    """Return the problems of a case's ratio over its reference; an empty list if it has none."""
     time = timed.extra_info.time
     if (ratio := time.over_reference) is None:
         return []
@@ -618,7 +618,7 @@ def ratio_problems(timed: Timed) -> list[str]:
 
 
 def finding_problems(case: Case, probe: Probe | None) -> list[str]:
-    """Return what tables and figures would miss in what was found; nothing where nothing was."""
+    """Return the problems that tables and figures would have with a finding; an empty list without one."""
     if not probe:
         return []
     if probe.counts and "parameters" not in probe.counts:
@@ -642,7 +642,7 @@ def finding_problems(case: Case, probe: Probe | None) -> list[str]:
 
 
 def training_problems(case: Case, training: Training | None) -> list[str]:
-    """Return what is missing in a training, or there although the part that it stands for decided on something."""
+    """Return the first problem of a training, such as a missing number or an accuracy on the wrong part."""
     if training is None:
         return ["probe has no training"]
     judged = LEARNED[case.phase]
@@ -659,13 +659,13 @@ def training_problems(case: Case, training: Training | None) -> list[str]:
 
 
 def probe_problems(fields: Object, node: Any) -> list[str]:
-    """Return what is wrong with what was found of a case, given the case's fields."""
+    """Return the problems of a case's finding, given the case's fields."""
     probe, found = convert(node, Probe, "probe")
     return found or finding_problems(msgspec.convert(fields, Case), probe)
 
 
 def convert(node: Any, kind: type[Kind], name: str = "") -> tuple[Kind | None, list[str]]:
-    """Return a JSON value as ``kind``, or None and what msgspec says first, after ``name`` and the path."""
+    """Convert a JSON value to ``kind``; return it, or None and msgspec's first error after ``name`` and the path."""
     try:
         return msgspec.convert(node, kind), []
     except msgspec.ValidationError as error:

@@ -19,12 +19,12 @@ def docstring_summary(described: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """The text in one line, with a replacement character for each that would act on a terminal."""
+    """Return a text with a replacement character for each character that would act on a terminal or break the line."""
     return UNPRINTABLE.sub("\ufffd", text)
 
 
 def forgive() -> None:
-    """Let a console that cannot show a character show the rest."""
+    """Make output streams replace characters that the console cannot show, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -33,7 +33,7 @@ def forgive() -> None:
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Return the name that tables and ids show for each: ``MyPE`` for ``mylab.attn:MyPE``, others as they are.
 
-    Modules are put before it, from the innermost outwards, until no two are alike: ``attn.MyPE``.
+    Module names are put in front, the innermost first, until no two names are alike: ``attn.MyPE``.
     """
     names = list(dict.fromkeys(names))
     shown = {name: [name] for name in names if ":" not in name}
