@@ -1,4 +1,4 @@
-"""A case and how it is run: its fields, presets and settings, the grids that tests are spread over, its workload.
+"""Cases and how they are run: fields, presets, settings, grids of cases, workloads, and checks of parts.
 
 Imports of ours: ``model``, ``measure`` and ``runs``.
 """

@@ -1,4 +1,4 @@
-"""A case: everything that identifies a number but the machine, as scalars."""
+"""A case: all fields that identify a measured number, except the machine, as scalars."""
 
 import hashlib
 import json
@@ -103,18 +103,18 @@ class Case(StackConfig):
 
     @property
     def values(self) -> dict[str, Any]:
-        """Every field, each a number, a name or nothing: ``asdict`` would copy them at ten times the cost."""
+        """All fields by name, each a number, a text or None; ``asdict`` would copy them at ten times the cost."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def own_parts(self) -> dict[str, str]:
-        """Fields that name somebody else's part, with its name."""
+        """Names of the case's parts that are not attnlib's, by field."""
         named = {field: getattr(self, field) for field in PARTS}
         return {field: name for field, name in named.items() if not PARTS[field].owns(name)}
 
     @property
     def id(self) -> str:
-        """Stable hash of the fields, with ``cuda:1`` counted as ``cuda``: the same case on any machine."""
+        """Stable hash of the fields, the same on any machine; ``cuda:1`` counts as ``cuda``."""
         usual = {field.name: field.default for field in fields(self)}
         counted = {name: value for name, value in self.values.items() if name in FOUNDING or value != usual[name]}
         counted["device"] = self.device.partition(":")[0]
@@ -122,7 +122,7 @@ class Case(StackConfig):
 
 
 def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
-    """Why FlexAttention cannot run a case, or None if it can."""
+    """Return the reason why FlexAttention cannot run a case; None if it can."""
     if case.phase not in ("forward", "encoding") and case.device.startswith("cpu"):
         return "FlexAttention has no backward pass on a CPU"
     if encoding.biases and not encoding.overrides("by_distance"):
@@ -131,7 +131,7 @@ def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
 
 
 def unsupported(case: Case) -> str | None:
-    """Why a case cannot be measured, or None if it can."""
+    """Return the reason why a case cannot be measured; None if it can."""
     if case.phase == "encoding" and case.pe == "none":
         return "none adds nothing that could be timed alone"
     if case.phase == "encoding" and case.compile:
@@ -158,7 +158,7 @@ def unsupported(case: Case) -> str | None:
 
 
 def meta_encoding(config: StackConfig) -> PositionalEncoding:
-    """Build the encoding of a stack on tensors without storage; somebody else's that needs storage, on the CPU.
+    """Build the encoding of a stack on meta tensors; on the CPU if it is not attnlib's and needs storage.
 
     Raises:
         ValueError: see ``build_encoding``.
@@ -167,12 +167,12 @@ def meta_encoding(config: StackConfig) -> PositionalEncoding:
 
 
 def meta_model(case: Case) -> torch.nn.Module:
-    """Build the model of a case on tensors without storage; one with other people's parts, if need be, on the CPU."""
+    """Build the model of a case on meta tensors; on the CPU if a part is not attnlib's and needs storage."""
     return without_storage(partial(MODELS[case.model], case), own=bool(case.own_parts))
 
 
 def without_storage(build: Callable[[], Built], *, own: bool) -> Built:
-    """Build on tensors without storage; what is somebody else's and needs storage, on the CPU."""
+    """Call ``build`` on the meta device; if it raises there and ``own`` is True, on the CPU."""
     try:
         with torch.device("meta"):
             return build()
@@ -183,12 +183,12 @@ def without_storage(build: Callable[[], Built], *, own: bool) -> Built:
 
 
 def origins(case: Case) -> dict[str, dict[str, Any]]:
-    """Return where each of a case's parts that are somebody else's comes from, by field; see ``Registry.origin``."""
+    """Return the origin of each part of a case that is not attnlib's, by field; see ``Registry.origin``."""
     return {field: PARTS[field].origin(name) for field, name in case.own_parts.items()}
 
 
 def timed_case(fields_given: Mapping[str, Any]) -> Case:
-    """Return the case of these fields, which may leave some out.
+    """Return the timed case with these fields, and the others at their defaults.
 
     Raises:
         ValueError: an unknown field or name, a phase that is not timed, **or** a case that cannot be measured.

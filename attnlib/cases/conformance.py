@@ -107,7 +107,7 @@ def check_finite(subject: Subject) -> str:
 
 
 def check_causality(subject: Subject) -> str:
-    """Change all tokens after one, and compare what the stack makes of it and of those before it."""
+    """Change all tokens after a position, and check that the outputs up to it stay the same."""
     case, T = subject.case, subject.case.seq_len
     if not case.causal:
         raise NotApplicable("the stack is not causal")
@@ -130,7 +130,10 @@ def check_causality(subject: Subject) -> str:
 
 
 def check_same_twice(subject: Subject) -> str:
-    """Call the stack again, and with two lengths in turn; an initialisation is drawn again from one seed."""
+    """Check that repeated calls give the same output, also around a call with fewer tokens.
+
+    For an initialisation, check that the same seed gives the same weights.
+    """
     if subject.kind == "init":
         return drawn_again(subject)
     case, model = subject.case, subject.stirred
@@ -150,7 +153,7 @@ def check_same_twice(subject: Subject) -> str:
 
 
 def drawing(subject: Subject) -> str:
-    """Return in words why two calls differ: the same seed brings the output of a part that draws numbers back."""
+    """Return in words why two calls differ: random numbers, if outputs from the same seed agree, or else state."""
     tokens = subject.tokens(subject.case.batch_size, subject.case.seq_len)
     both = []
     for _ in range(2):
@@ -172,7 +175,7 @@ def drawn_again(subject: Subject) -> str:
 
 
 def check_bias(subject: Subject) -> str:
-    """Give an attention a bias: it must act, one value for each pair or each sequence, and -inf must hide a key."""
+    """Check that a bias, for all sequences or for each, changes an attention's output, and that -inf hides a key."""
     if subject.case.attention == "flex":
         raise NotApplicable("it takes a bias of distances")
     case = subject.case
@@ -202,7 +205,7 @@ def check_bias(subject: Subject) -> str:
 
 
 def check_bias_in_use(subject: Subject) -> str:
-    """Check the bias of an attention that gets one from its encoding."""
+    """Run ``check_bias`` if the encoding gives the attention a bias."""
     if not subject.made.stack.encoding.biases:
         raise NotApplicable("the encoding adds nothing to the scores")
     return check_bias(subject)
@@ -236,7 +239,7 @@ def disagreement(subject: Subject, function: Callable[[], Tensor], name: str, te
     """Return by how much a gradient and a finite difference along one direction differ, over the gradient's norm.
 
     Raises:
-        Failed: by more than they may.
+        Failed: they differ by more than allowed, **or** the output has no gradient.
     """
     y = function()
     if not y.requires_grad:
@@ -272,7 +275,7 @@ def disagreement(subject: Subject, function: Callable[[], Tensor], name: str, te
 
 
 def check_state(subject: Subject) -> str:
-    """Load the state_dict into another instance; look for tensors that it and ``.to`` do not reach."""
+    """Check that another instance with the state_dict gives the same output, and that ``.to`` reaches every tensor."""
     case, model = subject.case, subject.stirred
     for holder in subject.holders(subject.made):
         if name := loose_tensor(holder):
@@ -334,7 +337,7 @@ def checks_of(kind: str) -> dict[str, Check]:
 
 
 def found_by(name: str, check: Check, subject: Subject) -> Finding:
-    """Run one check. What the part raises is its result; a mistake in the check itself is raised."""
+    """Run one check and return its result; an error of the part is a failure, one of the check itself is raised."""
     torch.manual_seed(3)
     try:
         return Finding(name, PASSED, check(subject))
@@ -345,7 +348,7 @@ def found_by(name: str, check: Check, subject: Subject) -> Finding:
 
 
 def findings(subject: Subject, checks: Mapping[str, Check]) -> Iterator[Finding]:
-    """Run checks in order; after a failure of one of ``FIRST`` the others cannot say anything."""
+    """Run checks in order and yield the findings; after a failure of one of ``FIRST`` the others are not applicable."""
     broken = None
     for name, check in checks.items():
         if broken is not None:
@@ -366,13 +369,13 @@ def check_part(
     oracle: str | None = None,
     **sizes: Any,
 ) -> list[Finding]:
-    """Check a part inside a small stack; it may be built in, installed or given by place.
+    """Check a part inside a small stack; it may be built in, installed, or named as ``package.module:Attribute``.
 
     Args:
-        kind: of part: ``pe``, ``block``, ``attention`` or ``init``.
-        name: of the part in its registry.
-        dtype: of parameters and activations.
-        device: where.
+        kind: kind of part: ``pe``, ``block``, ``attention`` or ``init``.
+        name: the part's name in its registry.
+        dtype: dtype of parameters and activations.
+        device: device to run on.
         causal: mask the stack, and check that nothing sees a later token.
         oracle: name or place of a part of the same kind that gives the right outputs, see ``attnlib.cases.oracle``.
         sizes: other fields of the stack, as ``seq_len`` (32), ``d_model`` (32), ``n_heads`` (2), ``head_dim``, ``pe``.
@@ -398,7 +401,7 @@ def check_part(
 
 
 def kind_of(name: str) -> str:
-    """Return the kind of part that a name or place is.
+    """Return the kind of the part with this name or place.
 
     Raises:
         ValueError: it cannot be imported, **or** fits no kind, **or** several.
@@ -426,10 +429,10 @@ def kind_of(name: str) -> str:
 
 
 def problem_of(case: Case) -> str | None:
-    """Return why a case must not be measured: the first essential check that one of its own parts fails; else None.
+    """Return the reason of the first essential check that fails for the case's parts that are not attnlib's; else None.
 
-    Each own part is checked in a small stack of the case's widths, dtype and device, then all of them together. What
-    was found is kept for cases that differ in length, depth or batch only.
+    Each such part is checked in a small stack of the case's head width, dtype and device, then all of them together.
+    The result is kept for all cases with the same small stack, see ``reduced``.
     """
     if all(registry.owns(getattr(case, kind)) for kind, registry in KINDS.items()):
         return None
@@ -437,7 +440,7 @@ def problem_of(case: Case) -> str | None:
 
 
 def reduced(case: Case) -> Case:
-    """Return the small case that is checked for this one: the width of a head is kept, as kernels depend on it."""
+    """Return the small case that is checked in place of this one; it keeps the head width, as kernels depend on it."""
     wide = case.d_model * case.inner > WEIGHTS
     heads = max(n for n in range(1, HEADS + 1) if case.n_heads % n == 0)
     return Case(
@@ -455,14 +458,14 @@ def reduced(case: Case) -> Case:
 
 
 def without(case: Case, kinds: Sequence[str], kept: str) -> Case:
-    """Return the case with the plainest part of each of these kinds but one."""
+    """Return the case with the parts of these kinds, except ``kept``, replaced by those of ``PLAIN``."""
     fields: dict[str, Any] = {kind: PLAIN[kind] for kind in kinds if kind != kept}
     return replace(case, **fields)
 
 
 @lru_cache(maxsize=256)
 def problem_of_small(case: Case) -> str | None:
-    """Check the own parts of a small case, each alone and all together."""
+    """Check the parts of a small case that are not attnlib's, each alone, then together; return the first failure."""
     own = [kind for kind, registry in KINDS.items() if not registry.owns(getattr(case, kind))]
     alone = [Subject(kind, getattr(case, kind), without(case, own, kind)) for kind in own]
     first = "attention" if "attention" in own else own[0]

@@ -1,4 +1,4 @@
-"""Grids: over which cases a test is spread, as axes that vary and fields that are fixed."""
+"""Grids of the cases that a test is parametrized with: fields that vary, and fields that are fixed."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -17,15 +17,15 @@ class Grid(NamedTuple):
 
 
 def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test], Test]:
-    """Spread a test over cases, a decorator: ``@over(lengths, phase="forward", depth=2)``.
+    """Decorator that parametrizes a test with cases: ``@over(lengths, phase="forward", depth=2)``.
 
     The test gets the parameters that vary, and ids such as ``seq_len=64-pe=none``; its fixtures ``case`` and
     ``measure_case`` are those of its point.
 
     Args:
-        points: from a run's settings to the fields that vary, a dict a case, all with the same keys: ``lengths``,
-            ``slices``, ``product``, or a function of one's own.
-        fixed: fields that all its cases share, of ``attnlib.cases.case.Case``.
+        points: function from a run's settings to the fields that vary, one dict per case, all with the same keys:
+            ``lengths``, ``slices``, ``product``, or a function of one's own.
+        fixed: fields of ``attnlib.cases.case.Case`` that all cases of the test share.
     """
 
     def mark_points(test: Test) -> Test:
@@ -37,23 +37,25 @@ def over(points: Callable[[Settings], Points], **fixed: Any) -> Callable[[Test],
 
 
 def grid_of(test: Any) -> Grid | None:
-    """Return the grid that a test is spread over; None of a test that is not."""
+    """Return the grid that ``over`` attached to a test; None for a test without one."""
     found: Grid | None = getattr(test, "grid", None)
     return found
 
 
 def product(settings: Settings) -> Points:
-    """Every sequence length x depth x encoding."""
+    """Return every combination of length, depth and encoding within the preset's limit, see ``spread``."""
     return spread(settings, [(T, L) for T in settings.seq_lens for L in settings.depths])
 
 
 def spread(settings: Settings, cells: Iterable[tuple[int, int]], weight: int = 1) -> Points:
-    """Return each encoding at these lengths and depths; of a preset's own axes no cell beyond its largest T L.
+    """Return each encoding at these lengths and depths, without cells whose T L exceeds the preset's limit.
+
+    There is no limit if any length or depth was given as an option.
 
     Args:
         settings: the run's choices.
-        cells: T and L.
-        weight: by which T L counts: phases that are two for one train step have half as large a limit.
+        cells: pairs of T and L.
+        weight: factor on T L; 2 halves the limit, for forward and backward passes, which are two for a train step.
     """
     return [
         {"seq_len": T, "depth": L, "pe": pe}
@@ -64,11 +66,11 @@ def spread(settings: Settings, cells: Iterable[tuple[int, int]], weight: int = 1
 
 
 def slices(settings: Settings) -> Points:
-    """Every length at the fixed depth and every depth at the fixed length, for each encoding."""
+    """Return every length at the fixed depth and every depth at the fixed length, each encoding; see ``spread``."""
     cells = [(T, settings.fixed_depth) for T in settings.seq_lens]
     return spread(settings, [*cells, *((settings.fixed_seq_len, L) for L in settings.depths)], weight=2)
 
 
 def lengths(settings: Settings) -> Points:
-    """Every length for each encoding."""
+    """Return every length with each encoding."""
     return [{"seq_len": T, "pe": pe} for T in settings.seq_lens for pe in settings.pe]

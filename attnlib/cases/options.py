@@ -1,4 +1,4 @@
-"""The options of a session: what each says, how its text is read, and the field of a case that it sets.
+"""Options of a session: help text, function that reads the value, and the field of a case that it sets.
 
 Texts are read here without torch; names are looked up, and devices opened, when the session starts.
 """
@@ -49,7 +49,7 @@ def number(flag: str, text: str) -> float:
 
 
 def byte_count(flag: str, text: str) -> int:
-    """Read bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
+    """Read a number of bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
     try:
         return 0 if text == "none" else bytes_of(text)
     except ValueError as error:
@@ -77,7 +77,7 @@ class Option(NamedTuple):
     Args:
         says: its line in the help.
         read: reads the text that is given with this option.
-        field: of a case that it sets; None for one of the run's choices, which have its name.
+        field: field of a case that it sets; None if it sets one of the run's choices, which has the option's name.
         alias: another flag.
     """
 

@@ -1,4 +1,4 @@
-"""A part against an oracle, at inputs of ordinary size and at large ones, where kernels overflow or lose digits."""
+"""Comparison of a part with an oracle, for ordinary inputs and for large ones, where kernels lose digits."""
 
 import contextlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ OPTIONAL = {"by_distance", BIASED}  # outputs that one of the two need not have
 
 
 def check_oracle(kind: str, oracle: str) -> None:
-    """Refuse an oracle that cannot be one.
+    """Refuse an oracle that is no part of this kind.
 
     Raises:
         ValueError: it cannot be imported, **or** fits no part of this kind, **or** the kind is random.
@@ -65,11 +65,12 @@ def compare(oracle: str, scale: float, subject: Subject) -> str:
 
 
 def distance(name: str, given: Tensor, right: Tensor, allowed: float) -> float:
-    """Return how far an output lies from the right one, over the largest number of that.
+    """Return the largest difference of an output from the oracle's, over the oracle's largest number.
 
     Raises:
-        Failed: too far, **or** it is not finite, **or** has another shape.
-        NotApplicable: the right one is not finite.
+        Failed: the difference exceeds ``allowed``, **or** other numbers than the oracle's are finite, **or** the shapes
+            differ.
+        NotApplicable: the oracle's output has NaN or +inf.
     """
     if given.shape != right.shape:
         raise Failed(f"{name} has shape {list(given.shape)}, the oracle's {list(right.shape)}")
@@ -84,7 +85,7 @@ def distance(name: str, given: Tensor, right: Tensor, allowed: float) -> float:
 
 
 def normal_inputs(subject: Subject, scale: float) -> dict[str, Tensor]:
-    """Return random inputs of this size, and a bias of ordinary size that carries the mask of a causal stack."""
+    """Return normal inputs of standard deviation ``scale``, and a standard normal bias with a causal stack's mask."""
     case = subject.case
     inputs = {name: scale * x for name, x in subject.normal_inputs().items()}
     bias = subject.normal(1, case.n_heads, case.seq_len, case.seq_len)
@@ -106,9 +107,9 @@ def answer(
 
 @torch.no_grad()
 def share(part: Mapping[str, Tensor], oracle: Mapping[str, Tensor]) -> None:
-    """Move a part's parameters and copy them into an oracle: by name, or else in order, where shapes agree.
+    """Perturb a part's parameters and copy them into an oracle, by name or else in order, if the shapes agree.
 
-    Where only one of them has parameters, both stay as they are made.
+    If one of them has no parameters, both stay as they were made.
 
     Raises:
         NotApplicable: both have parameters, and these cannot be paired.
@@ -129,7 +130,7 @@ def share(part: Mapping[str, Tensor], oracle: Mapping[str, Tensor]) -> None:
 
 
 def outputs(subject: Subject, model: SequenceClassifier, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a part gives for these inputs, by name."""
+    """Return a part's outputs for these inputs, by name."""
     if subject.kind == "pe":
         return {output.name: output.value for output in encoded(subject, model.stack.encoding, inputs)}
     if subject.kind == "block":

@@ -1,4 +1,4 @@
-"""One run's choices: a preset with the command line laid over it, read before anything is measured."""
+"""Settings of one run: a preset and the options that override it, read before anything is measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -29,7 +29,7 @@ ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS)
 
 @dataclass(frozen=True)
 class Preset:
-    """Axes and widths that belong together; any option overrides its part."""
+    """Axes, widths and budget of a preset; each can be overridden by an option."""
 
     seq_lens: tuple[int, ...]
     depths: tuple[int, ...]
@@ -42,7 +42,7 @@ class Preset:
 
 
 def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[str, Any]:
-    """Fields of a preset's cases."""
+    """Return the fields that all cases of a preset share."""
     return {"d_model": d_model, "n_heads": n_heads, "batch_size": batch_size, **fields}
 
 
@@ -67,10 +67,10 @@ PRESETS = {
 
 
 def threads(asked: int | None) -> int:
-    """Return a number of threads that this process has CPUs for; of None as many as torch would take.
+    """Return a number of threads if this process may use as many CPUs; for None as many as torch would take.
 
     Raises:
-        ValueError: it may use fewer CPUs.
+        ValueError: this process may use fewer CPUs.
     """
     if asked is None:
         return torch.get_num_threads()
@@ -83,10 +83,10 @@ def threads(asked: int | None) -> int:
 
 
 def timeout(seconds: float) -> float:
-    """Return seconds, if this platform has SIGALRM.
+    """Return a time limit in seconds, unchanged, if this platform has SIGALRM.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the platform lacks SIGALRM.
     """
     if not HAVE_ALARM:
         raise ValueError("--case-timeout needs SIGALRM, which this platform lacks")
@@ -94,7 +94,7 @@ def timeout(seconds: float) -> float:
 
 
 def reference(fields_given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Return the fields in which a case's reference differs, None where there is no reference.
+    """Return the fields in which a case's reference differs from it; None for no reference.
 
     Raises:
         ValueError: a field that no reference can have, or no such name; the message names it and the choices.
@@ -158,7 +158,7 @@ def read(given: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Settings:
-    """One run's choices.
+    """Settings of one run.
 
     ``fixed_depth`` and ``fixed_seq_len`` are where the two slices cross: the preset's, or the middle of an axis.
     """
@@ -186,7 +186,7 @@ class Settings:
 
     @property
     def own_parts(self) -> dict[str, list[str]]:
-        """Names of parts that are somebody else's, by the field that has them."""
+        """Names of the run's parts that are not attnlib's, by field."""
         named = {field: [getattr(self.base, field), (self.reference or {}).get(field)] for field in PARTS}
         named["pe"] += self.pe
         own = {
@@ -196,17 +196,17 @@ class Settings:
 
     @cached_property
     def shown(self) -> dict[str, str]:
-        """The short names of these parts, as ids and tables show them; see ``short_names``."""
+        """Short names, in ids and tables, of the parts that are not attnlib's, by name; see ``short_names``."""
         own = [name for names in self.own_parts.values() for name in names]
         found = short_names([*(name for registry in PARTS.values() for name in registry), *own])
         return {name: found[name] for name in own}
 
     def encoding_label(self, pe: str) -> str:
-        """Return what ids and tables show for an encoding of this run."""
+        """Return the label of an encoding in ids and tables of this run."""
         return encoding_label(self.shown.get(self.base.model, self.base.model), self.shown.get(pe, pe))
 
     def case(self, **fields: Any) -> Case:
-        """A case of this run: the base with ``fields`` changed."""
+        """Return a case of this run: ``base`` with ``fields`` changed, and those that follow from tokens or data."""
         case = replace(self.base, **fields)
         if self.tokens_per_batch is not None and "batch_size" not in fields:
             case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
@@ -218,7 +218,7 @@ class Settings:
 
     @classmethod
     def from_options(cls, options: Mapping[str, str | None]) -> "Settings":
-        """Lay the command line over a preset.
+        """Return the settings of a preset as overridden by options.
 
         Args:
             options: option names without dashes in front, dashes as underscores; None where not given.
@@ -256,14 +256,16 @@ class Settings:
 
 
 def on_this_heap(settings: Settings, *, asked: bool) -> Settings:
-    """Have freed memory kept where the settings say so, before the first large tensor; the settings as it came out.
+    """Keep freed memory in the process if the settings ask for it; return the settings with the heap that results.
+
+    To be called before the first large tensor is made.
 
     Args:
         settings: the run's choices.
         asked: whether ``--heap kept`` was given.
 
     Raises:
-        ValueError: it was given, and cannot be had; the message says why.
+        ValueError: it was given, and memory cannot be kept; the message says why.
     """
     if settings.base.heap != "kept" or (reason := heap.keep()) is None:
         return settings
@@ -273,5 +275,5 @@ def on_this_heap(settings: Settings, *, asked: bool) -> Settings:
 
 
 def middle(axis: tuple[int, ...]) -> int:
-    """The middle value of an axis, the upper one of two."""
+    """Return the middle value of an axis, the larger one of two."""
     return sorted(axis)[len(axis) // 2]

@@ -1,4 +1,4 @@
-"""A part of a stack (an encoding, a block, an attention, an initialisation) set up so that it can be checked."""
+"""A part of a stack (an encoding, a block, an attention, an initialisation) in a small stack, to be checked."""
 
 import contextlib
 import io
@@ -22,21 +22,21 @@ KINDS: dict[str, Registry[Any]] = {"pe": POSITIONAL, "block": BLOCKS, "attention
 
 
 class Failed(Exception):
-    """A part fails a check; the message says why."""
+    """Raised when a part fails a check; the message says why."""
 
 
 class NotApplicable(Exception):
-    """A check says nothing about this part; the message says why."""
+    """Raised when a check does not apply to a part; the message says why."""
 
 
 class Output(NamedTuple):
-    """A tensor that a part gave, and what it should be.
+    """An output of a part, with the shape that it must have.
 
     Args:
-        name: of it, for messages.
-        value: what was given.
-        shape: that it must have.
-        added: to scores: of any floating dtype, and -inf hides a key.
+        name: its name in messages.
+        value: the output itself, which should be a tensor.
+        shape: shape that it must have.
+        added: whether it is added to scores; it may then have any floating dtype, and -inf, which hides a key.
     """
 
     name: str
@@ -49,8 +49,8 @@ class Subject:
     """A part in a small stack.
 
     Args:
-        kind: of part, a key of ``KINDS``.
-        name: of the part in its registry.
+        kind: kind of the part, a key of ``KINDS``.
+        name: the part's name in its registry.
         case: the stack, its dtype and device.
     """
 
@@ -60,7 +60,7 @@ class Subject:
 
     @contextlib.contextmanager
     def blamed(self) -> Iterator[None]:
-        """Raise ``Failed`` for whatever is raised inside: only calls of the part belong there."""
+        """Turn any exception inside into ``Failed``; only calls of the part belong inside this context manager."""
         try:
             yield
         except Failed:  # of a call inside, and said already
@@ -72,7 +72,7 @@ class Subject:
             raise Failed(reason) from error
 
     def fresh(self, seed: int = 0) -> SequenceClassifier:
-        """Return a new model, drawn from this seed."""
+        """Return a new model, initialised from this seed."""
         torch.manual_seed(seed)
         like = torch.empty(0, device=self.case.device, dtype=self.dtype)
         with self.blamed():
@@ -80,23 +80,23 @@ class Subject:
 
     @cached_property
     def made(self) -> SequenceClassifier:
-        """A model as it is made."""
+        """A model as initialised, from seed 0."""
         return self.fresh()
 
     @cached_property
     def stirred(self) -> SequenceClassifier:
-        """A model in which the part's parameters have moved, so that a gate that starts from 0 hides nothing."""
+        """A model with perturbed parameters of the part, so that a gate initialised to 0 does not hide it."""
         return self.moved()
 
     def moved(self) -> SequenceClassifier:
-        """Return another model that is ``stirred``, which no call has reached."""
+        """Return a new model with parameters perturbed as in ``stirred``, which has not been called yet."""
         model = self.fresh()
         stir(self.parameters(model).values())
         return model
 
     @property
     def dtype(self) -> torch.dtype:
-        """The case's dtype, as torch's."""
+        """The case's dtype as a ``torch.dtype``."""
         dtype: torch.dtype = getattr(torch, self.case.dtype)
         return dtype
 
@@ -121,17 +121,17 @@ class Subject:
         return torch.randint(self.case.vocab_size, (rows, seq_len), device=self.case.device)
 
     def features(self, model: SequenceClassifier, tokens: Tensor) -> Tensor:
-        """Return what the stack makes of tokens ``[B, T]``, before pooling: ``[B, T, D]``, without gradients."""
+        """Return the stack's output for tokens ``[B, T]``, before pooling: ``[B, T, D]``, without gradients."""
         with torch.no_grad(), self.blamed():
             return model.stack(model.stack.encoding.embed(model.token_embedding(tokens)))  # type: ignore[no-any-return]
 
     def outputs(self) -> list[Output]:
-        """Return every tensor that the part gives, called alone."""
+        """Return every output of the part when it is called by itself."""
         given = {"pe": self.of_encoding, "block": self.of_block, "attention": self.of_attention, "init": self.of_init}
         return given[self.kind]()
 
     def whole(self) -> list[Output]:
-        """Return what the stack with the part gives; nothing for an initialisation."""
+        """Return the output of the stack with the part; an empty list for an initialisation."""
         case = self.case
         if self.kind == "init":
             return []
@@ -139,11 +139,11 @@ class Subject:
         return [Output("the stack", y, (case.batch_size, case.seq_len, case.d_model))]
 
     def of_encoding(self) -> list[Output]:
-        """Return what each method of the encoding gives."""
+        """Return the output of each method of the encoding."""
         return encoded(self, self.made.stack.encoding, self.normal_inputs())
 
     def of_block(self) -> list[Output]:
-        """Return what each sublayer gives, and refuse a block that leaves its function out."""
+        """Return the output of each sublayer, and refuse a block that does not call its function."""
         case, layer = self.case, self.made.stack.layers[0]
         x, calls, found = self.normal(case.batch_size, case.seq_len, case.d_model), [], []
 
@@ -161,13 +161,13 @@ class Subject:
         return found
 
     def of_attention(self) -> list[Output]:
-        """Return what the attention gives without a bias; ``biased`` looks at one."""
+        """Return the attention's output without a bias; ``conformance.check_bias`` gives it one."""
         q, k, v = self.heads()
         with torch.no_grad(), self.blamed():
             return [Output("the output", ATTENTION[self.name](q, k, v, None, self.case.causal), tuple(q.shape))]
 
     def of_init(self) -> list[Output]:
-        """Return weights and biases that the initialisation drew into projections full of NaN."""
+        """Return the weights and biases after the initialisation of projections that were filled with NaN."""
         D, inner = self.case.d_model, self.case.inner
         pair = {"qkv": Projection(D, 3 * inner), "out": Projection(inner, D)}
         for linear in pair.values():
@@ -192,7 +192,7 @@ class Subject:
         return {name: p for name, p in named.items() if not name.startswith(("attention", "feed_forward"))}
 
     def holders(self, model: SequenceClassifier) -> list[Any]:
-        """Return the objects that hold the part's tensors: modules, and an own class that is none."""
+        """Return the objects that hold the part's tensors: modules, and an object of the part's that is none."""
         layer: Any = model.stack.layers[0]
         roots = {"pe": [model.stack.encoding], "block": [layer], "attention": [layer.attention.attend]}
         found: list[Any] = []
@@ -205,7 +205,7 @@ class Subject:
 
 @torch.no_grad()
 def stir(parameters: Iterable[Tensor]) -> None:
-    """Move every parameter a little and keep its sign; what is 0 becomes slightly positive."""
+    """Enlarge every parameter by up to 10 %, which keeps its sign; zeros become numbers between 0 and 0.05."""
     for parameter in parameters:
         if parameter.is_floating_point():
             parameter.mul_(1 + 0.1 * torch.rand_like(parameter))
@@ -213,7 +213,7 @@ def stir(parameters: Iterable[Tensor]) -> None:
 
 
 def encoded(subject: Subject, encoding: PositionalEncoding, inputs: Mapping[str, Tensor]) -> list[Output]:
-    """Return what each method of an encoding gives for these ``x``, ``q`` and ``k``; None is left out."""
+    """Return the output of each method of an encoding for these ``x``, ``q`` and ``k``; allowed None are left out."""
     x, q, k = (inputs[name] for name in "xqk")
     (B, T, D), (H, K) = x.shape, (q.shape[1], q.shape[-1])
     with torch.no_grad(), subject.blamed():
@@ -237,7 +237,7 @@ def kind_of_value(value: Any) -> str:
 
 
 def apart(one: Tensor, two: Tensor) -> float:
-    """Return the largest difference of two tensors over the largest number of the first; equals differ by 0."""
+    """Return the largest difference of two tensors over the first's largest finite number; equal infinities give 0."""
     a, b = one.double(), two.double()
     finite = a[a.isfinite()].abs()
     largest = float(finite.max()) if finite.numel() else 0.0
@@ -246,7 +246,7 @@ def apart(one: Tensor, two: Tensor) -> float:
 
 @contextlib.contextmanager
 def aside(device: str) -> Iterator[io.StringIO]:
-    """Leave the process as it is: its random numbers, its precision of products, and its output, which is caught."""
+    """Yield the captured standard output; afterwards restore random state and precision of matrix products."""
     place = torch.device(device)
     devices = [place] if place.type == "cuda" else []
     printed = io.StringIO()

@@ -1,4 +1,4 @@
-"""How the fields of a case and bytes are written in options, and read from them."""
+"""Reading of a case's fields and of sizes in bytes from text, and writing of sizes."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""From a case to something that can be checked, timed and weighed: one object for all three."""
+"""Workloads: a case's model and step, to be checked, timed and measured for memory."""
 
 import math
 import sys
@@ -27,14 +27,14 @@ SDPA = "aten::_scaled_dot_product_"
 
 
 def loss_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy for a single logit (the original's sigmoid and BCE in one), else cross-entropy."""
+    """Return binary cross-entropy for a single logit (the original's sigmoid and BCE in one), else cross-entropy."""
     if logits.shape[-1] == 1:
         return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)
 
 
 def placed(model: Model, like: Tensor) -> Model:
-    """The model with device and dtype of ``like``; where it has them it is left alone, as fake tensors cannot move."""
+    """Return the model with device and dtype of ``like``; one that has them is left alone: fake tensors cannot move."""
     if all(p.device == like.device and p.dtype == like.dtype for p in model.parameters()):
         return model
     return model.to(like)
@@ -83,7 +83,7 @@ class Workload:
         return step
 
     def cool(self) -> None:
-        """Prepare, then rewrite the device's largest cache, so that the step finds nothing of its own in it."""
+        """Build a backward pass's graph, then rewrite the device's largest cache, so that the step starts cold."""
         if self.makes_graph is not None:
             self.makes_graph()
         self.flushes += self.device.flush() > 0
@@ -94,7 +94,7 @@ class Workload:
         return open_device(self.case.device)
 
     def texts(self, n_texts: int) -> tuple[Tensor, Tensor]:
-        """Random texts for this case: tokens ``[n_texts, T]`` and labels ``[n_texts]``."""
+        """Return random texts for this case: tokens ``[n_texts, T]`` and labels ``[n_texts]``."""
         case = self.case
         return random_texts(
             n_texts=n_texts,
@@ -106,37 +106,37 @@ class Workload:
         )
 
     def forward(self) -> None:
-        """One forward pass without gradients."""
+        """Run one forward pass without gradients."""
         with torch.no_grad():
             self.network(self.tokens)
 
     def build_graph(self) -> None:
-        """A fresh graph to go back through, with every gradient None: not part of ``backward``."""
+        """Run forward pass and loss for ``backward`` to go back through, with every gradient None."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss = loss_of(self.network(self.tokens), self.labels)
 
     def backward(self) -> None:
-        """One backward pass; the graph is used up."""
+        """Run one backward pass, which uses up the graph of ``build_graph``."""
         if self.loss is None:
             raise RuntimeError("backward needs build_graph first")
         self.loss.backward()
         self.loss = None
 
     def train_step(self) -> None:
-        """zero_grad, forward, loss, backward, optimiser step."""
+        """Run one train step: zero_grad, forward, loss, backward, optimiser step."""
         self.build_graph()
         self.backward()
         self.optimizer.step()
 
     def check(self) -> float:
-        """Run the step for the first time and refuse a wrong one; nothing else is timed before.
+        """Run the step for the first time and refuse a wrong result; nothing is timed before.
 
         Returns:
             seconds of this first call.
 
         Raises:
-            AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head; of
-                somebody else's model also another dtype, **or** logits that differ from call to call.
+            AssertionError: logits of the wrong shape, **or** not finite, **or** no gradient reached the head; for
+                a model that is not attnlib's also another dtype, **or** logits that differ from call to call.
             Unavailable: the step should be compiled or replayed, and cannot be.
         """
         seconds = self.first_call()
@@ -185,7 +185,7 @@ class Workload:
         return float((one - two).abs().max() / one.abs().max().clamp_min(1e-30))
 
     def read_gradient_ends(self) -> dict[str, dict[str, Any]]:
-        """Return the gradient norms of the first and the last parameter of somebody else's model, by end."""
+        """Return the gradient norms of the first and the last parameter of a model that is not attnlib's, by end."""
         if self.case.model == "stack":
             return {}
         named = [(name, p.grad) for name, p in self.model.own.named_parameters() if p.grad is not None]
@@ -197,7 +197,7 @@ class Workload:
         }
 
     def attention(self) -> dict[str, Any]:
-        """Which attention kernel the model really runs in this phase, and why it is not a fused one where it is not.
+        """Return the attention kernel that the model runs in this phase, and the reason if it is not a fused one.
 
         Returns:
             ``kernel``: torch's name for it, null where none runs; ``fused``; ``reason``; ``method``.
@@ -239,7 +239,7 @@ class Workload:
         return {"graphs": graphs, "graph_breaks": broken, "recompiles": again, "eager": eager}
 
     def held(self) -> Iterator[Tensor]:
-        """Tensors that live throughout: parameters, buffers, optimiser state, batch."""
+        """Yield the tensors that live throughout: parameters, buffers, optimiser state, batch."""
         yield from self.model.parameters()
         yield from self.model.buffers()
         for state in self.optimizer.state.values():
@@ -247,7 +247,7 @@ class Workload:
         yield from (self.tokens, self.labels)
 
     def weigh(self, device: Device) -> memory.Readings:
-        """Peak memory of one step, in a pass of its own."""
+        """Return the peak memory of one step, from a separate pass."""
         self.optimizer.zero_grad(set_to_none=True)
         self.loss = None
         found = memory.peak_memory(device, self.step, self.makes_graph, self.held())
@@ -258,7 +258,7 @@ class Workload:
 
 
 class EncodingAlone(Workload):
-    """Forward and backward of a positional encoding without the stack around it.
+    """Workload of the forward and backward pass of a positional encoding without the stack around it.
 
     One step adds to ``[B, T, D]``, turns q and k ``[B, H, T, K]`` and makes the biases, as far as the encoding does so,
     and goes back through each to what it came from.
@@ -280,7 +280,7 @@ class EncodingAlone(Workload):
         return [y for y in made if y is not None and y is not self.x and y is not self.q and y is not self.k]
 
     def encoding(self) -> None:
-        """One forward and backward pass."""
+        """Run one forward and backward pass."""
         outputs = [y for y in self.outputs() if y.requires_grad]
         inputs = [self.x, self.q, self.k, *self.model.stack.encoding.parameters()]
         if outputs:
@@ -294,13 +294,13 @@ class EncodingAlone(Workload):
         return seconds
 
     def held(self) -> Iterator[Tensor]:
-        """The stack's own, and the inputs."""
+        """Yield the tensors of the stack and the inputs."""
         yield from super().held()
         yield from (self.x, self.q, self.k)
 
 
 class Epoch(Workload):
-    """One pass over ``num_texts`` texts in batches: the original experiment's quantity, data selection included."""
+    """Workload of one pass over ``num_texts`` texts in batches, as the original timed it, data selection included."""
 
     def __init__(self, case: Case, num_texts: int) -> None:
         super().__init__(case)
@@ -314,7 +314,7 @@ class Epoch(Workload):
             self.train_step()
 
     def check(self) -> float:
-        """One first epoch, after which every weight must be finite."""
+        """Run the first epoch, refuse weights that are not finite, and return its seconds."""
         seconds = self.first_call()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             raise AssertionError("weights are not finite after an epoch")
@@ -327,10 +327,10 @@ def compiles(case: Case) -> bool:
 
 
 def fresh_start(case: Case) -> None:
-    """Forget what earlier cases left in the process.
+    """Reset what earlier cases left in the process: the compiler's caches and the heap's thresholds.
 
-    Of the compiler, since after eight recompiles a function silently runs uncompiled; and of a heap that gives memory
-    back, whose thresholds depend on what was freed.
+    After eight recompiles a function would silently run uncompiled; and the thresholds of a heap that gives memory
+    back depend on what was freed.
     """
     if case.heap == "system" and case.device.startswith("cpu"):
         heap.level()
@@ -344,7 +344,7 @@ def fresh_start(case: Case) -> None:
 
 
 def build(case: Case, num_texts: int = 1000) -> Workload:
-    """The workload of a case, ready on its device."""
+    """Return the workload of a case, ready on its device."""
     if case.phase == "encoding":
         return EncodingAlone(case)
     return Epoch(case, num_texts) if case.phase == "epoch" else Workload(case)
