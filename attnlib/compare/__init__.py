@@ -1,4 +1,4 @@
-"""Several runs side by side: verdicts, saved against saved, live workers in turns, repeats, scaling fits.
+"""Comparison of runs: cells over several runs, verdicts on two sets of saved runs, repeats, scaling fits.
 
 Numbers, and reasons in words; tables are made in ``attnlib.show``. Nothing here imports torch: commands start at once.
 """

@@ -1,4 +1,4 @@
-"""Calls that were measured beside others, over several runs: by test, and by what varies in it."""
+"""Calls that were measured beside others, in several runs: grouped by test, and along a parameter."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -17,18 +17,18 @@ class Point(NamedTuple):
 
     @property
     def ratio(self) -> Estimate | None:
-        """Its time over its reference's: of several runs the geometric mean; None where no run has it."""
+        """Ratio of its time to its reference's, the geometric mean over several runs; None if no run has it."""
         found = (row.found.ratio for row in self.rows if row.found)
         return over_runs([Estimate(one.value, one.low, one.high) for one in found])
 
     @property
     def measured(self) -> BesideRow:
-        """The first of its rows that has a finding, or the first."""
+        """First of its rows that has a finding, or else the first row."""
         return next((row for row in self.rows if row.found), self.rows[0])
 
 
 def by_test(runs: Iterable[Run]) -> dict[str, list[BesideRow]]:
-    """Return the calls that were measured beside others by test, one a run."""
+    """Return the rows of calls that were measured beside others, by test, one a run."""
     rows: dict[str, list[BesideRow]] = {}
     for run in runs:
         for row in run.beside:
@@ -57,7 +57,7 @@ def axis_of(own: Sequence[Point]) -> str | None:
 
 
 def lines_along(own: Sequence[Point], axis: str) -> dict[str, list[tuple[float, Point]]]:
-    """Return the points along a parameter, sorted, by the other parameters in words."""
+    """Return the points along a parameter, sorted by its value, for each set of the other parameters in words."""
     found: dict[str, list[tuple[float, Point]]] = {}
     for point in own:
         others = " ".join(f"{name}={value}" for name, value in point.params.items() if name != axis)

@@ -1,4 +1,4 @@
-"""Cells of several runs of one machine, looked up by case, and their centre with an interval."""
+"""Cells of several runs of one machine, by case, and their mean over the runs with an interval."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ class Cells:
         self.question = max(steps, key=lambda test: steps[test], default=None) if len(steps) > 1 else None
 
     def where(self, **fields: Any) -> list[list[Cell]]:
-        """Groups of one case's cells, one cell a run, whose case has these fields.
+        """Return the cells of each case with these fields: a list per case, with one cell a run.
 
-        Of train steps those of the test that has most of them: another question's would be points of the same line.
+        Of train steps only those of the test that has the most: another test's would be points on the same line.
         """
         found = [
             c for c in self.by_id.values() if all(c[0].fields.get(name) == value for name, value in fields.items())
@@ -47,24 +47,24 @@ class Cells:
         return [cells for cells in found if cells[0].question == self.question]
 
     def first(self, **fields: Any) -> list[Cell]:
-        """The first case with these fields: its cells, one a run; none without such a case."""
+        """Return the cells of the first case with these fields, one a run; an empty list without such a case."""
         return next(iter(self.where(**fields)), [])
 
     def time(self, group: Sequence[Cell]) -> Estimate | None:
-        """Seconds of a case with an interval, see ``attnlib.compare.pairs``; None where no run has a time."""
+        """Return the seconds of a case with an interval, see ``attnlib.compare.pairs``; None if no run has a time."""
         return over_runs([own[group[0].case_id] for own in self.times if group and group[0].case_id in own])
 
     def reference_time(self, group: Sequence[Cell]) -> Estimate | None:
-        """Seconds of the reference of a case; None where it was measured alone."""
+        """Return the seconds of a case's reference; None if the case was measured alone."""
         keys = {key for cell in group if (key := pairs.reference_of(cell))}
         return over_runs([own[key] for own in self.references for key in keys if key in own])
 
     def over_reference(self, group: Sequence[Cell]) -> Estimate | None:
-        """A case's time over its reference's; None where it was measured alone."""
+        """Return the ratio of a case's time to its reference's; None if it was measured alone."""
         return over_runs([found for cell in group if (found := pairs.over_reference(cell))])
 
     def ratio(self, group: Sequence[Cell], base: Sequence[Cell]) -> Estimate | None:
-        """Seconds of a case over another's in the same run; None without both."""
+        """Return the ratio of a case's time to another's in the same run; None if no run has both."""
         if not group or not base:
             return None
         found = []
@@ -76,13 +76,13 @@ class Cells:
         return over_runs(found)
 
     def axis(self, name: str, **fields: Any) -> list[Any]:
-        """Values of a field among these cases, sorted, or in registry order where it has one."""
+        """Return the values of a field among these cases, sorted, or in registry order if there is one."""
         values = {cells[0].fields[name] for cells in self.where(**fields)}
         order = self.names(name)
         return [v for v in order if v in values] if order else sorted(values)
 
     def names(self, axis: str) -> list[str]:
-        """The names on an axis in registry order, of every run; none for an axis of numbers."""
+        """Return the names on an axis in registry order, from all runs; an empty list for an axis of numbers."""
         return list(dict.fromkeys(name for run in self.runs for name in run.data["attnlib"]["axes"].get(axis, ())))
 
 
@@ -90,7 +90,8 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     """Read runs of one machine, the newest run if no path is given.
 
     Returns:
-        their cells, or None without a good run; and a line for each file that was left out, or on how to make one.
+        their cells, or None without a good run or if the runs cannot share a table; and a line for each file that was
+        left out, or on how to make a run.
     """
     runs, left_out = chosen(paths)
     ours = [run for run in runs if belong_together(run, runs[0])]
@@ -105,14 +106,14 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
 
 
 def belong_together(run: Run, other: Run) -> bool:
-    """Whether runs are of one machine, or both merged of machines of one kind."""
+    """Return True if two runs are of one machine, or both were merged from machines of one kind."""
     return run.machines == other.machines or (run.merged and other.merged and run.kind == other.kind)
 
 
 def differing_fields(runs: Sequence[Run]) -> str:
-    """In which fields but the axes the train steps of one test differ from run to run; nothing where in none.
+    """Return the fields, except axes, in which train steps of a test differ between runs; an empty text if in none.
 
-    A batch may differ where the tokens in it are the same. References may not differ at all.
+    Batch sizes may differ if the tokens a batch are the same. References may not differ at all.
     """
     references = {pairs.fields_in_words(cell.ratio.reference) for run in runs for cell in run.cells if cell.ratio}
     if len(references) > 1:
@@ -137,19 +138,19 @@ def differing_fields(runs: Sequence[Run]) -> str:
 
 
 def values(found: set[Any]) -> str:
-    """The values of a field, in words."""
+    """Return the values of a field in words."""
     return " and ".join(sorted(map(str, found)))
 
 
 def over_runs(found: Sequence[Estimate]) -> Estimate | None:
-    """One run's estimate as it is; of several runs the geometric mean with its 95 % t interval; None of none."""
+    """Return one run's estimate as it is, or several runs' geometric mean with its 95 % t interval; None of none."""
     if len(found) < 2:
         return found[0] if found else None
     return Estimate(*np.exp(t_interval([float(np.log(estimate.value)) for estimate in found])).tolist())
 
 
 def time_note(cells: Cells) -> str:
-    """What the intervals of times are, and where times come from."""
+    """Return a note that says what the intervals of times are, and where times come from."""
     n = len(cells.runs)
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
     if any(cells.references):
@@ -161,24 +162,24 @@ def time_note(cells: Cells) -> str:
 
 
 def interval_note(cells: Cells) -> str:
-    """``time_note``, and whether something held a run up."""
+    """Return ``time_note`` and the number of times that were disturbed."""
     held_up = sum(cell.disturbed for run in cells.runs for cell in run.cells)
     return time_note(cells) + (f"; {held_up} times were disturbed" if held_up else "")
 
 
 def measured(group: Sequence[Cell]) -> Cell:
-    """The first of a case's cells that was measured, for what every run says alike; the first one where none was."""
+    """Return the first of a case's cells that was measured, for fields that all runs share, or else the first."""
     return next((cell for cell in group if cell.info), group[0])
 
 
 def claims(group: Sequence[Cell]) -> dict[str, Claim]:
-    """The claims of a check of gradients by name; the same in every run, so the first run's."""
+    """Return the claims of a check of gradients by name, those of the first run, as all runs have the same."""
     probe = next((cell.probe for cell in group if cell.probe), None)
     return {claim.name: claim for claim in probe.claims} if probe else {}
 
 
 def points_along(cells: Cells, name: str, **fields: Any) -> list[tuple[float, list[Cell]]]:
-    """Cases along one field, sorted."""
+    """Return the values of a field with the cells of the case that has each, sorted by value."""
     groups = cells.where(**fields)
     return sorted(((group[0].fields[name], group) for group in groups), key=lambda point: point[0])
 
@@ -191,12 +192,12 @@ def fullest(cells: Cells, name: str, other: str) -> Any:
     Args:
         cells: with a train step at least.
         name: ``seq_len`` or ``depth``, along which a line is drawn.
-        other: the other one.
+        other: the other of these two fields.
     """
     counts = {value: len(cells.axis(name, **{other: value}, **STEP)) for value in cells.axis(other, **STEP)}
     return middle([value for value, count in counts.items() if count == max(counts.values())])
 
 
 def middle(values: Sequence[Any]) -> Any:
-    """The middle of an axis."""
+    """Return the middle value of an axis, the later one of two."""
     return values[len(values) // 2]

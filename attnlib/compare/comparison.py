@@ -1,4 +1,4 @@
-"""What a comparison of saved runs says: of each case, of all of them, and as an exit code."""
+"""Result of a comparison of saved runs: verdicts on cases and on groups of cases, and an exit code."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,7 +28,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Compared:
-    """One case, with the verdict on its time; a side is None where it lacks the case."""
+    """One case, with the verdict on its time; ``base`` or ``new`` is None if that side lacks the case."""
 
     case_id: str
     label: str
@@ -40,7 +40,7 @@ class Compared:
 
     @property
     def over_reference(self) -> bool:
-        """Whether the verdict is on its ratio over a reference, and not on its seconds."""
+        """True if the verdict is on the ratio over a reference, False if it is on seconds."""
         return bool(self.base and self.base.reference)
 
     @property
@@ -52,7 +52,7 @@ class Compared:
 
     @property
     def regressed(self) -> bool:
-        """Whether it is slower, uses more bytes, or no longer runs."""
+        """True if the case is slower, uses more bytes, or no longer runs."""
         if self.base is None or self.new is None:
             return False
         lost = self.base.status == "ok" and self.new.status in TIMELESS
@@ -63,7 +63,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A verdict a group (geometric mean over its cases), a row a case and a reference; ``notes`` say what forbids."""
+    """A verdict per group (geometric mean over its cases), and a row per case and per reference.
+
+    ``notes`` say why verdicts are undecided, or that they are forced.
+    """
 
     phases: dict[str, Verdict]
     rows: tuple[Compared, ...]
@@ -78,15 +81,15 @@ class Comparison:
 
     @property
     def vanished(self) -> list[Compared]:
-        """The cases that only the base has."""
+        """Rows of the cases that only the base has."""
         return [row for row in self.rows if row.new is None]
 
     def exit_code(self, *, allow_undecided: bool = False, allow_missing: bool = False) -> int:
-        """0 no regression, 1 a regression, 2 not decided; also 2 where the sides share no case.
+        """Return 0 for no regression, 1 for a regression, and 2 if undecided or if the sides share no case.
 
         A case that vanished is a regression, unless the new side's command chose other cases, **or** ``allow_missing``.
-        Decided are a ratio and a time, as far as there are any: what slows a case and its reference alike shows in no
-        ratio.
+        Decided means that at least one ratio and one time are, as far as there are any: what slows a case and its
+        reference alike shows in no ratio.
         """
         sorts = [
             [row.verdict for row in self.rows if row.over_reference],
@@ -105,7 +108,7 @@ class Comparison:
         return 0 if allow_undecided or decided else 2
 
     def as_json(self) -> dict[str, Any]:
-        """Everything."""
+        """Return all of it as JSON objects."""
         return {
             "threshold": self.threshold,
             "tests": {"phases": self.tests[0], "cases": self.tests[1]},

@@ -1,4 +1,4 @@
-"""How often a run's own interval holds what other runs of one machine say, and how far ratios change run to run."""
+"""Coverage: share of runs' intervals that hold the mean of other runs, and spread of ratios from run to run."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Repeated:
     """A cell's ratio over its reference in several runs.
 
     Args:
-        cell: of the first one.
-        ratios: one a run.
+        cell: the first run's cell.
+        ratios: ratios over the reference, one a run.
         lows: lower ends of the runs' own intervals.
         highs: upper ends.
-        visits: log ratios of the visits, a run each; none of runs that were saved before there were visits.
+        visits: log ratios of the visits, a tuple per run; runs that were saved before there were visits have none.
     """
 
     cell: Cell
@@ -34,7 +34,7 @@ class Repeated:
 
     @property
     def group(self) -> tuple[str, int]:
-        """Kind of attention kernel, and T."""
+        """Kind of the attention kernel, and T."""
         return self.kind, self.cell.case.seq_len
 
     @property
@@ -57,7 +57,7 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Holding:
-    """Summary of a group of cells: ``intervals`` of which a ``share`` holds the mean of the other runs."""
+    """Summary of a group of cells: number of intervals, share that holds the mean of the other runs, and spread."""
 
     name: str
     intervals: int
@@ -68,7 +68,7 @@ class Holding:
 
 
 def repeated(runs: Sequence[Run]) -> list[Repeated]:
-    """The cells that ``FEWEST`` runs or more have measured beside a reference."""
+    """Return the cells that at least ``FEWEST`` runs have measured beside a reference."""
     found: dict[str, list[Cell]] = {}
     for cell in (cell for run in runs for cell in run.cells if cell.ratio):
         found.setdefault(cell.case_id, []).append(cell)
@@ -76,7 +76,7 @@ def repeated(runs: Sequence[Run]) -> list[Repeated]:
 
 
 def repetition(own: Sequence[Cell]) -> Repeated:
-    """Put one case's cells of several runs together."""
+    """Return the ratios of one case in several runs, given its cells."""
     value, low, high = np.array([over_reference(cell) for cell in own], dtype=float).T
     made = [one for cell in own if (one := cell.visited) is not None]
     attention = own[0].info.attention if own[0].info else None
@@ -85,7 +85,7 @@ def repetition(own: Sequence[Cell]) -> Repeated:
 
 
 def shared_by_runs(cells: Iterable[Repeated]) -> float | None:
-    """Share of the variance between visits that visits of one run have in common; None where it cannot be told.
+    """Return the share of the variance between visits that visits of one run have in common; None if unknown.
 
     By analysis of variance: with V visits in each of several runs, the variance of the runs' means exceeds the V-th
     part of the variance within runs by what the visits of a run share. Cells count with equal weight. Below 0 where the
@@ -105,7 +105,7 @@ def shared_by_runs(cells: Iterable[Repeated]) -> float | None:
 
 
 def holding(name: str, cells: Sequence[Repeated]) -> Holding:
-    """Sum up a group."""
+    """Return the summary of a group of cells."""
     halves = np.concatenate([cell.half_widths for cell in cells])
     held = np.concatenate([cell.held for cell in cells])
     deviations = [cell.deviation for cell in cells]
@@ -114,7 +114,7 @@ def holding(name: str, cells: Sequence[Repeated]) -> Holding:
 
 
 def by(cells: Iterable[Repeated], key: Callable[[Repeated], str]) -> list[Holding]:
-    """Sum up the groups of cells that share a key, in order of their first cells."""
+    """Return the summary of each group of cells that share a key, in order of their first cells."""
     groups: dict[str, list[Repeated]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
@@ -122,7 +122,7 @@ def by(cells: Iterable[Repeated], key: Callable[[Repeated], str]) -> list[Holdin
 
 
 def by_kernel_and_length(cells: Sequence[Repeated]) -> list[Holding]:
-    """Sum up by kind of kernel and T; a length with fewer than ``ENOUGH`` intervals is joined with its neighbour."""
+    """Return summaries by kind of kernel and T; a T with fewer than ``ENOUGH`` intervals is joined with a neighbour."""
     found = []
     for kind in sorted({cell.group[0] for cell in cells}):
         joined: list[tuple[list[int], list[Repeated]]] = []
@@ -140,10 +140,10 @@ def by_kernel_and_length(cells: Sequence[Repeated]) -> list[Holding]:
 
 
 def intervals(cells: Sequence[Repeated]) -> int:
-    """How many intervals these cells have."""
+    """Return the number of intervals of these cells."""
     return sum(len(cell.ratios) for cell in cells)
 
 
 def worst(cells: Sequence[Repeated], count: int = 10) -> list[Repeated]:
-    """The cells that change most from run to run."""
+    """Return the ``count`` cells whose ratios change most from run to run."""
     return sorted(cells, key=lambda cell: -cell.deviation)[:count]

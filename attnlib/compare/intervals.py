@@ -8,19 +8,19 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A number and the ends of its 95 % interval, which are the number itself where it has none."""
+    """A number and the bounds of its 95 % interval, which equal the number if it has no interval."""
 
     value: float
     low: float
     high: float
 
     def exp(self) -> "Estimate":
-        """Of the number that this is the logarithm of."""
+        """Return the exponential of the number and of its bounds."""
         return Estimate(*map(math.exp, self))
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
-    """Mean with its t interval; one value alone, or equal ones, have none but themselves.
+    """Return the mean with its t interval; for one value, or equal ones, the bounds are the mean itself.
 
     Args:
         values: one a run or seed.
@@ -41,7 +41,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 
 def share_interval(share: float, count: int) -> Estimate:
-    """A share of independent examples with its 95 % interval (Clopper, Pearson; doi 10.1093/biomet/26.4.404)."""
+    """Return a share of independent examples with its 95 % interval (Clopper, Pearson; doi 10.1093/biomet/26.4.404)."""
     from scipy import special
 
     right = min(count, round(share * count))
@@ -51,5 +51,5 @@ def share_interval(share: float, count: int) -> Estimate:
 
 
 def mean_over_runs(values: Sequence[float]) -> Estimate | None:
-    """Mean of one value a run with its 95 % t interval, or None without any."""
+    """Return the mean of one value a run with its 95 % t interval; None without values."""
     return t_interval(values) if values else None

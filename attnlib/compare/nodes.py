@@ -1,4 +1,4 @@
-"""The nodes that runs were measured on, and whether these differ."""
+"""Nodes that runs were measured on, and how much they differ in speed."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from attnlib.runs.load import Run
 
 
 class Node(NamedTuple):
-    """What a node did, and how steady it was."""
+    """A node: its numbers of timed and of disturbed cases, its canary and its noise floor."""
 
     name: str
     cases: int  # that were timed there
@@ -21,13 +21,13 @@ class Node(NamedTuple):
 
 
 def nodes(runs: Sequence[Run]) -> list[Node]:
-    """Every node of these runs, by name."""
+    """Return every node of these runs, sorted by name."""
     names = sorted({name for run in runs for name in run.nodes})
     return [node(name, runs) for name in names]
 
 
 def node(name: str, runs: Sequence[Run]) -> Node:
-    """What one of them did."""
+    """Return the node with this name, from all of these runs."""
     cells = [cell for run in runs for cell in run.cells if cell.node == name and cell.timed]
     heard = [seconds for run in runs for seconds in run.nodes.get(name, ())]
     canary = Estimate(*np.quantile(heard, [0.5, 0.05, 0.95]).tolist()) if heard else None
@@ -35,7 +35,7 @@ def node(name: str, runs: Sequence[Run]) -> Node:
 
 
 def apart(runs: Sequence[Run]) -> str | None:
-    """How the slowest node differs from the fastest, where hardly a canary of one is as fast as one of the other."""
+    """Return in words how the slowest node differs from the fastest; None if the ranges of their canaries overlap."""
     found = [(own.canary, own.name) for own in nodes(runs) if own.canary]
     if not found:
         return None

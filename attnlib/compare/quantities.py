@@ -1,4 +1,4 @@
-"""What a comparison of saved runs judges: ratios over a reference, the references' times, and times measured alone."""
+"""Quantities that a comparison of runs judges: ratios over a reference, the references' times, and times alone."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ RATIO, REFERENCE, TIME = "ratio", "reference", "time"
 
 
 class Quantity(NamedTuple):
-    """One of them: of a case, in a group that is also judged as a whole."""
+    """A quantity that is judged, of a case or a reference, and the group that is judged as a whole."""
 
     group: str  # as "train_step over its reference"
     kind: str  # RATIO, REFERENCE or TIME
@@ -29,9 +29,9 @@ Readings = dict[Quantity, Replicate]  # of one run: the number, and seconds of t
 
 
 def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
-    """What each run says of each quantity; disturbed cases say nothing unless they are asked for.
+    """Return the value of each quantity in each run; disturbed cases are left out unless ``disturbed`` is True.
 
-    A case counts by its ratio where every run measured it beside the same reference, else by the median of its rounds.
+    The value is the ratio if every run measured the case beside the same reference, else the median of its rounds.
     """
     references: dict[str, set[str | None]] = {}
     for cell in (cell for run in runs for cell in run.cells if cell.timed):
@@ -46,7 +46,7 @@ def readings(runs: Sequence[Run], *, disturbed: bool = False) -> list[Readings]:
 
 
 def quantity_of(row: BesideRow) -> Quantity:
-    """Return what is judged of a call that was measured beside another one: its ratio, by its test."""
+    """Return the quantity of a call that was measured beside another one: its ratio, known by its test."""
     device = row.found.device.partition(":")[0] if row.found else "cpu"
     return Quantity(row.question.rpartition("::")[2] + OVER, RATIO, row.test, row.label, device)
 
@@ -73,22 +73,22 @@ def _of_run(usable: Sequence[Cell], paired: set[str]) -> Readings:
 
 
 def kind_of(cell: Cell) -> str:
-    """The kind of device that a case runs on."""
+    """Return the kind of device that a case runs on."""
     return cell.case.device.partition(":")[0]
 
 
 def of_group(
     quantities: Sequence[Quantity], runs: Sequence[Readings], base: int
 ) -> tuple[list[Replicate], list[Replicate]]:
-    """Geometric means over these quantities and over their canaries, one pair a run, base and new.
+    """Return geometric means over these quantities and over their canaries, one pair a run, for base and new.
 
     Each quantity counts relative to the middle between its means on the two sides, so that a run may lack some; a run
     that lacks more than half of them is left out.
 
     Args:
-        quantities: of one group, each in a run of either side at least.
-        runs: what each says, those of the base first.
-        base: how many are the base's.
+        quantities: those of one group; each is in at least one run of either side.
+        runs: values of each run, those of the base first.
+        base: number of the base's runs.
     """
     values = [[own[q][0] if q in own else None for q in quantities] for own in runs]
     logs = np.log(np.array(values, dtype=float))  # None becomes NaN, which stays in here

@@ -1,4 +1,4 @@
-"""Two sets of runs side by side: a run is one replicate, exact figures compare exactly, and times may be undecided."""
+"""Comparison of two sets of runs: a run is one replicate, exact figures compare exactly, times may be undecided."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +29,10 @@ EXACT = ("status", "bytes", "flops", "params")  # compared exactly
 
 @dataclass(frozen=True)
 class Judge:
-    """Gives verdicts: none but ``same`` for the very same runs, none but ``undecided`` where there is a reason.
+    """Maker of verdicts: always ``same`` if both sides are the same runs, else ``undecided`` if there is a reason.
 
-    ``threshold`` is the chosen one; None is that of the devices of the cases. That the machine drifted is no reason
-    against a ratio, whose two sides it slowed alike.
+    ``threshold`` None stands for the default of the cases' devices. A machine that drifted leaves seconds undecided,
+    but not ratios, whose two sides it slowed alike.
     """
 
     threshold: float | None
@@ -42,7 +42,7 @@ class Judge:
     spread: dict[str, Prior]  # of ratios, by case id
 
     def __call__(self, base: Sequence[Replicate], new: Sequence[Replicate], of: set[Quantity], tests: int) -> Verdict:
-        """The verdict on one of ``tests`` tests of a sort, ``of`` these quantities."""
+        """Return the verdict on these quantities, which is one of ``tests`` tests that share an error probability."""
         if self.same:
             return Verdict("same", 1.0, 1.0, 1.0, runs=(len(base), len(new)))
         ratios = all(q.kind == RATIO for q in of)
@@ -59,13 +59,13 @@ class Judge:
 def compare(
     base: Sequence[Run], new: Sequence[Run], *, threshold: float | None = None, force: bool = False
 ) -> Comparison:
-    """Compare two sets of runs; the very same runs are the same, with every ratio exactly 1.
+    """Compare two sets of runs; if both are the same runs, each verdict is ``same`` and each ratio exactly 1.
 
     Args:
         base: runs before.
         new: runs after.
         threshold: smallest change of time that matters; None is 0.05 on a CPU and 0.02 elsewhere.
-        force: decide although the machines or their settings differ.
+        force: give verdicts although the machines or their settings differ.
 
     Raises:
         ValueError: see ``are_same``, **or** no run has a case.
@@ -125,7 +125,7 @@ def are_same(base: Sequence[Run], new: Sequence[Run]) -> bool:
 
 
 def changed_parts(base: Sequence[Run], new: Sequence[Run]) -> list[str]:
-    """Return a line for each part that is somebody else's whose version or source file changed from base to new."""
+    """Return a line for each part that is not attnlib's and whose version or source file changed from base to new."""
     sides: list[dict[str, set[str]]] = []
     for runs in (base, new):
         found: dict[str, set[str]] = {}
@@ -141,7 +141,7 @@ def changed_parts(base: Sequence[Run], new: Sequence[Run]) -> list[str]:
 
 
 def said(runs: Sequence[Run], options: Sequence[str], *, paths: bool = False) -> set[str]:
-    """What of the runs' command lines is one of these options, or a path that is a part of ``bench``."""
+    """Return those options that the runs' commands have, with values; with ``paths`` also names of test paths."""
     found = set()
     for run in runs:
         command = run.data["attnlib"].get("command") or []
@@ -153,24 +153,24 @@ def said(runs: Sequence[Run], options: Sequence[str], *, paths: bool = False) ->
 
 
 def a_side(base: int, new: int) -> str:
-    """How many runs there are: ``3 runs a side`` or ``3 and 6 runs a side``."""
+    """Return the number of runs in words: ``3 runs a side`` or ``3 and 6 runs a side``."""
     return f"{base} run{'s' * (base != 1)} a side" if base == new else f"{base} and {new} runs a side"
 
 
 def why_not(base: int, new: int, machine: Sequence[str]) -> str | None:
-    """Why no number can be decided at all; None where some may be."""
+    """Return the reason why no number can be decided at all; None if some may be."""
     if machine:
         return "another machine or other settings (--force decides all the same)"
     return f"{a_side(base, new)}, {MIN_RUNS} are needed" if min(base, new) < MIN_RUNS else None
 
 
 def has_drifted(drift: Verdict) -> bool:
-    """Whether the canary changed, and perhaps by more than its guard."""
+    """Return True if the interval of the canary's change excludes 1 and is not wholly within its threshold."""
     return bool(drift.low and drift.high and drift.word != "same" and not drift.low <= 1 <= drift.high)
 
 
 def canary(base: Sequence[Run], new: Sequence[Run], threshold: float) -> Verdict | None:
-    """How the canary changed from side to side, with a 95 % interval; None unless two runs a side have one."""
+    """Return the verdict on the canary's change from side to side, at 95 %; None unless two runs a side have one."""
     before, after = ([(run.canary, None) for run in side if run.canary is not None] for side in (base, new))
     if min(len(before), len(after)) < 2:
         return None
@@ -178,7 +178,7 @@ def canary(base: Sequence[Run], new: Sequence[Run], threshold: float) -> Verdict
 
 
 def by_case(runs: Sequence[Run]) -> dict[str, list[Cell]]:
-    """Cells by case, one a run."""
+    """Return the cells by case, one a run."""
     cells: dict[str, list[Cell]] = {}
     for run in runs:
         for cell in run.cells:
@@ -192,7 +192,7 @@ def row_of(
     judged: tuple[Quantity, Verdict] | None,
     other_limits: bool,
 ) -> Compared:
-    """One case's row."""
+    """Return the row of a case in the comparison."""
     cells = [side.get(case_id, []) for side in sides]
     quantity, verdict = judged or (None, Verdict("undecided", None, reason="no time"))
     base, new = (summary(own, quantity) for own in cells)
@@ -235,7 +235,7 @@ def rows_beside(base: Sequence[Run], new: Sequence[Run], judged: dict[str, tuple
 
 
 def summary_beside(rows: Sequence[BesideRow]) -> Summary | None:
-    """Return what one side knows of a call that was measured beside another one; None without a run."""
+    """Return one side's summary of a call that was measured beside another one; None without a run."""
     if not rows:
         return None
     found = [row.found for row in rows if row.found]
@@ -251,7 +251,7 @@ def summary_beside(rows: Sequence[BesideRow]) -> Summary | None:
 
 
 def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], verdict: Verdict) -> Compared:
-    """The row of a reference's own time, which changes from run to run with the machine."""
+    """Return the row of a reference's own time, which changes from run to run with the machine."""
     base, new = (Summary("ok", float(np.median([seconds for seconds, _ in side]))) for side in sides)
     return Compared(quantity.key, quantity.label, base, new, verdict, (), other_limits=False)
 
@@ -259,13 +259,13 @@ def row_of_reference(quantity: Quantity, sides: Sequence[Sequence[Replicate]], v
 def spread_of_ratios(
     quantities: Sequence[Quantity], runs: Sequence[Readings], base: int, widths: dict[str, float]
 ) -> dict[str, Prior]:
-    """How each ratio should spread from run to run, by what all of them do in proportion to their own intervals.
+    """Return the expected variance of each ratio between runs: that of all, in proportion to its interval squared.
 
     Args:
-        quantities: that both sides have.
-        runs: what each says.
-        base: how many are the base's.
-        widths: of a case's interval within a run, see ``widths_of``.
+        quantities: those that both sides have.
+        runs: values of each run, those of the base first.
+        base: number of the base's runs.
+        widths: half-width of each case's interval within a run, see ``widths_of``.
     """
     found = []
     for q in quantities:
@@ -277,7 +277,7 @@ def spread_of_ratios(
 
 
 def widths_of(runs: Sequence[Run]) -> dict[str, float]:
-    """Mean half-width of the logarithm of each case's ratio within a run, by case id, or by test."""
+    """Return the mean half-width of the interval of each case's log ratio within a run, by case id or test."""
     found: dict[str, list[float]] = {}
     for cell in (cell for run in runs for cell in run.cells):
         if estimate := over_reference(cell):
@@ -288,13 +288,13 @@ def widths_of(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def replicates(quantity: Quantity, runs: Sequence[Readings], base: int) -> tuple[list[Replicate], list[Replicate]]:
-    """What the runs of either side say of it."""
+    """Return the values of a quantity in the runs of either side, base and new."""
     before, after = ([own[quantity] for own in side if quantity in own] for side in (runs[:base], runs[base:]))
     return before, after
 
 
 def summary(cells: Sequence[Cell], quantity: Quantity | None) -> Summary | None:
-    """What one side knows of a case: its worst status and its largest bytes; None without a run."""
+    """Return one side's summary of a case, with its worst status and its largest bytes; None without a run."""
     if not cells:
         return None
     timed = [cell for cell in cells if cell.timed and cell.median]
@@ -313,7 +313,7 @@ def summary(cells: Sequence[Cell], quantity: Quantity | None) -> Summary | None:
 
 
 def with_twins(rows: Sequence[Compared], sides: Sequence[dict[str, list[Cell]]]) -> list[Compared]:
-    """Rows of one side only say what the same test measures on the other: its configuration has changed."""
+    """Return the rows; those of one side only name the fields in which the same test's case differs on the other."""
     tests = [{cells[0].test: cells[0] for cells in side.values()} for side in sides]
     named = []
     for row in rows:
@@ -330,7 +330,7 @@ def with_twins(rows: Sequence[Compared], sides: Sequence[dict[str, list[Cell]]])
 
 
 def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, ...]:
-    """What differs between the first machine and settings of the base and any other, a line each.
+    """Return the differences between the base's first machine and settings and all others, a line each.
 
     Merged runs may differ in their places, see ``against_seconds``.
     """
@@ -346,11 +346,11 @@ def machine_differences(base: Sequence[Run], new: Sequence[Run]) -> tuple[str, .
 
 
 def against_seconds(drift: Verdict | None, sides: Sequence[dict[str, list[Cell]]]) -> str | None:
-    """Why seconds cannot be decided, unlike ratios, whose rounds lie side by side on one node; None where they may be.
+    """Return the reason why seconds cannot be decided, unlike ratios, whose rounds alternate on one node; else None.
 
     Args:
-        drift: of the canary.
-        sides: the cells of either by case, each of which should have been measured on the same nodes; none will do.
+        drift: verdict on the canary.
+        sides: cells of either side by case, which must have been measured on the same nodes; empty to leave that out.
     """
     nodes = [{case_id: {cell.node for cell in own if cell.timed} for case_id, own in side.items()} for side in sides]
     pairs = [(own, nodes[1].get(case_id)) for case_id, own in nodes[0].items()] if nodes else []

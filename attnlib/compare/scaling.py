@@ -1,4 +1,4 @@
-"""How time grows with length and depth: sums of powers with non-negative coefficients, never one exponent."""
+"""Fits of time against length or depth: sums of powers with non-negative coefficients, never one exponent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,13 +41,14 @@ class Fit:
     runs: int
 
     def coefficient(self, power: int) -> float:
-        """c_p in seconds per n^p."""
+        """Return c_p in seconds per n^p."""
         return self.terms[self.powers.index(power)] / self.sizes[-1] ** power
 
     def around(self, value: float, samples: np.ndarray, most: float = np.inf) -> Estimate:
-        """``value``, in [0, most], with the 95 % t interval of its bootstrap standard error; none with one run.
+        """Return ``value`` with the 95 % t interval of its bootstrap standard error; without one for a single run.
 
-        Wide enough to hold ``value``, which no coefficient below 0 has pushed up.
+        The interval is that of the samples' mean, cut to [0, most] and widened if need be to hold ``value``, whose
+        coefficients, unlike the samples', are not below 0.
         """
         from scipy import special
 
@@ -59,7 +60,7 @@ class Fit:
         return Estimate(value, min(value, float(low)), max(value, float(high)))
 
     def between(self, value: float, samples: np.ndarray) -> Estimate:
-        """A skewed ``value`` with the 95 % percentile interval of its bootstrap values; none with one run.
+        """Return a skewed ``value`` with the 95 % percentile interval of its bootstrap values; none for a single run.
 
         Percentiles of few runs are too narrow; they are taken further out by as much as Student's t is wider than the
         normal distribution (the expanded percentile interval of arXiv 1411.5279).
@@ -73,35 +74,35 @@ class Fit:
         return Estimate(value, float(low), float(high))
 
     def term(self, power: int) -> Estimate:
-        """c_p with its interval."""
+        """Return c_p with its interval."""
         scale = self.sizes[-1] ** power
         return self.around(self.coefficient(power), self.samples[:, self.powers.index(power)] / scale)
 
     def share(self, power: int) -> Estimate:
-        """Share of a term in the time at the largest size."""
+        """Return the share of a term in the time at the largest size, with its interval."""
         place = self.powers.index(power)
         value = self.terms[place] / sum(self.terms)
         return self.around(value, self.samples[:, place] / self.samples.sum(axis=1), most=1.0)
 
     def crossover(self) -> Estimate | None:
-        """The size where the quadratic term has overtaken the linear one, b / c; None without a quadratic term."""
+        """Return the size b / c, beyond which the quadratic term exceeds the linear one; None if c is 0."""
         b, c = self.terms[1:]
         drawn = np.full(len(self.samples), np.inf)
         np.divide(self.samples[:, 1].clip(0), self.samples[:, 2], out=drawn, where=self.samples[:, 2] > 0)
         return None if c == 0 else self.between(float(self.sizes[-1] * b / c), self.sizes[-1] * drawn)
 
     def at(self, size: float) -> float:
-        """Predicted seconds."""
+        """Return the predicted seconds at a size."""
         return sum(term * (size / self.sizes[-1]) ** power for term, power in zip(self.terms, self.powers, strict=True))
 
     @property
     def deviation(self) -> float:
-        """The largest relative deviation of the mean times from the fit."""
+        """Largest relative deviation of the fit from the mean times."""
         return max(abs(self.at(n) / t - 1) for n, t in zip(self.sizes, self.seconds, strict=True))
 
     @property
     def quadratic(self) -> str:
-        """``quadratic``, ``absent``, ``not identifiable``, ``range too small`` or ``undecided: one run``.
+        """Verdict: ``quadratic``, ``absent``, ``not identifiable``, ``range too small`` or ``undecided: one run``.
 
         Quadratic: the interval of c excludes 0 and the term has at least ``SHARE`` of the time at the largest size.
         Absent: the interval of its share ends below ``SHARE``.
@@ -117,7 +118,7 @@ class Fit:
 
     @property
     def straight(self) -> str:
-        """``linear``, ``not linear``, ``not identifiable``, ``range too small`` or ``undecided: one run``.
+        """Verdict: ``linear``, ``not linear``, ``not identifiable``, ``range too small`` or ``undecided: one run``.
 
         By the interval of the largest relative deviation from the line: within ``STRAIGHT``, beyond it, or across it.
         Two sizes always lie on a line, hence three.
@@ -154,12 +155,12 @@ def fit(sizes: Sequence[float], times: np.ndarray, powers: tuple[int, ...], seed
 
 
 def relative_sizes(sizes: Sequence[float], powers: Sequence[int]) -> np.ndarray:
-    """(n / largest n)^p, ``[n, powers]``: well conditioned, and coefficients are seconds at the largest n."""
+    """Return (n / largest n)^p, ``[n, powers]``: well conditioned, with coefficients in seconds at the largest n."""
     return np.asarray((np.asarray(sizes, dtype=float) / sizes[-1])[:, None] ** np.asarray(powers))
 
 
 def nonnegative(sizes: Sequence[float], times: np.ndarray, powers: Sequence[int]) -> np.ndarray:
-    """Terms at the largest size that minimise sum(((fit - t) / t)^2), none below 0."""
+    """Return the terms at the largest size that minimise sum(((fit - t) / t)^2), none below 0."""
     from scipy import optimize
 
     solution, _ = optimize.nnls(relative_sizes(sizes, powers) / times[:, None], np.ones(len(times)))
@@ -167,7 +168,7 @@ def nonnegative(sizes: Sequence[float], times: np.ndarray, powers: Sequence[int]
 
 
 def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[list[float], np.ndarray]:
-    """Sizes, and times ``[runs, sizes]``, of the runs that have a time at every size where any run has one."""
+    """Return the sizes at which any run has a time, and times ``[runs, sizes]`` of the runs that have them all."""
     timed = [(size, {cell.case_id for cell in group}) for size, group in points if any(c.median for c in group)]
     rows = []
     for own in cells.times:
@@ -178,7 +179,7 @@ def complete(cells: Cells, points: Sequence[tuple[float, list[Cell]]]) -> tuple[
 
 
 def slopes(sizes: Sequence[float], times: np.ndarray) -> list[Estimate]:
-    """Local exponents between neighbouring sizes, d log t / d log n, each with its 95 % interval over the runs."""
+    """Return the exponents between neighbouring sizes, d log t / d log n, each with its 95 % interval over the runs."""
     local = np.diff(np.log(times), axis=1) / np.diff(np.log(sizes))
     return [interval for column in local.T if (interval := mean_over_runs(column.tolist()))]
 
@@ -192,7 +193,7 @@ class Line(NamedTuple):
 
 
 def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
-    """A fit along ``seq_len`` or ``depth`` for each line of cases that differ in nothing else, if it has three sizes.
+    """Return a fit along ``seq_len`` or ``depth`` for all cases that differ in nothing else and have three sizes.
 
     They are sorted by phase, encoding and the other size.
     """
@@ -212,7 +213,7 @@ def lines(cells: Cells, name: str, **fields: Any) -> list[Line]:
 
 
 def flop_crossover(cells: Cells, line: Line) -> float | None:
-    """The length where a case's quadratic FLOPs have overtaken its linear ones, by formula; None without FLOPs."""
+    """Return the T beyond which quadratic FLOPs exceed linear ones, by formula; None if never or unknown."""
     case = line.cell.fields
     points = cells.where(**{key: value for key, value in case.items() if key != "seq_len"})
     flops = sorted((g[0].case.seq_len, f) for g in points if (f := next((c.cost.flops for c in g), None)))

@@ -1,4 +1,4 @@
-"""When two sides differ: a ratio with its interval, and one of four words."""
+"""Verdicts on the difference of two sides: a ratio with its interval, and one of four words."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Replicate = tuple[float, float | None]  # seconds of a case in one run, and of t
 
 @dataclass(frozen=True)
 class Verdict:
-    """New / base, of seconds or of ratios over a reference, with its simultaneous interval, and what it says.
+    """Ratio new / base, of seconds or of ratios over a reference, with its simultaneous interval and its word.
 
     Args:
         word: ``faster``, ``slower``, ``same`` or ``undecided``.
@@ -42,14 +42,14 @@ class Verdict:
 
 
 class Prior(NamedTuple):
-    """What the other cases of a comparison say of a case's spread: as much as so many more runs of this variance."""
+    """Variance expected of a case, from all cases of a comparison, and the degrees of freedom that it counts for."""
 
     variance: float  # of a logarithm from run to run
     freedoms: float
 
 
 def prior(variances: Sequence[float], freedoms: Sequence[float]) -> Prior | None:
-    """Mean variance of many cases, worth ``WEIGHT`` degrees of freedom in each; None with fewer than ``ALIKE``."""
+    """Return the mean variance of cases, worth ``WEIGHT`` degrees of freedom; None for fewer than ``ALIKE`` cases."""
     kept = [(v, d) for v, d in zip(variances, freedoms, strict=True) if v > EQUAL**2 and d > 0]
     if len(kept) < ALIKE:
         return None
@@ -58,7 +58,7 @@ def prior(variances: Sequence[float], freedoms: Sequence[float]) -> Prior | None
 
 
 def word_for(low: float, high: float, threshold: float) -> str:
-    """What an interval of a ratio says: beyond ``threshold`` as a whole, within it as a whole, or neither.
+    """Return the word for an interval of a ratio: wholly beyond ``threshold``, wholly within it, or neither.
 
     Args:
         low: lower end.
@@ -74,7 +74,7 @@ def word_for(low: float, high: float, threshold: float) -> str:
 
 
 def from_log(mean: float, half: float, *, threshold: float, runs: tuple[int, int], reason: str | None) -> Verdict:
-    """The verdict on a log ratio with the half-width of its interval; a ``reason`` leaves it undecided."""
+    """Return the verdict on a log ratio, given the half-width of its interval; a ``reason`` leaves it undecided."""
     if not half < ENDLESS:  # two runs and a correction for hundreds of tests
         return Verdict("undecided", math.exp(mean), runs=runs, reason=reason or "too few runs for an interval")
     ratio, low, high = (math.exp(mean + side * half) for side in (0, -1, 1))
@@ -93,7 +93,7 @@ def between_runs(
     reason: str | None = None,
     others: Prior | None = None,
 ) -> Verdict:
-    """The verdict on two sides' run medians, by their logarithms.
+    """Return the verdict on the values of two sides, one a run, by their logarithms.
 
     Where every run of ``COVARIATE`` a side has a canary, by analysis of covariance: log t = side + beta log canary, so
     that what slowed the canary down is not held against the case. Either way the intervals are Behrens's and Fisher's,
@@ -105,7 +105,7 @@ def between_runs(
         confidence: of the interval, corrected for the number of tests by the caller.
         threshold: see ``word_for``.
         reason: why it must stay undecided whatever the times.
-        others: what other cases say of the spread; None where they say nothing.
+        others: expected variance and its degrees of freedom; None if unknown.
     """
     runs = len(base), len(new)
     if not base or not new:
@@ -131,7 +131,7 @@ def between_runs(
 def covariance(
     base: np.ndarray, new: np.ndarray, canaries: tuple[np.ndarray, np.ndarray], confidence: float
 ) -> tuple[float, float]:
-    """Difference new - base at equal canary, with the half-width of its interval; the sides' spreads may differ.
+    """Return the difference new - base at equal canary, and its interval's half-width; the sides' spreads may differ.
 
     beta is the slope of y on the canary within the sides. A side of n runs leaves it n - 1 - h degrees of freedom, h
     being its share of the canary's sum of squares, and weighs in the difference with 1 / n for its mean and, for beta,
@@ -150,7 +150,7 @@ def covariance(
 
 
 def behrens_fisher(scales: Sequence[float], freedoms: Sequence[float], confidence: float) -> float:
-    """The half-width that a t + b t' stays within, where t and t' are Student's with these degrees of freedom.
+    """Return h with P(|a t + b t'| < h) = ``confidence``; t and t' are Student's with these degrees of freedom.
 
     Fisher's answer to Behrens's problem: a little wide where both sides spread alike, and never too narrow. Welch's
     degrees of freedom are too many far out: at six runs a side and spreads of 0.02 and 0.15, an interval that should
@@ -168,9 +168,9 @@ def behrens_fisher(scales: Sequence[float], freedoms: Sequence[float], confidenc
 
 
 def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
-    """The probability that |a t + b t'| exceeds ``half``; arrays give arrays.
+    """Return the probability that |a t + b t'| exceeds ``half``; arrays give arrays.
 
-    The integral of the larger term beyond, over the density of the smaller one's t: with t = sinh(s) the trapezoidal
+    It integrates the larger term's tails over the density of the smaller one's t: with t = sinh(s) the trapezoidal
     rule converges at once.
     """
     from scipy import special
@@ -187,7 +187,7 @@ def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
 
 
 def of_pairs(logs: Sequence[float], *, confidence: float, threshold: float, reason: str | None = None) -> Verdict:
-    """The verdict of a t interval on log ratios new / base, one a pair; others as in ``between_runs``.
+    """Return the verdict by a t interval on log ratios new / base, one a pair; other arguments as in ``between_runs``.
 
     From ``MANY`` pairs on the interval is that of the mean without the lowest and the highest fifth (Tukey and
     McLaughlin's, of the winsorised variance): a pair in which the machine changed for one side alone is far off, and
