@@ -119,7 +119,7 @@ class Keeper:
         """Append an event to the journal.
 
         Raises:
-            Unsaved: it cannot be written; the running test is cut from the journal, so that it is measured again and
+            Unsaved: the event cannot be written; the running test is cut from the journal, so that it is measured again and
                 does not count as crashed.
         """
         try:
@@ -179,7 +179,7 @@ class Keeper:
             the files, none if no test is finished; and the number of tests and further visits that are left.
 
         Raises:
-            Unsaved: they cannot be written.
+            Unsaved: the files cannot be written.
         """
         try:
             found = self.book.events()

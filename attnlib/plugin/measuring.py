@@ -109,7 +109,7 @@ def warmed_up(
         pair: the case, checked, and its reference if it has one.
         first: seconds of the case's first call.
         settings: the run's choices.
-        device: whose counters are read.
+        device: device whose counters are read.
         cold: whether the cache is rewritten before every step, so that no side meets the other's data in it.
     """
     watch = Disturbance(device)
@@ -126,7 +126,7 @@ def revisit(
 
     Args:
         pair: the case and its reference.
-        case: what is measured.
+        case: the measured case.
         earlier: ``time`` of the saved row.
         settings: the run's choices.
         instruments: device, canary and rates.

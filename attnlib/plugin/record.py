@@ -240,7 +240,7 @@ class Record:
         """Return the seconds of a case as the tables will show them: its ratio times the mean time of its reference.
 
         Args:
-            test: of the case, which has a reference.
+            test: the test of the case, which has a reference.
             settled: its benchmark, with its ratio from all visits so far.
         """
         own = self.entries[test].case
@@ -329,7 +329,7 @@ class Record:
         """Store the finding of a gradient check or the result of a training in the test's row.
 
         Raises:
-            AssertionError: it would break the results contract, as a claim that is not finite does.
+            AssertionError: the finding would break the results contract, as a claim that is not finite does.
         """
         entry, probe = self.entries[test], plain(probe)
         if found := probe_problems(asdict(entry.case) if entry.case else {}, probe):
@@ -340,7 +340,7 @@ class Record:
         """Store the cost of a call that was measured beside another one in the test's row.
 
         Raises:
-            AssertionError: it would break the results contract.
+            AssertionError: the saved values would break the results contract.
         """
         entry, found = self.entries[test], plain(found)
         typed, wrong = convert(found, Beside, "beside")

@@ -188,8 +188,8 @@ def beside_line(name: str, found: dict[str, Any]) -> str:
     """Return the line of a call that was measured beside another one: ratio, verdict, time and bytes that it adds.
 
     Args:
-        name: of its test.
-        found: as it is saved, see ``attnlib.runs.schema.Beside``.
+        name: the test's name.
+        found: its saved fields, see ``attnlib.runs.schema.Beside``.
     """
     ratio = with_interval(digits(3))(Estimate(**found["ratio"]))
     peaks = [found[key]["value"] for key in ("peak", "reference_peak")]

@@ -80,7 +80,7 @@ class Chosen:
         path: the shard's file.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
