@@ -98,7 +98,7 @@ class Journal:
 
     Raises:
         Busy: another process writes it.
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,7 +119,7 @@ class Journal:
         """Create a journal and open it; the file gets its name once its plan is written.
 
         Raises:
-            OSError: it cannot be written; nothing is left behind.
+            OSError: the journal cannot be written; nothing is left behind.
         """
         new = path.with_suffix(f"{SUFFIX}.new")
         new.touch()
@@ -173,7 +173,7 @@ class Journal:
         """Return all events written so far, even if the file has been deleted meanwhile.
 
         Raises:
-            ValueError: it is no journal, see ``events``.
+            ValueError: the file is no journal, see ``events``.
         """
         return events(self._bytes())
 
@@ -260,7 +260,7 @@ def assemble(found: Events, *, live: bool = False) -> Object:
     """Return the run that a journal holds so far, in the form of its final file.
 
     Args:
-        found: see ``events``.
+        found: events of the journal, see ``events``.
         live: whether a process is still writing the journal; a test without an end is then being measured.
     """
     plan, over = plan_of(found), ends(found)

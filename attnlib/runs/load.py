@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def question(self) -> str:
-        """Its test without the parameters."""
+        """Name of its test without the parameters."""
         return self.test.partition("[")[0]
 
     @property
@@ -135,7 +135,7 @@ class Cell:
 
     @property
     def cost(self) -> Cost:
-        """Its predicted cost; empty if unknown."""
+        """Predicted cost of the case; empty if unknown."""
         return self.info.cost if self.info else Cost()
 
     @property
@@ -207,7 +207,7 @@ class Run:
 
     @property
     def machines(self) -> list[dict[str, Any]]:
-        """Its ``machine_of``, once for each different node, device and CPU affinity of its processes."""
+        """Fields of ``machine_of``, once for each different node, device and CPU affinity of the run's processes."""
         machine = machine_of(self.data["machine_info"])
         places = [machine | {k: p[k] for k in PLACE if k in p} for p in self.data["attnlib"].get("processes") or [{}]]
         return [place for index, place in enumerate(places) if place not in places[:index]]
