@@ -404,7 +404,7 @@ def kind_of(name: str) -> str:
     """Return the kind of the part with this name or place.
 
     Raises:
-        ValueError: it cannot be imported, **or** fits no kind, **or** several.
+        ValueError: the part cannot be imported, **or** fits no kind, **or** several.
     """
     kinds = [kind for kind, registry in KINDS.items() if name in registry]
     if not kinds:

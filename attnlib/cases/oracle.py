@@ -26,7 +26,7 @@ def check_oracle(kind: str, oracle: str) -> None:
     """Refuse an oracle that is no part of this kind.
 
     Raises:
-        ValueError: it cannot be imported, **or** fits no part of this kind, **or** the kind is random.
+        ValueError: the oracle cannot be imported, **or** fits no part of this kind, **or** the kind is random.
     """
     if kind == "init":
         raise ValueError("an initialisation is random and is compared with no oracle")

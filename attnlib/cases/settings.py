@@ -265,7 +265,7 @@ def on_this_heap(settings: Settings, *, asked: bool) -> Settings:
         asked: whether ``--heap kept`` was given.
 
     Raises:
-        ValueError: it was given, and memory cannot be kept; the message says why.
+        ValueError: ``--heap kept`` was given, and memory cannot be kept; the message says why.
     """
     if settings.base.heap != "kept" or (reason := heap.keep()) is None:
         return settings

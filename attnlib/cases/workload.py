@@ -44,7 +44,7 @@ class Workload:
     """A model, a batch and one step of the case's phase, seeded, on the case's device.
 
     Args:
-        case: what to build; its phase is ``forward``, ``backward`` or ``train_step``.
+        case: the case to build; its phase is ``forward``, ``backward`` or ``train_step``.
     """
 
     clock = staticmethod(device_clock)
@@ -152,7 +152,7 @@ class Workload:
         """Run the step for the first time and return its seconds.
 
         Raises:
-            Unavailable: it should be compiled, and was not.
+            Unavailable: the step should be compiled, and was not.
         """
         seconds = timed(self.step, self.prepare, self.clock)
         if (compiled := self.compiled()) and not compiled["graphs"]:
