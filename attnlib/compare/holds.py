@@ -88,8 +88,8 @@ def shared_by_runs(cells: Iterable[Repeated]) -> float | None:
     """Return the share of the variance between visits that visits of one run have in common; None if unknown.
 
     By analysis of variance: with V visits in each of several runs, the variance of the runs' means exceeds the V-th
-    part of the variance within runs by what the visits of a run share. Cells count with equal weight. Below 0 where the
-    runs' means lie closer together than chance has them.
+    part of the variance within runs by what the visits of a run share. Cells count with equal weight. Below 0 if the
+    runs' means lie closer together than chance makes them.
     """
     within, between = [], []
     for cell in cells:

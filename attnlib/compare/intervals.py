@@ -24,7 +24,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
     Args:
         values: one a run or seed.
-        confidence: of the interval.
+        confidence: probability with which the interval holds the mean.
 
     Raises:
         ValueError: there are no values.

@@ -29,7 +29,7 @@ class Fit:
             hide their spread; none with one run.
         seconds: mean over the runs at each size.
         deviations: largest relative deviation of each resample from its own fit.
-        runs: how many.
+        runs: number of runs.
     """
 
     sizes: tuple[float, ...]
@@ -139,8 +139,8 @@ def fit(sizes: Sequence[float], times: np.ndarray, powers: tuple[int, ...], seed
     Args:
         sizes: ascending, ``[n]``.
         times: seconds, ``[runs, n]``.
-        powers: which powers, ascending.
-        seed: of the bootstrap, which draws whole runs.
+        powers: powers p, ascending.
+        seed: seed of the bootstrap, which draws whole runs.
     """
     draws = RESAMPLES if len(times) > 1 else 0
     drawn = np.random.default_rng(seed).integers(len(times), size=(draws, len(times)))

@@ -29,7 +29,7 @@ class Verdict:
         high: its upper end.
         detectable: the smallest ratio that this spread would have allowed to call slower.
         runs: replicates that counted, base and new.
-        reason: why it is undecided.
+        reason: reason why the verdict is undecided.
     """
 
     word: str
@@ -102,9 +102,9 @@ def between_runs(
     Args:
         base: seconds of the case, or its ratio over a reference, and seconds of its canary, one pair a run.
         new: the same, after.
-        confidence: of the interval, corrected for the number of tests by the caller.
+        confidence: confidence of the interval, corrected for the number of tests by the caller.
         threshold: see ``word_for``.
-        reason: why it must stay undecided whatever the times.
+        reason: reason to leave the verdict undecided whatever the times; None without one.
         others: expected variance and its degrees of freedom; None if unknown.
     """
     runs = len(base), len(new)
