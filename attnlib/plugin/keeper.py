@@ -119,8 +119,8 @@ class Keeper:
         """Append an event to the journal.
 
         Raises:
-            Unsaved: the event cannot be written; the running test is cut from the journal, so that it is measured again and
-                does not count as crashed.
+            Unsaved: the event cannot be written; the running test is cut from the journal, so that it is measured again
+                and does not count as crashed.
         """
         try:
             self.book.write(event)
