@@ -17,7 +17,7 @@ Key = tuple[tuple[str, Any], ...]  # the fields of a case
 
 
 def key_of(case: Mapping[str, Any]) -> Key:
-    """What a case is looked up by."""
+    """Return the key of a case: its fields, sorted by name."""
     return tuple(sorted(case.items()))
 
 
@@ -35,7 +35,7 @@ def over_reference(cell: Cell) -> Estimate | None:
 
 
 def fields_in_words(reference: dict[str, Any]) -> str:
-    """The fields of a reference, as ``none`` for pe=none, or ``attention=math``."""
+    """Return the fields of a reference in words, as ``none`` for pe=none, or ``attention=math``."""
     return ", ".join(str(value) if name in ("pe", "model") else f"{name}={value}" for name, value in reference.items())
 
 
@@ -60,12 +60,12 @@ def short_kernel(name: str) -> str:
 
 
 def is_itself(cell: Cell) -> bool:
-    """Whether a cell is its own reference, so that its ratio is 1 but for noise."""
+    """Return True if a cell is its own reference, so that its ratio is 1 but for noise."""
     return cell.ratio is not None and reference_of(cell) == key_of(cell.fields)
 
 
 def pooled(cells: Iterable[Cell]) -> dict[Key, Estimate]:
-    """Seconds of each reference in one run, with the 95 % t interval over its visits; one visit alone has none.
+    """Return the seconds of each reference in one run, with the 95 % t interval over its visits; one visit has none.
 
     A disturbed visit counts only where every visit was.
     """
@@ -82,7 +82,7 @@ def pooled(cells: Iterable[Cell]) -> dict[Key, Estimate]:
 
 
 def times(cells: Iterable[Cell]) -> dict[str, Estimate]:
-    """Seconds of each case of one run, by case id: from its pair, or else the median of its own rounds."""
+    """Return the seconds of each case of one run, by case id: by its ratio, or else the median of its own rounds."""
     cells, found = list(cells), {}
     references = pooled(cells)
     for cell in cells:
@@ -108,14 +108,14 @@ def ratio(cell: Cell, base: Cell) -> Estimate | None:
 
 
 def product(a: Estimate, b: Estimate) -> Estimate:
-    """Of two independent estimates; relative half-widths add up as root of squares."""
+    """Return the product of two independent estimates; relative half-widths add up as the root of squares."""
     value = a.value * b.value
     down, up = (np.hypot(np.log(a.value / a[i]), np.log(b.value / b[i])) for i in (1, 2))
     return Estimate(value, float(value * np.exp(-down)), float(value * np.exp(up)))
 
 
 class Floor(NamedTuple):
-    """What a case over itself reads: how far such ratios are from 1, and how many intervals hold it."""
+    """Ratios of cases to themselves: how far they are from 1, and how many of their intervals contain 1."""
 
     rms: float  # of the log ratio
     worst: float
@@ -127,7 +127,7 @@ class Floor(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """How far visits of like cases lie apart, as the standard deviation of a log ratio from visit to visit."""
+    """Standard deviation of the log ratio of like cases from visit to visit."""
 
     kind: str  # of attention kernel: fused or written out
     seq_len: int
@@ -138,14 +138,14 @@ class Spread(NamedTuple):
 
 
 def spreads(cells: Iterable[Cell]) -> list[Spread]:
-    """How far visits lie apart, by group, the worst first."""
+    """Return the spread between visits of each group of cases, the largest first."""
     found = [one for cell in cells if (one := cell.visited) is not None]
     own = [Spread(*group, float(np.sqrt(pool.variance))) for group, pool in pools(found).items()]
     return sorted(own, key=lambda spread: -spread.deviation)
 
 
 def floor(cells: Iterable[Cell]) -> Floor | None:
-    """The noise floor of these cells: of those that are their own reference; None without any."""
+    """Return the noise floor, from the cells that are their own reference; None without any."""
     own = [over for cell in cells if is_itself(cell) and (over := over_reference(cell))]
     if not own:
         return None

@@ -31,37 +31,37 @@ class Sides(Protocol):
 
     @property
     def sides(self) -> Sequence[Side]:
-        """Who takes turns: the reference, if there is one, and the case."""
+        """Sides that take turns: the reference, if there is one, and the case."""
 
     @property
     def flushes(self) -> int:
-        """How often the whole cache was rewritten before a step of the case so far."""
+        """Number of times that the whole cache was rewritten before a step of the case, so far."""
 
     def waited(self, pilot: sampling.Pilot) -> list[list[float]] | None:
-        """Seconds of a step in which its thread waited for a CPU, in each of the last rounds; None if not counted."""
+        """Return the seconds in which a step waited for a CPU, for each of the last rounds; None if not counted."""
 
 
 class Timeable(Side, Protocol):
-    """What is measured: a ``cases.workload.Workload``, or a ``live.remote.Remote`` in a child process."""
+    """A workload that is measured: a ``cases.workload.Workload``, or a ``live.remote.Remote`` in a child process."""
 
     case: Case
 
     @property
     def flushes(self) -> int:
-        """How often the whole cache was rewritten before a step so far."""
+        """Number of times that the whole cache was rewritten before a step, so far."""
 
     def check(self) -> float:
         """Run once, refuse a wrong result, return the seconds of this first call."""
 
     def attention(self) -> dict[str, Any]:
-        """Which attention kernel a step runs."""
+        """Return the attention kernel that a step runs, with the reason if it is not a fused one."""
 
     @property
     def gradient_ends(self) -> dict[str, dict[str, Any]]:
         """Gradient norms of the first and last parameter of somebody else's model, at initialisation."""
 
     def compiled(self) -> dict[str, int] | None:
-        """What a compiler made of it, None where none was asked."""
+        """Return counts of the compiler's work on the step; None if it is not compiled."""
 
     def weigh(self, device: Device) -> Readings:
         """Peak memory of one step."""
@@ -85,19 +85,19 @@ class Pair:
 
     @property
     def sides(self) -> list[Timeable]:
-        """Who takes turns: the reference, if there is one, and the case."""
+        """Sides that take turns: the reference, if there is one, and the case."""
         return [self.work] if self.reference is None else [self.reference, self.work]
 
     @property
     def flushes(self) -> int:
-        """How often the whole cache was rewritten before a step of the case so far."""
+        """Number of times that the whole cache was rewritten before a step of the case, so far."""
         return self.work.flushes
 
     def waited(self, pilot: sampling.Pilot) -> None:
         """Return None: pytest-benchmark's rounds are not looked into."""
 
     def between(self, pilot: sampling.Pilot) -> Between | None:
-        """What runs the reference's turns between the rounds that pytest-benchmark times."""
+        """Return the object that runs the reference's turns between the rounds that pytest-benchmark times."""
         if self.reference is None:
             return None
         return Between(pilot.turns(self.sides)[0], partial(pilot.settle, self.work), pilot.order())
@@ -205,7 +205,7 @@ def attempt(
 
 
 def by_side(seconds: Sequence[float], pilot: sampling.Pilot) -> list[list[float]] | None:
-    """The device's seconds of rounds that took turns, as those of a step of each side; None of no rounds at all."""
+    """Return the seconds of a step in each side's rounds from the device's seconds of all rounds; None without any."""
     if not seconds:
         return None
     sides: list[list[float]] = [[] for _ in pilot.iterations]
@@ -215,7 +215,7 @@ def by_side(seconds: Sequence[float], pilot: sampling.Pilot) -> list[list[float]
 
 
 def rounds_of(benchmark: BenchmarkFixture, pair: Pair, pilot: sampling.Pilot) -> list[list[float]]:
-    """Seconds of each side's rounds, the case's being pytest-benchmark's own; none where it is disabled."""
+    """Run the rounds, the case's in pytest-benchmark; return the seconds of each side's; none where it is disabled."""
     work, between = pair.work, pair.between(pilot)
     if between is not None:
         between()
@@ -259,12 +259,12 @@ class Visit:
 
     @property
     def own(self) -> list[list[float]]:
-        """The same without waiting for a CPU, see ``Attempt.own``."""
+        """Seconds of each side's rounds that count, without waiting for a CPU, see ``Attempt.own``."""
         return joined([one.own for one in self.counting])
 
     @property
     def by_device(self) -> list[list[float]] | None:
-        """The same as the device's own clock has them; None where it has none."""
+        """Seconds of each side's rounds that count, by the device's own clock; None where it has none."""
         own = [one.by_device for one in self.counting if one.by_device is not None]
         return joined(own) if own else None
 

@@ -148,12 +148,12 @@ def joined(files: Sequence[Run]) -> Run:
 
 
 def came(cell: Cell) -> tuple[int, int]:
-    """How far a case came: by its status, and by its visits."""
+    """Return a key by which the cell that came further is larger: by its status, then by its visits."""
     return FURTHER.get(cell.status, 1), len(cell.visits)
 
 
 def find(name: Path, folder: Path | None = None) -> list[Path]:
-    """The file, or saved runs of this number or run name, as ``0003`` or ``before``; without any, the name as it is.
+    """Return a file, or the saved runs of a number or run name, as ``0003`` or ``before``; else the name as it is.
 
     Args:
         name: of a file or a run.
@@ -198,7 +198,7 @@ def saved_at(path: Path) -> datetime:
 
 
 class _Saved(msgspec.Struct):
-    """What every file of pytest-benchmark has; a foreign file may have a time too."""
+    """Entries that every file of pytest-benchmark has; a file that lacks one is no run."""
 
     when: datetime = msgspec.field(name="datetime")
     machine_info: dict[str, msgspec.Raw]
