@@ -44,7 +44,7 @@ class Two:
 
     @property
     def sides(self) -> list[Call]:
-        """Who takes turns."""
+        """Sides that take turns."""
         return [self.reference, self.call]
 
     def check(self) -> list[float]:
@@ -102,7 +102,7 @@ class Found:
 
     @property
     def own(self) -> list[list[float]]:
-        """The same without the seconds in which they waited for a CPU."""
+        """Seconds of each side's rounds without those in which they waited for a CPU."""
         return joined([one.own for one in self.visits])
 
     def rounds(self) -> dict[str, Any]:

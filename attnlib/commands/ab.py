@@ -26,7 +26,7 @@ from attnlib.show.comparison import contested
 
 
 def declare(commands: Any) -> None:
-    """Its options."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "ab",
         epilog="example: attnlib ab attention=math attention=sdpa --case seq_len=256 --budget 60",

@@ -22,7 +22,7 @@ def reading(value: int | float | None, method: str, reason: str | None = None) -
 
 
 class Unavailable(RuntimeError):
-    """What a case asks for does not happen here, as a graph or a compiled step; the message says why."""
+    """Raised if something that a case asks for, as a graph or a compiled step, cannot be had; the message says why."""
 
 
 class Device:

@@ -1,4 +1,4 @@
-"""What is measured: a stack of self-attention layers from its configuration, and the data that it is fed.
+"""Models and data that are measured: a stack of self-attention layers by its configuration, and its input.
 
 Modules and tensors only; what they cost is not counted here, and nothing is timed.
 """

@@ -67,7 +67,7 @@ def compiled_flex() -> Callable[..., Any]:
 
 @lru_cache(maxsize=4)
 def blocks_seen(seq_len: int, device: torch.device) -> Any:
-    """Which blocks of keys a causal mask leaves to which queries, made once for a length, by way of all T^2 pairs."""
+    """Return FlexAttention's block mask of a causal mask, made once for a length, by way of all T^2 pairs."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ ATTENTION: Registry[Attend] = Registry(
 
 @torch.no_grad()
 def init_torch_mha(qkv: nn.Linear, out: nn.Linear) -> None:
-    """As ``torch.nn.MultiheadAttention``: Xavier over the fused block, Kaiming (a = sqrt 5) out, biases 0."""
+    """Initialise as ``torch.nn.MultiheadAttention``: Xavier for the fused block, Kaiming (a = sqrt 5) out, biases 0."""
     nn.init.xavier_uniform_(qkv.weight)
     nn.init.kaiming_uniform_(out.weight, a=math.sqrt(5))
     nn.init.zeros_(qkv.bias)
@@ -93,7 +93,7 @@ def init_torch_mha(qkv: nn.Linear, out: nn.Linear) -> None:
 
 @torch.no_grad()
 def init_linear(qkv: nn.Linear, out: nn.Linear) -> None:
-    """As four ``torch.nn.Linear`` at their defaults: weights and biases uniform in +-1/sqrt(fan_in)."""
+    """Initialise as four ``torch.nn.Linear`` at their defaults: weights and biases uniform in +-1/sqrt(fan_in)."""
     for linear in (qkv, out):
         nn.Linear.reset_parameters(linear)
 

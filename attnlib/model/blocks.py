@@ -1,4 +1,4 @@
-"""How a sublayer is wrapped into a layer: the difference between a stack that dies and one that learns."""
+"""Blocks: how skip connections and norms wrap a sublayer, which decides whether deep stacks can learn."""
 
 import inspect
 from collections.abc import Callable

@@ -25,7 +25,7 @@ ON_CUDA = {
 
 
 class Wanted(NamedTuple):
-    """What a kernel is chosen by.
+    """Properties by which a kernel is chosen.
 
     Args:
         dtype: of queries, keys and values.

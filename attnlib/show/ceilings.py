@@ -1,4 +1,4 @@
-"""How near steps come to the machine's ceilings, and predicted peaks to measured ones."""
+"""Tables of the share of the machine's ceilings that steps reach, and of predicted over measured peaks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def ceilings(cells: Cells) -> list[Table]:
 
 
 def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:
-    """What is said of several cases; empty where nothing is known of any."""
+    """Return the columns of a row about several cases; empty where nothing is known of any."""
     row: dict[str, Any] = {}
     known = [
         (share, floor.binding) for cell in cells if (share := cell.share_of_ceiling) and (floor := cell.cost.floor_s)
@@ -59,7 +59,7 @@ def of_cells(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def errors_of(cells: Sequence[Cell]) -> list[float]:
-    """Of cases with both, predicted over measured peak, less 1."""
+    """Return predicted over measured peak, less 1, of each case that has both."""
     return [cell.predicted / cell.peak - 1 for cell in cells if cell.predicted is not None and cell.peak]
 
 

@@ -81,7 +81,7 @@ def _before(comparison: Comparison) -> list[str]:
 
 
 def _after(comparison: Comparison) -> list[str]:
-    """How the table is to be read, then every exact change, a line each."""
+    """Return the lines below the table: how to read it, then every exact change."""
     phases, cases = comparison.tests
     heard = comparison.canary
     canary = Table({name: VERDICT[name] for name in ("ratio", "interval")}, [verdict_cells(heard)] if heard else [])

@@ -19,7 +19,7 @@ def cost(estimate: Estimate) -> str:
 
 
 def holds_one(estimate: Estimate) -> bool:
-    """Whether a ratio may be 1."""
+    """Return True if the interval of a ratio contains 1."""
     return estimate.low <= 1 <= estimate.high
 
 

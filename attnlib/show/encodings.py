@@ -56,7 +56,7 @@ def encodings(cells: Cells) -> list[Table]:
 
 
 def cost(cells: Cells, group: Sequence[Cell], base: Sequence[Cell]) -> dict[str, Any]:
-    """What one case costs, and in ratio to another in the same runs; nothing where it has no time."""
+    """Return the columns of a case's cost, also as a ratio to another case of the same runs; empty without a time."""
     value = cells.time(group)
     own, plain = (next((cell for cell in side if cell.info), None) for side in (group, base))
     if value is None or own is None or own.info is None:
@@ -82,7 +82,7 @@ def checks(cells: Cells, pe: str) -> dict[str, list[Cell]]:
 
 
 def signals(found: Mapping[str, Sequence[Cell]]) -> dict[str, Any]:
-    """How gradients and tokens die in a plain stack, from its ``checks``."""
+    """Return the columns of how gradients decay and tokens become alike in a plain stack, from its ``checks``."""
     rate = claims(found["decades a layer"]).get("first_layer")
     law = claims(found["tokens become alike"])
     exponent, factor = law.get("exponent"), law.get("decades a layer")

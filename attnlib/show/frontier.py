@@ -1,4 +1,4 @@
-"""How far a stack goes within some memory, as tables of plain integers."""
+"""Tables of the longest sequence and the deepest stack within some memory, as plain integers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -39,7 +39,7 @@ DEPTHS = {
 
 
 def learning(cells: Cells) -> list[Table]:
-    """What was learned: a table of encodings and one of depths, those that the runs hold."""
+    """Return the tables of what was learned, by encoding and by depth, as far as the runs have them."""
     return [table for table in (by_encoding(cells), by_depth(cells)) if table.rows]
 
 
@@ -83,7 +83,7 @@ def in_words(verdict: Equivalence) -> str:
 
 
 def control(data: str, none: Estimate, bag: Estimate) -> str:
-    """Whether what has no positions beats what cannot have any, by more than the latter's interval."""
+    """Return a line that compares the stack without encoding with a bag of tokens, which cannot know positions."""
     beats = none.low > bag.high
     said = (
         "beats a bag of tokens: it knows positions, or makes more of the counts"
@@ -115,7 +115,7 @@ def row(one: Depth) -> dict[str, object]:
 
 
 def sentence(answer: Answer) -> str:
-    """What depth does to one block on so many examples."""
+    """Return a line on what depth does to one block with this number of examples."""
     parts = []
     if answer.gap_growth is not None:
         low, high = answer.gap_growth.low, answer.gap_growth.high

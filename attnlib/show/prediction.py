@@ -1,4 +1,4 @@
-"""What a step should cost, as tables: FLOPs by component, peak memory by kind, time, and a line to quote."""
+"""Tables of a step's predicted cost: FLOPs by component, peak memory by kind, time, and a line to quote."""
 
 from collections.abc import Mapping
 from typing import Any

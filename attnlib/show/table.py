@@ -22,7 +22,7 @@ AFTER_SLASH = re.compile(r"(?<=/)(?=[^\W\d])")  # within a path; a fraction is o
 
 @dataclass(frozen=True)
 class Column:
-    """How the values of a column are written: numbers on the right, faintly what ``faint`` finds to say little.
+    """Format of a column's values: numbers on the right, faint those for which ``faint`` is True.
 
     ``prose`` may be broken between words for the other columns' sake.
     """

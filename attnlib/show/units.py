@@ -1,4 +1,4 @@
-"""How numbers are written for people: SI seconds, binary bytes, numbers with their intervals."""
+"""Formats of numbers for people: SI seconds, binary bytes, numbers with their intervals."""
 
 from collections.abc import Callable
 

@@ -36,7 +36,7 @@ class PositionalEncoding(nn.Module):
         return q, k
 
     def bias(self, seq_len: int) -> Tensor | None:
-        """What is added to the scores before the softmax, ``[H, T, T]``, once a forward pass; None for nothing.
+        """Return the bias of the scores before the softmax, ``[H, T, T]``, once a forward pass; None for none.
 
         In float32 or wider: the stack rounds it to its own dtype.
         """
@@ -44,14 +44,14 @@ class PositionalEncoding(nn.Module):
         return None if values is None else spread_over_pairs(values)
 
     def by_distance(self, seq_len: int) -> Tensor | None:
-        """What ``bias`` is where only j - i counts: its values for j - i = -(T - 1) .. T - 1, ``[H, 2T - 1]``, or None.
+        """Return a bias that depends on j - i only: its values for j - i = -(T - 1) .. T - 1, ``[H, 2T - 1]``, or None.
 
         A backend that computes scores one by one takes these instead of ``[H, T, T]``.
         """
         return None
 
     def query_bias(self, q: Tensor) -> Tensor | None:
-        """What is added to the scores for these queries ``[B, H, T, K]``: ``[B, H, T, T]`` in every layer, or None."""
+        """Return the bias of the scores of queries ``[B, H, T, K]``: ``[B, H, T, T]`` in every layer, or None."""
         return None
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
@@ -59,22 +59,22 @@ class PositionalEncoding(nn.Module):
         return 0
 
     def overrides(self, *methods: str) -> bool:
-        """Whether this encoding's class has one of these methods of its own: how it acts, without running it."""
+        """Return True if this encoding's class overrides one of these methods; tells how it acts without a run."""
         return any(getattr(type(self), name) is not getattr(PositionalEncoding, name) for name in methods)
 
     @property
     def biases(self) -> bool:
-        """Whether it adds anything to the scores."""
+        """True if the encoding adds a bias to the scores."""
         return self.overrides("bias", "by_distance", "query_bias")
 
     @property
     def learns_bias(self) -> bool:
-        """Whether what it adds to the scores needs a gradient, which not every fused kernel gives."""
+        """True if the bias of the scores needs a gradient, which not every fused kernel computes."""
         learned = any(parameter.requires_grad for parameter in self.parameters())
         return learned and self.biases
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PositionalEncoding":
-        """What ``.to`` and the like do to tensors, but no table becomes narrower than float32."""
+        """Apply a function such as that of ``.to`` to all tensors, but keep tables in float32 at least."""
         tables = {name: table for name, table in self.named_buffers(recurse=False) if table.is_floating_point()}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, table in tables.items():
