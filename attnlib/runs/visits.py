@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-WEIGHT = 24  # degrees of freedom that the spread of like cells counts for, in any cell
+WEIGHT = 12  # degrees of freedom that the spread of like cells counts for, in any cell
 LIKE = 5  # cells that say how alike cells spread; where there are fewer they are joined with others
 APART = 4.0  # standard deviations between a cell's visits at most, before it is visited more often
 FURTHER = 2  # visits then

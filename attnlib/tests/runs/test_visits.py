@@ -52,13 +52,13 @@ def test_a_lone_cell_has_students_interval():
 
 
 def test_like_cells_lend_their_spread():
-    """By the formula: 24 degrees of freedom of the group's mean variance, two of its own."""
+    """By the formula: twelve degrees of freedom of the group's mean variance, two of its own."""
     cells = [Visited("fused", 64, (0.0, 0.01 * n, 0.02 * n)) for n in range(1, 18)]
     cell = cells[0]
     mean = np.mean([np.var(c.logs, ddof=1) for c in cells])
-    sigma = np.sqrt((24 * mean + 2 * np.var(cell.logs, ddof=1)) / 26)
+    sigma = np.sqrt((12 * mean + 2 * np.var(cell.logs, ddof=1)) / 14)
 
-    assert half_of(cell, cells) == pytest.approx(stats.t.ppf(0.975, 26) * sigma / np.sqrt(3))
+    assert half_of(cell, cells) == pytest.approx(stats.t.ppf(0.975, 14) * sigma / np.sqrt(3))
     assert pools(cells) == {("fused", 64): (pytest.approx(mean), 34)}
 
 
