@@ -161,11 +161,11 @@ class Cuda(Device):
         return float(start.elapsed_time(end)) / 1e3
 
     def busy_seconds(self, step: Step, prepare: Step | None = None) -> dict[str, Any]:
-        """Return a reading: the seconds between events around a step that is queued behind other work.
+        """Return a reading: the seconds that the card works on a step whose launches do not hold it up.
 
         A spinning kernel keeps the card busy while the step's launches are queued. If the card reaches the step before
         its last launch is queued, a longer spin is tried. A queue holds about a thousand launches; a step with more is
-        captured as a graph, which is one launch. The reading is null if it cannot be captured.
+        captured as a graph, which is one launch. The reading is null, with the reason, if neither works.
         """
         for seconds in HELD:
             if prepare is not None:

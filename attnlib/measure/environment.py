@@ -59,13 +59,13 @@ def switches() -> dict[str, tuple[Any, Any]]:
     }
 
 
-# switches with which a case is another case, or takes many times as long: it is not measured with them
+# switches that make a case another one, or many times as slow: nothing is measured if one is changed
 REFUSED = ("default_dtype", "default_device", "anomaly_mode", "gradients", "autocast", "tracer")
 SET_BY_TESTS = ("default_dtype", "default_device", "gradients", "autocast")  # those that people's own tests may set
 
 
 def tracer() -> str | None:
-    """Return the name of the function that Python calls at every call or line, as a debugger sets one; None if none."""
+    """Return the name of the trace or profile function that is set, such as a debugger's; None if none is."""
     called = sys.gettrace() or sys.getprofile()
     if called is None:
         return None
@@ -79,7 +79,7 @@ def changed_switches() -> dict[str, Any]:
 
 
 def refuse_changed(threads: int | None, allowed: Collection[str] = ()) -> None:
-    """Refuse to measure in a process in which cases are not what they say.
+    """Refuse to measure with a changed switch or too many threads, which would falsify times or numbers.
 
     Args:
         threads: torch's intra-op threads.
