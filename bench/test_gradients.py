@@ -4,13 +4,15 @@ A point is one check of one kind of stack: its claims are intervals over fixed s
 theory (``attnlib/gradients/claims.py``). It is no benchmark: what it found is its row's ``probe``.
 """
 
+from attnlib.cases.switches import USUAL
 from attnlib.gradients.controls import CONTROL_DEPTHS, CONTROLS
 from attnlib.model.attention import INITS
 from attnlib.model.positional import POSITIONAL
 from attnlib.plugin import over
 
 FIXED = {"device": "cpu", "dtype": "float64", "dropout": 0.0, "seq_len": 16, "n_heads": 4, "batch_size": 2}
-FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa"}
+FIXED |= {"d_model": 64, "head_dim": None, "block": "plain", "attention": "sdpa", "causal": False, "ffn_mult": 0}
+FIXED |= {name: value for name, value in USUAL.items() if name not in ("pe", "block")}  # switches have their own
 REFERENCE = {"d_model": 64, "head_dim": 16, "depth": 64}
 WIDTHS = (  # H K is D or four times D
     REFERENCE,
@@ -102,9 +104,8 @@ def test_collapse(check_case):
     phase="control",
     pe="none",
     depth=max(CONTROL_DEPTHS),
-    ffn_mult=1,
     n_classes=16,
-    **FIXED | {"n_heads": 1, "batch_size": 4},
+    **FIXED | {"n_heads": 1, "batch_size": 4, "ffn_mult": 1},
 )
 def test_control(check_case):
     """Blocks made against vanishing do what their papers say at initialisation."""

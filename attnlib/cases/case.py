@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from attnlib.model.attention import ATTENTION, INITS
-from attnlib.model.blocks import BLOCKS
+from attnlib.model.attention import ATTENTION, GATES, INITS, SOFTMAXES
+from attnlib.model.blocks import ACTIVATIONS, BLOCKS, NORMS, SCALES
 from attnlib.model.classifier import build_encoding
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.own_model import MODELS
@@ -40,7 +40,7 @@ PHASES = {  # those that are not timed come after those that are, in this order
     "train_step": Phase(paired=True, captured=True),
     "encoding": Phase(),
     "epoch": Phase(),
-    **dict.fromkeys(("rate", "profile", "collapse", "control", "flush"), Phase("checked")),
+    **dict.fromkeys(("rate", "profile", "collapse", "control", "flush", "switch"), Phase("checked")),
     **dict.fromkeys(("bag", "tune", "learn", "depth"), Phase("trained")),
 }
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -60,6 +60,11 @@ NAMES: dict[str, Mapping[str, Any]] = {  # fields that are names, and their choi
     "launch": dict.fromkeys(("eager", "graph")),
     "matmul_precision": dict.fromkeys(("highest", "high", "medium")),
     "heap": dict.fromkeys(("system", "kept")),
+    "norm": NORMS,
+    "softmax": SOFTMAXES,
+    "gate": GATES,
+    "activation": ACTIVATIONS,
+    "depth_scale": SCALES,
 }
 # The fields that every id counts, for good. A field that is added later counts only where it differs from its default,
 # so that a case keeps its id, and the runs that were saved of it their meaning.
@@ -121,6 +126,25 @@ class Case(StackConfig):
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def idle_switch(case: Case) -> str | None:
+    """Return the reason why a switch of a stack would change nothing, or something else than it says; or None."""
+    if case.norm != "layer" and BLOCKS.owns(case.block) and not BLOCKS[case.block].normed:
+        return f"norm {case.norm} would change nothing: block {case.block} has no norm"
+    if case.activation != "relu" and not case.ffn_mult:
+        return f"activation {case.activation} would change nothing: ffn_mult=0 is no feed-forward"
+    if case.depth_scale != "none" and case.block == "plain":
+        return f"depth_scale {case.depth_scale} is of branches beside a skip connection, which block plain has none of"
+    if case.value_residual and case.depth == 1:
+        return "value_residual would change nothing: there is one layer"
+    if case.sink and not ATTENTION.owns(case.attention):
+        return (
+            f"softmax plus_one gives attention a key more than there are queries, which {case.attention} may not take"
+        )
+    if case.window is not None and case.pe == "cope":
+        return "cope counts keys up to the query, and a window hides some of them from it"
+    return None
+
+
 def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
     """Return the reason why FlexAttention cannot run a case; None if it can."""
     if case.phase not in ("forward", "encoding") and case.device.startswith("cpu"):
@@ -146,6 +170,8 @@ def unsupported(case: Case) -> str | None:
         return f"only {' and '.join(name for name, phase in PHASES.items() if phase.captured)} are captured as a graph"
     if case.model != "stack" and not case.paired:
         return f"the phase {case.phase} is one of the stack, not of model {case.model}"
+    if reason := idle_switch(case):
+        return reason
     try:
         encoding = meta_encoding(case)
     except ValueError as error:  # such as rotary with an odd head width

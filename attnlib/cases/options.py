@@ -56,6 +56,18 @@ def byte_count(flag: str, text: str) -> int:
         raise ValueError(f"{flag} takes {error}, or none") from None
 
 
+def truth(flag: str, text: str) -> bool:
+    """Read ``true`` or ``false``; raises as ``integers`` does."""
+    if text not in ("true", "false"):
+        raise ValueError(f"{flag} takes true or false, not {text!r}")
+    return text == "true"
+
+
+def integer_or_none(flag: str, text: str) -> int:
+    """Read one positive integer, or ``none`` as 0; raises as ``integers`` does."""
+    return 0 if text == "none" else integer(flag, text)
+
+
 def name(_flag: str, text: str) -> str:
     """Read a name."""
     return text
@@ -100,8 +112,22 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
     "heads": Option("attention heads H", integer, "n_heads"),
     "head_dim": Option("width of a head K, by default D / H", integer, "head_dim"),
     "block": Option(
-        "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm", name, "block"
+        "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm, lns", name, "block"
     ),
+    "stack": Option("switches of a known family together, beside vanilla: vanilla, gpt2, llama, gemma", name),
+    "ffn_mult": Option("width of the feed-forward over D, or none", integer_or_none, "ffn_mult"),
+    "activation": Option("of the feed-forward: relu, gelu, swiglu, geglu", name, "activation"),
+    "norm": Option("of blocks that normalise: layer, rms", name, "norm"),
+    "causal": Option("true: no query sees later keys; false", truth, "causal"),
+    "window": Option("keys that a query sees on each side, its own included", integer, "window"),
+    "kv_heads": Option("heads of keys and values, shared by the heads of queries", integer, "kv_heads"),
+    "qk_norm": Option("true: queries and keys are normalised, head by head; false", truth, "qk_norm"),
+    "softmax": Option("usual, or plus_one: a head may attend to nothing", name, "softmax"),
+    "gate": Option("none, or sigmoid: a gate after attention", name, "gate"),
+    "value_residual": Option(
+        "true: values are the mean of a layer's and the first layer's; false", truth, "value_residual"
+    ),
+    "depth_scale": Option("what branches shrink by with depth: none, gpt2, depth_mup", name, "depth_scale"),
     "init": Option("initialisation: torch_mha, linear, unit", name, "init"),
     "attention": Option("attention backend: sdpa, math, flex", name, "attention"),
     "model": Option("stack, or package.module:function, which makes a model of a StackConfig", name, "model"),

@@ -10,6 +10,7 @@ import torch
 
 from attnlib.cases.case import NAMES, PARTS, Case
 from attnlib.cases.options import OPTIONS, flag_of
+from attnlib.cases.switches import STACKS, USUAL, fields_of_switch
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads, usable_cpus
 from attnlib.measure.device import open_device
@@ -23,8 +24,11 @@ from attnlib.runs.text import short_names
 
 # fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
 SHARED = ("phase", "device", "denormals", "matmul_precision", "cache", "heap")
-VARIANTS = ("rotary_interleaved", "learned_0.02", "learned_0.71")  # of an encoding, which cost what it costs
-ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS)
+VARIANTS = (  # of an encoding, which cost what it costs
+    *("rotary_interleaved", "rotary_partial", "rotary_ntk", "rotary_yarn", "learned_0.02", "learned_0.71"),
+)
+LATER = ("cope",)  # measured by ``bench/test_switches.py``, beside rotary
+ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS + LATER)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Preset:
     fixed: tuple[int, int] | None = None  # depth and length where the two slices cross; None: the middles
     # T L of a train step at most, and half of it of a forward or backward pass; nothing where axes are asked for
     most: int | None = None
+    reference: Mapping[str, Any] = field(default_factory=lambda: {"pe": "none"})
 
 
 def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[str, Any]:
@@ -54,6 +59,15 @@ PRESETS = {
     # 2^31 scores, from where on kernels index otherwise. Its length: ``python -m attnlib.tests.gpu_preset``.
     "gpu": Preset(
         (512, 1024, 2048, 4096), (2, 8, 32), 1.0, ONCE, widths(768, 6, 16, dtype="bfloat16"), (8, 512), most=32768
+    ),
+    # one text, so that the largest steps take less than a second; wide enough for feed-forwards to count
+    "switches": Preset(
+        (128, 256, 512),
+        (2, 6),
+        0.5,
+        ("rotary",),
+        widths(256, 8, 1, block="pre_ln", ffn_mult=4, causal=True),
+        reference=USUAL,
     ),
     "seed": Preset(
         (64, 128, 256, 512),
@@ -205,8 +219,13 @@ class Settings:
         """Return the label of an encoding in ids and tables of this run."""
         return encoding_label(self.shown.get(self.base.model, self.base.model), self.shown.get(pe, pe))
 
-    def case(self, **fields: Any) -> Case:
-        """Return a case of this run: ``base`` with ``fields`` changed, and those that follow from tokens or data."""
+    def case(self, switch: str | None = None, **fields: Any) -> Case:
+        """Return a case of this run: ``base`` with ``fields`` changed, and those that follow from tokens or data.
+
+        ``switch`` stands for the fields that it changes, see ``attnlib.cases.switches``.
+        """
+        if switch is not None:
+            fields = {"pe": self.pe[0]} | fields | fields_of_switch(switch)
         case = replace(self.base, **fields)
         if self.tokens_per_batch is not None and "batch_size" not in fields:
             case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
@@ -246,11 +265,17 @@ class Settings:
         if device.kind == "cpu":
             chosen = {"threads": default_threads(torch.get_num_threads())} | chosen
             own = {"heap": "kept"} | own
-        base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | own)
+        usual, family = preset.reference, dict[str, Any]()
+        if (stack := chosen.pop("stack", None)) is not None:
+            heads = (dict(preset.case) | own)["n_heads"]
+            family, usual = (choose("stack", kind, STACKS).switches(heads) for kind in (str(stack), "vanilla"))
+            chosen |= {} if "pe" in asked else {"pe": (family["pe"],)}
+        base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | family | own)
         if base.model != "stack":  # which need not take an encoding, and has none that it could be without
-            chosen = {"reference": {"model": "stack", "pe": "none"}} | chosen
-            chosen["pe"] = chosen["pe"] if "pe" in asked else ("none",)
-        reference: Any = chosen.get("reference") or {}
+            usual = {"model": "stack", "pe": "none"}
+            chosen |= {} if "pe" in asked else {"pe": ("none",)}
+        chosen = {"reference": usual} | chosen
+        reference: Any = chosen["reference"] or {}
         replace(base, **reference)  # refuses sizes that make no stack
         return cls(name, base, **chosen)
 

@@ -225,7 +225,9 @@ def encoded(subject: Subject, encoding: PositionalEncoding, inputs: Mapping[str,
             *(Output(f"rotate's {name}", y, (B, H, T, K)) for name, y in zip("qk", turned, strict=True)),
             Output("bias", encoding.bias(T), (H, T, T), added=True),
             Output("by_distance", encoding.by_distance(T), (H, 2 * T - 1), added=True),
-            Output("query_bias", encoding.query_bias(q), (B, H, T, T)),
+            Output(
+                "pair_bias" if encoding.overrides("pair_bias") else "query_bias", encoding.pair_bias(q, k), (B, H, T, T)
+            ),
         ]
     always = ("embed", "rotate's q", "rotate's k")  # None is no answer there
     return [output for output in found if output.value is not None or output.name in always]

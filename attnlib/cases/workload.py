@@ -276,7 +276,7 @@ class EncodingAlone(Workload):
         """Return the tensors that the encoding made or changed."""
         encoding = self.model.stack.encoding
         q, k = encoding.rotate(self.q, self.k)
-        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len), encoding.query_bias(q))
+        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len), encoding.pair_bias(q, k))
         return [y for y in made if y is not None and y is not self.x and y is not self.q and y is not self.k]
 
     def encoding(self) -> None:

@@ -15,7 +15,7 @@ from attnlib.commands.options import FAILURE, OUTPUT, USAGE, complain
 from attnlib.runs.text import forgive
 
 MODULES = (
-    *("listing", "check", "predict", "frontier", "switches", "ab", "compare", "repeat", "sweep", "merge"),
+    *("listing", "check", "predict", "frontier", "theory", "switches", "ab", "compare", "repeat", "sweep", "merge"),
     *("tables", "draw", "scaling", "export", "publish", "trust", "completion"),
 )
 COMMANDS = [import_module(f"attnlib.commands.{name}") for name in MODULES]

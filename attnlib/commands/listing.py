@@ -11,6 +11,7 @@ from attnlib.show.table import Column, Table
 
 if TYPE_CHECKING:
     from attnlib.cases.settings import Preset
+    from attnlib.cases.switches import Stack
     from attnlib.model.registry import Registry
 
 ARXIV = re.compile(r"arXiv \d{4}\.\d{4,5}")
@@ -22,12 +23,10 @@ def declare(commands: Any) -> None:
     """Add the command and its options."""
     command = commands.add_parser(
         "list",
-        help="encodings, blocks, attentions, initialisations, models and presets, a line each with its source",
+        help="encodings, blocks, switches and all other names that options take, a line each with its source",
         epilog="example: attnlib list pe",
     )
-    command.add_argument(
-        "kind", nargs="?", metavar="KIND", help="one kind: pe, block, attention, init, model or preset"
-    )
+    command.add_argument("kind", nargs="?", metavar="KIND", help="one kind, such as pe, block, norm, preset or stack")
     add_markdown(command)
     command.set_defaults(run=run)
 
@@ -46,21 +45,31 @@ def run(options: argparse.Namespace) -> int:
 
 def listing() -> dict[str, list[Entry]]:
     """Return the names that each field takes, with what they are."""
-    from attnlib.cases.case import PARTS
+    from attnlib.cases.case import NAMES, PARTS
     from attnlib.cases.settings import PRESETS
+    from attnlib.cases.switches import STACKS
 
     found = {
         kind: [*(entry(name, made) for name, made in registry.built_in.items()), *installed(registry)]
         for kind, registry in PARTS.items()
     }
+    for kind in ("norm", "activation", "softmax", "gate", "depth_scale"):
+        found[kind] = [entry(name, made) for name, made in NAMES[kind].items()]
     presets = [(name, of_preset(preset), "attnlib/cases/settings.py") for name, preset in PRESETS.items()]
-    return found | {"preset": presets}
+    stacks = [(name, of_stack(stack), "attnlib/cases/switches.py") for name, stack in STACKS.items()]
+    return found | {"preset": presets, "stack": stacks}
 
 
 def entry(name: str, made: Any) -> Entry:
     """Return a name, the first sentence of what it stands for, and the paper that it names, or else its module."""
-    options = made.keywords if isinstance(made, partial) else {}
+    if isinstance(made, str):  # said where it is defined
+        return name, re.sub(r" \([^()]*\)$", "", made), (ARXIV.findall(made) or ["attnlib/model/attention.py"])[0]
+    options = dict(made.keywords) if isinstance(made, partial) else {}
     made = made.func if isinstance(made, partial) else made
+    own = [
+        options.pop(key) for key, value in dict(options).items() if callable(value)
+    ]  # such as a rotary's frequencies
+    made = own[0] if own else made
     papers = ARXIV.findall(made.__doc__ or "")
     values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in options.items()}
     what = docstring_summary(made) + "".join(f" {key}={value}" for key, value in values.items())
@@ -79,6 +88,13 @@ def installed(registry: "Registry[Any]") -> list[Entry]:
             source = f"{dist.name} {dist.version}" if dist else "an unnamed distribution"
             found.append((name, f"{point.value}: {taken}" if taken else point.value, source))
     return found
+
+
+def of_stack(stack: "Stack") -> str:
+    """Return the switches of a family of stacks in words, and their source."""
+    words = [f"{name}={value}" for name, value in stack.fields.items()]
+    words += [f"{stack.shared} heads of queries share one of keys and values"] if stack.shared > 1 else []
+    return f"{', '.join(words)} ({stack.source})"
 
 
 def of_preset(preset: "Preset") -> str:

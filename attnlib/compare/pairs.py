@@ -11,6 +11,7 @@ import numpy as np
 
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.runs.load import Cell
+from attnlib.runs.schema import SWITCHES
 from attnlib.runs.visits import pools
 
 Key = tuple[tuple[str, Any], ...]  # the fields of a case
@@ -35,8 +36,12 @@ def over_reference(cell: Cell) -> Estimate | None:
 
 
 def fields_in_words(reference: dict[str, Any]) -> str:
-    """Return the fields of a reference in words, as ``none`` for pe=none, or ``attention=math``."""
-    return ", ".join(str(value) if name in ("pe", "model") else f"{name}={value}" for name, value in reference.items())
+    """Return the fields of a reference in words, as ``none`` for pe=none, or ``attention=math``.
+
+    Switches that are off are left out beside others.
+    """
+    on = {name: value for name, value in reference.items() if name not in SWITCHES or value != SWITCHES[name]}
+    return ", ".join(str(v) if name in ("pe", "model") else f"{name}={v}" for name, v in (on or reference).items())
 
 
 def kernels_apart(kernel: str | None, other: str | None, reference: Mapping[str, Any]) -> str | None:

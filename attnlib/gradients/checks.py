@@ -1,10 +1,10 @@
-"""The checks of ``bench/test_gradients.py``: probe seeded stacks, fit one number a seed, compare with a closed form.
+"""The checks of plain stacks: probe seeded stacks, fit one number a seed, compare with a closed form.
 
 A check takes a case and returns a ``Finding``. Theory is computed from the case and the readings come from the model
 that ``Workload`` builds, so a model that differs from its case fails its check.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,6 @@ from attnlib.cases.case import Case
 from attnlib.cases.workload import Workload
 from attnlib.gradients import closed_forms
 from attnlib.gradients.claims import Curves, Finding, between, near
-from attnlib.gradients.controls import control
 from attnlib.gradients.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes, theory_of
 from attnlib.gradients.probes import Recorder, gradient_by_place
 from attnlib.measure.environment import flushes_subnormals
@@ -76,7 +75,7 @@ def profile(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
             claims.append(near(f"{role} power", powers(inputs["cosine_gap"], ratio), power, share=0.15))
     # somebody else's rotation may turn nothing
     acts = (None, None) if case.own_parts else (1e-6, None)
-    least, most = (0.0, 1e-12) if closed_forms.key_bias_is_idle(encoding) else acts
+    least, most = (0.0, 1e-12) if closed_forms.key_bias_is_idle(encoding, case) else acts
     claims.append(between("key bias / v", (roles["k_bias"] / roles["v"]).max(1), least, most))
     curves: Curves = {role: mean_log(roles[role]) for role in ("q", "k", "v", "out")}
     gradient = mean_log(signals["gradient"])
@@ -117,15 +116,18 @@ def collapse(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     if stated is not None:
         expected = stated.get("collapse_exponent")
     else:
-        expected = 1 if case.block != "plain" else closed_forms.collapse_exponent(build_encoding(case))
+        expected = 1 if case.block != "plain" else closed_forms.collapse_exponent(build_encoding(case), case)
     claims = [near("exponent", exponents, expected, share=0.1)]
     close = runs[0.1]  # starts close to the collapse, so that most of its layers lie below LARGE
     factors = [factor for seed in seeds if (factor := expected_contraction(case, seed)) is not None]
     if factors:
-        # layers until the slowest mode dominates: more under a causal mask, whose attention is far from normal
-        settled = 12 if case.causal else 3
+        # layers until the slowest mode dominates: more under a causal mask, whose attention is far from normal, and
+        # with a window, whose modes shrink almost as slowly as each other
+        settled = 12 if case.causal or case.window is not None else 3
         rates = [decades_a_layer(run, settled) for run in close]
-        claims.append(near("decades a layer", rates, np.log10(factors), share=0.1))
+        # a window's rate is so slow that eight seeds tell it to a tenth only
+        share = 0.1 if case.window is None else 0.2
+        claims.append(near("decades a layer", rates, np.log10(factors), share=share))
     if case.block == "pre_ln":
         layer = np.arange(4, case.depth + 1)
         claims.append(near("power of depth", slopes(np.log10(layer), close[:, 4:]), -0.5, share=0.2))
@@ -148,12 +150,12 @@ def decades_a_layer(run: np.ndarray, settled: int) -> float:
 def expected_contraction(case: Case, seed: int) -> float | None:
     """Return the closed-form factor by which r shrinks a layer, for the seed's encoding; None if there is none."""
     torch.manual_seed(seed)  # a classifier draws its encoding first, so this one has the same parameters
-    factor = closed_forms.position_contraction(build_encoding(case).double(), case.seq_len)
+    factor = closed_forms.position_contraction(build_encoding(case).double(), case)
     if factor is None or case.block == "pre_ln" or (case.block == "plain" and factor < SMALL):
         return None
     if case.block == "plain":
         return factor
-    gain = closed_forms.layer_gain(case.init, d_model=case.d_model, inner=case.inner)
+    gain = closed_forms.layer_gain(case)
     return closed_forms.skip_contraction(factor, gain, d_model=case.d_model, inner=case.inner)
 
 
@@ -192,12 +194,3 @@ def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
         expected = [ENDS.start + closed_forms.flush_depth(dtype, start=s, rate=rate) + 0.5 for s in start]
         claims.append(near(name, depths, expected, share=RATE, absolute=1.0))
     return Finding(tuple(claims), {"layer": list(range(case.depth + 1)), "gradient": mean_log(rows)})
-
-
-CHECKS: dict[str, Callable[[Case], Finding]] = {
-    "rate": rate,
-    "profile": profile,
-    "collapse": collapse,
-    "control": control,
-    "flush": flush,
-}

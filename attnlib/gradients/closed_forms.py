@@ -8,45 +8,61 @@ import math
 
 import torch
 
-from attnlib.model.attention import causal_mask
+from attnlib.model.attention import hidden_pairs
+from attnlib.model.config import StackConfig
 from attnlib.model.positional import PositionalEncoding
 
 
-def layer_gain(init: str, *, d_model: int, inner: int) -> float:
+def layer_gain(config: StackConfig) -> float:
     """Return the gain g = g_V g_O by which a plain layer scales a gradient once attention has averaged the tokens.
 
-    With a weight's variance s^2, W_O scales a gradient's norm by sqrt(HK s_O^2) and W_V by sqrt(D s_V^2), so
-    g^2 = 2D / (3 (D + 3HK)) for ``torch_mha``, 1/9 for ``linear`` and 1 for ``unit``.
-
-    Args:
-        init: a name in ``attnlib.model.attention.INITS``.
-        d_model: D.
-        inner: HK, the width of all heads together.
+    With a weight's variance s^2, W_O scales a gradient's norm by sqrt(HK s_O^2) and W_V by sqrt(D s_V^2), also where
+    heads share values; g^2 = 2D / (3 (D + (H + 2G) K)) for ``torch_mha``, 1/9 for ``linear`` and 1 for ``unit``. The
+    mean of V with the first layer's (``value_residual``) and a sigmoid gate, whose mean is 1/2, each halve g.
 
     Raises:
-        ValueError: no closed form is known for ``init``.
+        ValueError: no closed form is known for the initialisation.
     """
-    squared = {"torch_mha": 2 * d_model / (3 * (d_model + 3 * inner)), "linear": 1 / 9, "unit": 1.0}
-    if init not in squared:
-        raise ValueError(f"no closed form for init {init!r}; choose from {', '.join(squared)}")
-    return math.sqrt(squared[init])
+    D, rows = config.d_model, config.inner + 2 * config.kv_inner
+    squared = {"torch_mha": 2 * D / (3 * (D + rows)), "linear": 1 / 9, "unit": 1.0}
+    if config.init not in squared:
+        raise ValueError(f"no closed form for init {config.init!r}; choose from {', '.join(squared)}")
+    halves = config.value_residual + (config.gate == "sigmoid")
+    return math.sqrt(squared[config.init]) * 0.5**halves
 
 
-def decay_rate(init: str, *, d_model: int, inner: int) -> float:
+def decay_rate(config: StackConfig) -> float:
     """Return the expected slope of log10 |gradient| in decades a plain layer; negative if gradients vanish.
 
-    log10(g) - (1/D + 1/HK) / (2 ln 10): a fit of the logarithm estimates the mean of the log, which at finite width
-    lies below the log of the mean by the second term.
-
-    Args:
-        init: a name in ``attnlib.model.attention.INITS``.
-        d_model: D.
-        inner: HK, the width of all heads together.
+    log10(g) - (1/D + 1/GK) / (2 ln 10): a fit of the logarithm estimates the mean of the log, which at finite width
+    lies below the log of the mean by the second term. With a sink attention gives only T / (T + 1) of the values' mean
+    once scores are small, or less under a mask: ``attention_gain``.
 
     Raises:
-        ValueError: no closed form is known for ``init``.
+        ValueError: no closed form is known for the initialisation.
     """
-    return math.log10(layer_gain(init, d_model=d_model, inner=inner)) - (1 / d_model + 1 / inner) / (2 * math.log(10))
+    finite = (1 / config.d_model + 1 / config.kv_inner) / (2 * math.log(10))
+    return math.log10(layer_gain(config)) + math.log10(attention_gain(config)) - finite
+
+
+def attention_gain(config: StackConfig) -> float:
+    """Return the largest eigenvalue of attention whose scores are all 0: 1 but with a sink.
+
+    Each query then sees n keys with weights 1 / (n + 1). Without a mask n = T, and the eigenvalue is T / (T + 1). With
+    a causal mask the matrix is triangular, with 1/2, 1/3, ... on its diagonal: the first token keeps a half.
+    """
+    if not config.sink:
+        return 1.0
+    attention = uniform_attention(config)
+    return float(torch.linalg.eigvals(attention).abs().max())
+
+
+def uniform_attention(config: StackConfig) -> torch.Tensor:
+    """Return the attention of a head whose scores are 0: float64 ``[T, T]``; with a sink rows sum to n / (n + 1)."""
+    T = config.seq_len
+    hidden = hidden_pairs(config, T, torch.device("cpu"))
+    seen = torch.ones(T, T, dtype=torch.float64) if hidden is None else (~hidden).double()
+    return seen / (seen.sum(1, keepdim=True) + config.sink)
 
 
 def flush_depth(dtype: torch.dtype, *, start: float, rate: float) -> float:
@@ -63,12 +79,13 @@ def flush_depth(dtype: torch.dtype, *, start: float, rate: float) -> float:
     return (math.log10(least / 2) - math.log10(start)) / rate
 
 
-def key_bias_is_idle(encoding: PositionalEncoding) -> bool:
+def key_bias_is_idle(encoding: PositionalEncoding, config: StackConfig) -> bool:
     """Return True if a key bias has gradient 0, since the softmax ignores a shift that all scores of a query share.
 
-    Holds unless the encoding rotates keys by their positions.
+    Holds unless the encoding rotates keys by their positions or has gates of them, keys are normalised, or a sink's
+    score stays where it is.
     """
-    return not encoding.overrides("rotate")
+    return not (encoding.overrides("rotate", "pair_bias") or config.qk_norm or config.sink)
 
 
 def query_key_powers(encoding: PositionalEncoding) -> dict[str, float]:
@@ -78,21 +95,25 @@ def query_key_powers(encoding: PositionalEncoding) -> dict[str, float]:
     it with the keys' differences, which are of the same order, unless positions distinguish the keys of equal tokens
     (rotary; for queries also Shaw's table). A key's gradient multiplies it with the queries' differences.
     """
-    turned, shifted = encoding.overrides("rotate"), encoding.overrides("query_bias")
+    turned, shifted = encoding.overrides("rotate"), encoding.by_content
     return {"q": 0.5 if turned or shifted else 1.0, "k": 0.5 if turned else 1.0}
 
 
-def collapse_exponent(encoding: PositionalEncoding) -> int:
+def collapse_exponent(encoding: PositionalEncoding, config: StackConfig) -> int:
     """Return the exponent a in r_{l+1} ~ r_l^a for the relative rank-1 residual r of a plain stack, as r goes to 0.
 
     3 (Dong et al., arXiv 2103.03404) if attention depends on content only: its rows then differ in second order of r.
-    1 if a mask or an encoding acts in every layer.
+    1 if a mask, a window or an encoding acts in every layer. 2 with CoPE and no mask: to alike queries every key has
+    the same position, whichever asks, so that rows differ only in first order of r, by what queries make of it.
     """
-    return 1 if encoding.causal or encoding.biases or encoding.overrides("rotate") else 3
+    masked = config.causal or (config.window or config.seq_len) < config.seq_len
+    if masked or encoding.overrides("rotate", "bias", "by_distance", "query_bias"):
+        return 1
+    return 2 if encoding.overrides("pair_bias") else 3
 
 
 @torch.no_grad()
-def position_contraction(encoding: PositionalEncoding, seq_len: int) -> float | None:
+def position_contraction(encoding: PositionalEncoding, config: StackConfig) -> float | None:
     """Return the factor by which r shrinks in a plain layer if positions alone decide attention; None if they do not.
 
     Tokens 1 c + d, with every row of d small, become 1 c' + sum_h A_h d W_h with A_h = softmax(bias_h) and independent
@@ -100,13 +121,14 @@ def position_contraction(encoding: PositionalEncoding, seq_len: int) -> float | 
     P = I - 1 1^T / T. The factor is the square root of its spectral radius: with one head |second eigenvalue of A|, 0
     for uniform attention.
     """
-    if encoding.overrides("rotate", "query_bias"):
+    if encoding.overrides("rotate") or encoding.by_content:
         return None
-    bias = encoding.bias(seq_len)
-    scores = torch.zeros(1, seq_len, seq_len, dtype=torch.float64) if bias is None else bias.cpu().double()
-    if encoding.causal:
-        scores = scores.masked_fill(causal_mask(seq_len, scores.device), -math.inf)
-    centre = torch.eye(seq_len, dtype=torch.float64) - 1 / seq_len
+    T = config.seq_len
+    bias = encoding.bias(T)
+    scores = torch.zeros(1, T, T, dtype=torch.float64) if bias is None else bias.cpu().double()
+    if (hidden := hidden_pairs(config, T, scores.device)) is not None:
+        scores = scores.masked_fill(hidden, -math.inf)
+    centre = torch.eye(T, dtype=torch.float64) - 1 / T
     heads = centre @ scores.softmax(-1) @ centre
     moment = torch.stack([torch.kron(head, head) for head in heads]).mean(0)
     return math.sqrt(float(torch.linalg.eigvals(moment).abs().max()))
@@ -130,12 +152,40 @@ def skip_contraction(contraction: float, gain: float, *, d_model: int, inner: in
     return math.exp((math.log1p((gain * contraction) ** 2) - common) / 2)
 
 
-def pre_norm_variance(sublayers: int) -> tuple[float, float]:
-    """Return the bounds on E|x|^2 / D after ``sublayers`` (attention, feed-forward, ...) of a unit-gain pre-LN stack.
+def branch_weights(config: StackConfig) -> list[float]:
+    """Return what a unit-gain pre-LN stack multiplies each branch's variance by, first layer to last.
 
-    1 + l/2 and 1 + 3l/2 after l layers of two sublayers (Xiong et al., arXiv 2002.04745, Lemma 2).
+    1; 1/N with N branches under ``depth_scale``; in layer l also 1/l in a block ``lns``. A layer has a branch for its
+    attention and one for its feed-forward, if there is one.
     """
-    return 1 + sublayers / 4, 1 + 3 * sublayers / 4
+    sublayers = 2 if config.ffn_mult else 1
+    scale = 1.0 if config.depth_scale == "none" else 1 / (config.depth * sublayers)
+    layers = range(1, config.depth + 1)
+    return [scale / (layer if config.block == "lns" else 1) for layer in layers for _ in range(sublayers)]
+
+
+def pre_norm_variance(config: StackConfig) -> tuple[float, float]:
+    """Return the bounds on E|x|^2 / D after a unit-gain pre-LN stack with ReLU feed-forwards, from a variance of 1.
+
+    A feed-forward adds w / 2 (the ReLU halves it), and attention between 0 and w, as far as the tokens that it averages
+    are alike, with w as ``branch_weights`` has it: without scaling 1 + L/2 and 1 + 3L/2 (Xiong et al., arXiv
+    2002.04745, Lemma 2), with ``depth_scale`` 5/4 and 7/4 at any depth, with ``lns`` 1 + H_L/2 and 1 + 3 H_L/2 with the
+    harmonic number H_L = 1 + 1/2 + ... + 1/L, about ln L + 0.58 (arXiv 2502.05795).
+    """
+    weights = branch_weights(config)
+    attention, feed_forward = sum(weights[::2]), sum(weights[1::2])
+    return 1 + feed_forward / 2, 1 + feed_forward / 2 + attention
+
+
+def alike_variance(config: StackConfig) -> float:
+    """Return E|x|^2 / D after unit-gain attention layers of tokens that are all alike, from a variance of 1.
+
+    Attention then leaves values as they are. With a norm in the branch each layer adds its ``branch_weights``: 1 + L
+    without scaling, 2 with ``depth_scale``, 1 + H_L with ``lns``. Without a norm (``residual``) it multiplies by
+    1 + its weight: 2^L, or (1 + 1/L)^L, which tends to e (arXiv 2310.02244).
+    """
+    weights = branch_weights(config)
+    return math.prod(1 + w for w in weights) if config.block == "residual" else 1 + sum(weights)
 
 
 def peri_norm_variance(sublayers: int) -> float:

@@ -13,9 +13,11 @@ from attnlib.cases.workload import Workload
 from attnlib.gradients import closed_forms
 from attnlib.gradients.claims import Claim, Curves, Finding, between, near
 from attnlib.gradients.fits import RATE, SEEDS, recorded, seeded, slopes, theory_of
+from attnlib.model.config import StackConfig
 
 CONTROL_DEPTHS = (4, 16, 64)
 MATRICES = ("q", "k", "v", "out", "feed_forward")
+PRE_LN = StackConfig(block="pre_ln", init="unit", ffn_mult=1)
 ByDepth = dict[str, np.ndarray]  # a reading by seed and depth, [seeds, depths]
 
 
@@ -77,7 +79,7 @@ def residual_claims(readings: ByDepth) -> tuple[Claim, ...]:
 
 def pre_ln_claims(readings: ByDepth) -> tuple[Claim, ...]:
     """Claim growth within Lemma 2's bounds, and a last-FFN gradient that falls as 1 / sqrt(L) (arXiv 2002.04745)."""
-    bounds = closed_forms.pre_norm_variance(2 * CONTROL_DEPTHS[-1])
+    bounds = closed_forms.pre_norm_variance(replace(PRE_LN, depth=CONTROL_DEPTHS[-1]))
     variance = between("variance", readings["variance"][:, -1], *bounds)
     return variance, power_of_depth(readings, "last_ffn", "last FFN's power of L", -0.5, 0.15), steady(readings)
 

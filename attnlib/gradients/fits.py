@@ -31,15 +31,20 @@ def theory_of(case: Case) -> dict[str, float] | None:
 
 
 def decay(case: Case) -> float | None:
-    """Return the closed form's decades a layer; of somebody else's part those that it states, or None."""
+    """Return the closed form's decades a layer; of somebody else's part those that it states, or None.
+
+    With ``value_residual`` the first layer's values, and so its gradient, reach the last layers past all others: 0.
+    """
     if (stated := theory_of(case)) is not None:
         return stated.get("rate")
-    return closed_forms.decay_rate(case.init, d_model=case.d_model, inner=case.inner)
+    if case.value_residual:
+        return 0.0
+    return closed_forms.decay_rate(case)
 
 
 def band(case: Case) -> float:
     """Return the half-width of the band around a case's rate, in decades a layer."""
-    return UNIT if case.init == "unit" else RATE * abs(decay(case) or 0.0)
+    return UNIT if case.init == "unit" or case.value_residual else RATE * abs(decay(case) or 0.0)
 
 
 def slopes(x: ArrayLike, rows: ArrayLike) -> np.ndarray:

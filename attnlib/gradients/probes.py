@@ -115,8 +115,8 @@ def layer_gradients(layer: Plain, index: int) -> Roles:
         index: its place in the stack, 0 for the first.
 
     Returns:
-        ``q``, ``k``, ``v``, ``out``, and if they exist ``feed_forward``, ``norm`` (gains) and ``gate``; the biases
-        are ``q_bias`` and so on.
+        ``q``, ``k``, ``v``, ``out``, and if they exist ``feed_forward``, ``norm`` (gains), ``q_norm``, ``k_norm``,
+        ``attention_gate``, and ``gate`` of a ReZero block; the biases are ``q_bias`` and so on.
 
     Raises:
         ValueError: see ``gradient_of``.
@@ -130,6 +130,9 @@ def layer_gradients(layer: Plain, index: int) -> Roles:
         parts = attention.by_role(gradient_of(fused, f"{place}.attention.qkv"))
         parts |= {"out": gradient_of(out, f"{place}.attention.out")}
         roles |= {role + ending: [gradient] for role, gradient in parts.items()}
+    roles |= module_gradients("attention_gate", attention.gate, f"{place}.attention.gate")
+    roles |= module_gradients("q_norm", attention.q_norm, f"{place}.attention.q_norm")
+    roles |= module_gradients("k_norm", attention.k_norm, f"{place}.attention.k_norm")
     roles |= module_gradients("feed_forward", layer.feed_forward, f"{place}.feed_forward")
     roles |= module_gradients("norm", layer.norms, f"{place}.norms")
     own = layer.named_parameters(recurse=False)
@@ -255,7 +258,8 @@ class Recorder(ExitStack):
         signals["gradient_mean_abs"] = [summary["mean_abs"] for summary in gradients]
         layers = [by_summary(layer_gradients(layer, index)) for index, layer in enumerate(layers_of(self.model))]
         outer = by_summary(outer_gradients(self.model))
-        idle = {"k_bias"} if key_bias_is_idle(self.model.stack.encoding) else set()
+        stack = self.model.stack
+        idle = {"k_bias"} if key_bias_is_idle(stack.encoding, stack.config) else set()
         counted = [summary for place in (*layers, outer) for role, summary in place.items() if role not in idle]
         return {
             "signals": signals,

@@ -10,14 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from attnlib.compare.verdicts import Verdict, of_pairs
 from attnlib.live.process import Worker, WorkerDied, WorkerError
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads, usable_cores
-from attnlib.measure.rounds import log_ratios, rounds, turns
-from attnlib.measure.sampling import TURN, untimed_steps
+from attnlib.measure.rounds import rounds, turns
+from attnlib.measure.sampling import TURN, log_ratio, untimed_steps
 
 FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
 ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
@@ -213,7 +211,7 @@ class Match:
         return True
 
     def turns(self, case: Fields, workers: Sequence[Worker]) -> float:
-        """Median log ratio of one case over ABBA blocks.
+        """Return the log ratio of one case, new over base, see ``attnlib.measure.sampling.log_ratio``.
 
         Raises:
             WorkerError: a side cannot run it; the message names the side.
@@ -239,7 +237,7 @@ class Match:
         def turn(which: int, _: bool) -> float:
             return float(ask(which, **request)["seconds"][0])
 
-        return float(np.median(log_ratios(rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1)))))
+        return log_ratio(*rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1)))
 
     def look(self) -> None:
         """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""

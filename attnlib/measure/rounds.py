@@ -1,6 +1,5 @@
 """The loop of timed rounds, of one side or of two that alternate. pytest-benchmark runs a case's own rounds."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -93,13 +92,6 @@ def turns(blocks: int, each: int) -> Iterator[tuple[int, bool]]:
             # an inner pair of turns, as in 0 1 1 0, is one stretch of a side: only its first round follows a change
             yield side, side != before
             before = side
-
-
-def log_ratios(samples: Sequence[Sequence[float]]) -> list[float]:
-    """Return log(new / base) of each block, for two sides that ran in ``abba`` order with one round a turn."""
-    base, new = samples
-    # each block has two rounds of either side, so a linear drift within it cancels in the ratio of their sums
-    return [math.log(sum(new[i : i + 2]) / sum(base[i : i + 2])) for i in range(0, len(base), 2)]
 
 
 class Between:

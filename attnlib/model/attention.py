@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib.model.config import choose
+from attnlib.model.config import StackConfig, choose
 from attnlib.model.own_attention import own_attention
 from attnlib.model.positional import PositionalEncoding
 from attnlib.model.positional.base import at_least_float32
@@ -19,6 +19,42 @@ from attnlib.model.registry import Registry, fits
 def causal_mask(seq_len: int, device: torch.device) -> Tensor:
     """Positions that may not be seen: bool ``[T, T]``, true where key > query."""
     return torch.ones(seq_len, seq_len, dtype=torch.bool, device=device).triu(1)
+
+
+def hidden_pairs(config: StackConfig, seq_len: int, device: torch.device) -> Tensor | None:
+    """Return the pairs that causal mask and window hide: bool ``[T, T]``, true where not to be seen; None for none."""
+    hidden = causal_mask(seq_len, device) if config.causal else None
+    if config.window is None:
+        return hidden
+    far = torch.ones(seq_len, seq_len, dtype=torch.bool, device=device).triu(config.window)  # later by window or more
+    if config.causal:
+        return causal_mask(seq_len, device) | far.T
+    return far | far.T
+
+
+def with_mask(config: StackConfig, bias: Tensor | None, x: Tensor) -> Tensor | None:
+    """Return what is added to the scores: the bias, -inf for hidden pairs, and 0 for the key that is a sink.
+
+    Args:
+        config: the stack.
+        bias: ``[H, T, T]`` or ``[B, H, T, T]``, or None.
+        x: the layer's input ``[B, T, D]``.
+
+    Returns:
+        ``[1 or B, 1 or H, T, T]`` in the dtype of ``x``, with one more key for a sink; None if nothing is to be added,
+        or only a causal mask, which attention applies by itself.
+    """
+    if bias is None and not config.masked_by_bias:
+        return None
+    T = x.shape[1]
+    if bias is None:
+        bias = x.new_zeros(1, T, T)
+    if (hidden := hidden_pairs(config, T, x.device)) is not None:
+        bias = bias.masked_fill(hidden, -math.inf)
+    if config.sink:
+        bias = F.pad(bias, (0, 1))
+    bias = bias.to(x.dtype)
+    return bias if bias.dim() == 4 else bias[None]  # torch's fused kernel on a CPU refuses three dimensions
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
@@ -41,19 +77,24 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal:
     return (scores.softmax(-1) @ v).to(dtype)
 
 
-def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool) -> Tensor:
+def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, window: int | None = None) -> Tensor:
     """FlexAttention (arXiv 2412.05496): scores one by one in a compiled kernel: ``[B, H, T, K]``.
 
     Its ``bias`` has a value for each distance and not for each pair: ``[H, 2T - 1]``, see
-    ``PositionalEncoding.by_distance``. Torch has no backward pass of it on a CPU.
+    ``PositionalEncoding.by_distance``. Blocks of pairs that a mask or the window hides are not computed. One key more
+    than there are queries is a sink, which all see. Torch has no backward pass of it on a CPU.
     """
-    T = q.shape[-2]
+    T, keys = q.shape[-2], k.shape[-2]
 
     def add(score: Tensor, _batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return score if bias is None else score + bias[head, key - query + T - 1]
+        if bias is None:
+            return score
+        distance = torch.clamp(key - query + T - 1, max=2 * T - 2)
+        return torch.where(key < T, score + bias[head, distance], score)
 
-    mask = blocks_seen(T, q.device) if causal else None
-    y: Tensor = compiled_flex()(q, k, v, score_mod=None if bias is None else add, block_mask=mask)
+    mask = blocks_seen(T, keys, causal, window, q.device) if causal or window is not None else None
+    grouped = k.shape[1] != q.shape[1]
+    y: Tensor = compiled_flex()(q, k, v, score_mod=None if bias is None else add, block_mask=mask, enable_gqa=grouped)
     return y
 
 
@@ -66,15 +107,28 @@ def compiled_flex() -> Callable[..., Any]:
 
 
 @lru_cache(maxsize=4)
-def blocks_seen(seq_len: int, device: torch.device) -> Any:
-    """Return FlexAttention's block mask of a causal mask, made once for a length, by way of all T^2 pairs."""
+def blocks_seen(seq_len: int, keys: int, causal: bool, window: int | None, device: torch.device) -> Any:
+    """Return FlexAttention's block mask of causal mask and window, made once for a length, by way of all pairs."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query >= key
+        visible = query >= key if causal else query >= 0
+        if window is not None:
+            visible = visible & (query - key < window) & (key - query < window)
+        return visible | (key >= seq_len)
 
-    return create_block_mask(seen, None, None, seq_len, seq_len, device=str(device))
+    return create_block_mask(seen, None, None, seq_len, keys, device=str(device))
 
+
+SOFTMAXES = {  # what each is
+    "usual": "exp(s_j) / sum exp(s): each query's weights sum to 1 (arXiv 1706.03762)",
+    "plus_one": "exp(s_j) / (1 + sum exp(s)): a head may attend to nothing (evanmiller.org, Attention is off by one)",
+}
+GATES = {
+    "none": "what the heads give goes to the output projection (arXiv 1706.03762)",
+    "sigmoid": "what the heads give is multiplied by sigmoid(W x) of the layer's input (arXiv 2505.06708)",
+}
+QK_EPS = 1e-6  # as transformers' Qwen3 and OLMo 2
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor]
 ATTENTION: Registry[Attend] = Registry(
@@ -99,9 +153,9 @@ def init_linear(qkv: nn.Linear, out: nn.Linear) -> None:
 
 
 @torch.no_grad()
-def init_unit(qkv: nn.Linear, out: nn.Linear) -> None:
+def init_unit(*linears: nn.Linear) -> None:
     """Unit gain: weights normal with variance 1/fan_in, biases 0, so that V and out keep a signal's norm."""
-    for linear in (qkv, out):
+    for linear in linears:
         nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
         nn.init.zeros_(linear.bias)
 
@@ -131,72 +185,113 @@ class Projection(nn.Linear):
         """Leave weight and bias as they are."""
 
 
+class FirstValues:
+    """Values of a stack's first layer ``[B, G, T, K]`` during one forward pass, for the layers after it."""
+
+    values: Tensor | None = None
+
+
 class MultiHeadSelfAttention(nn.Module):
     """softmax(Q K^T / sqrt(K)) V over H heads of width K, then an output projection (arXiv 1706.03762).
 
-    Queries, keys and values come from one fused product D -> 3HK, and K need not be D / H.
+    Queries, keys and values come from one fused product D -> (H + 2G) K, and K need not be D / H. Its switches:
+
+    - ``kv_heads``: H / G heads of queries share a head of keys and values (arXiv 2305.13245); both are repeated to H
+      heads before the scores, so that the attention kernel is the same as without.
+    - ``qk_norm``: each head's queries and keys are divided by their root mean square and multiplied by a learned gain
+      (arXiv 2010.04245), before an encoding turns them.
+    - ``window``: key j is hidden from query i if abs(i - j) >= window (arXiv 2004.05150).
+    - ``softmax="plus_one"``: exp(s_j) / (1 + sum exp(s)), as if each query saw one more key and value, of zeros
+      (evanmiller.org, "Attention is off by one").
+    - ``gate="sigmoid"``: what the heads give is multiplied by sigmoid(W x), element by element (arXiv 2505.06708).
+    - ``value_residual``: from the second layer on values are (V + V of the first layer) / 2 (arXiv 2410.17897).
 
     Args:
-        d_model: D.
-        n_heads: H.
-        head_dim: K.
-        attention: backend, a name in ``ATTENTION``.
-        init: initialisation, a name in ``INITS``.
-        causal: let no query see later keys.
-        dropout: probability after the output projection.
+        config: the stack; see ``StackConfig``.
+        index: number of the layer, 0 for the first.
 
     Raises:
-        ValueError: ``attention`` or ``init`` is unknown.
+        ValueError: a name in ``config`` is unknown.
 
-    Notation used for tensor shapes: B batch, T sequence length, D model width, H heads, K head width.
+    Notation used for tensor shapes: B batch, T sequence length, D model width, H heads, G heads of keys, K head width.
     """
 
-    def __init__(
-        self,
-        *,
-        d_model: int,
-        n_heads: int,
-        head_dim: int,
-        attention: str = "sdpa",
-        init: str = "torch_mha",
-        causal: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, config: StackConfig, index: int = 0) -> None:
         super().__init__()
-        self.n_heads, self.head_dim, self.causal = n_heads, head_dim, causal
-        self.by_distance = attention == "flex"  # whether it takes a bias of distances
-        self.attend = choose("attention", attention, ATTENTION)
-        self.qkv = Projection(d_model, 3 * n_heads * head_dim)
-        self.out = Projection(n_heads * head_dim, d_model)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
-        choose("init", init, INITS)(self.qkv, self.out)
+        self.config, self.index = config, index
+        D, K, HK, GK = config.d_model, config.head_width, config.inner, config.kv_inner
+        self.by_distance = config.attention == "flex"  # whether it takes a bias of distances
+        self.attend = choose("attention", config.attention, ATTENTION)
+        if self.by_distance:
+            self.attend = partial(flex, window=config.window)
+        self.qkv = Projection(D, HK + 2 * GK)
+        self.out = Projection(HK, D)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        choose("init", config.init, INITS)(self.qkv, self.out)
+        choose("gate", config.gate, GATES)
+        choose("softmax", config.softmax, SOFTMAXES)
+        # as the feed-forward: torch.nn.Linear's defaults but for unit
+        self.gate = nn.Linear(D, HK) if config.gate == "sigmoid" else None
+        if self.gate is not None and config.init == "unit":
+            init_unit(self.gate)
+        self.q_norm, self.k_norm = (nn.RMSNorm(K, eps=QK_EPS) if config.qk_norm else nn.Identity() for _ in "qk")
 
     def by_role(self, fused: Tensor) -> dict[str, Tensor]:
-        """Views of the fused projection's weight or bias, or of a gradient, as ``q``, ``k`` and ``v``: HK rows each."""
-        return dict(zip("qkv", fused.chunk(3), strict=True))
+        """Return views of the fused projection's weight, bias or gradient: ``q`` (HK rows), ``k`` and ``v`` (GK)."""
+        GK = self.config.kv_inner
+        return dict(zip("qkv", fused.split([self.config.inner, GK, GK]), strict=True))
 
-    def forward(self, x: Tensor, encoding: PositionalEncoding, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        encoding: PositionalEncoding,
+        bias: Tensor | None = None,
+        first: FirstValues | None = None,
+    ) -> Tensor:
         """Attend within each sequence.
 
         Args:
             x: ``[B, T, D]``.
             encoding: turns queries and keys, and may bias the scores of these queries.
-            bias: added to the scores, broadcast to ``[B, H, T, T]``; -inf hides a key. With ``causal`` it has the mask.
-                Of ``flex`` what ``by_distance`` gave.
+            bias: added to the scores; what ``with_mask`` gave, or with ``flex`` the encoding's ``by_distance``.
+            first: the first layer puts its values there, and the others take them from there.
 
         Returns:
             ``[B, T, D]``.
         """
         B, T, _ = x.shape
-        qkv = self.qkv(x).view(B, T, 3, self.n_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, H, T, K]
-        q, k = encoding.rotate(q, k)
-        if (own := encoding.query_bias(q)) is not None:
-            if bias is not None:
-                own = own + bias
-            elif self.causal:
-                own = own.masked_fill(causal_mask(T, x.device), -math.inf)
-            bias = own
-        heads = self.attend(q, k, v, bias, self.causal)  # [B, H, T, K]
-        y: Tensor = self.dropout(self.out(heads.transpose(1, 2).reshape(B, T, -1)))
-        return y
+        H, G, K = self.config.n_heads, self.config.groups, self.config.head_width
+        heads = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2)
+        q, k, v = heads.split([H, G, G], 1)  # [B, H, T, K], and [B, G, T, K] twice
+        v = self.mix_values(v, first)
+        q, k = encoding.rotate(self.q_norm(q), self.k_norm(k))
+        if G != H and not self.by_distance:
+            k, v = (heads.repeat_interleave(H // G, 1) for heads in (k, v))  # [B, H, T, K]
+        if not self.by_distance:
+            bias = self.biased(x, encoding.pair_bias(q, k), bias)
+        if self.config.sink:
+            k, v = (F.pad(heads, (0, 0, 0, 1)) for heads in (k, v))  # T + 1 keys, of which the last is 0
+        y = self.attend(q, k, v, bias, self.config.causal).transpose(1, 2).reshape(B, T, H * K)
+        if self.gate is not None:
+            y = y * self.gate(x).sigmoid()
+        z: Tensor = self.dropout(self.out(y))
+        return z
+
+    def biased(self, x: Tensor, own: Tensor | None, bias: Tensor | None) -> Tensor | None:
+        """Return the sum of an encoding's bias of these queries ``[B, H, T, T]`` and of what ``with_mask`` gave.
+
+        Either may be None; a mask that neither has is added.
+        """
+        if own is None:
+            return with_mask(self.config, None, x) if bias is None else bias
+        if bias is None:
+            return with_mask(self.config, own, x)
+        return (F.pad(own, (0, 1)) if self.config.sink else own) + bias
+
+    def mix_values(self, v: Tensor, first: FirstValues | None) -> Tensor:
+        """Return the mean of these values ``[B, G, T, K]`` and the first layer's; there, keep and return them."""
+        if first is None or first.values is None or self.index == 0:
+            if first is not None:
+                first.values = v
+            return v
+        return (v + first.values) / 2

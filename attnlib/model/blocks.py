@@ -5,28 +5,112 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attnlib.model.attention import MultiHeadSelfAttention, init_unit
+from attnlib.model.attention import FirstValues, MultiHeadSelfAttention, init_unit
+from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import PositionalEncoding
 from attnlib.model.registry import Registry, called, check_theory, fits
 
+EPS = 1e-5  # of both norms: torch.nn.LayerNorm's own
 
-class FeedForward(nn.Sequential):
-    """Linear(D -> mult * D), ReLU, Linear(mult * D -> D), token by token (arXiv 1706.03762, section 3.3).
+
+def layer_norm(width: int) -> nn.Module:
+    """Subtract the mean, divide by sqrt(variance + eps), times a gain, plus a bias: LayerNorm (arXiv 1607.06450)."""
+    return nn.LayerNorm(width, eps=EPS)
+
+
+def rms_norm(width: int) -> nn.Module:
+    """Divide by sqrt(mean x^2 + eps), times a gain: RMSNorm (arXiv 1910.07467)."""
+    return nn.RMSNorm(width, eps=EPS)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"layer": layer_norm, "rms": rms_norm}
+
+
+class Gated(nn.Module):
+    """f(a) b of the halves a, b of the input's last dimension (arXiv 2002.05202): ``[..., 2 F]`` to ``[..., F]``.
 
     Args:
-        d_model: D.
-        mult: hidden width over D.
-        init: ``unit`` draws as ``attnlib.model.attention.init_unit``; the others keep torch.nn.Linear's defaults, as
-            torch.nn.TransformerEncoderLayer does.
+        function: f.
     """
 
-    def __init__(self, *, d_model: int, mult: int, init: str = "torch_mha") -> None:
-        first, second = nn.Linear(d_model, mult * d_model), nn.Linear(mult * d_model, d_model)
-        super().__init__(first, nn.ReLU(), second)
-        if init == "unit":
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply one half's activation by the other half."""
+        a, b = x.chunk(2, -1)
+        return self.function(a) * b
+
+
+def relu() -> nn.Module:
+    """Return max(x, 0) (arXiv 1706.03762)."""
+    return nn.ReLU()
+
+
+def gelu() -> nn.Module:
+    """Return x times the normal distribution function of x (arXiv 1606.08415)."""
+    return nn.GELU()
+
+
+def swiglu() -> nn.Module:
+    """Return silu(a) b of two projections a, b (arXiv 2002.05202)."""
+    return Gated(F.silu)
+
+
+def geglu() -> nn.Module:
+    """Return gelu(a) b of two projections a, b (arXiv 2002.05202)."""
+    return Gated(F.gelu)
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": relu, "gelu": gelu, "swiglu": swiglu, "geglu": geglu}
+
+
+class FeedForward(nn.Sequential):
+    """Linear(D -> F), activation, Linear(F -> D), token by token (arXiv 1706.03762, section 3.3).
+
+    F = ``ffn_mult`` D. A gated activation has two projections of the input, fused in one of width 2 F, and F is two
+    thirds as large, so that the number of parameters stays (arXiv 2002.05202).
+
+    Args:
+        config: the stack. With its init ``unit`` both are drawn as ``attnlib.model.attention.init_unit`` does; the
+            others keep torch.nn.Linear's defaults, as torch.nn.TransformerEncoderLayer does.
+
+    Raises:
+        ValueError: the activation is unknown.
+    """
+
+    def __init__(self, config: StackConfig) -> None:
+        activation = choose("activation", config.activation, ACTIVATIONS)
+        first = nn.Linear(config.d_model, config.hidden * (1 + config.gated))
+        second = nn.Linear(config.hidden, config.d_model)
+        super().__init__(first, activation(), second)
+        if config.init == "unit":
             init_unit(first, second)
+
+
+# Factors of a branch beside a skip connection, among N of the stack: on its last weights, once, and on its output.
+
+
+def no_scale(branches: int) -> tuple[float, float]:  # noqa: ARG001 - as the others
+    """Branches are added as they are, whatever the depth (arXiv 1512.03385)."""
+    return 1.0, 1.0
+
+
+def gpt2_scale(branches: int) -> tuple[float, float]:
+    """The last weights of each of N branches start at 1/sqrt(N) of what they would (GPT-2, section 2.3)."""
+    return branches**-0.5, 1.0
+
+
+def depth_mup_scale(branches: int) -> tuple[float, float]:
+    """The output of each of N branches is multiplied by 1/sqrt(N), always (arXiv 2310.02244)."""
+    return 1.0, branches**-0.5
+
+
+SCALES = {"none": no_scale, "gpt2": gpt2_scale, "depth_mup": depth_mup_scale}
 
 
 class Plain(nn.Module):
@@ -37,32 +121,57 @@ class Plain(nn.Module):
     Args:
         attention: the layer's attention.
         feed_forward: the layer's feed-forward, or None.
-        d_model: D, for the norms.
-        depth: L, for blocks that scale with it.
+        config: the stack, for the norms' width and kind, and for what grows with its depth.
+        index: number of the layer, 0 for the first.
+
+    Raises:
+        ValueError: norm or ``depth_scale`` is unknown.
     """
 
-    normed = 0  # LayerNorms a sublayer
+    normed = 0  # norms a sublayer
     needs_output = False  # whether the backward pass needs what a sublayer gives, and not only what it was given
     final_norm = False  # one more after the last layer
 
     def __init__(
-        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+        self,
+        *,
+        attention: MultiHeadSelfAttention,
+        feed_forward: FeedForward | None,
+        config: StackConfig,
+        index: int = 0,
     ) -> None:
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
-        self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(self.normed * (1 + (feed_forward is not None))))
+        sublayers = 1 + (feed_forward is not None)
+        norm = choose("norm", config.norm, NORMS)
+        self.norms = nn.ModuleList(norm(config.d_model) for _ in range(self.normed * sublayers))
+        scale = choose("depth_scale", config.depth_scale, SCALES)
+        weights, self.branch_scale = scale(max(1, config.depth * sublayers))
+        if weights != 1:
+            with torch.no_grad():
+                for last in [
+                    attention.out.weight,
+                    *([] if feed_forward is None else [feed_forward.get_parameter("2.weight")]),
+                ]:
+                    last *= weights
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Wrap ``function``, the sublayer number ``index``: ``[B, T, D]`` to ``[B, T, D]``."""
         return function(x)
 
-    def forward(self, x: Tensor, encoding: PositionalEncoding, bias: Tensor | None) -> Tensor:
-        """One layer: ``[B, T, D]`` to ``[B, T, D]``."""
-        x = self.sublayer(x, lambda y: self.attention(y, encoding, bias), 0)
-        if self.feed_forward is not None:
-            x = self.sublayer(x, self.feed_forward, 1)
+    def forward(
+        self, x: Tensor, encoding: PositionalEncoding, bias: Tensor | None, first: FirstValues | None = None
+    ) -> Tensor:
+        """One layer: ``[B, T, D]`` to ``[B, T, D]``; see ``MultiHeadSelfAttention.forward``."""
+        x = self.sublayer(x, lambda y: self.scaled(self.attention(y, encoding, bias, first)), 0)
+        if (feed_forward := self.feed_forward) is not None:
+            x = self.sublayer(x, lambda y: self.scaled(feed_forward(y)), 1)
         return x
+
+    def scaled(self, branch: Tensor) -> Tensor:
+        """Multiply a branch's output by ``branch_scale``."""
+        return branch if self.branch_scale == 1 else branch * self.branch_scale
 
 
 class Residual(Plain):
@@ -74,7 +183,7 @@ class Residual(Plain):
 
 
 class PostNorm(Plain):
-    """x <- LN(x + F(x)) (arXiv 1706.03762)."""
+    """x <- LN(x + F(x)) (arXiv 1706.03762); LN is the norm that the configuration names."""
 
     normed = 1
     needs_output = True
@@ -94,6 +203,25 @@ class PreNorm(Plain):
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Normalise, then add."""
         return x + function(self.norms[index](x))
+
+
+class ScaledPreNorm(PreNorm):
+    """x <- x + F(LN(x) / sqrt(l)) in layer l = 1, 2, ...: LayerNorm Scaling (arXiv 2502.05795)."""
+
+    def __init__(
+        self,
+        *,
+        attention: MultiHeadSelfAttention,
+        feed_forward: FeedForward | None,
+        config: StackConfig,
+        index: int = 0,
+    ) -> None:
+        super().__init__(attention=attention, feed_forward=feed_forward, config=config, index=index)
+        self.norm_scale = (index + 1) ** -0.5
+
+    def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
+        """Normalise, divide by the root of the layer's number, then add."""
+        return x + function(self.norms[index](x) * self.norm_scale)
 
 
 class PeriNorm(Plain):
@@ -116,9 +244,14 @@ class ReZero(Plain):
     needs_output = True
 
     def __init__(
-        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+        self,
+        *,
+        attention: MultiHeadSelfAttention,
+        feed_forward: FeedForward | None,
+        config: StackConfig,
+        index: int = 0,
     ) -> None:
-        super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
+        super().__init__(attention=attention, feed_forward=feed_forward, config=config, index=index)
         self.gate = nn.Parameter(torch.zeros(()))
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
@@ -136,15 +269,20 @@ class DeepNorm(Plain):
     needs_output = True
 
     def __init__(
-        self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+        self,
+        *,
+        attention: MultiHeadSelfAttention,
+        feed_forward: FeedForward | None,
+        config: StackConfig,
+        index: int = 0,
     ) -> None:
-        super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
-        self.skip = (2 * depth) ** 0.25
+        super().__init__(attention=attention, feed_forward=feed_forward, config=config, index=index)
+        self.skip = (2 * config.depth) ** 0.25
         weights = [attention.by_role(attention.qkv.weight)["v"], attention.out.weight]
         weights += [linear.weight for linear in feed_forward or () if isinstance(linear, nn.Linear)]
         with torch.no_grad():
             for weight in weights:
-                weight *= (8 * depth) ** -0.25
+                weight *= (8 * config.depth) ** -0.25
 
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Add the sublayer to the enlarged skip, then normalise."""
@@ -152,11 +290,14 @@ class DeepNorm(Plain):
         return y
 
 
+OFFERED = ("d_model", "depth", "sublayers", "index")
+
+
 def own_block(made: Any, name: str) -> type[Plain]:
     """Return somebody else's block as one of ours: a class whose method ``sublayer(x, function, index)`` wraps.
 
-    Its constructor is called with those of the keywords ``d_model``, ``depth`` and ``sublayers`` (how many a layer has)
-    that it takes. A subclass of ``Plain`` is taken as it is.
+    Its constructor is called with those of the keywords ``d_model``, ``depth``, ``sublayers`` (how many a layer has)
+    and ``index`` (of the layer, 0 for the first) that it takes. A subclass of ``Plain`` is taken as it is.
 
     Raises:
         ValueError: it is no class, **or** has no such method, **or** needs other arguments.
@@ -169,8 +310,8 @@ def own_block(made: Any, name: str) -> type[Plain]:
     if issubclass(made, Plain):
         return made
     taken = inspect.signature(made).parameters
-    if why := fits(made, **{key: None for key in ("d_model", "depth", "sublayers") if key in taken}):
-        raise ValueError(f"block {name!r} may only need the keywords d_model, depth and sublayers: {why}")
+    if why := fits(made, **{key: None for key in OFFERED if key in taken}):
+        raise ValueError(f"block {name!r} may only need the keywords {', '.join(OFFERED)}: {why}")
 
     class OwnBlock(Plain):
         """A layer whose sublayers somebody else's class wraps."""
@@ -179,10 +320,16 @@ def own_block(made: Any, name: str) -> type[Plain]:
         final_norm = bool(getattr(made, "final_norm", False))
 
         def __init__(
-            self, *, attention: MultiHeadSelfAttention, feed_forward: FeedForward | None, d_model: int, depth: int
+            self,
+            *,
+            attention: MultiHeadSelfAttention,
+            feed_forward: FeedForward | None,
+            config: StackConfig,
+            index: int = 0,
         ) -> None:
-            super().__init__(attention=attention, feed_forward=feed_forward, d_model=d_model, depth=depth)
-            offered = {"d_model": d_model, "depth": depth, "sublayers": 1 + (feed_forward is not None)}
+            super().__init__(attention=attention, feed_forward=feed_forward, config=config, index=index)
+            sublayers = 1 + (feed_forward is not None)
+            offered = {"d_model": config.d_model, "depth": config.depth, "sublayers": sublayers, "index": index}
             self.own = called(f"block {name!r}", made, **{key: offered[key] for key in offered if key in taken})
 
         def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
@@ -201,5 +348,6 @@ BUILT_IN: dict[str, type[Plain]] = {
     "peri_ln": PeriNorm,
     "rezero": ReZero,
     "deepnorm": DeepNorm,
+    "lns": ScaledPreNorm,
 }
 BLOCKS = Registry("block", BUILT_IN, own_block, "attnlib.blocks")

@@ -1,13 +1,12 @@
 """From configuration to modules: tokens, encoding, stack, pooling, head. ``build_model`` is the only way."""
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from attnlib.model.attention import MultiHeadSelfAttention, causal_mask
-from attnlib.model.blocks import BLOCKS, FeedForward, Plain
+from attnlib.model.attention import FirstValues, MultiHeadSelfAttention, with_mask
+from attnlib.model.blocks import BLOCKS, NORMS, FeedForward, Plain
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import POSITIONAL, PositionalEncoding
 
@@ -29,40 +28,43 @@ class AttentionStack(nn.Module):
     """Layers one after another, sharing one encoding.
 
     Args:
+        config: the stack; with its ``checkpoint`` only the input of each layer is stored, and the rest is recomputed
+            in the backward pass (arXiv 1604.06174).
         layers: the blocks, first to last; none at all is the identity.
         encoding: turns queries and keys, and biases scores, in every layer.
         norm: after the last layer (pre-LN's final LayerNorm), or the identity.
-        causal: hide later keys.
-        recompute: store only the input of each layer and recompute the rest in the backward pass (arXiv 1604.06174).
     """
 
     def __init__(
-        self, *, layers: list[Plain], encoding: PositionalEncoding, norm: nn.Module, causal: bool, recompute: bool
+        self, config: StackConfig, *, layers: list[Plain], encoding: PositionalEncoding, norm: nn.Module
     ) -> None:
         super().__init__()
+        self.config = config
         self.layers = nn.ModuleList(layers)
         self.encoding = encoding
         self.norm = norm
-        self.causal, self.recompute = causal, recompute
         self.by_distance = any(layer.attention.by_distance for layer in layers)
         self.draws = any(isinstance(module, nn.Dropout) for module in self.layers.modules())  # whether again, the same
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D]`` to ``[B, T, D]``."""
-        if self.by_distance:
-            bias = self.encoding.by_distance(x.shape[1])
-            bias = None if bias is None else bias.to(x.dtype)
-        elif (bias := self.encoding.bias(x.shape[1])) is not None:  # once a pass, not once a layer
-            if self.causal:
-                bias = bias.masked_fill(causal_mask(x.shape[1], x.device), -math.inf)
-            bias = bias.to(x.dtype)[None]  # torch's fused kernel on a CPU refuses three dimensions
+        bias = self.bias(x)
+        first = FirstValues() if self.config.value_residual else None
         for layer in self.layers:
-            if self.recompute and self.training:
-                x = checkpoint(layer, x, self.encoding, bias, use_reentrant=False, preserve_rng_state=self.draws)
+            if self.config.checkpoint and self.training:
+                own = (x, self.encoding, bias, first)
+                x = checkpoint(layer, *own, use_reentrant=False, preserve_rng_state=self.draws)
             else:
-                x = layer(x, self.encoding, bias)
+                x = layer(x, self.encoding, bias, first)
         y: Tensor = self.norm(x)
         return y
+
+    def bias(self, x: Tensor) -> Tensor | None:
+        """Return what all layers add to their scores, made once a pass: see ``MultiHeadSelfAttention.forward``."""
+        if self.by_distance:
+            bias = self.encoding.by_distance(x.shape[1])
+            return None if bias is None else bias.to(x.dtype)
+        return with_mask(self.config, self.encoding.bias(x.shape[1]), x)
 
 
 def build_encoding(config: StackConfig) -> PositionalEncoding:
@@ -99,27 +101,15 @@ class SequenceClassifier(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         layers = [
             block(
-                attention=MultiHeadSelfAttention(
-                    d_model=config.d_model,
-                    n_heads=config.n_heads,
-                    head_dim=config.head_width,
-                    attention=config.attention,
-                    init=config.init,
-                    causal=config.causal,
-                    dropout=config.dropout,
-                ),
-                feed_forward=FeedForward(d_model=config.d_model, mult=config.ffn_mult, init=config.init)
-                if config.ffn_mult
-                else None,
-                d_model=config.d_model,
-                depth=config.depth,
+                attention=MultiHeadSelfAttention(config, index),
+                feed_forward=FeedForward(config) if config.ffn_mult else None,
+                config=config,
+                index=index,
             )
-            for _ in range(config.depth)
+            for index in range(config.depth)
         ]
-        norm = nn.LayerNorm(config.d_model) if block.final_norm else nn.Identity()
-        self.stack = AttentionStack(
-            layers=layers, encoding=encoding, norm=norm, causal=config.causal, recompute=config.checkpoint
-        )
+        norm = choose("norm", config.norm, NORMS)(config.d_model) if block.final_norm else nn.Identity()
+        self.stack = AttentionStack(config, layers=layers, encoding=encoding, norm=norm)
         self.head = nn.Linear(config.d_model, config.n_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -7,7 +7,10 @@ from typing import TypeVar
 Entry = TypeVar("Entry")
 
 
-LISTED = ("pe", "block", "attention", "init", "model", "preset")  # kinds of names that ``attnlib list`` describes
+LISTED = (  # kinds of names that ``attnlib list`` describes
+    *("pe", "block", "attention", "init", "model", "norm", "activation", "softmax", "gate", "depth_scale"),
+    *("preset", "stack"),
+)
 
 
 def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:
@@ -27,8 +30,9 @@ class StackConfig:
     """Everything that defines a stack of self-attention layers and its classifier.
 
     Raises:
-        ValueError: a size is not a positive integer, **or** ``causal`` or ``checkpoint`` is not true or false, **or**
-            ``n_heads`` does not divide ``d_model`` while ``head_dim`` is None, **or** ``dropout`` lies outside [0, 1).
+        ValueError: a size is not a positive integer, **or** a switch such as ``causal`` is not true or false, **or**
+            ``n_heads`` does not divide ``d_model`` while ``head_dim`` is None, **or** ``kv_heads`` does not divide
+            ``n_heads``, **or** ``dropout`` lies outside [0, 1).
     """
 
     vocab_size: int = 52  # the letters a-z and A-Z, as in the original experiment
@@ -48,6 +52,15 @@ class StackConfig:
     n_classes: int = 2  # 1 is a single logit with binary cross-entropy
     embedding_scale: float = 1.0  # factor on the token embedding: 2 is the original's "x added twice"
     checkpoint: bool = False  # recompute each block in the backward pass: time for memory
+    norm: str = "layer"  # of blocks that normalise; a name in attnlib.model.blocks.NORMS
+    kv_heads: int | None = None  # G: heads of keys and values, each shared by H / G heads of queries; None is H
+    qk_norm: bool = False  # normalise each head's queries and keys by their root mean square
+    window: int | None = None  # keys that a query sees on each side, its own included; None is all
+    softmax: str = "usual"  # or plus_one: the denominator has one more, so that a head may attend to nothing
+    gate: str = "none"  # or sigmoid: of the layer's input, times what the heads give
+    value_residual: bool = False  # values are the mean of the layer's own and the first layer's
+    activation: str = "relu"  # of the feed-forward; a name in attnlib.model.blocks.ACTIVATIONS
+    depth_scale: str = "none"  # what the branches of deep stacks shrink by; a name in attnlib.model.blocks.SCALES
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,6 +73,8 @@ class StackConfig:
                 raise ValueError(f"{field.name} must be true or false, not {value!r}")
         if self.head_dim is None and self.d_model % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads} does not divide d_model={self.d_model}; give head_dim")
+        if self.n_heads % self.groups:
+            raise ValueError(f"kv_heads={self.kv_heads} does not divide n_heads={self.n_heads}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
 
@@ -72,3 +87,34 @@ class StackConfig:
     def inner(self) -> int:
         """HK, the width of all heads together."""
         return self.n_heads * self.head_width
+
+    @property
+    def groups(self) -> int:
+        """G: ``kv_heads`` if given, else ``n_heads``."""
+        return self.kv_heads or self.n_heads
+
+    @property
+    def kv_inner(self) -> int:
+        """GK, the width of all keys of a token together, or of its values."""
+        return self.groups * self.head_width
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the feed-forward: ``ffn_mult`` D; two thirds of that if gated, which has a third matrix."""
+        wide = self.ffn_mult * self.d_model
+        return 2 * wide // 3 if self.gated else wide
+
+    @property
+    def gated(self) -> bool:
+        """True if the feed-forward's activation multiplies two projections (arXiv 2002.05202)."""
+        return self.activation.endswith("glu")
+
+    @property
+    def sink(self) -> bool:
+        """True if each query also sees a key and a value of zeros, which is what ``plus_one`` amounts to."""
+        return self.softmax == "plus_one"
+
+    @property
+    def masked_by_bias(self) -> bool:
+        """True if the mask is added to the scores: torch's kernels know a causal mask, but of T keys only."""
+        return self.window is not None or (self.causal and self.sink)

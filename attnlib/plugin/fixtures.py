@@ -76,7 +76,7 @@ def ratio(benchmark: Any, announce: Callable[[str], None]) -> Callable[..., None
 @pytest.fixture
 def check_case(case: Case, announce: Any, request: pytest.FixtureRequest) -> Callable[[], None]:
     """Return a function that checks this case's gradients, saves the finding as the row's ``probe``, and asserts it."""
-    from attnlib.gradients.checks import CHECKS
+    from attnlib.gradients.registry import CHECKS
     from attnlib.plugin.screen import name_of
 
     def run() -> None:

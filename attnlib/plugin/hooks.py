@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OF_ANY_MODEL = ("test_forward.py", "test_backward.py", "test_train_step.py")
 AXES = {"seq_len": "seq_lens", "depth": "depths", "pe": "pe", "data": "data"}  # options by field of an id
+OWN_FILES = {"seed": "test_seed.py", "switches": "test_switches.py"}  # which a preset's runs collect alone, by preset
+BY_NAME = ("test_peers.py", "test_learning.py")  # files that are collected only if the command line names them
 HERE = Path(__file__).parents[2]  # the folder that the package lies in; in a checkout its tests lie in bench/
 
 
@@ -113,9 +115,9 @@ def pytest_benchmark_compare_machine_info(
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Ignore the files of ``bench/`` that this run's preset or model does not use, unless the command line names them.
 
-    ``test_seed.py``, the original experiment, is collected with ``--preset seed`` only, and then alone;
-    ``test_peers.py`` and ``test_learning.py`` only when named; with a model that is not attnlib's stack only the tests
-    of forward, backward and train step.
+    ``test_seed.py``, the original experiment, and ``test_switches.py`` are collected with ``--preset seed`` and
+    ``--preset switches`` only, and then alone; ``test_peers.py`` and ``test_learning.py`` only when named; with a model
+    that is not attnlib's stack only the tests of forward, backward and train step.
     """
     if collection_path.parent != HERE / "bench" or not collection_path.name.startswith("test_"):
         return None
@@ -124,9 +126,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     settings = config.stash[RECORD].settings
     if settings.base.model != "stack":
         return collection_path.name not in OF_ANY_MODEL or None
-    seed = settings.preset == "seed"
-    alone = ("test_peers.py", "test_learning.py")
-    return collection_path.name in alone or seed != (collection_path.name == "test_seed.py") or None
+    if settings.preset in OWN_FILES:
+        return collection_path.name != OWN_FILES[settings.preset] or None
+    return collection_path.name in (*BY_NAME, *OWN_FILES.values()) or None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

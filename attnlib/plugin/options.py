@@ -103,6 +103,8 @@ def settle(config: pytest.Config) -> None:
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
+    if option.attnlib_preset is None and any("test_switches.py" in argument for argument in config.args):
+        option.attnlib_preset = "switches"
     if option.benchmark_histogram and importlib.util.find_spec("pygal") is None:
         raise pytest.UsageError("--benchmark-histogram needs pygal: pip install pytest-benchmark[histogram]")
     if option.benchmark_disable_gc:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from attnlib.cases.case import PARTS, PHASES, Case
 from attnlib.cases.settings import Settings
 from attnlib.gradients.closed_forms import decay_rate
 from attnlib.model.attention import INITS
+from attnlib.model.config import StackConfig
 from attnlib.model.data import data_set
 from attnlib.plugin.measuring import identity
 from attnlib.plugin.record import Entry
@@ -62,6 +63,7 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
     )
     learned = sorted({case.data for case in cases.values() if case is not None and case.data is not None})
     own = settings.own_parts
+    plain_stack = StackConfig(d_model=base.d_model, n_heads=base.n_heads, head_dim=base.head_width)
     axes = {name: [*PARTS[name], *own.get(name, ())] for name in PARTS if name != "model" or name in own}
     return journal.Plan(
         run=secrets.token_hex(6),
@@ -76,7 +78,7 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
                 "preset": settings.preset,
                 "order_seed": settings.order_seed,
                 "axes": axes,
-                "theory": {init: decay_rate(init, d_model=base.d_model, inner=base.inner) for init in INITS},
+                "theory": {init: decay_rate(replace(plain_stack, init=init)) for init in INITS},
                 "data": {name: data_set(name).as_json() for name in learned},
                 "kind": kind,
                 "settings": chosen,

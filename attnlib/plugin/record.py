@@ -30,7 +30,7 @@ from attnlib.plugin.measuring import Instruments, identity
 from attnlib.predict.peak import needed_bytes
 from attnlib.runs import visits
 from attnlib.runs.journal import NOT_YET, Finish
-from attnlib.runs.load import Cell, cell_of, renamed
+from attnlib.runs.load import Cell, cell_of, renamed, switch_label
 from attnlib.runs.save import plain
 from attnlib.runs.schema import (
     Beside,
@@ -147,7 +147,7 @@ class Record:
         if grid is None or not isinstance(item, pytest.Function):
             return None
         # a plugin's own parameters, such as pytest-repeat's, are no fields
-        own = {name: value for name, value in item.callspec.params.items() if name in FIELDS}
+        own = {name: value for name, value in item.callspec.params.items() if name in (*FIELDS, "switch")}
         return self.settings.case(**(dict(grid.fixed) | own))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -302,7 +302,8 @@ class Record:
         row = identity(entry.case) | {"test": test} | entry.row if entry.case else entry.row
         row = renamed(row, self.settings.shown)
         if entry.case:
-            row["case"] = row["case"] | {"pe": self.settings.encoding_label(entry.case.pe)}
+            shown = switch_label(test) or self.settings.encoding_label(entry.case.pe)
+            row["case"] = row["case"] | {"pe": shown}
         timed = None if benchmark is None else msgspec.convert(renamed(benchmark, self.settings.shown), Timed)
         return cell_of(msgspec.convert(row, Row), row["case"], timed)
 

@@ -111,15 +111,9 @@ class Screen:
         if not cases or terminalreporter.config.getoption("collectonly"):
             return
         forgive()
-        run = Run(
-            Path(),
-            {
-                "attnlib": {
-                    "axes": {"pe": [*POSITIONAL, *map(self.record.settings.encoding_label, self.record.settings.pe)]}
-                }
-            },
-            self.record.cells(),
-        )
+        cells = self.record.cells()
+        labels = dict.fromkeys([*POSITIONAL, *(cell.case.pe for cell in cells)])
+        run = Run(Path(), {"attnlib": {"axes": {"pe": list(labels)}}}, cells)
         for table in costs(Cells([run])):
             print()
             table.print()

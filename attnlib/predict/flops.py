@@ -28,29 +28,38 @@ def parameters(case: Case) -> int:
 def forward_flops(config: StackConfig, batch_size: int, pairs: int) -> dict[str, int]:
     """Return the FLOPs of one forward pass by component.
 
-    In each layer a token costs 8 D HK in the four projections and 4 f D^2 in a feed-forward of width f D, and a pair of
-    query and key 4 HK in score and weighted sum; each head computes ``pairs`` of them in a sequence. A sequence costs
-    2 D C in the classifier. The encoding counts its own. An embedding is a lookup, without products.
+    In each layer a token costs 4 D (HK + GK) in the four projections, 2 D HK more with a gate, and 4 D F in a
+    feed-forward of hidden width F, 6 D F if that is gated; and a pair of query and key costs 4 HK in score and weighted
+    sum, where each head computes ``pairs`` of them in a sequence. A sequence costs 2 D C in the classifier. The
+    encoding counts its own. An embedding is a lookup, without products.
     """
     D, inner, tokens = config.d_model, config.inner, batch_size * config.seq_len
+    gate = 2 * inner * (config.gate != "none")
     return {
-        "projections": 8 * config.depth * tokens * D * inner,
+        "projections": config.depth * tokens * D * (4 * (inner + config.kv_inner) + gate),
         "scores": 4 * config.depth * batch_size * pairs * inner,
-        "feed_forward": 4 * config.depth * tokens * config.ffn_mult * D**2,
+        "feed_forward": 2 * config.depth * tokens * D * config.hidden * (2 + config.gated),
         "encoding": meta_encoding(config).flops(seq_len=config.seq_len, batch_size=batch_size, depth=config.depth),
         "embedding": 0,
         "head": 2 * batch_size * D * config.n_classes,
     }
 
 
+def visible_pairs(config: StackConfig) -> int:
+    """Return the number of pairs of a query and a key that causal mask and window leave in a sequence."""
+    T = config.seq_len
+    sees = min(T, config.window or T)  # keys up to the query's own
+    before = sees * (sees + 1) // 2 + (T - sees) * sees
+    return before if config.causal else 2 * before - T
+
+
 def algorithmic_flops(config: StackConfig, batch_size: int) -> Components:
-    """Return the FLOPs that the algorithm needs, without recomputation and, if causal, of T (T + 1) / 2 pairs only.
+    """Return the FLOPs that the algorithm needs, without recomputation and of the pairs that are not hidden.
 
     Each product of the forward pass needs two in the backward pass, but for those of an encoding in a stack without
     layers, which no gradient depends on.
     """
-    T = config.seq_len
-    forward = forward_flops(config, batch_size, T * (T + 1) // 2 if config.causal else T**2)
+    forward = forward_flops(config, batch_size, visible_pairs(config))
     return {name: Flops(flops, _needed_back(config, name) * flops) for name, flops in forward.items()}
 
 
@@ -66,19 +75,23 @@ def executed_flops(config: StackConfig, batch_size: int, kernel: str) -> Compone
         batch_size: B.
         kernel: attention kernel, as ``attnlib.predict.choice.attention_kernel`` names it; ``math`` is the unfused one.
     """
-    forward = forward_flops(config, batch_size, scored_pairs(config.seq_len, kernel, causal=config.causal))
+    encoding = meta_encoding(config)
+    # with a bias the kernel gets the mask in it, and computes all pairs
+    skips = config.causal and not encoding.biases and not config.masked_by_bias
+    pairs = scored_pairs(config.seq_len, config.seq_len + config.sink, kernel, causal=skips)
+    forward = forward_flops(config, batch_size, pairs)
     backward = {name: _needed_back(config, name) * flops for name, flops in forward.items()}
     if kernel not in (MATH, "math"):
         backward["scores"] += forward["scores"] // 2
     if config.checkpoint:
         recomputed = ["projections", "scores", "feed_forward"]
-        recomputed += ["encoding"] if meta_encoding(config).overrides("query_bias") else []
+        recomputed += ["encoding"] if encoding.by_content else []
         for name in recomputed:
             backward[name] += forward[name]
         if not choose("block", config.block, BLOCKS).needs_output:
             last, width = "projections", config.inner
             if config.ffn_mult:
-                last, width = "feed_forward", config.ffn_mult * config.d_model
+                last, width = "feed_forward", config.hidden
             backward[last] -= 2 * config.depth * batch_size * config.seq_len * width * config.d_model
     return {name: Flops(forward[name], backward[name]) for name in forward}
 

@@ -73,33 +73,33 @@ def query_block(seq_len: int) -> int:
     return min(seq_len, 256 if seq_len >= 768 else 64 if seq_len >= 192 else 32)
 
 
-def scored_pairs(seq_len: int, kernel: str, *, causal: bool) -> int:
+def scored_pairs(queries: int, keys: int, kernel: str, *, causal: bool) -> int:
     """Return the number of pairs of a query and a key whose score a kernel computes.
 
-    With a causal mask the CPU's fused kernel skips blocks of ``KEYS`` keys that lie entirely after a block of queries.
-    All other kernels are counted with T^2 pairs, since it is not known what those of CUDA skip.
+    If it is told of a causal mask, the CPU's fused kernel skips blocks of ``KEYS`` keys that lie entirely after a block
+    of queries. All other kernels are counted with all pairs, since it is not known what those of CUDA skip.
     """
     if not causal or kernel != FLASH_CPU:
-        return seq_len**2
-    block, pairs = query_block(seq_len), 0
-    for first in range(0, seq_len, block):
-        queries = min(block, seq_len - first)
-        keys = min(seq_len, -(-(first + queries) // KEYS) * KEYS)
-        pairs += queries * keys
+        return queries * keys
+    block, pairs = query_block(queries), 0
+    for first in range(0, queries, block):
+        some = min(block, queries - first)
+        seen = min(keys, -(-(first + some) // KEYS) * KEYS)
+        pairs += some * seen
     return pairs
 
 
-def _products(count: int, q: Sequence[int], rest: Sequence[Any]) -> int:
+def _products(count: int, q: Sequence[int], k: Sequence[int], rest: Sequence[Any]) -> int:
     """Return the FLOPs of ``count`` products of the size of Q K^T; ``rest`` holds dropout and ``is_causal``."""
     B, H, T, K = q
-    return 2 * count * B * H * K * scored_pairs(T, FLASH_CPU, causal=bool(rest[1:2] and rest[1]))
+    return 2 * count * B * H * K * scored_pairs(T, k[2], FLASH_CPU, causal=bool(rest[1:2] and rest[1]))
 
 
 # torch's FlopCounterMode counts these kernels as 0 (pytorch #195460) unless it gets this as ``custom_mapping``
 FLOPS: dict[Any, Callable[..., int]] = {
-    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, _k, _v, *rest, **_: _products(2, q, rest),
+    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, _v, *rest, **_: _products(2, q, k, rest),
     aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda _grad, q, _k, _v, _out, _lse, *rest, **_: _products(5, q, rest)
+        lambda _grad, q, k, _v, _out, _lse, *rest, **_: _products(5, q, k, rest)
     ),
 }
 
@@ -127,9 +127,9 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
     if threads == 0:
         return 0
     if func is aten._scaled_dot_product_flash_attention_for_cpu.default:
-        return threads * _flash_buffer(args[0], backward=False) + _packed(args[0], threads)
+        return threads * _flash_buffer(args[0], args[1], backward=False) + _packed(args[0], args[1], threads)
     if func is aten._scaled_dot_product_flash_attention_for_cpu_backward.default:
-        return threads * _flash_buffer(args[1], backward=True)
+        return threads * _flash_buffer(args[1], args[2], backward=True)
     if func is aten._safe_softmax.default:  # masks of the scores that are -inf, and of rows of them
         rows = args[0].numel() // max(1, args[0].shape[-1])
         return int(args[0].numel() + rows + 4)
@@ -155,22 +155,22 @@ def _flash_sums(q: Tensor) -> int:
     return torch.float32.itemsize * B * H * (-(-T // 128) * 128) * (-(-K // step) * step + 1)
 
 
-def _flash_buffer(q: Tensor, *, backward: bool) -> int:
+def _flash_buffer(q: Tensor, k: Tensor, *, backward: bool) -> int:
     """Return the bytes of one thread's buffer: a block of scores in float32 or wider, and a copy in half precision."""
     T, K = q.shape[-2:]
-    queries, keys = query_block(T), min(T, KEYS)
+    queries, keys = query_block(T), min(k.shape[-2], KEYS)
     wide, half = torch.promote_types(q.dtype, torch.float32).itemsize, q.itemsize if q.dtype in HALF else 0
     if backward:  # scores and their gradient, and a sum for each query
         return queries * (2 * keys * (wide + half) + wide)
     return queries * (keys * (wide + half) + (2 + K) * wide)
 
 
-def _packed(q: Tensor, threads: int) -> int:
+def _packed(q: Tensor, k: Tensor, threads: int) -> int:
     """Return the bytes of keys and values that the fused kernel copies in bfloat16, on CPUs with bfloat16 products."""
     if q.dtype != torch.bfloat16:
         return 0
-    T, K = q.shape[-2:]
-    return q.itemsize * (2 * q.numel() + threads * min(T, KEYS) * K)
+    keys, K = k.shape[-2:]
+    return q.itemsize * (2 * k.numel() + threads * min(keys, KEYS) * K)
 
 
 def converted_bytes(operands: Sequence[Tensor]) -> int:

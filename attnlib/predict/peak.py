@@ -199,7 +199,8 @@ def kernel_of(case: Case, card: Card | None = None) -> Choice:
         return Choice(MATH)
     encoding, trains = meta_encoding(case), case.phase != "forward"
     learned = encoding.learns_bias and trains
-    wanted = Wanted(getattr(torch, case.dtype), case.head_width, encoding.biases, learned, trains)
+    biased = encoding.biases or case.masked_by_bias
+    wanted = Wanted(getattr(torch, case.dtype), case.head_width, biased, learned, trains)
     return attention_kernel(case.device, wanted, card)
 
 

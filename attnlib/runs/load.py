@@ -1,6 +1,7 @@
 """Loader of saved runs: every reader gets a run from here."""
 
 import codecs
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,7 +275,7 @@ def read(path: Path, *, clean: bool = False) -> tuple[dict[str, Any], Contents]:
             data = journal.assemble(journal.events(_bytes(path)), live=journal.is_live(path))
         else:
             data = _decoded(_bytes(path))
-        data = shortened(_printable(data)) if clean else data
+        data = with_switches(shortened(_printable(data))) if clean else data
         found, contents = examine(data)
     except OSError as error:
         raise BadRun(one_line(f"{path}: {error.strerror or error}")) from None
@@ -320,6 +321,29 @@ def shortened(data: Any) -> Any:
                 case["pe"] = encoding_label(case["model"], case["pe"]) if "model" in case else case["pe"]
         ours["axes"]["pe"] = list(dict.fromkeys([*ours["axes"]["pe"], *(row["case"]["pe"] for row in ours["cases"])]))
     return data
+
+
+def with_switches(data: Any) -> Any:
+    """Return a run with ``switch_label`` in place of the encodings of cases that have one switch each."""
+    try:
+        ours = data["attnlib"]
+        labels = {row["test"]: switch_label(row["test"]) for row in ours["cases"]}
+        if not any(labels.values()):
+            return data
+        for row in ours["cases"]:
+            row["case"]["pe"] = labels[row["test"]] or row["case"]["pe"]
+        ours["axes"]["pe"] = list(dict.fromkeys([*ours["axes"]["pe"], *filter(None, labels.values())]))
+    except (KeyError, TypeError, AttributeError):  # it breaks the contract, which is said later
+        return data
+    return data
+
+
+def switch_label(test: str) -> str | None:
+    """Return the switch in a test's id, such as ``kv_heads=1``, ``qk_norm`` or ``cope``; None for no switch."""
+    found = re.search(r"[\[-]switch=([^\]]+)\]$", test)
+    if found is None or found[1] == "none":
+        return None
+    return found[1].removeprefix("pe=").removesuffix("=true")
 
 
 def encoding_label(model: str, pe: str) -> str:

@@ -11,7 +11,7 @@ SCHEMA = 2
 READ = (1, SCHEMA)  # in 1 a check of gradients was a benchmark of one round, its findings in ``extra_info.probe``
 Status = Literal["ok", "oom", "timeout", "unsupported", "error", "crashed", "interrupted"]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+-]{1,200}$")]  # becomes part of labels in tables and figures
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:+=-]{1,200}$")]  # becomes part of labels in tables and figures
 Words = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ ',./-]{1,200}$")]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 Size = Annotated[int, Meta(ge=1, le=2**62)]
@@ -57,6 +57,15 @@ class Case(Struct, frozen=True):
     data: Name | None = None
     n_train: Count | None = None
     learning_rate: Real | None = None
+    norm: Name = "layer"
+    kv_heads: Size | None = None
+    qk_norm: bool = False
+    window: Size | None = None
+    softmax: Name = "usual"
+    gate: Name = "none"
+    value_residual: bool = False
+    activation: Name = "relu"
+    depth_scale: Name = "none"
 
     @property
     def label(self) -> str:
@@ -68,7 +77,8 @@ class Case(Struct, frozen=True):
             value = getattr(self, field.name)
             if value != field.default:
                 number = type(value) in (int, float)
-                words.append(field.name if value is True else f"{field.name}={value}" if number else str(value))
+                named = number or field.name in NAMED
+                words.append(field.name if value is True else f"{field.name}={value}" if named else str(value))
         return " ".join(words)
 
 
@@ -77,6 +87,12 @@ def label_of(fields: Mapping[str, Any]) -> str:
     return msgspec.convert(fields, Case).label
 
 
+NAMED = ("norm", "softmax", "gate", "depth_scale")  # fields whose values alone would not say what they are of
+SWITCHES = {  # fields that switches change, with what they are without
+    field.name: field.default
+    for field in msgspec.structs.fields(Case)
+    if field.name in (*NAMED, "kv_heads", "qk_norm", "window", "value_residual", "activation")
+}
 SHOWN = Case.__struct_fields__.index("block")  # place of the first field that a label may name
 
 

@@ -9,6 +9,7 @@ from attnlib.show.costs import costs
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
 from attnlib.show.nodes import nodes
+from attnlib.show.switch_costs import switch_costs
 from attnlib.show.table import Table
 
 TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
@@ -21,6 +22,10 @@ TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
     "findings": (
         findings,
         "every claim about gradients: fitted with its 95 % interval, theory, band; and what was learned",
+    ),
+    "switch-costs": (
+        switch_costs,
+        "what each switch of bench/test_switches.py costs over the stack without it, and what gradients do with it",
     ),
     "nodes": (nodes, "each machine that measured a part of merged runs, and how steady it was"),
 }

@@ -6,10 +6,11 @@ from functools import partial
 from attnlib.model.positional.absolute import Learned, Sinusoidal
 from attnlib.model.positional.alibi import Alibi
 from attnlib.model.positional.base import PositionalEncoding
+from attnlib.model.positional.cope import Cope
 from attnlib.model.positional.fire import Fire
 from attnlib.model.positional.kerple import Kerple
 from attnlib.model.positional.own import own_encoding
-from attnlib.model.positional.rotary import Rotary
+from attnlib.model.positional.rotary import Rotary, ntk_frequencies, partial_frequencies, yarn_frequencies
 from attnlib.model.positional.shaw import Shaw
 from attnlib.model.positional.t5 import T5
 from attnlib.model.registry import Registry
@@ -29,5 +30,9 @@ BUILT_IN: dict[str, Callable[..., PositionalEncoding]] = {
     "fire": Fire,
     "learned_0.02": partial(Learned, scale=0.02),  # as BERT and GPT-2 start
     "learned_0.71": partial(Learned, scale=0.5**0.5),  # the root mean square of the sinusoidal table
+    "rotary_partial": partial(Rotary, frequencies=partial_frequencies),
+    "rotary_ntk": partial(Rotary, frequencies=ntk_frequencies),
+    "rotary_yarn": partial(Rotary, frequencies=yarn_frequencies),
+    "cope": Cope,
 }
 POSITIONAL = Registry("pe", BUILT_IN, own_encoding, "attnlib.encodings")

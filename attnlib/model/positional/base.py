@@ -32,7 +32,7 @@ class PositionalEncoding(nn.Module):
         return x
 
     def rotate(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn queries and keys by their positions: two ``[B, H, T, K]``, in every layer."""
+        """Turn queries ``[B, H, T, K]`` and keys ``[B, G, T, K]`` by their positions, in every layer."""
         return q, k
 
     def bias(self, seq_len: int) -> Tensor | None:
@@ -54,6 +54,13 @@ class PositionalEncoding(nn.Module):
         """Return the bias of the scores of queries ``[B, H, T, K]``: ``[B, H, T, T]`` in every layer, or None."""
         return None
 
+    def pair_bias(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """Return the bias of the scores of queries and keys, each ``[B, H, T, K]``: ``[B, H, T, T]`` or None.
+
+        It is ``query_bias`` for an encoding to which the keys do not matter.
+        """
+        return self.query_bias(q)
+
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
         """FLOPs of its own matrix products in one forward pass of a stack; elementwise work is not counted."""
         return 0
@@ -65,7 +72,12 @@ class PositionalEncoding(nn.Module):
     @property
     def biases(self) -> bool:
         """True if the encoding adds a bias to the scores."""
-        return self.overrides("bias", "by_distance", "query_bias")
+        return self.overrides("bias", "by_distance") or self.by_content
+
+    @property
+    def by_content(self) -> bool:
+        """True if the bias depends on queries or keys, so that every layer has its own."""
+        return self.overrides("query_bias", "pair_bias")
 
     @property
     def learns_bias(self) -> bool:

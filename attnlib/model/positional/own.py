@@ -12,7 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from attnlib.model.positional.base import PositionalEncoding
 from attnlib.model.registry import called, check_theory, fits
 
-METHODS = {"embed": 1, "rotate": 2, "bias": 1, "by_distance": 1, "query_bias": 1}  # and how many arguments each takes
+METHODS = {
+    "embed": 1,
+    "rotate": 2,
+    "bias": 1,
+    "by_distance": 1,
+    "query_bias": 1,
+    "pair_bias": 2,
+}  # and how many arguments each takes
 SIZES = ("seq_len", "d_model", "n_heads", "head_dim", "causal")
 
 
@@ -58,6 +65,11 @@ class OwnEncoding(PositionalEncoding):
         values: Tensor | None = self.own.query_bias(q) if "query_bias" in self.methods else None
         return values
 
+    def pair_bias(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """Return the bias of the scores of these queries and keys, ``[B, H, T, T]``, or None."""
+        values: Tensor | None = self.own.pair_bias(q, k) if "pair_bias" in self.methods else self.query_bias(q)
+        return values
+
     def overrides(self, *methods: str) -> bool:
         """Return True if the class has one of these methods."""
         return bool(self.methods.intersection(methods))
@@ -73,7 +85,7 @@ class OwnEncoding(PositionalEncoding):
             self.embed(x)
             self.bias(seq_len)
         with torch.device(device), torch.no_grad(), FlopCounterMode(display=False) as each:
-            self.query_bias(self.rotate(q, q)[0])
+            self.pair_bias(*self.rotate(q, q))
         return int(once.get_total_flops() + depth * each.get_total_flops())
 
 

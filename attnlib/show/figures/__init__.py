@@ -29,6 +29,7 @@ FIGURES = {  # name of a figure, and of the function that draws it, to the modul
     "depth_accuracy": "learning",
     "accuracy_cost": "learning",
     "beside": "beside",
+    "switch_cost": "switches",
 }
 
 

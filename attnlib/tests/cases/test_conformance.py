@@ -254,7 +254,10 @@ def test_a_kind_is_guessed(name, kind):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        (ZOO + "Nothing", "fits no kind: as pe: has none of the methods embed, rotate, bias, by_distance, query_bias"),
+        (
+            ZOO + "Nothing",
+            "fits no kind: as pe: has none of the methods embed, rotate, bias, by_distance, query_bias, pair_bias",
+        ),
         (
             ZOO + "OtherKeywords",
             "fits no kind: as pe: must take the keywords seq_len, d_model, n_heads, head_dim, causal",

@@ -36,7 +36,7 @@ def test_every_command_shows_an_example_that_it_takes(capsys, command):
 
 
 def test_every_name_is_described():
-    """Encodings, blocks, attentions, initialisations, models and presets: a line and a source each."""
+    """Encodings, blocks, switches, presets and all others: a line and a source each."""
     found = listing()
 
     assert tuple(found) == LISTED

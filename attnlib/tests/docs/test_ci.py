@@ -61,7 +61,7 @@ def test_exit_codes_are_those_of_the_commands(capsys):
     page = (ROOT / "docs" / "ci.md").read_text()
     rows = re.findall(r"^\| ([\d, ]+) \| (.+?) \|", page, re.MULTILINE)
     listed = {name for codes, of in rows if codes[0] in "12" for name in re.findall(r"`attnlib (\w+)`", of)}
-    names = re.search(r"\{([\w,]+)\}", printed(capsys))[1].split(",")
+    names = re.search(r"\{([\w,-]+)\}", printed(capsys))[1].split(",")
 
     assert listed == {name for name in names if "Exit code:" in " ".join(printed(capsys, name).split())}
     assert {str(code) for code in (USAGE, FAILURE, OUTPUT)} == {codes for codes, of in rows if of == "every command"}

@@ -17,7 +17,7 @@ from attnlib.tests.sweep import simulation
 
 SHOWN = commands()
 # What a copy must be changed for first; test_recipes.py runs these.
-IN_A_COPY = ("log_distance", "halved", "feed_forward", "ffn-mult", "fastest", "visit_spread")
+IN_A_COPY = ("log_distance", "halved", "feed_forward", "n-classes", "fastest", "visit_spread")
 # in a repository of yours; test_examples.py runs such
 ELSEWHERE = ("mylab", "pip install attnlib", "pytest tests/", "test_speed.py", "pytest --benchmark-autosave")
 LONG = 150  # lines of README

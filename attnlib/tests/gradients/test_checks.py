@@ -8,9 +8,10 @@ import pytest
 
 from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
-from attnlib.gradients import checks, controls
+from attnlib.gradients import checks, controls, switches
 from attnlib.gradients.claims import Claim, Finding, between, near
 from attnlib.gradients.fits import recorded, seeded, slopes
+from attnlib.gradients.registry import CHECKS
 from bench.test_gradients import (
     collapse_points,
     control_points,
@@ -61,6 +62,36 @@ MUTATIONS = [
         ["gradient in / out", "all weights' gradient's power of L"],
     ),
     ("flush", {"init": "linear", "depth": 112}, {"init": "torch_mha"}, ["float16", "bfloat16", "float32"]),
+    ("switch", {"depth": 32, "kv_heads": 2}, {"kv_heads": None}, ["first_layer", "token_embedding"]),
+    ("switch", {"depth": 16, "gate": "sigmoid"}, {"gate": "none"}, ["first_layer", "token_embedding"]),
+    (
+        "switch",
+        {"depth": 16, "softmax": "plus_one"},
+        {"softmax": "usual"},
+        ["first_layer, more than without", "token_embedding, more than without"],
+    ),
+    ("switch", {"depth": 16, "value_residual": True}, {"value_residual": False}, ["first_layer", "token_embedding"]),
+    (
+        "switch",
+        {"depth": 16, "qk_norm": True},
+        {"qk_norm": False},
+        ["q's power of the input", "k's power of the input"],
+    ),
+    ("switch", {"depth": 16, "window": 4}, {"window": None}, ["exponent", "decades a layer"]),
+    ("switch", {"depth": 16, "pe": "rotary_yarn"}, {"pe": "sinusoidal"}, ["exponent"]),
+    ("switch", {"depth": 16, "pe": "cope"}, {"pe": "none"}, ["exponent"]),
+    ("switch", {"norm": "rms"}, {"block": "post_ln"}, ["variance", "last FFN's power of L"]),
+    ("switch", {"norm": "rms"}, {"block": "plain"}, ["input gradient, decades a layer"]),
+    ("switch", {"block": "lns", "depth": 32}, {"block": "pre_ln"}, ["variance", "variance of like tokens, lns"]),
+    *(
+        (
+            "switch",
+            {"depth_scale": scale, "depth": 32},
+            {"depth_scale": "none"},
+            ["variance", "variance of like tokens, pre_ln", "variance of like tokens, residual"],
+        )
+        for scale in ("gpt2", "depth_mup")
+    ),
 ]
 
 
@@ -82,7 +113,7 @@ def case_of(check, says):
 
 def claims_of(case):
     seeds = range(2) if case.phase == "flush" else range(4)
-    return {claim.name: claim for claim in checks.CHECKS[case.phase](case, seeds).claims}
+    return {claim.name: claim for claim in CHECKS[case.phase](case, seeds).claims}
 
 
 honest_claims = cache(claims_of)  # several mutations share a stack
@@ -104,7 +135,8 @@ def test_every_claim_fails_without_its_cause(check, says, built, broken, monkeyp
     honest = honest_claims(case)
     if built.get("init") == "torch_mha" and check == "flush":
         case = replace(case, depth=128)  # the slower one needs more layers to flush at all
-    monkeypatch.setattr(checks, "seeded", lambda case, seed: seeded(replace(case, **built), seed))
+    for module in (checks, switches):
+        monkeypatch.setattr(module, "seeded", lambda case, seed: seeded(replace(case, **built), seed))
     monkeypatch.setattr(controls, "seeded", lambda case, seed: replace(case, **built, seed=seed))
     wrong = claims_of(case)
 

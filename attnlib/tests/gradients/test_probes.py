@@ -147,7 +147,7 @@ def test_roles_name_every_parameter_once():
 
         assert found["counts"]["parameters"]["numbers"] == numbers - idle
         assert {"q", "k", "v", "out", "feed_forward", "q_bias", "feed_forward_bias"} <= set(found["layers"])
-        assert ("norm" in found["layers"]) == (block in ("post_ln", "pre_ln", "peri_ln", "deepnorm"))
+        assert ("norm" in found["layers"]) == (block in ("post_ln", "pre_ln", "peri_ln", "deepnorm", "lns"))
         assert ("gate" in found["layers"]) == (block == "rezero")
         assert {"token_embedding", "positional", "head"} <= set(found["outer"])
 

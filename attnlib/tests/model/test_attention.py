@@ -22,8 +22,7 @@ def none(d_model, n_heads):
 
 
 def layer(d_model, n_heads, **options):
-    options = {"head_dim": d_model // n_heads} | options
-    return MultiHeadSelfAttention(d_model=d_model, n_heads=n_heads, **options).double()
+    return MultiHeadSelfAttention(StackConfig(d_model=d_model, n_heads=n_heads, **options)).double()
 
 
 @pytest.mark.parametrize(("seq_len", "d_model", "n_heads"), SIZES)
@@ -83,7 +82,7 @@ def test_commutes_with_permutations():
 
 def test_head_width_is_independent():
     """Heads may be wider than D / H, as in the original experiment: 8,401,408 parameters at 8 heads of 512."""
-    attention = MultiHeadSelfAttention(d_model=512, n_heads=8, head_dim=512)
+    attention = MultiHeadSelfAttention(StackConfig(d_model=512, n_heads=8, head_dim=512))
 
     assert sum(p.numel() for p in attention.parameters()) == 8_401_408
 

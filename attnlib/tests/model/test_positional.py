@@ -10,8 +10,10 @@ from positional_encodings.torch_encodings import PositionalEncoding1D
 from torch.nn import functional
 
 from attnlib.model.attention import MultiHeadSelfAttention
+from attnlib.model.config import StackConfig
 from attnlib.model.positional import POSITIONAL
 from attnlib.model.positional.alibi import alibi_slopes
+from attnlib.model.positional.rotary import yarn_frequencies
 from attnlib.model.positional.t5 import t5_bucket
 
 SIZES = [(1, 2), (7, 16), (64, 64), (300, 128), (33, 48)]
@@ -183,7 +185,7 @@ def test_shaw_attention_equals_transformers_bert(seq_len, n_heads, max_distance)
     bert = oracle("transformers.models.bert.modeling_bert")
     d_model = 8 * n_heads
     encoding = make("shaw", seq_len, d_model, n_heads, max_distance=max_distance)
-    ours = MultiHeadSelfAttention(d_model=d_model, n_heads=n_heads, head_dim=8)
+    ours = MultiHeadSelfAttention(StackConfig(d_model=d_model, n_heads=n_heads))
     config = bert.BertConfig(
         hidden_size=d_model,
         num_attention_heads=n_heads,
@@ -248,3 +250,62 @@ def test_none_changes_nothing():
 def test_parameters_are_as_documented(name, parameters):
     """T=20, D=16, H=4: the number of parameters that the class states."""
     assert sum(p.numel() for p in make(name, 20, 16, 4).parameters()) == parameters
+
+
+YARN = [(16, 64), (64, 64), (1024, 128), (4096, 64)]  # T, D with two heads
+
+
+@pytest.mark.parametrize(("seq_len", "d_model"), YARN)
+def test_yarn_equals_transformers(seq_len, d_model):
+    """Frequencies and the factor on queries and keys are transformers' for a stack trained on T / 4 tokens."""
+    rope = oracle("transformers.modeling_rope_utils")
+    llama = oracle("transformers.models.llama.modeling_llama")
+    scaling = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": seq_len // 4}
+    config = llama.LlamaConfig(
+        hidden_size=d_model, num_attention_heads=2, max_position_embeddings=seq_len, rope_scaling=scaling
+    )
+    expected, factor = rope.ROPE_INIT_FUNCTIONS["yarn"](config, "cpu")
+    found, ours = yarn_frequencies(10000.0, d_model // 2, seq_len)
+
+    torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=0)
+    assert ours == pytest.approx(factor)
+
+
+def test_yarns_temperature_scales_the_logits_only():
+    """Turned queries and keys have 0.1 ln 4 + 1 times the norm, so that scores have its square; nothing is added."""
+    encoding = make("rotary_yarn", 64, 64)
+    q, k = torch.randn(2, 2, 2, 64, 32)
+    factor = 0.1 * math.log(4) + 1
+    for x, y in zip((q, k), encoding.rotate(q, k), strict=True):
+        torch.testing.assert_close(y.norm(dim=-1), factor * x.norm(dim=-1))
+
+    assert not encoding.biases
+
+
+@pytest.mark.parametrize(("seq_len", "d_model"), ROTARY)
+def test_ntk_equals_rotary_embedding_torch(seq_len, d_model):
+    """Turned queries are those of a base rescaled for inputs four times as long, up to the order of the dimensions."""
+    encoding = make("rotary_ntk", seq_len, d_model)
+    other = oracle("rotary_embedding_torch").RotaryEmbedding(encoding.head_dim, theta_rescale_factor=4.0)
+    q, k = torch.randn(2, 2, 2, seq_len, encoding.head_dim)
+    paired = torch.arange(encoding.head_dim).view(2, -1).T.flatten()  # our halves as their neighbours
+    for x, y in zip((q, k), encoding.rotate(q, k), strict=True):
+        torch.testing.assert_close(y[..., paired], other.rotate_queries_or_keys(x[..., paired]), **CLOSE)
+
+
+@pytest.mark.parametrize(("seq_len", "d_model"), ROTARY)
+def test_partial_rotary_turns_three_quarters(seq_len, d_model):
+    """The faster three quarters of the pairs turn as in rotary, and the slowest stay as they are."""
+    usual, partial = (make(name, seq_len, d_model) for name in ("rotary", "rotary_partial"))
+    pairs = usual.head_dim // 2
+    turned = math.ceil(0.75 * pairs)
+    q, k = torch.randn(2, 2, 2, seq_len, usual.head_dim)
+    for x, whole, found in zip((q, k), usual.rotate(q, k), partial.rotate(q, k), strict=True):
+        whole, found, x = (y.unflatten(-1, (2, pairs)) for y in (whole, found, x))
+        torch.testing.assert_close(found[..., :turned], whole[..., :turned])
+        assert torch.equal(found[..., turned:], x[..., turned:])
+
+
+def test_ntk_of_a_single_pair_is_rotary():
+    """A head of width 2 has one pair, the fastest, which scaling leaves as it is."""
+    assert torch.equal(make("rotary_ntk", 9, 4).cos, make("rotary", 9, 4).cos)

@@ -17,6 +17,9 @@ RIDING = {
     "learned_0.71",
     "rotary",
     "rotary_interleaved",
+    "rotary_partial",
+    "rotary_ntk",
+    "rotary_yarn",
     "alibi",
 }  # no bias that is learned
 MIRRORED = {"none", "alibi", "kerple", "fire"}  # depend on |i - j| only

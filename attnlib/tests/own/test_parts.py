@@ -52,7 +52,7 @@ def test_every_method_is_handed_on(pe, lab):
                     super().__init__()
                     self.inner = inner
 
-            for name in ("embed", "rotate", "bias", "by_distance", "query_bias"):
+            for name in ("embed", "rotate", "bias", "by_distance", "query_bias", "pair_bias"):
                 if inner.overrides(name):
                     setattr(Copy, name, staticmethod(getattr(inner, name)))
             return Copy()
@@ -160,12 +160,16 @@ WRONG = """
     [
         (POSITIONAL, "VALUE", "is no class but of type int"),
         (POSITIONAL, "Absent", "cannot be imported: AttributeError: module .* has no attribute 'Absent'"),
-        (POSITIONAL, "NoMethods", "has none of the methods embed, rotate, bias, by_distance, query_bias"),
+        (POSITIONAL, "NoMethods", "has none of the methods embed, rotate, bias, by_distance, query_bias, pair_bias"),
         (POSITIONAL, "OtherArguments", "must take the keywords seq_len, d_model, n_heads, head_dim, causal: "),
         (POSITIONAL, "OtherRotate", "rotate takes 2 arguments beside self: too many positional arguments"),
         (BLOCKS, "VALUE", r"must be a class with a method sublayer\(x, function, index\)"),
         (BLOCKS, "OtherSublayer", "sublayer takes x, function and index: too many positional arguments"),
-        (BLOCKS, "NeedsMore", "may only need the keywords d_model, depth and sublayers: missing a required argument"),
+        (
+            BLOCKS,
+            "NeedsMore",
+            "may only need the keywords d_model, depth, sublayers, index: missing a required argument",
+        ),
         (ATTENTION, "VALUE", "is no function but of type int"),
         (ATTENTION, "one", r"must take \(q, k, v, bias, causal\), or begin with \(module, query, "),
         (INITS, "one", "must be a function of two projections, qkv and out: too many positional arguments"),

@@ -145,7 +145,7 @@ def test_another_reference_or_none(sessions, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "huge"], "unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed"),
+        (["--preset", "huge"], "unknown preset 'huge'; choose from auto, smoke, laptop, gpu, switches, seed"),
         (["--pe", "none,ropee"], "unknown pe 'ropee'; choose from none, sinusoidal, learned, rotary"),
         (["--block", "x"], "unknown block 'x'; choose from plain, residual, post_ln, pre_ln"),
         (["--dtype", "int8"], "unknown dtype 'int8'; choose from float32"),
@@ -170,7 +170,8 @@ def test_bad_options_end_the_session(sessions, tmp_path):
     done = sessions("--preset=huge", "--benchmark-autosave", folder=tmp_path / "runs")
 
     assert done.code == 4
-    said = "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, seed; attnlib list says what they are"
+    said = "ERROR: unknown preset 'huge'; choose from auto, smoke, laptop, gpu, switches, seed"
+    said += "; attnlib list says what they are"
     assert done.out.strip() == said
     assert not list(tmp_path.rglob("*.json"))
 
@@ -263,7 +264,8 @@ def test_a_later_field_changes_no_id():
         colour: str = "red"
 
     later = {"seed", "compile", "data", "n_train", "steps", "learning_rate", "cache", "launch", "matmul_precision"}
-    later |= {"heap", "model"}
+    later |= {"heap", "model", "norm", "kv_heads", "qk_norm", "window", "softmax", "gate", "value_residual"}
+    later |= {"activation", "depth_scale"}
     assert set(FOUNDING) | later == {field.name for field in fields(Case)}
     assert Later().id == Case().id == Later(colour="red").id
     assert Later(colour="blue").id != Case().id

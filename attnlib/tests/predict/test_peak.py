@@ -15,6 +15,7 @@ from attnlib.model.positional import POSITIONAL
 from attnlib.predict.choice import Card
 from attnlib.predict.flops import parameters
 from attnlib.predict.peak import need, outlook, prediction, reference_of, unfit, with_margin
+from attnlib.tests.predict.test_flops import SWITCHED
 
 VARIETY = [
     *({"pe": pe} for pe in POSITIONAL),
@@ -25,6 +26,11 @@ VARIETY = [
     {"attention": "math"},
     {"pe": "alibi", "attention": "math", "dtype": "float64"},
     {"dropout": 0.1, "pooling": "last", "n_classes": 1, "embedding_scale": 2.0},
+    *SWITCHED.values(),
+    {"block": "post_ln", "norm": "rms", "ffn_mult": 2, "activation": "geglu"},
+    {"kv_heads": 2, "pe": "rotary", "qk_norm": True, "gate": "sigmoid", "causal": True},
+    {"kv_heads": 1, "pe": "t5", "softmax": "plus_one", "window": 32, "value_residual": True, "checkpoint": True},
+    {"softmax": "plus_one", "causal": True, "attention": "math", "dtype": "float64"},
 ]
 
 

@@ -181,6 +181,7 @@ KEPT = {
     "axes",
     "name",
     "kernel",
+    "reference_kernel",
     "kind",
     "reference",
     "weights",

@@ -15,7 +15,7 @@ from attnlib.commands.listing import COLUMNS, listing
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.saved import compare
-from attnlib.gradients import checks
+from attnlib.gradients.registry import CHECKS
 from attnlib.live.switches import Worth
 from attnlib.runs.load import load
 from attnlib.runs.schema import problems
@@ -71,7 +71,7 @@ def _path(tmp_path_factory):
     run["attnlib"]["axes"]["init"].append("torch_mha")
     for fields in FOUND:
         case = Case(**SMALL | fields)
-        add(run, case, checks.CHECKS[case.phase](case, range(2)).as_json())
+        add(run, case, CHECKS[case.phase](case, range(2)).as_json())
     counts = {"numbers": 100, "zero": 5, "subnormal": 20, "nonfinite": 0}
     for policy in ("flush", "keep"):
         case = Case(phase="backward", init="linear", denormals=policy)

@@ -1,0 +1,64 @@
+"""Switches of a stack: fields by which people's stacks differ from ours, one by one, and whole families of them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from attnlib.cases.text import fields_of
+
+USUAL = {  # fields that switches change, as a stack has them without
+    "pe": "rotary",
+    "block": "pre_ln",
+    "norm": "layer",
+    "kv_heads": None,
+    "qk_norm": False,
+    "window": None,
+    "softmax": "usual",
+    "gate": "none",
+    "value_residual": False,
+    "activation": "relu",
+    "depth_scale": "none",
+}
+SWITCHES = (  # each as the fields that it changes
+    *("norm=rms", "block=lns", "depth_scale=gpt2", "depth_scale=depth_mup", "value_residual=true"),
+    *("kv_heads=2", "kv_heads=1", "qk_norm=true", "softmax=plus_one", "gate=sigmoid", "window=64"),
+    *("activation=gelu", "activation=swiglu", "activation=geglu"),
+    *("pe=rotary_partial", "pe=rotary_ntk", "pe=rotary_yarn", "pe=cope"),
+)
+NONE = "none"  # the stack without any, beside itself
+
+
+def fields_of_switch(switch: str) -> dict[str, Any]:
+    """Return the fields that a switch changes: those of ``kv_heads=1``, and none for ``none``."""
+    return {} if switch == NONE else fields_of(switch)
+
+
+class Stack(NamedTuple):
+    """A family of stacks that people build.
+
+    Args:
+        source: where its switches are described.
+        fields: its switches.
+        shared: heads of queries that share one of keys and values, if there are so many.
+    """
+
+    source: str
+    fields: Mapping[str, Any]
+    shared: int = 1
+
+    def switches(self, n_heads: int) -> dict[str, Any]:
+        """Return all fields by which stacks differ, for a number of heads; sizes are the user's."""
+        kv_heads = n_heads // self.shared if self.shared > 1 and n_heads % self.shared == 0 else None
+        return {**USUAL, "causal": True, "ffn_mult": 4, **self.fields, "kv_heads": kv_heads}
+
+
+STACKS = {
+    "vanilla": Stack("arXiv 1706.03762", {"block": "post_ln", "pe": "sinusoidal"}),
+    "gpt2": Stack(
+        "Radford et al. 2019, Language Models are Unsupervised Multitask Learners, section 2.3",
+        {"pe": "learned_0.02", "activation": "gelu", "depth_scale": "gpt2"},
+    ),
+    "llama": Stack("arXiv 2407.21783", {"norm": "rms", "activation": "swiglu"}, shared=4),
+    "gemma": Stack(
+        "arXiv 2503.19786", {"block": "peri_ln", "norm": "rms", "activation": "geglu", "qk_norm": True}, shared=2
+    ),
+}
