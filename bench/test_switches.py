@@ -4,11 +4,18 @@ Run it by name: ``pytest bench/test_switches.py`` takes the preset ``switches``.
 switch; claims are those of ``attnlib/gradients/switches.py``.
 """
 
-from attnlib.cases.switches import NONE, SWITCHES
+from attnlib.cases.switches import NONE, STACKS, SWITCHES, USUAL
 from attnlib.gradients.switches import CLAIMED
 from attnlib.plugin import over
 
-PLAIN = {"block": "plain", "init": "torch_mha", "pe": "none", "causal": False, "ffn_mult": 0, "attention": "sdpa"}
+PLAIN = USUAL | {
+    "block": "plain",
+    "init": "torch_mha",
+    "pe": "none",
+    "causal": False,
+    "ffn_mult": 0,
+    "attention": "sdpa",
+}
 PLAIN |= {
     "device": "cpu",
     "dtype": "float64",
@@ -23,6 +30,8 @@ WIDTHS = ({"d_model": 64, "head_dim": 16}, {"d_model": 128, "head_dim": 32})
 
 def switched(settings):
     """Every switch, and none, at every length and depth."""
+    if settings.reference is not None and not USUAL.keys() <= settings.reference.keys():
+        raise ValueError("bench/test_switches.py has references of its own: leave out --preset and --reference")
     return [
         {"seq_len": T, "depth": L, "switch": switch}
         for T in settings.seq_lens
@@ -35,6 +44,12 @@ def claimed(settings):
     """Every switch that claims something, at two widths."""
     widths = WIDTHS[:1] if settings.preset == "smoke" else WIDTHS
     return [width | {"switch": switch} for width in widths for switch in CLAIMED]
+
+
+def families(settings):
+    """Every family of stacks."""
+    names = list(STACKS)[:1] if settings.preset == "smoke" else STACKS
+    return [{"switch": f"stack={name}"} for name in names]
 
 
 @over(switched, phase="forward")
@@ -52,4 +67,10 @@ def test_train_step(measure_case):
 @over(claimed, phase="switch", **PLAIN)
 def test_claim(check_case):
     """Signals and gradients are what the switch's closed form says."""
+    check_case()
+
+
+@over(families, phase="family", **PLAIN | {"init": "unit", "batch_size": 4, "n_classes": 16, "d_model": 64})
+def test_family(check_case):
+    """Signals and gradients of the stacks that people build, deep ones too."""
     check_case()

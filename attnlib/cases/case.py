@@ -40,7 +40,7 @@ PHASES = {  # those that are not timed come after those that are, in this order
     "train_step": Phase(paired=True, captured=True),
     "encoding": Phase(),
     "epoch": Phase(),
-    **dict.fromkeys(("rate", "profile", "collapse", "control", "flush", "switch"), Phase("checked")),
+    **dict.fromkeys(("rate", "profile", "collapse", "control", "flush", "switch", "family"), Phase("checked")),
     **dict.fromkeys(("bag", "tune", "learn", "depth"), Phase("trained")),
 }
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -128,8 +128,15 @@ class Case(StackConfig):
 
 def idle_switch(case: Case) -> str | None:
     """Return the reason why a switch of a stack would change nothing, or something else than it says; or None."""
-    if case.norm != "layer" and BLOCKS.owns(case.block) and not BLOCKS[case.block].normed:
+    if case.model != "stack":  # which may make of the fields what it likes
+        return None
+    block = BLOCKS[case.block]
+    branches = case.depth * (2 if case.ffn_mult else 1)
+    if case.norm != "layer" and not (block.normed or block.final_norm):
         return f"norm {case.norm} would change nothing: block {case.block} has no norm"
+    if case.depth_scale != "none" and (branches == 1 or case.block == "peri_ln"):
+        why = "there is one branch" if branches == 1 else "block peri_ln normalises what each branch gives"
+        return f"depth_scale {case.depth_scale} would change nothing: {why}"
     if case.activation != "relu" and not case.ffn_mult:
         return f"activation {case.activation} would change nothing: ffn_mult=0 is no feed-forward"
     if case.depth_scale != "none" and case.block == "plain":

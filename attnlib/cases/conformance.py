@@ -205,8 +205,8 @@ def check_bias(subject: Subject) -> str:
 
 
 def check_bias_in_use(subject: Subject) -> str:
-    """Run ``check_bias`` if the encoding gives the attention a bias."""
-    if not subject.made.stack.encoding.biases:
+    """Run ``check_bias`` if the encoding or a window gives the attention a bias."""
+    if not (subject.made.stack.encoding.biases or subject.case.masked_by_bias):
         raise NotApplicable("the encoding adds nothing to the scores")
     return check_bias(subject)
 
@@ -443,8 +443,10 @@ def reduced(case: Case) -> Case:
     """Return the small case that is checked in place of this one; it keeps the head width, as kernels depend on it."""
     wide = case.d_model * case.inner > WEIGHTS
     heads = max(n for n in range(1, HEADS + 1) if case.n_heads % n == 0)
+    length = min(case.seq_len, LENGTH)
     return Case(
-        seq_len=min(case.seq_len, LENGTH),
+        seq_len=length,
+        window=None if case.window is None else min(case.window, max(1, length // 2)),
         d_model=min(case.d_model, LENGTH) if wide else case.d_model,
         n_heads=heads if wide else case.n_heads,
         head_dim=case.head_width,

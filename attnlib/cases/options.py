@@ -63,9 +63,14 @@ def truth(flag: str, text: str) -> bool:
     return text == "true"
 
 
-def integer_or_none(flag: str, text: str) -> int:
+def integer_or_zero(flag: str, text: str) -> int:
     """Read one positive integer, or ``none`` as 0; raises as ``integers`` does."""
     return 0 if text == "none" else integer(flag, text)
+
+
+def integer_or_none(flag: str, text: str) -> int | None:
+    """Read one positive integer, or ``none`` as None; raises as ``integers`` does."""
+    return None if text == "none" else integer(flag, text)
 
 
 def name(_flag: str, text: str) -> str:
@@ -101,7 +106,7 @@ class Option(NamedTuple):
 
 OPTIONS = {  # by name, with underscores for the dashes of the flag
     "preset": Option(
-        "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, seed", name
+        "axes and widths: auto (laptop without an accelerator, gpu with one), smoke, laptop, gpu, switches, seed", name
     ),
     "seq_lens": Option("sequence lengths T, as 64,128", integers),
     "depths": Option("numbers of layers L, as 2,8,32", integers, alias="--self-attn-layers"),
@@ -115,12 +120,14 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
         "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm, lns", name, "block"
     ),
     "stack": Option("switches of a known family together, beside vanilla: vanilla, gpt2, llama, gemma", name),
-    "ffn_mult": Option("width of the feed-forward over D, or none", integer_or_none, "ffn_mult"),
+    "ffn_mult": Option("width of the feed-forward over D, or none", integer_or_zero, "ffn_mult"),
     "activation": Option("of the feed-forward: relu, gelu, swiglu, geglu", name, "activation"),
     "norm": Option("of blocks that normalise: layer, rms", name, "norm"),
     "causal": Option("true: no query sees later keys; false", truth, "causal"),
-    "window": Option("keys that a query sees on each side, its own included", integer, "window"),
-    "kv_heads": Option("heads of keys and values, shared by the heads of queries", integer, "kv_heads"),
+    "window": Option("keys that a query sees on each side, its own included; none: all", integer_or_none, "window"),
+    "kv_heads": Option(
+        "heads of keys and values, shared by the heads of queries; none: as many", integer_or_none, "kv_heads"
+    ),
     "qk_norm": Option("true: queries and keys are normalised, head by head; false", truth, "qk_norm"),
     "softmax": Option("usual, or plus_one: a head may attend to nothing", name, "softmax"),
     "gate": Option("none, or sigmoid: a gate after attention", name, "gate"),

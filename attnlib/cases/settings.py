@@ -43,7 +43,7 @@ class Preset:
     fixed: tuple[int, int] | None = None  # depth and length where the two slices cross; None: the middles
     # T L of a train step at most, and half of it of a forward or backward pass; nothing where axes are asked for
     most: int | None = None
-    reference: Mapping[str, Any] = field(default_factory=lambda: {"pe": "none"})
+    reference: tuple[str, ...] | None = None  # fields in which a case's reference is as the run's base; None: pe=none
 
 
 def widths(d_model: int, n_heads: int, batch_size: int, **fields: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ PRESETS = {
         0.5,
         ("rotary",),
         widths(256, 8, 1, block="pre_ln", ffn_mult=4, causal=True),
-        reference=USUAL,
+        reference=tuple(USUAL),
     ),
     "seed": Preset(
         (64, 128, 256, 512),
@@ -225,7 +225,8 @@ class Settings:
         ``switch`` stands for the fields that it changes, see ``attnlib.cases.switches``.
         """
         if switch is not None:
-            fields = {"pe": self.pe[0]} | fields | fields_of_switch(switch)
+            heads = fields.get("n_heads", self.base.n_heads)
+            fields = {"pe": self.pe[0]} | fields | fields_of_switch(switch, heads)
         case = replace(self.base, **fields)
         if self.tokens_per_batch is not None and "batch_size" not in fields:
             case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
@@ -265,15 +266,19 @@ class Settings:
         if device.kind == "cpu":
             chosen = {"threads": default_threads(torch.get_num_threads())} | chosen
             own = {"heap": "kept"} | own
-        usual, family = preset.reference, dict[str, Any]()
+        usual, family = dict[str, Any](pe="none"), dict[str, Any]()
         if (stack := chosen.pop("stack", None)) is not None:
             heads = (dict(preset.case) | own)["n_heads"]
             family, usual = (choose("stack", kind, STACKS).switches(heads) for kind in (str(stack), "vanilla"))
+            usual |= {name: own[name] for name in ("causal", "ffn_mult") if name in own}
             chosen |= {} if "pe" in asked else {"pe": (family["pe"],)}
         base = Case(**dict(preset.case) | {"device": str(device.torch_device)} | family | own)
         if base.model != "stack":  # which need not take an encoding, and has none that it could be without
             usual = {"model": "stack", "pe": "none"}
             chosen |= {} if "pe" in asked else {"pe": ("none",)}
+        if preset.reference is not None:
+            names: Any = chosen["pe"]
+            usual = {name: getattr(base, name) for name in preset.reference} | {"pe": names[0]}
         chosen = {"reference": usual} | chosen
         reference: Any = chosen["reference"] or {}
         replace(base, **reference)  # refuses sizes that make no stack

@@ -1,5 +1,6 @@
 """Switches of a stack: fields by which people's stacks differ from ours, one by one, and whole families of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,18 +28,13 @@ SWITCHES = (  # each as the fields that it changes
 NONE = "none"  # the stack without any, beside itself
 
 
-def fields_of_switch(switch: str) -> dict[str, Any]:
-    """Return the fields that a switch changes: those of ``kv_heads=1``, and none for ``none``."""
-    return {} if switch == NONE else fields_of(switch)
-
-
 class Stack(NamedTuple):
     """A family of stacks that people build.
 
     Args:
         source: where its switches are described.
         fields: its switches.
-        shared: heads of queries that share one of keys and values, if there are so many.
+        shared: heads of queries that share one of keys and values; fewer if this does not divide their number.
     """
 
     source: str
@@ -47,7 +43,7 @@ class Stack(NamedTuple):
 
     def switches(self, n_heads: int) -> dict[str, Any]:
         """Return all fields by which stacks differ, for a number of heads; sizes are the user's."""
-        kv_heads = n_heads // self.shared if self.shared > 1 and n_heads % self.shared == 0 else None
+        kv_heads = n_heads // math.gcd(n_heads, self.shared) if self.shared > 1 else None
         return {**USUAL, "causal": True, "ffn_mult": 4, **self.fields, "kv_heads": kv_heads}
 
 
@@ -62,3 +58,19 @@ STACKS = {
         "arXiv 2503.19786", {"block": "peri_ln", "norm": "rms", "activation": "geglu", "qk_norm": True}, shared=2
     ),
 }
+
+
+def fields_of_switch(switch: str, n_heads: int) -> dict[str, Any]:
+    """Return the fields that a switch changes, such as ``kv_heads=1``, or a family, ``stack=llama``; none of ``none``.
+
+    Raises:
+        ValueError: it names no fields, **or** no such family.
+    """
+    if switch == NONE:
+        return {}
+    fields = fields_of(switch)
+    if (stack := fields.pop("stack", None)) is not None:
+        if stack not in STACKS:
+            raise ValueError(f"unknown stack {stack!r}; choose from {', '.join(STACKS)}")
+        fields |= STACKS[stack].switches(n_heads)
+    return fields

@@ -270,13 +270,15 @@ class EncodingAlone(Workload):
         like = {"device": case.device, "dtype": getattr(torch, case.dtype), "requires_grad": True}
         heads = (case.batch_size, case.n_heads, case.seq_len, case.head_width)
         self.x = torch.randn(case.batch_size, case.seq_len, case.d_model, **like)
-        self.q, self.k = torch.randn(heads, **like), torch.randn(heads, **like)
+        self.q = torch.randn(heads, **like)
+        self.k = torch.randn(case.batch_size, case.groups, *heads[2:], **like)
 
     def outputs(self) -> list[Tensor]:
         """Return the tensors that the encoding made or changed."""
         encoding = self.model.stack.encoding
         q, k = encoding.rotate(self.q, self.k)
-        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len), encoding.pair_bias(q, k))
+        keys = k.repeat_interleave(len(q[0]) // len(k[0]), 1) if len(q[0]) > len(k[0]) else k
+        made = (encoding.embed(self.x), q, k, encoding.bias(self.case.seq_len), encoding.pair_bias(q, keys))
         return [y for y in made if y is not None and y is not self.x and y is not self.q and y is not self.k]
 
     def encoding(self) -> None:

@@ -33,7 +33,7 @@ from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, rep
 from attnlib.compare.pairs import fields_in_words, floor, over_reference
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.verdicts import of_pairs
-from attnlib.live.ab import ERROR, FIRST, GROWTH, Contender, Match
+from attnlib.live.ab import FIRST, GROWTH, Contender, Match, error_of_look
 from attnlib.live.process import HERE, Worker
 from attnlib.measure import sampling
 from attnlib.measure.rounds import rounds
@@ -172,10 +172,11 @@ def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespac
     rng = np.random.default_rng(number)
     measured = np.array(recorded[number % len(recorded)])
     logs = rng.choice(measured - measured.mean(), size=pairs) + math.log1p(change)
-    look, looks, word = FIRST, 0, "undecided"
+    look, looked, looks, word = FIRST, 0, 0, "undecided"
     while word == "undecided" and look <= pairs:
         looks += 1
-        confidence = 1 - ERROR / 2**looks / options.cases
+        confidence = 1 - error_of_look(looks, (look - looked) / pairs) / options.cases
+        looked = look
         word = of_pairs(logs[:look].tolist(), confidence=confidence, threshold=options.threshold).word
         look = pairs if look < pairs < math.ceil(GROWTH * look) else math.ceil(GROWTH * look)
     return word

@@ -38,9 +38,10 @@ def over_reference(cell: Cell) -> Estimate | None:
 def fields_in_words(reference: dict[str, Any]) -> str:
     """Return the fields of a reference in words, as ``none`` for pe=none, or ``attention=math``.
 
-    Switches that are off are left out beside others.
+    Of a reference that sets all switches, those that are off are left out.
     """
-    on = {name: value for name, value in reference.items() if name not in SWITCHES or value != SWITCHES[name]}
+    whole = SWITCHES.keys() <= reference.keys()
+    on = {name: value for name, value in reference.items() if not (whole and value == SWITCHES.get(name, ...))}
     return ", ".join(str(v) if name in ("pe", "model") else f"{name}={v}" for name, v in (on or reference).items())
 
 

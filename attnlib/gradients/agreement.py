@@ -51,7 +51,7 @@ class Agreement(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Return ``all agree``, or who differs from the measured mean."""
+        """Return ``all agree``, ``both agree`` where there is no closed form, or who differs from the measured mean."""
         ends = (min(self.closed), max(self.closed)) if self.closed else None
         apart = []
         if ends is not None and not (
@@ -60,7 +60,9 @@ class Agreement(NamedTuple):
             apart.append("closed form")
         if not self.near(self.recursion):
             apart.append("recursion")
-        return f"{' and '.join(apart)} differ{'s' * (len(apart) == 1)}" if apart else "all agree"
+        if apart:
+            return f"{' and '.join(apart)} differ{'s' * (len(apart) == 1)}"
+        return "all agree" if self.closed else "both agree"
 
     def near(self, value: float) -> bool:
         """Return True if a prediction is close to the measured mean, or within its interval."""

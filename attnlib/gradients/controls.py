@@ -52,7 +52,7 @@ def control(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     return Finding(claims(readings), {"depth": list(CONTROL_DEPTHS), **curves})
 
 
-def steady(readings: ByDepth, least: float = -0.02, most: float = 0.04) -> Claim:
+def steady(readings: ByDepth, least: float | None = -0.02, most: float | None = 0.04) -> Claim:
     """Return the claim that the gradient changes by ``least`` to ``most`` decades a layer from output to input.
 
     The default limits are a twentieth and a tenth of the 0.39 decades that a plain ``torch_mha`` layer loses.

@@ -6,7 +6,7 @@ from attnlib.cases.case import Case
 from attnlib.gradients import checks
 from attnlib.gradients.claims import Finding
 from attnlib.gradients.controls import control
-from attnlib.gradients.switches import switch
+from attnlib.gradients.switches import family, switch
 
 CHECKS: dict[str, Callable[[Case], Finding]] = {
     "rate": checks.rate,
@@ -15,4 +15,5 @@ CHECKS: dict[str, Callable[[Case], Finding]] = {
     "control": control,
     "flush": checks.flush,
     "switch": switch,
+    "family": family,
 }

@@ -123,6 +123,27 @@ def bounded(case: Case, seeds: Sequence[int]) -> Finding:
     return Finding((between("variance", found, *closed_forms.pre_norm_variance(own)),))
 
 
+def family(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
+    """Read signal and gradients of a family's stacks, and check that gradients do not vanish if branches are normed.
+
+    Post-LN has no such claim, see ``controls.control``; the other numbers have no closed form for all switches at once.
+    """
+    stacks = (seeded(replace(case, depth=depth), seed) for seed in seeds for depth in controls.CONTROL_DEPTHS)
+    signals = [recorded(work, controls.token_loss)["signals"] for work in stacks]
+    tokens = case.batch_size * case.seq_len * case.d_model
+    read = {
+        "variance": [found["norm"][-1] ** 2 / tokens for found in signals],
+        "cosine": [1 - found["cosine_gap"][-1] for found in signals],
+        "gradient_ratio": [found["gradient"][0] / found["gradient"][-1] for found in signals],
+    }
+    readings = {name: np.reshape(values, (len(seeds), -1)) for name, values in read.items()}  # [seeds, depths]
+    normed_branches = case.block in ("pre_ln", "peri_ln", "lns")
+    steady = controls.steady(readings) if normed_branches else controls.steady(readings, None, None)
+    claims = (steady, *(between(name, readings[name][:, -1], None, None) for name in ("variance", "cosine")))
+    curves: Curves = {name: [float(v) for v in grid.mean(0)] for name, grid in readings.items()}
+    return Finding(claims, {"depth": list(controls.CONTROL_DEPTHS), **curves})
+
+
 CHECKED: dict[str, tuple[Check, ...]] = {  # by field
     "pe": (rate, collapsing),
     "block": (alike, bounded),

@@ -37,6 +37,19 @@ SUITE: tuple[Fields, ...] = tuple(
 )
 
 
+def error_of_look(number: int, share: float) -> float:
+    """Return the chance of a false verdict that a look at the data may have, so that all looks have ``ERROR`` at most.
+
+    Half of ``ERROR`` is halved from look to look, so that large changes are found early; half is spent as the budget
+    is, so that the last look, with the most pairs, is not the strictest one.
+
+    Args:
+        number: of the look, from 1.
+        share: of the budget that was spent since the look before.
+    """
+    return ERROR / 2 * (0.5**number + share)
+
+
 @dataclass(frozen=True)
 class Contender:
     """One side of a comparison: its checkout, its interpreter, and its own fields of every case.
@@ -134,6 +147,7 @@ class Match:
     dropped: list[str] = field(default_factory=list)  # why, for each pair that was lost
     pairs: int = 0
     looks: int = 0
+    share: float = 0.0  # of the budget that was spent at the last look
 
     def __post_init__(self) -> None:
         self.contests = [Contest(case) for case in self.suite]
@@ -159,14 +173,14 @@ class Match:
                 continue
             longest = max(longest, time.monotonic() - begun)
             if self.pairs == look_at:
-                self.look()
+                self.look((time.monotonic() - started) / budget)
                 look_at, looked_at = math.ceil(GROWTH * look_at), self.pairs
             undecided = sum(contest.open for contest in self.contests)
             self.say(
                 f"pair {self.pairs}: {time.monotonic() - begun:.0f} s, {undecided} of {len(self.contests)} undecided"
             )
         if self.pairs != looked_at or not self.pairs:
-            self.look()
+            self.look(1.0)
 
     def pair(self) -> None:
         """Start a worker a side and let them take turns on every open case; where a case kills one, it alone is lost.
@@ -239,10 +253,15 @@ class Match:
 
         return log_ratio(*rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1)))
 
-    def look(self) -> None:
-        """Judge every open case. The k-th look may err with ERROR / 2**k, shared by the cases: together below ERROR."""
+    def look(self, share: float) -> None:
+        """Judge every open case, at this share of the budget.
+
+        See ``error_of_look``; the cases divide its error among them.
+        """
         self.looks += 1
-        confidence = 1 - ERROR / 2**self.looks / len(self.contests)
+        share = max(self.share, min(share, 1.0))
+        confidence = 1 - error_of_look(self.looks, share - self.share) / len(self.contests)
+        self.share = share
         for contest in self.contests:
             if contest.open:
                 short = None if len(contest.logs) >= FIRST else f"{len(contest.logs)} pairs, {FIRST} are needed"

@@ -308,6 +308,8 @@ def own_block(made: Any, name: str) -> type[Plain]:
         raise ValueError(f"block {name!r}: sublayer takes x, function and index: {why}")
     check_theory(made, f"block {name!r}")
     if issubclass(made, Plain):
+        if why := fits(made, attention=None, feed_forward=None, config=None, index=None):
+            raise ValueError(f"block {name!r} must take the keywords attention, feed_forward, config and index: {why}")
         return made
     taken = inspect.signature(made).parameters
     if why := fits(made, **{key: None for key in OFFERED if key in taken}):

@@ -48,14 +48,12 @@ class AttentionStack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, D]`` to ``[B, T, D]``."""
-        bias = self.bias(x)
-        first = FirstValues() if self.config.value_residual else None
+        shared = (self.encoding, self.bias(x), *([FirstValues()] if self.config.value_residual else []))
         for layer in self.layers:
             if self.config.checkpoint and self.training:
-                own = (x, self.encoding, bias, first)
-                x = checkpoint(layer, *own, use_reentrant=False, preserve_rng_state=self.draws)
+                x = checkpoint(layer, x, *shared, use_reentrant=False, preserve_rng_state=self.draws)
             else:
-                x = layer(x, self.encoding, bias, first)
+                x = layer(x, *shared)
         y: Tensor = self.norm(x)
         return y
 

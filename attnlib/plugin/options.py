@@ -18,6 +18,7 @@ REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our c
     *("--benchmark-confidence", "--benchmark-timer", "--benchmark-calibration-precision"),
     *("--benchmark-warmup", "--benchmark-warmup-iterations"),
 }
+SWITCHES = Path(__file__).parents[2] / "bench" / "test_switches.py"  # which has a preset of its own
 NO_BENCHMARK = (
     "attnlib times with pytest-benchmark, which is off: leave out -p no:benchmark, --codspeed or what turns it off"
 )
@@ -103,7 +104,8 @@ def settle(config: pytest.Config) -> None:
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
         raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
     option = config.option
-    if option.attnlib_preset is None and any("test_switches.py" in argument for argument in config.args):
+    files = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    if option.attnlib_preset is None and SWITCHES in files:
         option.attnlib_preset = "switches"
     if option.benchmark_histogram and importlib.util.find_spec("pygal") is None:
         raise pytest.UsageError("--benchmark-histogram needs pygal: pip install pytest-benchmark[histogram]")

@@ -11,7 +11,7 @@ from attnlib.predict.flops import algorithmic_flops, total
 STEPS = 12  # of a case and its reference together in a visit, where no more are needed
 AGAIN = 0.06  # seconds of building and checking a case in a later visit
 BESIDE, A_LAYER = 0.15, 0.02  # seconds of building, checking, weighing and predicting: a case, and each of its layers
-CHECKS = {"rate": 0.9, "profile": 0.7, "collapse": 0.4, "control": 1.9, "flush": 2.5, "switch": 2.0}
+CHECKS = {"rate": 0.9, "profile": 0.7, "collapse": 0.4, "control": 1.9, "flush": 2.5, "switch": 2.0, "family": 3.0}
 TRAINING = 8.0
 OTHERS = 2.0  # of a test without a case
 WORKER = 2.0  # more, where a process of its own measures a case

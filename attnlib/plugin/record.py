@@ -147,7 +147,8 @@ class Record:
         if grid is None or not isinstance(item, pytest.Function):
             return None
         # a plugin's own parameters, such as pytest-repeat's, are no fields
-        own = {name: value for name, value in item.callspec.params.items() if name in (*FIELDS, "switch")}
+        known = (*FIELDS, "switch") if item.path.name == "test_switches.py" else FIELDS
+        own = {name: value for name, value in item.callspec.params.items() if name in known}
         return self.settings.case(**(dict(grid.fixed) | own))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -213,7 +214,10 @@ class Record:
     def note_fields(self, cases: Mapping[pytest.Item, Case], wanted: Sequence[tuple[str, str]]) -> None:
         """Add keywords by which ``-k`` finds the cases with these values of fields; short names of parts work too."""
         for (name, value), (item, case) in product(wanted, cases.items()):
-            field_value = str(getattr(case, name, None))
+            own = getattr(getattr(item, "callspec", None), "params", {})  # such as a switch
+            if name not in own and not hasattr(case, name):
+                continue
+            field_value = str(own.get(name, getattr(case, name, None)))
             shown = self.settings.shown.get(field_value, field_value)
             shown = self.settings.encoding_label(field_value) if name == "pe" else shown
             if value.lower() in (field_value.lower(), shown.lower()):

@@ -330,9 +330,12 @@ def with_switches(data: Any) -> Any:
         labels = {row["test"]: switch_label(row["test"]) for row in ours["cases"]}
         if not any(labels.values()):
             return data
-        for row in ours["cases"]:
-            row["case"]["pe"] = labels[row["test"]] or row["case"]["pe"]
-        ours["axes"]["pe"] = list(dict.fromkeys([*ours["axes"]["pe"], *filter(None, labels.values())]))
+        cases = [(row["test"], row["case"]) for row in ours["cases"]]
+        cases += [(row["fullname"], row["extra_info"].get("case")) for row in data["benchmarks"]]
+        for test, case in cases:
+            if case is not None and labels.get(test):
+                case["pe"] = labels[test]
+        ours["axes"]["pe"] = list(dict.fromkeys([*ours["axes"]["pe"], *sorted(filter(None, labels.values()))]))
     except (KeyError, TypeError, AttributeError):  # it breaks the contract, which is said later
         return data
     return data
@@ -340,7 +343,7 @@ def with_switches(data: Any) -> Any:
 
 def switch_label(test: str) -> str | None:
     """Return the switch in a test's id, such as ``kv_heads=1``, ``qk_norm`` or ``cope``; None for no switch."""
-    found = re.search(r"[\[-]switch=([^\]]+)\]$", test)
+    found = re.search(r"test_switches\.py::.*[\[-]switch=([^\]]+)\]$", test)
     if found is None or found[1] == "none":
         return None
     return found[1].removeprefix("pe=").removesuffix("=true")

@@ -78,7 +78,8 @@ class Case(Struct, frozen=True):
             if value != field.default:
                 number = type(value) in (int, float)
                 named = number or field.name in NAMED
-                words.append(field.name if value is True else f"{field.name}={value}" if named else str(value))
+                word = field.name if value is True else f"{field.name}={value}" if named else str(value)
+                words += [word] if word not in self.pe else []  # the label of a switch says it
         return " ".join(words)
 
 

@@ -23,6 +23,7 @@ def switch_costs(cells: Cells) -> list[Table]:
     """
     groups = [group for group in cells.by_id.values() if "switch=" in group[0].test]
     checked = [group for group in groups if group[0].case.phase == "switch"]
+    checked.sort(key=lambda group: group[0].case.d_model)  # the narrowest stack's rate is shown
     phases = [p for p in ("forward", "train_step") if any(group[0].case.phase == p for group in groups)]
     return [
         of_phase(cells, phase, [g for g in groups if g[0].case.phase == phase], checked if phase is phases[-1] else [])
@@ -64,9 +65,9 @@ def over(peak: int | None, other: int | None) -> float | None:
 
 
 def gradients(label: str, checked: list[Group]) -> dict[str, Any]:
-    """Return the columns of the checks of a switch; its value may be another one in the short stacks of a check."""
-    found = [claims(group) for group in checked if field_of(group[0].case.pe) == field_of(label)]
-    found = [claims(group) for group in checked if group[0].case.pe == label] or found
+    """Return the columns of the checks of a switch; a window is another one in the short stacks of a check."""
+    window = label.startswith("window=")
+    found = [claims(g) for g in checked if g[0].case.pe == label or (window and g[0].case.pe.startswith("window="))]
     if not found:
         return {}
     held = [
@@ -77,11 +78,6 @@ def gradients(label: str, checked: list[Group]) -> dict[str, Any]:
         RATE: None if rate is None else Estimate(rate.mean, rate.low, rate.high),
         "claims": f"{sum(held)} of {len(held)} hold",
     }
-
-
-def field_of(label: str) -> str:
-    """Return the field that a switch changes, such as ``window`` of ``window=64``."""
-    return label.partition("=")[0]
 
 
 def within(claim: Claim) -> bool:

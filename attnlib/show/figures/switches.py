@@ -26,6 +26,8 @@ def switch_cost(cells: Cells) -> Figure | None:
             own = [group for group in groups if group[0].case.phase == phase and group[0].case.seq_len == T]
             found = {group[0].case.pe: value for group in own if (value := cells.over_reference(group))}
             rows = [n for n, label in enumerate(labels) if label in found]
+            if not rows:
+                continue
             value, low, high = np.array([found[labels[n]] for n in rows]).T
             # lengths of a switch lie beneath each other, so that their intervals can be told apart
             shift = 0.22 * (place - (len(lengths) - 1) / 2)

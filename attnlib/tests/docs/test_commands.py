@@ -20,7 +20,7 @@ SHOWN = commands()
 IN_A_COPY = ("log_distance", "halved", "feed_forward", "n-classes", "fastest", "visit_spread")
 # in a repository of yours; test_examples.py runs such
 ELSEWHERE = ("mylab", "pip install attnlib", "pytest tests/", "test_speed.py", "pytest --benchmark-autosave")
-LONG = 150  # lines of README
+LONG = 120  # lines of README
 
 
 def of(*start):

@@ -105,7 +105,7 @@ def test_equal_sides_are_rarely_called_different(match, monkeypatch, error):
         while played.pairs < 13 and played.contests[0].open:
             played.pair()
             if played.pairs in (6, 9, 13):
-                played.look()
+                played.look(played.pairs / 13)
         words.append(played.contests[0].verdict.word)
 
     wrong = words.count("slower") + words.count("faster")
@@ -125,7 +125,7 @@ def test_only_the_case_that_kills_a_worker_is_lost(match):
 
 
 def test_looks_share_the_error(match, monkeypatch):
-    """The k-th look has 0.05 / 2^k, shared by the cases, so that all looks at all cases stay below 0.05."""
+    """Half of it is halved from look to look and half is spent as the budget is, shared by the cases: at most 0.05."""
     played, _ = match(suite=(CASE, CASE | {"pe": "rotary"}), spread=0.2)
     asked = []
     real = ab.of_pairs
@@ -134,11 +134,12 @@ def test_looks_share_the_error(match, monkeypatch):
     )
     for _ in range(FIRST):
         played.pair()
-    played.look()
-    played.look()
+    for share in (0.2, 0.5, 1.5):  # the last pair took longer than the budget had left
+        played.look(share)
+    errors = [0.025 * (1 / 2 + 0.2), 0.025 * (1 / 4 + 0.3), 0.025 * (1 / 8 + 0.5)]
 
-    assert asked[:2] == [pytest.approx(1 - 0.05 / 2 / 2)] * 2
-    assert asked[2:] == [pytest.approx(1 - 0.05 / 4 / 2)] * 2
+    assert asked == [pytest.approx(1 - error / 2) for error in errors for _ in range(2)]
+    assert sum(errors) < 0.05
 
 
 def test_a_decided_case_is_left_alone(match):

@@ -142,15 +142,18 @@ def test_a_sink_is_not_ignored(names):
         assert not torch.equal(layer(x, encoding, with_own_mask(config, encoding, x)), without)
 
 
+@pytest.mark.parametrize("seq_len", [33, 200])  # in one block of 128 keys, and in several
 @pytest.mark.parametrize("names", ALONE_AND_PAIRS, ids="+".join)
-def test_flex_with_switches(names):
+def test_flex_with_switches(names, seq_len):
     """FlexAttention's forward pass is that of the unfused kernel, where it runs at all."""
     torch.compiler.reset()  # after eight of them it would run uncompiled
     blocks_seen.cache_clear()
-    config = config_of(names, seq_len=33, attention="flex")
+    if seq_len > 33 and not {"window", "plus_one"} & set(names):
+        pytest.skip("no block of theirs ends at another place")
+    config = config_of(names, seq_len=seq_len, attention="flex")
     if config is None:
         pytest.skip("FlexAttention has no such bias, or they do not go together")
-    tokens = torch.randint(52, (2, 33))
+    tokens = torch.randint(52, (2, seq_len))
     torch.manual_seed(0)
     flexible = build_model(config)
     plain = build_model(replace(config, attention="math"))
@@ -373,6 +376,11 @@ def test_copes_gates_learn():
         ({"norm": "rms"}, "norm rms would change nothing: block plain has no norm"),
         ({"activation": "gelu"}, "activation gelu would change nothing: ffn_mult=0 is no feed-forward"),
         ({"depth_scale": "gpt2"}, "depth_scale gpt2 is of branches beside a skip connection"),
+        (
+            {"depth_scale": "gpt2", "block": "peri_ln"},
+            "would change nothing: block peri_ln normalises what each branch",
+        ),
+        ({"depth_scale": "gpt2", "block": "pre_ln", "depth": 1}, "would change nothing: there is one branch"),
         ({"value_residual": True, "depth": 1}, "value_residual would change nothing: there is one layer"),
         ({"window": 8, "pe": "cope"}, "cope counts keys up to the query, and a window hides some of them"),
         ({"softmax": "plus_one", "attention": "attnlib.model.attention:sdpa"}, "gives attention a key more"),
@@ -425,3 +433,13 @@ def test_a_window_as_long_as_the_text_hides_nothing():
 
     assert torch.equal(layers[0](x, none), layers[1](x, none))
     assert torch.equal(layers[0](x, none), layers[2](x, none))
+
+
+@pytest.mark.parametrize("switch", [{"value_residual": True}, {"softmax": "plus_one", "causal": True}, {"kv_heads": 1}])
+def test_compiled_switches(switch):
+    """One graph without breaks, and the same logits."""
+    torch.compiler.reset()
+    model, tokens = build_model(StackConfig(depth=3, **switch)), torch.randint(52, (2, 12))
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(tokens), model(tokens), atol=1e-5, rtol=1e-4)
