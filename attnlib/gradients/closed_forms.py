@@ -93,9 +93,10 @@ def query_key_powers(encoding: PositionalEncoding) -> dict[str, float]:
 
     The softmax's gradient is of the order of the values' differences, (1 - cosine)^(1/2). A query's gradient multiplies
     it with the keys' differences, which are of the same order, unless positions distinguish the keys of equal tokens
-    (rotary; for queries also Shaw's table). A key's gradient multiplies it with the queries' differences.
+    (rotary; for queries also Shaw's table). A key's gradient multiplies it with the queries' differences, unless keys
+    act on the scores of alike queries too, as CoPE's gates do.
     """
-    turned, shifted = encoding.overrides("rotate"), encoding.by_content
+    turned, shifted = encoding.overrides("rotate", "pair_bias"), encoding.by_content
     return {"q": 0.5 if turned or shifted else 1.0, "k": 0.5 if turned else 1.0}
 
 

@@ -149,6 +149,7 @@ def test_a_skip_at_finite_width_is_that_of_random_matrices(D, HK, gain):
         ("t5", 1, {"q": 1.0, "k": 1.0}),
         ("shaw", 1, {"q": 0.5, "k": 1.0}),
         ("rotary", 1, {"q": 0.5, "k": 0.5}),
+        ("cope", 2, {"q": 0.5, "k": 0.5}),
     ],
 )
 def test_laws_follow_from_how_an_encoding_acts(pe, exponent, powers):
@@ -158,7 +159,7 @@ def test_laws_follow_from_how_an_encoding_acts(pe, exponent, powers):
     assert collapse_exponent(encoding(pe), StackConfig(window=5)) == 1
     assert collapse_exponent(encoding(pe), StackConfig(window=64)) == exponent
     assert query_key_powers(encoding(pe)) == powers
-    assert key_bias_is_idle(encoding(pe), StackConfig()) == (pe != "rotary")
+    assert key_bias_is_idle(encoding(pe), StackConfig()) == (pe not in ("rotary", "cope"))
     assert not key_bias_is_idle(encoding(pe), StackConfig(qk_norm=True))
     assert not key_bias_is_idle(encoding(pe), StackConfig(softmax="plus_one"))
 
