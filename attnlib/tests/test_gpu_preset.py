@@ -13,6 +13,8 @@ MINUTES = 20
 GPU = ("--preset", "gpu", "--device", "cpu")
 NO_CARD = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
 
+pytestmark = pytest.mark.faults  # with the long tests: it predicts every case of the preset
+
 
 @pytest.fixture(name="planned", scope="module")
 def _planned():
