@@ -137,10 +137,10 @@ def idle_switch(case: Case) -> str | None:
     if case.depth_scale != "none" and (branches == 1 or case.block == "peri_ln"):
         why = "there is one branch" if branches == 1 else "block peri_ln normalises what each branch gives"
         return f"depth_scale {case.depth_scale} would change nothing: {why}"
-    if case.activation != "relu" and not case.ffn_mult:
-        return f"activation {case.activation} would change nothing: ffn_mult=0 is no feed-forward"
     if case.depth_scale != "none" and case.block == "plain":
         return f"depth_scale {case.depth_scale} is of branches beside a skip connection, which block plain has none of"
+    if case.activation != "relu" and not case.ffn_mult:
+        return f"activation {case.activation} would change nothing: ffn_mult=0 is no feed-forward"
     if case.value_residual and case.depth == 1:
         return "value_residual would change nothing: there is one layer"
     if case.sink and not ATTENTION.owns(case.attention):

@@ -24,11 +24,11 @@ from attnlib.runs.text import short_names
 
 # fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
 SHARED = ("phase", "device", "denormals", "matmul_precision", "cache", "heap")
-VARIANTS = (  # of an encoding, which cost what it costs
+VARIANTS = (  # of an encoding, each of which costs as much as it
     *("rotary_interleaved", "rotary_partial", "rotary_ntk", "rotary_yarn", "learned_0.02", "learned_0.71"),
 )
-LATER = ("cope",)  # measured by ``bench/test_switches.py``, beside rotary
-ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS + LATER)
+BY_NAME = ("cope",)  # measured if asked for by name, and by ``bench/test_switches.py``
+ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS + BY_NAME)
 
 
 @dataclass(frozen=True)

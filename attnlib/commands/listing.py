@@ -66,9 +66,8 @@ def entry(name: str, made: Any) -> Entry:
         return name, re.sub(r" \([^()]*\)$", "", made), (ARXIV.findall(made) or ["attnlib/model/attention.py"])[0]
     options = dict(made.keywords) if isinstance(made, partial) else {}
     made = made.func if isinstance(made, partial) else made
-    own = [
-        options.pop(key) for key, value in dict(options).items() if callable(value)
-    ]  # such as a rotary's frequencies
+    # a function among them, such as a rotary's frequencies, says more than what it is given to
+    own = [options.pop(key) for key in list(options) if callable(options[key])]
     made = own[0] if own else made
     papers = ARXIV.findall(made.__doc__ or "")
     values = {key: f"{value:g}" if isinstance(value, float) else value for key, value in options.items()}

@@ -104,8 +104,8 @@ def collapse_exponent(encoding: PositionalEncoding, config: StackConfig) -> int:
     """Return the exponent a in r_{l+1} ~ r_l^a for the relative rank-1 residual r of a plain stack, as r goes to 0.
 
     3 (Dong et al., arXiv 2103.03404) if attention depends on content only: its rows then differ in second order of r.
-    1 if a mask, a window or an encoding acts in every layer. 2 with CoPE and no mask: to alike queries every key has
-    the same position, whichever asks, so that rows differ only in first order of r, by what queries make of it.
+    1 if a mask, a window or an encoding acts in every layer. 2 with CoPE and no mask: alike queries
+    give a key the same position, so that the rows of attention are equal but for differences of first order of r.
     """
     masked = config.causal or (config.window or config.seq_len) < config.seq_len
     if masked or encoding.overrides("rotate", "bias", "by_distance", "query_bias"):

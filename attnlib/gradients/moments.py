@@ -1,9 +1,9 @@
 """An independent prediction of signals and gradients: second moments, passed from component to component.
 
 Two numbers follow the signal, two the gradient: the mean square of a token's numbers, and the mean product with another
-token's. Formulas of single components are those of Kedia et al. (arXiv 2403.09635, table 1) at infinite width; how
-tokens become alike layer by layer is the recursion of Giorlandino and Goldt (arXiv 2505.24333), of which attention
-below the critical temperature is the case that the other initialisations are in. ``closed_forms`` knows nothing of it.
+token's. Formulas of single components are those of Kedia et al. (arXiv 2403.09635) at infinite width. How tokens become
+alike layer by layer is the recursion of Giorlandino and Goldt (arXiv 2505.24333): all three initialisations lie below
+its critical temperature, where attention averages its tokens. Nothing here uses ``closed_forms``.
 """
 
 import math

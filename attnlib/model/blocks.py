@@ -143,6 +143,7 @@ class Plain(nn.Module):
         super().__init__()
         self.attention = attention
         self.feed_forward = feed_forward
+        self.index = index
         sublayers = 1 + (feed_forward is not None)
         norm = choose("norm", config.norm, NORMS)
         self.norms = nn.ModuleList(norm(config.d_model) for _ in range(self.normed * sublayers))
@@ -208,20 +209,9 @@ class PreNorm(Plain):
 class ScaledPreNorm(PreNorm):
     """x <- x + F(LN(x) / sqrt(l)) in layer l = 1, 2, ...: LayerNorm Scaling (arXiv 2502.05795)."""
 
-    def __init__(
-        self,
-        *,
-        attention: MultiHeadSelfAttention,
-        feed_forward: FeedForward | None,
-        config: StackConfig,
-        index: int = 0,
-    ) -> None:
-        super().__init__(attention=attention, feed_forward=feed_forward, config=config, index=index)
-        self.norm_scale = (index + 1) ** -0.5
-
     def sublayer(self, x: Tensor, function: Callable[[Tensor], Tensor], index: int) -> Tensor:
         """Normalise, divide by the root of the layer's number, then add."""
-        return x + function(self.norms[index](x) * self.norm_scale)
+        return x + function(self.norms[index](x) * (self.index + 1) ** -0.5)
 
 
 class PeriNorm(Plain):
