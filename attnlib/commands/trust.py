@@ -33,7 +33,7 @@ from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, rep
 from attnlib.compare.pairs import fields_in_words, floor, over_reference
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.verdicts import of_pairs
-from attnlib.live.ab import FIRST, GROWTH, Contender, Match, error_of_look
+from attnlib.live.ab import FIRST, GROWTH, SUITE, Contender, Match, error_spent
 from attnlib.live.process import HERE, Worker
 from attnlib.measure import sampling
 from attnlib.measure.rounds import rounds
@@ -46,11 +46,6 @@ SLOWER = 1.2  # factor on the time of a phase or an encoding
 LONG = (0.02, 0.04)  # seconds of untimed steps after a change of side, and of a turn: enough to refill caches
 TIMING = [f"bench/test_{name}.py" for name in ("forward", "backward", "train_step", "encodings")]
 SMOKE = 45.0  # seconds that the smoke preset takes on a core
-SUITE = [
-    {"phase": phase, "pe": pe, "seq_len": 64, "depth": 2}
-    for phase in ("forward", "train_step")
-    for pe in ("none", "learned", "rotary", "alibi")
-]
 
 
 def declare(commands: Any) -> None:
@@ -70,7 +65,6 @@ def declare(commands: Any) -> None:
 
     option = add("ab", trust_ab, "verdicts of attnlib ab on a checkout against itself")
     option("--suites", type=int, default=25)
-    option("--cases", type=int, default=len(SUITE), help="cases per suite (%(default)s)")
     option("--budget", type=float, default=300.0, help="seconds per suite (%(default)s)")
     option("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side (%(default)s)")
     option("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
@@ -144,7 +138,7 @@ def trust_ab(options: argparse.Namespace) -> None:
     recorded: list[list[float]] = []
     for number in range(options.suites):
         begun = time.monotonic()
-        match = Match((base, new), SUITE[: options.cases], options.threshold, say=lambda _: None)
+        match = Match((base, new), SUITE, options.threshold, say=lambda _: None)
         match.play(options.budget)
         words = [contest.verdict.word for contest in match.contests]
         counts.update(words)
@@ -165,17 +159,16 @@ def redrawn(recorded: list[list[float]], number: int, options: argparse.Namespac
     Args:
         recorded: log ratios of the measured pairs of every case.
         number: chooses the measured case and seeds the random numbers.
-        options: ``cases`` of a suite, and ``threshold``.
+        options: ``threshold``.
         pairs: largest number of pairs.
         change: relative change of the new side's time, instead of the measured mean.
     """
     rng = np.random.default_rng(number)
     measured = np.array(recorded[number % len(recorded)])
     logs = rng.choice(measured - measured.mean(), size=pairs) + math.log1p(change)
-    look, looked, looks, word = FIRST, 0, 0, "undecided"
+    look, looked, word = FIRST, 0, "undecided"
     while word == "undecided" and look <= pairs:
-        looks += 1
-        confidence = 1 - error_of_look(looks, (look - looked) / pairs) / options.cases
+        confidence = 1 - (error_spent(look / pairs) - error_spent(looked / pairs)) / len(SUITE)
         looked = look
         word = of_pairs(logs[:look].tolist(), confidence=confidence, threshold=options.threshold).word
         look = pairs if look < pairs < math.ceil(GROWTH * look) else math.ceil(GROWTH * look)

@@ -1,5 +1,6 @@
 """The strong comparison: two live workers take turns, so that whatever slows the machine down slows both."""
 
+import contextlib
 import math
 import os
 import time
@@ -10,20 +11,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from attnlib.compare.verdicts import Verdict, of_pairs
 from attnlib.live.process import Worker, WorkerDied, WorkerError
 from attnlib.measure import heap
-from attnlib.measure.cores import default_threads, usable_cores
+from attnlib.measure.cores import cores_of, default_threads, quiet_cpus, usable_cores
 from attnlib.measure.rounds import rounds, turns
 from attnlib.measure.sampling import TURN, log_ratio, untimed_steps
 
 FIRST, GROWTH = 6, 1.5  # pairs of workers at the first look at the data, and between one look and the next
 ERROR = 0.05  # chance of any false verdict in a suite, over all its cases and looks
-BLOCKS, FEWEST = 30, 4  # ABBA blocks a pair and case, and the least number of them, for steps that take long
-SECONDS = 4.0  # of a case in a pair, beyond which there are fewer blocks
+# Times that a pair of workers builds a case anew, with the other cases between, so that its memory lies elsewhere.
+# Measured on identical code, 10 blocks a build: ratios of a case spread by 0.8 to 1.5 % from build to build within a
+# pair of workers, and by 0 to 0.3 % more from pair to pair.
+VISITS = 3
+BLOCKS, FEWEST = 10, 2  # ABBA blocks of a visit, and the least number of them, for steps that take long
+STRETCH = 10  # rounds of a side of which the faster half counts: ratios spread by a tenth less than with 4
+SECONDS = 1.5  # of a visit, beyond which there are fewer blocks; of a build, beyond which there is one visit a pair
 # A worker that waits must not spin on the other's core for long. Measured on 2 cores, against libgomp's default: steps
 # take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
 SPIN = {"GOMP_SPINCOUNT": "10000"}
+# The load of the machine's cores is read for this time before a pair's workers are put on the least busy ones. Measured
+# with one thread each on 2 cores, ratios from build to build: both workers on one core 0.7 to 1.0 %, wherever the
+# system puts them 1.5 to 3 %, each on a core of its own 4 to 9 %.
+LISTEN = 0.2
+BINDING = {"GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES"}  # a user's choice of cores
 MOST_LOST = 3  # pairs in a row without a result: it will not get better
 
 OF_TESTS = "attnlib.beside.worker"  # the module that serves tests
@@ -37,17 +50,13 @@ SUITE: tuple[Fields, ...] = tuple(
 )
 
 
-def error_of_look(number: int, share: float) -> float:
-    """Return the chance of a false verdict that a look at the data may have, so that all looks have ``ERROR`` at most.
+def error_spent(share: float) -> float:
+    """Return the chance of a false verdict that all looks at the data may have had by this share of the budget.
 
-    Half of ``ERROR`` is halved from look to look, so that large changes are found early; half is spent as the budget
-    is, so that the last look, with the most pairs, is not the strictest one.
-
-    Args:
-        number: of the look, from 1.
-        share: of the budget that was spent since the look before.
+    It is ``ERROR`` times the squared share (Kim and DeMets, doi 10.1093/biomet/74.1.149): large changes are found early
+    all the same, and the last look, with the most pairs, has the most of it.
     """
-    return ERROR / 2 * (0.5**number + share)
+    return ERROR * share**2
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,7 @@ class Contender:
         chosen = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys()
         options = ["--denormals", self.fields.get("denormals", denormals)]
         # said to both sides: an older checkout takes every core by itself, and lets its heap give memory back
-        most = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
-        options += ["--threads", str(self.threads or threads or default_threads(most))]
+        options += ["--threads", str(self.threads_of(threads))]
         surroundings = {**({} if chosen else SPIN), **heap.variables(self.fields.get("heap", "kept"))}
         if not self.tests:
             return Worker(self.checkout, *options, python=self.python, environment=surroundings)
@@ -82,6 +90,11 @@ class Contender:
         surroundings["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
         options += ["--", *self.tests]
         return Worker(self.checkout, *options, python=self.python, environment=surroundings, module=OF_TESTS)
+
+    def threads_of(self, threads: int | None) -> int:
+        """Return the threads of a worker: the side's own, else ``threads``, else the number that leaves a core free."""
+        most = int(os.environ.get("OMP_NUM_THREADS") or usable_cores())
+        return self.threads or threads or default_threads(most)
 
 
 def suite_of(sides: Sequence[Contender], denormals: str = "flush", threads: int | None = None) -> list[Fields]:
@@ -109,9 +122,11 @@ class Contest:
 
     case: Fields
     logs: list[float] = field(default_factory=list)
+    visits: list[float] = field(default_factory=list)  # log ratios of the pair that is being played
     verdict: Verdict = field(default_factory=lambda: Verdict("undecided", None, reason="no pair of workers yet"))
     failed: bool = False
     deaths: int = 0  # of workers in it, one after another
+    once: bool = False  # if its build takes too long for more than one visit a pair
 
     @property
     def open(self) -> bool:
@@ -188,43 +203,70 @@ class Match:
         Raises:
             WorkerDied: nothing came of it.
         """
-        left, found = [contest for contest in self.contests if contest.open], 0
+        left = [contest for _ in range(VISITS) for contest in self.contests if contest.open]
         died = None
         while left:
             try:
                 with ExitStack() as stack:
                     workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
+                    self.put_together(workers)
                     while left:
-                        found += self.contest(left.pop(0), workers)
+                        self.visit(left[0], workers)
+                        left.pop(0)
             except WorkerDied as error:
-                died = error
-        if not found and died is not None:
+                died, lost = error, left[0]
+                left = [contest for contest in left if contest is not lost]
+        played = [contest for contest in self.contests if contest.visits]
+        if not played and died is not None:
             raise died
+        for contest in played:
+            contest.logs.append(sum(contest.visits) / len(contest.visits))
+            contest.visits, contest.deaths = [], 0
         self.pairs += 1
 
-    def contest(self, contest: Contest, workers: Sequence[Worker]) -> bool:
-        """Let workers take turns on one case; whether they did.
+    def put_together(self, workers: Sequence[Worker]) -> None:
+        """Put all workers on the same cores, those that others use least, unless they need all of them.
+
+        They never run at the same time, and ratios of times on the same core spread less, see ``LISTEN``.
+        """
+        cases = [{**case, **side.fields} for case in self.suite for side in self.sides]
+        elsewhere = any(not str(case.get("device", "cpu")).startswith("cpu") for case in cases)
+        if elsewhere or BINDING & os.environ.keys() or not hasattr(os, "sched_setaffinity"):
+            return
+        cores = cores_of(os.sched_getaffinity(0))
+        threads = max(side.threads_of(self.threads) for side in self.sides)
+        if threads >= len(cores):
+            return
+        for worker in workers:
+            with contextlib.suppress(WorkerError):  # it has no case yet; its answer says that it has started
+                worker.ask()
+        cpus = quiet_cpus(threads, cores, psutil.cpu_percent(LISTEN, percpu=True))
+        for worker in workers:
+            worker.pin(cpus)
+
+    def visit(self, contest: Contest, workers: Sequence[Worker]) -> None:
+        """Let workers take turns on one case, unless it failed or has been visited often enough in this pair.
 
         Raises:
             WorkerDied: one of them is gone; after ``MOST_LOST`` of them the case is given up.
         """
+        if contest.failed or (contest.once and contest.visits):
+            return
         try:
-            contest.logs.append(self.turns(contest.case, workers))
-            contest.deaths = 0
+            contest.visits.append(self.turns(contest, workers))
         except WorkerError as error:
-            contest.failed = True
+            contest.failed, contest.visits = True, []
             contest.verdict = Verdict("undecided", None, reason=str(error))
-            return False
         except WorkerDied as error:
             contest.deaths += 1
+            contest.visits = []
             self.say(f"a worker was lost in {contest.label}: {error}")
             if contest.deaths == MOST_LOST and len(self.contests) > 1:
                 contest.failed = True
                 contest.verdict = Verdict("undecided", None, reason=f"it killed {MOST_LOST} workers: {error}")
             raise
-        return True
 
-    def turns(self, case: Fields, workers: Sequence[Worker]) -> float:
+    def turns(self, contest: Contest, workers: Sequence[Worker]) -> float:
         """Return the log ratio of one case, new over base, see ``attnlib.measure.sampling.log_ratio``.
 
         Raises:
@@ -237,30 +279,35 @@ class Match:
             except WorkerError as error:
                 raise WorkerError(f"{('base', 'new')[which]}: {error}") from None
 
+        begun, case = time.monotonic(), contest.case
         built = [ask(i, build={"denormals": self.denormals, **case, **self.sides[i].fields}) for i in (0, 1)]
+        # pytest runs a test once, and compiling takes many seconds
+        contest.once = "test" in case or time.monotonic() - begun > SECONDS
+        visits = VISITS if contest.once else 1
         for i in (0, 1):
             if "repeatable" not in built[i]:
                 raise WorkerError(f"{('base', 'new')[i]}: this checkout's worker is too old to take turns")
         once = max(ask(i, step=3)["seconds"][-1] for i in (0, 1))
         repeatable = built[0]["repeatable"] and built[1]["repeatable"]
         iterations = max(1, math.ceil(TURN / once)) if repeatable else 1
-        request = {"step": 1, "iterations": iterations, "untimed": untimed_steps(once)}
-        block = 4 * once * (iterations + untimed_steps(once))
-        blocks = min(BLOCKS, max(FEWEST, math.ceil(SECONDS / block)))
+        untimed = untimed_steps(once)
+        block = once * (4 * iterations + 3 * untimed)  # three of a block's four turns follow a change of side
+        blocks = visits * min(BLOCKS, max(FEWEST, math.ceil(SECONDS / block)))
 
-        def turn(which: int, _: bool) -> float:
-            return float(ask(which, **request)["seconds"][0])
+        def turn(which: int, changed: bool) -> float:
+            return float(ask(which, step=1, iterations=iterations, untimed=untimed if changed else 0)["seconds"][0])
 
-        return log_ratio(*rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1)))
+        base, new = rounds([partial(turn, 0), partial(turn, 1)], turns(blocks, 1))
+        return log_ratio(base, new, stretch=STRETCH)
 
     def look(self, share: float) -> None:
         """Judge every open case, at this share of the budget.
 
-        See ``error_of_look``; the cases divide its error among them.
+        The cases divide among them what ``error_spent`` allows since the last look.
         """
         self.looks += 1
         share = max(self.share, min(share, 1.0))
-        confidence = 1 - error_of_look(self.looks, share - self.share) / len(self.contests)
+        confidence = 1 - (error_spent(share) - error_spent(self.share)) / len(self.contests)
         self.share = share
         for contest in self.contests:
             if contest.open:

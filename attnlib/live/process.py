@@ -1,5 +1,6 @@
 """The client of a worker process, see ``attnlib.live.worker``; it imports no torch."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+import psutil
 
 PATIENCE = 300.0  # seconds after which a worker that does not answer counts as dead
 HERE = Path(__file__).parents[2]  # the folder of this package: a checkout, or site-packages
@@ -114,6 +117,12 @@ class Worker:
             raise WorkerError(f"the worker failed: {reply['error']}")
         return reply
 
+    def pin(self, cpus: set[int]) -> None:
+        """Let the worker's threads run on these CPUs only; a worker that has ended is left alone."""
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            for thread in psutil.Process(self.process.pid).threads():
+                os.sched_setaffinity(thread.id, cpus)
+
     def close(self) -> None:
         """Close the worker's stdin so that it ends, and kill it if it does not within 10 s."""
         try:
@@ -121,6 +130,10 @@ class Worker:
         except (subprocess.TimeoutExpired, BrokenPipeError):
             self.process.kill()
             self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout):
+                with contextlib.suppress(BrokenPipeError):  # what was not sent is flushed on closing
+                    if pipe:
+                        pipe.close()
 
     def __enter__(self) -> "Worker":
         return self

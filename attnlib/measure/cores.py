@@ -1,7 +1,9 @@
-"""The number of threads for a measurement: one core stays free, so that other processes do not delay every step."""
+"""The threads and cores of a measurement: one core stays free, so that other processes do not delay every step."""
 
 import math
 import os
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -24,11 +26,37 @@ def usable_cores(cpus: Path = CPUS) -> int:
     """
     if not hasattr(os, "sched_getaffinity"):
         return psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    try:
-        return len({(cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip() for cpu in allowed})
-    except OSError:
-        return len(allowed)
+    return len(cores_of(os.sched_getaffinity(0), cpus))
+
+
+def cores_of(allowed: set[int], cpus: Path = CPUS) -> list[list[int]]:
+    """Return these CPUs grouped by their physical core; without its topology, every CPU counts as a core.
+
+    Args:
+        allowed: numbers of CPUs.
+        cpus: folder with the topology of each CPU.
+    """
+    cores: dict[str, list[int]] = {}
+    for cpu in sorted(allowed):
+        try:
+            core = (cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text().strip()
+        except OSError:
+            core = str(cpu)
+        cores.setdefault(core, []).append(cpu)
+    return list(cores.values())
+
+
+def quiet_cpus(count: int, cores: list[list[int]], loads: Sequence[float]) -> set[int]:
+    """Return a CPU of each of the ``count`` least busy cores; equally busy ones are drawn at random.
+
+    Args:
+        count: wanted CPUs.
+        cores: CPUs of each physical core, see ``cores_of``.
+        loads: per cent of the time in which each CPU was busy, by its number.
+    """
+    busy = [sum(loads[cpu] if cpu < len(loads) else 0.0 for cpu in core) for core in cores]
+    order = sorted(range(len(cores)), key=lambda core: (busy[core], random.random()))
+    return {cores[core][0] for core in order[:count]}
 
 
 def default_threads(most: int, cores: int | None = None, quota: float | None = None) -> int:

@@ -84,19 +84,20 @@ def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple
     return ordered[rank - 1], ordered[-rank]
 
 
-def log_ratio(reference: Sequence[float], case: Sequence[float]) -> float:
+def log_ratio(reference: Sequence[float], case: Sequence[float], *, stretch: int = STRETCH) -> float:
     """Return the log ratio of a case's time to its reference's, from the faster half of each side's rounds.
 
-    In a stretch of ``STRETCH`` rounds the n-th fastest round of the case stands beside the n-th fastest round of the
+    In a stretch of rounds the n-th fastest round of the case stands beside the n-th fastest round of the
     reference, for the faster half of them; the median over these pairs of all stretches is returned.
 
     Args:
         reference: seconds of the reference's rounds.
         case: seconds of the case's rounds, as many, in turns with them.
+        stretch: rounds of each side in a stretch.
     """
     # Other work only ever slows a round down, so the faster half has the least of it; and within a stretch both sides
     # meet the same speeds of a machine that changes its speed every few tenths of a second.
-    count = max(1, len(case) // STRETCH)
+    count = max(1, len(case) // stretch)
     stretches = zip(np.array_split(np.log(reference), count), np.array_split(np.log(case), count), strict=True)
     ratios = [(np.sort(new) - np.sort(base))[: (len(new) + 1) // 2] for base, new in stretches]
     return float(np.median(np.concatenate(ratios)))

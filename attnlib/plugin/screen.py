@@ -146,7 +146,9 @@ def conditions(record: Record) -> str:
     if settings.threads is not None:
         cores = usable_cores()
         more = "" if settings.threads >= cores else " (--threads all takes every core)"
-        words.append(f"{settings.threads} thread{'s' * (settings.threads > 1)} on {cores} cores{more}")
+        words.append(
+            f"{settings.threads} thread{'s' * (settings.threads > 1)} on {cores} core{'s' * (cores > 1)}{more}"
+        )
     if device.kind == "cpu":
         why = f": {settings.heap_reason}" if settings.heap_reason else ""
         words.append("freed memory is kept" if settings.base.heap == "kept" else f"freed memory may be given back{why}")

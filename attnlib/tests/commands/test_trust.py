@@ -104,7 +104,7 @@ def test_verdicts_of_ab_are_counted(monkeypatch, capsys):
                 contest.verdict = Verdict(("same", "slower")[place % 2], 1.0)
 
     monkeypatch.setattr(trust, "Match", Played)
-    run("ab", "--suites", 3, "--cases", 4)
+    run("ab", "--suites", 3)
 
     assert "extra work 0%: {'same': 6, 'slower': 6} of 12 case verdicts" in capsys.readouterr().out
 

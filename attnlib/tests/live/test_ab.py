@@ -1,6 +1,7 @@
 """Live comparisons with fake workers of known speed, and with real ones that do more work."""
 
 import json
+import os
 import random
 from typing import ClassVar
 
@@ -39,9 +40,14 @@ class Fake:
             if request["build"].get("pe") == "ropee":
                 raise WorkerError("the worker failed: unknown pe 'ropee'")
             return {"first_call_s": 1.0, "repeatable": request["build"]["phase"] != "backward"}
+        if "step" not in request:
+            raise WorkerError("the worker failed: step before build")
         Fake.drift *= 1.003  # the machine gets slower and slower
         rounds = [self.step * Fake.drift * self.random.lognormvariate(0, 0.02) for _ in range(request["step"])]
         return {"seconds": rounds}
+
+    def pin(self, cpus):
+        Fake.log.append((self.step, {"cpus": cpus}))
 
     def __enter__(self):
         return self
@@ -53,7 +59,8 @@ class Fake:
 @pytest.fixture(name="match")
 def _match(monkeypatch):
     """Make a match in which the new side takes ``ratio`` times as long, and pairs named in ``dying`` lose a worker."""
-    monkeypatch.setattr(ab, "BLOCKS", 4)
+    monkeypatch.setattr(ab, "BLOCKS", 2)
+    monkeypatch.setattr(ab.psutil, "cpu_percent", lambda *_, **__: [0.0] * (os.cpu_count() or 1))
 
     def make(ratio=1.0, suite=(CASE,), dying=(), seed=0, spread=0.003, threshold=0.02, killing=None):
         numbers, started = random.Random(seed), []
@@ -125,7 +132,7 @@ def test_only_the_case_that_kills_a_worker_is_lost(match):
 
 
 def test_looks_share_the_error(match, monkeypatch):
-    """Half of it is halved from look to look and half is spent as the budget is, shared by the cases: at most 0.05."""
+    """By the squared share of the budget, divided by the cases: 0.05 in all, and most of it at the last look."""
     played, _ = match(suite=(CASE, CASE | {"pe": "rotary"}), spread=0.2)
     asked = []
     real = ab.of_pairs
@@ -136,10 +143,96 @@ def test_looks_share_the_error(match, monkeypatch):
         played.pair()
     for share in (0.2, 0.5, 1.5):  # the last pair took longer than the budget had left
         played.look(share)
-    errors = [0.025 * (1 / 2 + 0.2), 0.025 * (1 / 4 + 0.3), 0.025 * (1 / 8 + 0.5)]
+    errors = [0.05 * 0.04, 0.05 * (0.25 - 0.04), 0.05 * (1 - 0.25)]
 
     assert asked == [pytest.approx(1 - error / 2) for error in errors for _ in range(2)]
-    assert sum(errors) < 0.05
+    assert sum(errors) == pytest.approx(0.05)
+
+
+def builds():
+    """Return the encodings that the base's workers built, in order."""
+    return [request["build"]["pe"] for _, request in Fake.log if "build" in request][::2]
+
+
+def test_a_pair_builds_each_case_several_times(match):
+    """With the others between, so that its memory lies elsewhere; the pair's log ratio is the mean of the visits'."""
+    played, _ = match(1.1, suite=(CASE, CASE | {"pe": "rotary"}))
+    played.pair()
+
+    assert builds() == ["none", "rotary"] * ab.VISITS
+    assert [len(contest.logs) for contest in played.contests] == [1, 1]
+
+
+def test_a_long_build_is_made_once_a_pair(match, monkeypatch):
+    """Compiling takes many seconds; the case has all of its blocks in one visit then."""
+    played, _ = match()
+    played.pair()
+    several = sum("iterations" in request for _, request in Fake.log)
+    monkeypatch.setattr(ab, "SECONDS", 0.0)
+    again, _ = match()
+    again.pair()
+
+    assert builds() == ["none"]
+    # a block has four turns, and a visit without time the least number of blocks
+    assert several == 4 * ab.VISITS * ab.BLOCKS
+    assert sum("iterations" in request for _, request in Fake.log) == 4 * ab.VISITS * ab.FEWEST
+
+
+def test_a_death_costs_the_case_its_pair(match, monkeypatch):
+    """A case that dies in its second visit has no ratio of this pair, the others have theirs."""
+    played, _ = match(suite=(CASE, CASE | {"pe": "rotary"}))
+    real, asked = Fake.ask, []
+
+    def ask(self, **request):
+        if request.get("build", {}).get("pe") == "rotary":
+            asked.append(request)
+            if len(asked) == 3:  # both sides' first visit, and the base's second one
+                raise WorkerDied("the worker died with exit code -9")
+        return real(self, **request)
+
+    monkeypatch.setattr(Fake, "ask", ask)
+    played.pair()
+
+    assert [len(contest.logs) for contest in played.contests] == [1, 0]
+    assert len(asked) == 3
+
+
+def pinned():
+    """Return the CPUs of every worker that was put on some."""
+    return [request["cpus"] for _, request in Fake.log if "cpus" in request]
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core")
+def test_both_sides_run_on_the_same_core(match, monkeypatch):
+    """On the one that others use least, and on one that the process may use."""
+    monkeypatch.delenv("GOMP_CPU_AFFINITY", raising=False)
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    for busy, quiet in ((first, second), (second, first)):
+        loads = [100.0 if cpu not in (first, second) or cpu == busy else 1.0 for cpu in range(os.cpu_count())]
+        monkeypatch.setattr(ab.psutil, "cpu_percent", lambda *_, _loads=loads, **__: _loads)
+        played, _ = match()
+        played.pair()
+        assert pinned() == [{quiet}, {quiet}]
+
+
+@pytest.mark.parametrize(
+    ("suite", "threads", "variables"),
+    [
+        ([CASE | {"device": "cuda"}], 1, {}),
+        ([CASE], usable_cores(), {}),
+        ([CASE], 1, {"GOMP_CPU_AFFINITY": "0"}),
+    ],
+    ids=["a card", "all cores", "a user's choice"],
+)
+def test_cores_are_left_to_the_system(match, monkeypatch, suite, threads, variables):
+    """Where the time is a card's, where every core is needed, and where the user has bound the threads."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    played, _ = match(suite=suite)
+    played.threads = threads
+    played.pair()
+
+    assert pinned() == []
 
 
 def test_a_decided_case_is_left_alone(match):
@@ -153,12 +246,13 @@ def test_a_decided_case_is_left_alone(match):
 
 
 def test_rounds_are_long_enough_and_warmed(match):
-    """Steps of a millisecond are repeated for 6 ms a round, after 4 ms untimed; backward passes are not repeated."""
+    """Steps of a millisecond are repeated for 6 ms a round, and 4 ms are untimed after the other side's turn."""
     played, _ = match(suite=(CASE, CASE | {"phase": "backward"}))
     played.pair()
     asked = {(r["iterations"], r["untimed"]) for _, r in Fake.log if "iterations" in r}
 
-    assert all(untimed >= 4 for _, untimed in asked)
+    assert {untimed for _, untimed in asked if untimed < 4} == {0}  # after a turn of its own
+    assert {untimed for _, untimed in asked} - {0}
     assert 1 in {iterations for iterations, _ in asked}
     assert max(iterations for iterations, _ in asked) >= 6
 

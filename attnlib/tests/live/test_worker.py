@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import sys
 import weakref
 
+import psutil
 import pytest
 import torch
 
@@ -25,6 +27,20 @@ def test_a_worker_serves_reports_errors_and_is_gone_once_it_is_killed():
         worker.process.kill()
         with pytest.raises(WorkerDied, match="the worker died with exit code -9"):
             worker.ask(build={"seq_len": 8, "depth": 1})
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this platform has no affinity")
+def test_a_worker_is_put_on_cpus():
+    """All of its threads are, and one that has ended is left alone."""
+    cpu = min(os.sched_getaffinity(0))
+    with Worker(ROOT) as worker:
+        worker.ask(build={"seq_len": 8, "depth": 1})
+        worker.pin({cpu})
+        threads = psutil.Process(worker.process.pid).threads()
+        assert [os.sched_getaffinity(thread.id) for thread in threads] == [{cpu}] * len(threads)
+        worker.process.kill()
+        worker.process.wait()
+        worker.pin({cpu})
 
 
 def test_a_worker_that_is_killed_before_it_answers_is_reported():

@@ -136,3 +136,14 @@ def test_cpus_of_a_core_count_once(tmp_path, monkeypatch):
 
     assert cores.usable_cores(tmp_path) == 2
     assert cores.usable_cores(tmp_path / "nothing") == 3
+    assert cores.cores_of({0, 1, 2}, tmp_path) == [[0, 2], [1]]
+
+
+def test_the_least_busy_cores_are_taken():
+    """Both CPUs of a core count as its load; a CPU of each is returned, and of equal cores each now and then."""
+    of_two = [[0, 2], [1, 3], [4, 5]]
+
+    assert cores.quiet_cpus(1, of_two, [0.0, 20.0, 90.0, 10.0, 40.0, 40.0]) == {1}
+    assert cores.quiet_cpus(2, of_two, [0.0, 20.0, 90.0, 10.0, 40.0, 40.0]) == {1, 4}
+    assert {min(cores.quiet_cpus(1, [[0], [1]], [0.0, 0.0])) for _ in range(64)} == {0, 1}
+    assert cores.quiet_cpus(1, [[0], [7]], [1.0]) == {7}  # a CPU whose load is not known counts as idle
