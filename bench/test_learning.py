@@ -4,80 +4,105 @@ A point is one training, saved as its row's ``probe``; the verdicts are ``attnli
 same one, two encodings share their first weights, their examples and their batches.
 """
 
+from attnlib.cases.case import CHOSEN
 from attnlib.cases.settings import PRESETS
 from attnlib.model.data import data_set
 from attnlib.plugin import over
 
 STACK = {"d_model": 32, "n_heads": 4, "head_dim": None, "ffn_mult": 2, "attention": "sdpa", "init": "torch_mha"}
 RUN = {"device": "cpu", "dtype": "float32", "dropout": 0.0, "denormals": "flush"}
-TWO = STACK | RUN | {"block": "pre_ln", "depth": 2}
-RATES = (3e-3, 1e-2, 3e-2)
+PRE_LN = STACK | RUN | {"block": "pre_ln"}
+TWO = PRE_LN | {"depth": 2}
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+POOL_RATE = 3e-3  # one for all poolings and encodings
+POOLINGS = ("mean", "attention")
 DEPTH_RATE = 3e-3  # one for all depths and blocks
-SCALES = ("learned_0.02", "learned_0.71")
 BLOCKS = ("plain", "residual", "pre_ln")
-RECIPES = {"digits": {"batch_size": 32, "steps": 400}}
-RECIPE = {"batch_size": 64, "steps": 1000}  # of other data
+LEARNED = 0.02  # nats: a training ends once the mean loss of an epoch is below
+SEEDS = {2: 6, 4: 3}  # of test_learn, by depth
+# batch, and the most steps until a training's rate falls; deep stacks have a fixed number of steps
+RECIPES = {"digits": {"batch_size": 32, "steps": 4000}}
+RECIPE = {"batch_size": 64, "steps": 8000}  # of other data
+DEPTH_STEPS = {"digits": 400}
 
 
 def is_smoke(settings):
-    """Whether the machinery is tried, and not the question."""
+    """Return True if only the machinery is tried."""
     return settings.preset == "smoke"
 
 
 def recipe(settings, data):
-    """Batch and steps."""
-    return {"batch_size": 16, "steps": 6} if is_smoke(settings) else RECIPES.get(data, RECIPE)
+    """Return the batch, the most steps, and the loss at which a training ends."""
+    most = {"batch_size": 16, "steps": 6} if is_smoke(settings) else RECIPES.get(data, RECIPE)
+    return most | {"until_loss": LEARNED}
 
 
 def encodings(settings):
-    """Those of the run, and ``learned`` from three scales."""
-    if is_smoke(settings):
-        return settings.pe if settings.pe != PRESETS["smoke"].pe else ("none", "sinusoidal", "learned")
-    return tuple(dict.fromkeys((*settings.pe, *SCALES * ("learned" in settings.pe))))
+    """Return the encodings of the run; of the preset ``smoke`` fewer, unless it was told which."""
+    smoke = is_smoke(settings) and settings.pe == PRESETS["smoke"].pe
+    return ("none", "sinusoidal", "learned") if smoke else settings.pe
 
 
-def cost_points(settings):
-    """The stack that is trained, with every encoding."""
+def points(settings):
+    """Return every encoding on every data set."""
     return [{"data": data, "pe": pe} | recipe(settings, data) for data in settings.data for pe in encodings(settings)]
 
 
+def cost_points(settings):
+    """Return the stacks that are trained, with every encoding."""
+    return [point | {"depth": depth} for point in points(settings) for depth in depths(settings)]
+
+
+def depths(settings):
+    """Return the depths of the stacks that are compared, with the number of seeds of each."""
+    return {2: 2} if is_smoke(settings) else SEEDS
+
+
+def pool_points(settings):
+    """Return every pooling with a seed of its own."""
+    return [point | {"pooling": pooling, "seed": 100} for point in points(settings) for pooling in POOLINGS]
+
+
 def bag_points(settings):
-    """Every data set."""
+    """Return every data set."""
     return [{"data": data} for data in settings.data]
 
 
 def tune_points(settings):
-    """Three learning rates on two seeds of their own."""
-    rates, seeds = (RATES[:2], (100,)) if is_smoke(settings) else (RATES, (100, 101))
+    """Return every learning rate with a seed of its own, and with the chosen pooling."""
+    rates = RATES[:2] if is_smoke(settings) else RATES
     return [
-        point | {"learning_rate": rate, "seed": seed}
-        for point in cost_points(settings)
-        for rate in rates
-        for seed in seeds
+        point | {"learning_rate": rate, "seed": 101, "pooling": CHOSEN} for point in points(settings) for rate in rates
     ]
 
 
 def learn_points(settings):
-    """Twenty seeds an encoding."""
-    seeds = range(2 if is_smoke(settings) else 20)
-    return [point | {"seed": seed} for seed in seeds for point in cost_points(settings)]
+    """Return every encoding and depth with each of its seeds."""
+    return [
+        point | {"depth": depth, "seed": seed, "pooling": CHOSEN}
+        for depth, seeds in depths(settings).items()
+        for seed in range(seeds)
+        for point in points(settings)
+    ]
 
 
 def depth_points(settings):
-    """Depths and training sizes for three blocks, on the first of the data sets."""
+    """Return depths and training sizes for three blocks, on the first of the data sets."""
     data = settings.data[0]
-    depths, sizes, seeds = ((1, 2), (50,), 1) if is_smoke(settings) else ((1, 2, 4, 8, 16), (100, 300), 4)
+    deep, sizes, seeds = ((1, 2), (50,), 1) if is_smoke(settings) else ((1, 2, 4, 8, 16), (100, 300), 4)
     sizes = [*(size for size in sizes if size < data_set(data).sizes[0]), *[None] * (not is_smoke(settings))]
+    own = recipe(settings, data)
+    steps = {"batch_size": own["batch_size"], "steps": 6 if is_smoke(settings) else DEPTH_STEPS.get(data, 1000)}
     return [
-        {"data": data, "block": block, "depth": depth, "n_train": size, "seed": seed} | recipe(settings, data)
+        {"data": data, "block": block, "depth": depth, "n_train": size, "seed": seed} | steps
         for seed in range(seeds)
-        for depth in depths
+        for depth in deep
         for size in sizes
         for block in BLOCKS
     ]
 
 
-@over(cost_points, phase="train_step", **TWO)
+@over(cost_points, phase="train_step", **PRE_LN)
 def test_cost(measure_case):
     """Times a training step beside the same without encoding: what a point of accuracy costs."""
     measure_case()
@@ -89,13 +114,19 @@ def test_bag(train_case):
     train_case()
 
 
+@over(pool_points, phase="pool", learning_rate=POOL_RATE, **TWO)
+def test_pool(train_case):
+    """Trains with each pooling; the one whose worst encoding is best on validation is what later tests take."""
+    train_case()
+
+
 @over(tune_points, phase="tune", **TWO)
 def test_tune(train_case):
     """Trains with each learning rate; the best on validation is what ``test_learn`` takes."""
     train_case()
 
 
-@over(learn_points, phase="learn", **TWO)
+@over(learn_points, phase="learn", **PRE_LN)
 def test_learn(train_case):
     """Trains with every encoding, seed by seed."""
     train_case()

@@ -41,8 +41,9 @@ PHASES = {  # those that are not timed come after those that are, in this order
     "encoding": Phase(),
     "epoch": Phase(),
     **dict.fromkeys(("rate", "profile", "collapse", "control", "flush", "switch", "family"), Phase("checked")),
-    **dict.fromkeys(("bag", "tune", "learn", "depth"), Phase("trained")),
+    **dict.fromkeys(("bag", "pool", "tune", "learn", "depth"), Phase("trained")),
 }
+CHOSEN = "chosen"  # pooling of a training: the one that was best on validation for its data set
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 # fields that name a part of the model, which may be somebody else's
 PARTS: dict[str, Registry[Any]] = {
@@ -91,9 +92,10 @@ class Case(StackConfig):
     matmul_precision: str = "highest"  # of float32 products: TF32 or bfloat16 inside with high and medium
     data: str | None = None  # what is learned, a name in attnlib.model.data.DATA; None: random texts
     n_train: int | None = None  # examples to learn from; None: all that there are
-    steps: int | None = None  # of the optimiser
+    steps: int | None = None  # of the optimiser; with until_loss the most steps before the rate falls
     learning_rate: float | None = None  # at its greatest; None: the best on validation for this data and encoding
     model: str = "stack"  # what is built, a name in attnlib.model.own_model.MODELS
+    until_loss: float | None = None  # mean training loss at which a training ends; None: after its steps
     heap: str = "system"  # what a CPU's tensors come from; kept: freed memory is not given back, see measure.heap
 
     @property

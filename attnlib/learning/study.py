@@ -1,4 +1,4 @@
-"""Comparisons of trainings: the best learning rate, encodings paired by seed with a base, depth at fixed data."""
+"""Comparisons of trainings: the chosen pooling and learning rate, encodings paired by seed, depth at fixed data."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,12 @@ import numpy as np
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
 from attnlib.learning.equivalence import Equivalence, verdict
+from attnlib.learning.survival import Median, Steps, differ, median_steps
 from attnlib.runs.load import Cell
 from attnlib.runs.schema import Case, Training
 
 BASE = "sinusoidal"  # the fixed encoding that others are compared with
+GOOD = 0.95  # share of the best encoding's accuracy whose cost is reported
 Key = tuple[Any, ...]
 
 
@@ -27,6 +29,22 @@ def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | Non
             accuracy = cell.training.validation_accuracy if cell.training else None
             found.setdefault(case.learning_rate, []).append(accuracy or 0.0)
     return max(sorted(found), key=lambda rate: np.mean(found[rate]), default=None)
+
+
+def rates_tried(cells: Iterable[Cell], data: str | None, pe: str) -> list[float]:
+    """Return the learning rates that were tried for an encoding on a data set, in growing order."""
+    cases = [cell.case for cell in cells if cell.case.phase == "tune"]
+    return sorted({case.learning_rate or 0.0 for case in cases if (case.data, case.pe) == (data, pe)})
+
+
+def chosen_pooling(cells: Iterable[Cell], data: str | None) -> str | None:
+    """Return the pooling whose worst encoding has the highest mean validation accuracy; None if none was tried."""
+    found: dict[str, dict[str, list[float]]] = {}  # by pooling and encoding
+    for cell in cells:
+        if cell.case.phase == "pool" and cell.status == "ok" and cell.case.data == data:
+            accuracy = cell.training.validation_accuracy if cell.training else None
+            found.setdefault(cell.case.pooling, {}).setdefault(cell.case.pe, []).append(accuracy or 0.0)
+    return max(found, key=lambda name: min(map(np.mean, found[name].values())), default=None)
 
 
 def trainings(cells: Cells, phase: str) -> list[tuple[Case, Training]]:
@@ -46,6 +64,11 @@ class Trained(NamedTuple):
     train: Estimate | None
     against: Equivalence | None  # None for the base itself
     missing: int  # seeds without a result: the training diverged or failed
+    pooling: str | None
+    learned: Median | None  # steps until the loss was below until_loss; None if trainings had a fixed number of steps
+    as_fast: float | None  # p-value of the log-rank test that it learns in as many steps as the base
+    good: Median | None  # seconds until the test accuracy was ``GOOD`` times that of the best encoding
+    at_edge: bool  # True if the chosen learning rate is the least or the largest that was tried
 
 
 def encodings(cells: Cells) -> list[Trained]:
@@ -61,36 +84,100 @@ def encodings(cells: Cells) -> list[Trained]:
         if training.reason is None:
             ended.setdefault(kind(case), {})[case.seed] = training
     order = cells.names("pe").index
-    result = []
-    for key in sorted(planned, key=lambda key: (*map(str, key[:-1]), order(key[-1]))):
-        own, base = ended.get(key, {}), ended.get((*key[:-1], BASE), {})
-        tests = sum(other[:-1] == key[:-1] and other[-1] != BASE for other in planned)
-        shared = sorted(own.keys() & base.keys())
-        pairs = [(own[seed].test_accuracy or 0.0) - (base[seed].test_accuracy or 0.0) for seed in shared]
-        first = next(iter(own.values()), None)
-        step = 1 / first.n_held_out if first else 1.0
-        result.append(
-            Trained(
-                case=planned[key][0],
-                learning_rate=first.learning_rate if first else None,
-                test=mean_over_runs([training.test_accuracy or 0.0 for training in own.values()]),
-                train=mean_over_runs([training.train_accuracy or 0.0 for training in own.values()]),
-                against=verdict(pairs, tests=tests, step=step) if pairs and key[-1] != BASE else None,
-                missing=len(planned[key]) - len(own),
-            )
+    keys = sorted(planned, key=lambda key: (*map(str, key[:-1]), order(key[-1])))
+    alike = {key: [other for other in planned if other[:-1] == key[:-1]] for key in keys}
+    best = {key: max((mean_test(ended.get(other, {})) for other in alike[key]), default=0.0) for key in keys}
+    return [
+        trained(
+            cells,
+            planned[key],
+            ended.get(key, {}),
+            {} if key[-1] == BASE else ended.get((*key[:-1], BASE), {}),
+            tests=sum(other[-1] != BASE for other in alike[key]),
+            target=GOOD * best[key],
         )
-    return result
+        for key in keys
+    ]
+
+
+def mean_test(ended: Mapping[int, Training]) -> float:
+    """Return the mean test accuracy over seeds; 0 without any."""
+    return float(np.mean([training.test_accuracy or 0.0 for training in ended.values()])) if ended else 0.0
+
+
+def trained(
+    cells: Cells,
+    planned: Sequence[Case],
+    own: Mapping[int, Training],
+    base: Mapping[int, Training],
+    *,
+    tests: int,
+    target: float,
+) -> Trained:
+    """Return the result of one encoding.
+
+    Args:
+        cells: all cells.
+        planned: its cases, one a seed.
+        own: its trainings with a result, by seed.
+        base: the base's, by seed; empty for the base itself.
+        tests: number of verdicts that hold together.
+        target: test accuracy whose cost is wanted.
+    """
+    case, first = planned[0], next(iter(own.values()), None)
+    shared = sorted(own.keys() & base.keys())
+    pairs = [(own[seed].test_accuracy or 0.0) - (base[seed].test_accuracy or 0.0) for seed in shared]
+    rate = first.learning_rate if first else None
+    tried = rates_tried((cell for group in cells.by_id.values() for cell in group), case.data, case.pe)
+    learned = [steps_to_learn(case, training) for training in own.values()] if case.until_loss else []
+    others = [steps_to_learn(case, training) for training in base.values()] if case.until_loss else []
+    step = cells.time(cells.first(phase="train_step", pe=case.pe, **setting(case)))
+    good = [steps_to_accuracy(case, training, target) for training in own.values()] if case.until_loss else []
+    return Trained(
+        case=case,
+        learning_rate=rate,
+        test=mean_over_runs([training.test_accuracy or 0.0 for training in own.values()]),
+        train=mean_over_runs([training.train_accuracy or 0.0 for training in own.values()]),
+        against=verdict(pairs, tests=tests, step=1 / first.n_held_out) if pairs and first else None,
+        missing=len(planned) - len(own),
+        pooling=first.pooling if first else None,
+        learned=median_steps(learned) if learned else None,
+        as_fast=differ(learned, others) if learned and others else None,
+        good=median_steps(good).times(step) if good and step else None,
+        at_edge=len(tried) > 1 and rate in (tried[0], tried[-1]),
+    )
+
+
+def steps_to_learn(case: Case, training: Training) -> Steps:
+    """Return the steps until the loss was below ``until_loss``; a training that stalled had not come to it at its cap.
+
+    A training that stalled is counted as if it had gone on to the cap without learning: it ended because its loss no
+    longer fell, so that its end says more than that the event was not seen until then.
+    """
+    found = training.learned_at
+    return Steps(case.steps or 0, seen=False) if found is None else Steps(found, seen=True)
+
+
+def steps_to_accuracy(case: Case, training: Training, target: float) -> Steps:
+    """Return the steps until a training was first judged to have this test accuracy, at its end or on the way."""
+    judged = [*training.marks, (training.steps or 0, training.test_accuracy or 0.0)]
+    found = next((steps for steps, accuracy in judged if accuracy >= target), None)
+    return Steps(case.steps or 0, seen=False) if found is None else Steps(found, seen=True)
 
 
 def kind(case: Case) -> Key:
     """Return the fields that compared encodings must share, and the encoding last."""
-    return case.data, case.block, case.depth, case.d_model, case.batch_size, case.steps, case.pe
+    return case.data, case.block, case.depth, case.d_model, case.batch_size, case.steps, case.until_loss, case.pe
+
+
+def setting(case: Case) -> dict[str, Any]:
+    """Return the fields that the timed train step of a trained stack shares with it."""
+    return {name: getattr(case, name) for name in ("data", "batch_size", "block", "depth", "d_model")}
 
 
 def time_over_none(cells: Cells, case: Case) -> Estimate | None:
     """Return the ratio of a training step's time to that of the same stack without encoding; None if not measured."""
-    same = {name: getattr(case, name) for name in ("data", "batch_size", "block", "depth", "d_model")}
-    own, none = (cells.first(phase="train_step", pe=pe, **same) for pe in (case.pe, "none"))
+    own, none = (cells.first(phase="train_step", pe=pe, **setting(case)) for pe in (case.pe, "none"))
     return cells.ratio(own, none)
 
 

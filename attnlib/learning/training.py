@@ -4,6 +4,8 @@ import hashlib
 import math
 import time
 import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,14 @@ from attnlib.cases.case import Case
 from attnlib.cases.workload import placed
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import Labelled
+from attnlib.runs.schema import LEARNED
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises from 0; then it falls as a cosine
+# Of a training that goes on until it has learned: steps in which its rate rises from 0; the share of its steps in which
+# it then falls to 0; the share of the most steps in which the loss must fall by ``PROGRESS``, else it has stalled.
+RISE, FALL = 100, 0.1
+PATIENCE, PROGRESS = 0.1, 0.01
+FIRST_MARK, MARKS = 100, 4  # steps after which it is judged for the first time, and how often until twice the steps
 WEIGHT_DECAY = 0.01
 POINTS = 20  # points of the saved loss curve
 CHUNK = 512  # examples evaluated at once
@@ -76,11 +84,82 @@ def left_chance(accuracy: float, labels: np.ndarray) -> bool:
     return right > chance * count and bool(special.bdtrc(right - 1, count, chance) < 1e-3)
 
 
+@dataclass
+class Course:
+    """The course of a training.
+
+    Args:
+        losses: mean cross-entropy of every step's batch, before the step.
+        marks: steps, and the accuracy on held-out examples after them.
+        ended: ``steps`` if their number was fixed; else ``learned``, ``stalled`` or ``cap``, see ``ending``.
+        reason: reason of an early end without a result, or None.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    marks: list[tuple[int, float]] = field(default_factory=list)
+    ended: str = "steps"
+    reason: str | None = None
+
+    def learned_at(self, epoch: int, level: float | None) -> int | None:
+        """Return the steps after which the mean loss of an epoch was below ``level``; None if it never was."""
+        below = [place for place, mean in enumerate(epoch_means(self.losses, epoch), 1) if level and mean < level]
+        return below[0] * epoch if below else None
+
+
+def epoch_means(losses: Sequence[float], epoch: int) -> np.ndarray:
+    """Return the mean loss of each whole epoch of ``epoch`` steps."""
+    whole = len(losses) // epoch
+    means: np.ndarray = np.reshape(losses[: whole * epoch], (whole, epoch)).mean(1)
+    return means
+
+
+def ending(losses: Sequence[float], epoch: int, level: float, most: int) -> str | None:
+    """Return the reason why a training may end after these losses, or None.
+
+    It has ``learned`` if the mean loss of the last epoch is below ``level``; it has ``stalled`` if the least mean loss
+    of an epoch has not fallen by ``PROGRESS`` in the last tenth (``PATIENCE``) of the most steps, after at least twice
+    as many; and ``cap`` means that it made the most steps.
+
+    Args:
+        losses: of every step so far.
+        epoch: steps of an epoch.
+        level: loss in nats.
+        most: the most steps.
+    """
+    if len(losses) >= most:
+        return "cap"
+    if not losses or len(losses) % epoch:
+        return None
+    means, patience = epoch_means(losses, epoch), math.ceil(PATIENCE * most / epoch)
+    if means[-1] < level:
+        return "learned"
+    if len(means) > 2 * patience and min(means[-patience:]) > (1 - PROGRESS) * min(means[:-patience]):
+        return "stalled"
+    return None
+
+
+def rates(case: Case, epoch: int, course: Course) -> Iterator[float]:
+    """Yield the factor on the learning rate of every step, and note in ``course`` why a training without end ended.
+
+    With ``until_loss`` the rate rises, stays until ``ending`` names a reason, and falls linearly to 0 over a tenth
+    (``FALL``) of the steps so far, one epoch at least (arXiv 2405.18392).
+    """
+    steps = case.steps or 0
+    if case.until_loss is None:
+        yield from (rate_at(step, steps) for step in range(steps))
+        return
+    while (ended := ending(course.losses, epoch, case.until_loss, steps)) is None:
+        yield min(1.0, (len(course.losses) + 1) / RISE)
+    course.ended = ended
+    fall = max(epoch, round(FALL * len(course.losses)))
+    yield from (left / fall for left in range(fall, 0, -1))
+
+
 def train(case: Case, data: Labelled) -> dict[str, Any]:
     """Train the case's model with AdamW (arXiv 1711.05101), evaluate it, and return the row's ``training``.
 
-    A case of phase ``tune`` is evaluated on the validation part, any other on the test part, so that reported
-    accuracies are not those by which a learning rate was chosen.
+    A case of phase ``pool`` or ``tune`` is evaluated on the validation part, any other on the test part, so that
+    reported accuracies are not those by which a pooling or a learning rate was chosen.
 
     Args:
         case: a case with ``steps`` and ``learning_rate``.
@@ -95,53 +174,83 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
     model, (tokens, labels) = seeded_model(case), examples(data, "train", case.device)
     chosen, generator = subset(case, len(tokens))
     own = tokens[chosen], labels[chosen]  # [n_train, T] and [n_train]
-    losses, failed = fit(model, case, own, generator)
-    kind = "validation" if case.phase == "tune" else "test"
+    kind = LEARNED[case.phase]
     held_out = examples(data, kind, case.device)
+    course = fit(model, case, own, held_out, generator)
     results: dict[str, float | None] = {}
     for name, found in (("train", own), (kind, held_out)):
         results[f"{name}_accuracy"], results[f"{name}_loss"] = judged(model, found)
+    failed = course.reason
     if failed is None and not all(is_number(results[f"{name}_loss"]) for name in ("train", kind)):
         failed = "the loss was not finite after the last step"
     if failed is not None:
         results = dict.fromkeys(results)
-    accuracy = results["train_accuracy"]
+    accuracy, steps = results["train_accuracy"], len(course.losses)
+    learned_at = course.learned_at(epoch_of(case, len(own[0])), case.until_loss)
+    if learned_at is None and case.until_loss and (results["train_loss"] or math.inf) < case.until_loss:
+        learned_at = steps  # the mean of an epoch is of losses before its steps, and was never below
     return {
         **results,
         "reason": failed,
         "left_chance": accuracy is not None and left_chance(accuracy, own[1].cpu().numpy()),
         "learning_rate": case.learning_rate,
+        "pooling": case.pooling,
         "n_train": len(own[0]),
         "n_held_out": len(held_out[0]),
-        "epochs": case.steps * case.batch_size / len(own[0]),
-        "losses": [] if failed else [float(part.mean()) for part in losses.tensor_split(min(POINTS, case.steps))],
+        "epochs": steps * case.batch_size / len(own[0]),
+        "steps": steps,
+        "ended": course.ended,
+        "learned_at": None if failed else learned_at,
+        "marks": [] if failed else course.marks,
+        "losses": [] if failed else [float(part.mean()) for part in np.array_split(course.losses, min(POINTS, steps))],
         "weights": digest(model),
         "seconds": time.perf_counter() - begun,
     }
 
 
-def fit(model: SequenceClassifier, case: Case, own: Examples, order: torch.Generator) -> tuple[Tensor, str | None]:
-    """Run a training's steps; return the loss before each, ``[steps]``, and the reason of an early end or None."""
-    steps, size = case.steps or 0, case.batch_size
+def epoch_of(case: Case, count: int) -> int:
+    """Return the steps of an epoch over ``count`` examples."""
+    return max(1, round(count / case.batch_size))
+
+
+def fit(model: SequenceClassifier, case: Case, own: Examples, held_out: Examples, order: torch.Generator) -> Course:
+    """Run a training's steps and return its course.
+
+    Args:
+        model: the model, which is changed.
+        case: of the training.
+        own: examples to learn from.
+        held_out: examples on which a training without a fixed number of steps is judged on the way.
+        order: draws the order of the examples in each epoch.
+    """
+    tokens, labels = own
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=case.learning_rate or 0.0, weight_decay=WEIGHT_DECAY, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, steps))
-    tokens, labels = own
-    left, losses = torch.empty(0, dtype=torch.int64), torch.full((steps,), math.nan)
-    for step in range(steps):
-        while len(left) < size:  # begins another epoch, in a new order; a batch may span two
+    left, course = torch.empty(0, dtype=torch.int64), Course()
+    for factor in rates(case, epoch_of(case, len(tokens)), course):
+        for group in optimizer.param_groups:
+            group["lr"] = factor * (case.learning_rate or 0.0)
+        while len(left) < case.batch_size:  # begins another epoch, in a new order; a batch may span two
             left = torch.cat([left, torch.randperm(len(tokens), generator=order)])
-        batch, left = left[:size], left[size:]
+        batch, left = left[: case.batch_size], left[case.batch_size :]
         optimizer.zero_grad(set_to_none=True)
         loss = F.cross_entropy(model(tokens[batch]), labels[batch])
         loss.backward()
         optimizer.step()
-        schedule.step()
-        losses[step] = loss.detach()
-        if not is_number(float(losses[step])):
-            return losses, f"the loss was not finite at step {step + 1}"
-    return losses, None
+        course.losses.append(float(loss.detach()))
+        if not is_number(course.losses[-1]):
+            course.reason = f"the loss was not finite at step {len(course.losses)}"
+            break
+        if case.until_loss is not None and is_mark(len(course.losses)):
+            course.marks.append((len(course.losses), judged(model, held_out)[0]))
+    return course
+
+
+def is_mark(steps: int) -> bool:
+    """Return True if a training is judged after this many steps: 100, 119, 141, 168, 200, 238, ..."""
+    octave = MARKS * math.log2(steps / FIRST_MARK)
+    return steps >= FIRST_MARK and round(FIRST_MARK * 2 ** (round(octave) / MARKS)) == steps
 
 
 def is_number(loss: float | None) -> bool:

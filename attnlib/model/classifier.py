@@ -1,7 +1,9 @@
 """From configuration to modules: tokens, encoding, stack, pooling, head. ``build_model`` is the only way."""
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +23,31 @@ def pool_last(x: Tensor) -> Tensor:
     return x[:, -1]
 
 
-POOLING: dict[str, Callable[[Tensor], Tensor]] = {"mean": pool_mean, "last": pool_last}
+class PoolAttention(nn.Module):
+    """Mean over the tokens with the weights of a learned query q: softmax(x q / sqrt(D)), ``[B, T, D]`` to ``[B, D]``.
+
+    q starts at 0, which is the plain mean.
+
+    Args:
+        d_model: width D.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the weighted mean."""
+        weights = ((x * self.query).sum(-1) / math.sqrt(x.shape[-1])).softmax(-1)  # [B, T]
+        return (weights[..., None] * x).sum(1)
+
+
+# each is made from the width D
+POOLING: dict[str, Callable[[int], Callable[[Tensor], Tensor]]] = {
+    "mean": lambda _: pool_mean,
+    "last": lambda _: pool_last,
+    "attention": PoolAttention,
+}
 
 
 class AttentionStack(nn.Module):
@@ -94,7 +120,7 @@ class SequenceClassifier(nn.Module):
         super().__init__()
         encoding = build_encoding(config)
         block = choose("block", config.block, BLOCKS)
-        self.pool = choose("pooling", config.pooling, POOLING)
+        self.pool = choose("pooling", config.pooling, POOLING)(config.d_model)
         self.embedding_scale = config.embedding_scale
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         layers = [

@@ -5,8 +5,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from attnlib.cases.case import Case
-from attnlib.learning.study import chosen_rate
+from attnlib.cases.case import CHOSEN, Case
+from attnlib.learning.study import chosen_pooling, chosen_rate
 from attnlib.learning.trainers import AHEAD, Trainers
 from attnlib.learning.training import bag_of_tokens
 from attnlib.model.data import data_set
@@ -34,7 +34,8 @@ class Study:
             return bag_of_tokens(data_set(case.data or ""))
         ready = self.ready(case)
         if ready is None:
-            why = f"no learning rate was chosen for {case.pe} on {case.data}: run test_tune in the same session"
+            why = f"no pooling or learning rate was chosen for {case.pe} on {case.data}: "
+            why += "run test_pool and test_tune in the same session"
             raise Left("unsupported", why)
         return self.trainers.train(ready, list(islice(self.upcoming(case.phase), AHEAD)))
 
@@ -47,12 +48,15 @@ class Study:
                     yield ready
 
     def ready(self, case: Case) -> Case | None:
-        """Return the case with its own learning rate, or else with the chosen one; None if none was chosen."""
-        if case.learning_rate is not None:
-            return case
-        shown = self.record.settings.encoding_label(case.pe)  # as rows are read
-        rate = chosen_rate(self.record.trainings("tune"), case.data, shown)
-        return None if rate is None else replace(case, learning_rate=rate)
+        """Return the case with its own pooling and learning rate, or else the chosen ones; None if none was chosen."""
+        pooling: str | None = case.pooling
+        if pooling == CHOSEN:
+            pooling = chosen_pooling(self.record.trainings("pool"), case.data)
+        rate = case.learning_rate
+        if rate is None:
+            shown = self.record.settings.encoding_label(case.pe)  # as rows are read
+            rate = chosen_rate(self.record.trainings("tune"), case.data, shown)
+        return None if pooling is None or rate is None else replace(case, pooling=pooling, learning_rate=rate)
 
 
 def in_words(training: dict[str, Any]) -> str:

@@ -19,7 +19,8 @@ Real = Annotated[float, Meta(ge=-1e15, le=1e15)]  # beyond is no measurement, an
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(ge=1e-12, le=1e12)]  # seconds
 Object = dict[str, Any]
-LEARNED = {"bag": "test", "learn": "test", "depth": "test", "tune": "validation"}  # the part that a phase is judged on
+# the part of a data set that a phase is judged on
+LEARNED = {"bag": "test", "learn": "test", "depth": "test", "pool": "validation", "tune": "validation"}
 CURVES = {  # what figures draw of a check: against what, and what
     "rate": ("depth", "first_layer", "token_embedding"),
     "profile": ("layer", "q", "k", "v", "out", "activation"),
@@ -43,6 +44,7 @@ class Case(Struct, frozen=True):
     head_dim: Size | None
     device: Name = "cpu"
     steps: Count | None = None
+    until_loss: Real | None = None
     # what labels say where it is unusual, in this order
     block: Name = "plain"
     denormals: Name = "flush"
@@ -66,6 +68,7 @@ class Case(Struct, frozen=True):
     value_residual: bool = False
     activation: Name = "relu"
     depth_scale: Name = "none"
+    pooling: Name = "mean"
 
     @property
     def label(self) -> str:
@@ -88,11 +91,18 @@ def label_of(fields: Mapping[str, Any]) -> str:
     return msgspec.convert(fields, Case).label
 
 
-NAMED = ("norm", "softmax", "gate", "depth_scale")  # fields whose values alone would not say what they are of
+NAMED = (
+    "norm",
+    "softmax",
+    "gate",
+    "depth_scale",
+    "pooling",
+)  # fields whose values alone would not say what they are of
 SWITCHES = {  # fields that switches change, with what they are without
     field.name: field.default
     for field in msgspec.structs.fields(Case)
-    if field.name in (*NAMED, "kv_heads", "qk_norm", "window", "value_residual", "activation")
+    if field.name
+    in (*(name for name in NAMED if name != "pooling"), "kv_heads", "qk_norm", "window", "value_residual", "activation")
 }
 SHOWN = Case.__struct_fields__.index("block")  # place of the first field that a label may name
 
@@ -189,7 +199,12 @@ class Training(Struct):
     validation_loss: Real | None = None
     test_loss: Real | None = None
     learning_rate: Positive | None = None
+    pooling: Name | None = None
     epochs: Positive | None = None
+    steps: Size | None = None  # that were made
+    ended: Name | None = None  # why it ended: ``steps``, or ``learned``, ``stalled`` or ``cap`` of one with until_loss
+    learned_at: Size | None = None  # steps after which the loss was below until_loss; null if it never was
+    marks: list[tuple[Size, Share]] = []  # steps, and the accuracy on held-out examples after them
     losses: list[Real] = []
     weights: Name | None = None
 

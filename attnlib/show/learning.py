@@ -3,7 +3,8 @@
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, mean_over_runs
 from attnlib.learning.equivalence import MARGIN, MOST, Equivalence
-from attnlib.learning.study import BASE, Answer, Depth, answers, bags, depths, encodings, time_over_none
+from attnlib.learning.study import BASE, GOOD, Answer, Depth, Trained, answers, bags, depths, encodings, time_over_none
+from attnlib.learning.survival import Median
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, with_interval
 
@@ -16,8 +17,16 @@ def signed(estimate: Estimate) -> str:
     return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
+def median(found: Median) -> str:
+    """A median with its interval, and how many came to the event; the bound that is missing is ``-``."""
+    ends = " .. ".join("-" if end is None else f"{end:.3g}" for end in (found.low, found.high))
+    value = "more than half never" if found.steps is None else f"{found.steps:.3g} [{ends}]"
+    return f"{value}, {found.seen} of {found.trainings}"
+
+
 ENCODINGS = {
     "data": Column(),
+    "L": Column(number=True),
     "encoding": Column(),
     "learning rate": Column("{:g}".format, number=True),
     "test accuracy": Column(THREE),
@@ -25,6 +34,16 @@ ENCODINGS = {
     OVER: Column(signed),
     "verdict": Column(prose=True),
     "time / none": Column(with_interval(digits(2))),
+}
+GOOD_AFTER = f"seconds to {GOOD:.0%} of the best"
+STEPS = {
+    "data": Column(),
+    "L": Column(number=True),
+    "encoding": Column(),
+    "pooling": Column(),
+    "steps until learned": Column(median),
+    f"as fast as {BASE}, p": Column("{:.2g}".format, number=True),
+    GOOD_AFTER: Column(median),
 }
 DEPTHS = {
     "data": Column(),
@@ -40,15 +59,16 @@ DEPTHS = {
 
 def learning(cells: Cells) -> list[Table]:
     """Return the tables of what was learned, by encoding and by depth, as far as the runs have them."""
-    return [table for table in (by_encoding(cells), by_depth(cells)) if table.rows]
-
-
-def by_encoding(cells: Cells) -> Table:
-    """Accuracy with each encoding, its difference to the fixed one, and what it costs."""
     found = encodings(cells)
+    return [table for table in (by_encoding(cells, found), by_steps(found), by_depth(cells)) if table.rows]
+
+
+def by_encoding(cells: Cells, found: list[Trained]) -> Table:
+    """Return the accuracy with each encoding, its difference to the fixed one, and what a step costs."""
     rows = [
         {
             "data": one.case.data,
+            "L": one.case.depth,
             "encoding": one.case.pe,
             "learning rate": one.learning_rate,
             "test accuracy": one.test,
@@ -70,7 +90,34 @@ def by_encoding(cells: Cells) -> Table:
         if one.case.pe == "none" and one.test and one.case.data in bag
     ]
     after += [f"{one.case.data}, {one.case.pe}: {one.missing} seeds have no result" for one in found if one.missing]
-    return Table(ENCODINGS, rows, after=after, keys=2)
+    edge = [f"{one.case.data} L={one.case.depth} {one.case.pe} {one.learning_rate:g}" for one in found if one.at_edge]
+    after += [f"learning rates at the edge of those tried: {', '.join(edge)}"] if edge else []
+    return Table(ENCODINGS, rows, after=after, keys=3)
+
+
+def by_steps(found: list[Trained]) -> Table:
+    """Return the steps that trainings without a fixed number of steps took to learn, and what an accuracy costs."""
+    rows = [
+        {
+            "data": one.case.data,
+            "L": one.case.depth,
+            "encoding": one.case.pe,
+            "pooling": one.pooling,
+            "steps until learned": one.learned,
+            f"as fast as {BASE}, p": one.as_fast,
+            GOOD_AFTER: one.good,
+        }
+        for one in found
+        if one.learned is not None
+    ]
+    after = [
+        "steps until the mean loss of an epoch was below until_loss: Kaplan and Meier's median over the seeds with its "
+        "95 % interval, and how many seeds came to it; a training that stalled counts as one that never does",
+        f"p: of the log-rank test against {BASE}, of each encoding alone",
+        f"seconds: steps until the test accuracy was {GOOD:g} times the mean of the best encoding of the same data and "
+        "depth, times the measured seconds of a step",
+    ]
+    return Table(STEPS, rows, after=after, keys=3)
 
 
 def in_words(verdict: Equivalence) -> str:

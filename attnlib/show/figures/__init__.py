@@ -26,6 +26,7 @@ FIGURES = {  # name of a figure, and of the function that draws it, to the modul
     "collapse": "gradients",
     "denormals": "gradients",
     "learned_accuracy": "learning",
+    "accuracy_over_steps": "learning",
     "depth_accuracy": "learning",
     "accuracy_cost": "learning",
     "beside": "beside",

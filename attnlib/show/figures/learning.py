@@ -1,4 +1,6 @@
-"""Figures of trainings: accuracy by encoding, against depth, and against the time of a step."""
+"""Figures of trainings: accuracy by encoding, over the steps, against depth, and against the time of a step."""
+
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -6,16 +8,17 @@ from matplotlib.figure import Figure
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.learning.equivalence import MARGIN
-from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, time_over_none
+from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, time_over_none, trainings
+from attnlib.runs.schema import Training
 from attnlib.show.figures.drawing import Sheet, band, look, style
 
 
 def by_data(cells: Cells) -> dict[str, list[tuple[Trained, Estimate]]]:
-    """Return the trained encodings with their test accuracies, by data set."""
+    """Return the trained encodings with their test accuracies, by data set and depth in words."""
     found: dict[str, list[tuple[Trained, Estimate]]] = {}
     for one in encodings(cells):
         if one.test is not None:
-            found.setdefault(str(one.case.data), []).append((one, one.test))
+            found.setdefault(f"{one.case.data}, L = {one.case.depth}", []).append((one, one.test))
     return found
 
 
@@ -55,6 +58,33 @@ def learned_accuracy(cells: Cells) -> Figure | None:
     return sheet.finish(
         "What is learned with each encoding: intervals of accuracies 95 %, of differences 95 % for all of a data set"
     )
+
+
+def accuracy_over_steps(cells: Cells) -> Figure | None:
+    """Mean test accuracy over the seeds against the steps of the optimiser; one that has ended keeps its last."""
+    found: dict[tuple[str, int], dict[str, list[Training]]] = {}
+    for case, training in trainings(cells, "learn"):
+        if training.marks:
+            found.setdefault((str(case.data), case.depth), {}).setdefault(case.pe, []).append(training)
+    if not found:
+        return None
+    sheet = Sheet(len(found))
+    for panel, ((data, depth), by_encoding) in zip(sheet.panels, sorted(found.items()), strict=True):
+        for pe in sorted(by_encoding, key=cells.names("pe").index):
+            draw_steps(panel, by_encoding[pe], style(cells, pe) | {"linewidth": 1.5, "markersize": 4})
+        panel.set(xscale="log", xlabel="steps", ylabel="test accuracy", title=f"{data}, L = {depth}")
+        panel.grid(alpha=0.3)
+    return sheet.finish("How fast it is learned: bands 95 % over the seeds; the last rise is where the rate falls")
+
+
+def draw_steps(panel: Axes, own: list[Training], line: dict[str, Any]) -> None:
+    """Draw the mean accuracy of an encoding's trainings at every number of steps at which one was judged."""
+    curves = [dict(training.marks) | {training.steps or 0: training.test_accuracy or 0.0} for training in own]
+    places = sorted(set().union(*curves))
+    held = [
+        [curve[max(at for at in curve if at <= place)] for curve in curves if min(curve) <= place] for place in places
+    ]
+    band(panel, [(place, *t_interval(values)) for place, values in zip(places, held, strict=True)], line)
 
 
 def depth_accuracy(cells: Cells) -> Figure | None:

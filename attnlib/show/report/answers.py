@@ -102,8 +102,12 @@ def gradients(cells: Cells) -> Iterator[Answer]:
 
 def learning(cells: Cells) -> Iterator[Answer]:
     """Yield the verdict on a learned encoding against a fixed one, on each data set, and the effect of depth."""
-    verdicts = [(one.case.data, one.against) for one in encodings(cells) if one.case.pe == "learned"]
-    words = [f"{data}: {in_words(found)}, {signed(found.difference)}" for data, found in verdicts if found]
+    verdicts = [(one.case, one.against) for one in encodings(cells) if one.case.pe == "learned"]
+    words = [
+        f"{case.data}, L = {case.depth}: {in_words(found)}, {signed(found.difference)}"
+        for case, found in verdicts
+        if found
+    ]
     if words:
         said = f"Test accuracy with a learned table minus that with {BASE}, paired by seed: {'; '.join(words)}."
         yield Answer("Is a learned encoding as good as a fixed one?", [(said, None)])

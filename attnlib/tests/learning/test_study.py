@@ -7,16 +7,18 @@ from msgspec import convert
 
 from attnlib.cases.case import Case
 from attnlib.compare.cells import Cells
-from attnlib.learning.study import answers, bags, chosen_rate, depths, encodings
+from attnlib.compare.intervals import Estimate
+from attnlib.learning.study import answers, bags, chosen_pooling, chosen_rate, depths, encodings
 from attnlib.runs.load import Run, cell_of
 from attnlib.runs.schema import Row
+from attnlib.show.figures import find_figure
 from attnlib.show.learning import learning
 from attnlib.tests.runs.examples import row_of, saved
 
 NAMES = {"pe": ["none", "sinusoidal", "learned", "rotary"], "block": ["plain", "residual", "pre_ln"]}
 
 
-def cell(test=0.9, train=1.0, reason=None, left_chance=True, n_train=1000, validation=None, **fields):
+def cell(test=0.9, train=1.0, reason=None, left_chance=True, n_train=1000, validation=None, course=None, **fields):
     case = Case(**{"data": "digits", "steps": 5} | fields)
     rate = case.learning_rate or 0.01
     training = {"n_train": n_train, "n_held_out": 500, "left_chance": left_chance, "reason": reason, "seconds": 1.0}
@@ -24,6 +26,7 @@ def cell(test=0.9, train=1.0, reason=None, left_chance=True, n_train=1000, valid
     training |= (
         {"test_accuracy": None if reason else test} if validation is None else {"validation_accuracy": validation}
     )
+    training |= course or {}
     row = row_of(case) | {"status": "ok", "probe": {"training": training}}
     return cell_of(convert(row, Row), row["case"], None)
 
@@ -55,6 +58,84 @@ def test_a_rate_that_diverges_is_not_chosen():
     found = [*tuned(0.001, 0.2), *tuned(0.01, None)]
 
     assert chosen_rate(found, "digits", "learned") == 0.001
+
+
+def test_the_pooling_whose_worst_encoding_is_best_is_chosen():
+    """Not the one with the best encoding, nor the one with the best mean."""
+    found = [
+        cell(phase="pool", pe=pe, pooling=pooling, seed=100, validation=accuracy)
+        for pooling, accuracies in {"mean": (0.99, 0.5), "attention": (0.7, 0.6)}.items()
+        for pe, accuracy in zip(("sinusoidal", "none"), accuracies, strict=True)
+    ]
+
+    assert chosen_pooling(found, "digits") == "attention"
+    assert chosen_pooling(found, "stress") is None
+
+
+def ended(pe, *steps, most=4000, accuracy=0.9, rate=0.01):
+    """Return trainings without a fixed number of steps: how many each took to learn, None for one that stalled."""
+    return [
+        cell(
+            phase="learn",
+            pe=pe,
+            seed=seed,
+            steps=most,
+            until_loss=0.02,
+            test=accuracy,
+            learning_rate=rate,
+            course={
+                "pooling": "mean",
+                "learned_at": count,
+                "ended": "learned" if count else "stalled",
+                "steps": count or most // 2,
+                "marks": [(100, 0.5), (200, 0.6), (400, accuracy)],
+            },
+        )
+        for seed, count in enumerate(steps)
+    ]
+
+
+def test_steps_are_censored_at_the_most_steps():
+    """Of three that learned and two that stalled the median is the third, and no mean of caps."""
+    rows = [*ended("sinusoidal", 800, 900, 1000, 1000, 1100), *ended("learned", 700, 2000, 3000, None, None)]
+    found = {one.case.pe: one for one in encodings(cells(*rows))}
+
+    assert (found["learned"].learned.steps, found["learned"].learned.seen) == (3000, 3)
+    assert found["sinusoidal"].learned.steps == 1000
+    assert found["sinusoidal"].as_fast is None
+    assert 0.01 < found["learned"].as_fast < 0.2
+
+
+def test_the_cost_of_an_accuracy(monkeypatch):
+    """Steps until 95 % of the best encoding's accuracy times the seconds of a step; one that stays below has none."""
+    rows = [*ended("sinusoidal", *[800] * 5), *ended("rotary", *[None] * 5, accuracy=0.7)]
+    of_all = cells(*rows)
+    monkeypatch.setattr(of_all, "time", lambda group: Estimate(0.01, 0.009, 0.011))
+    found = {one.case.pe: one for one in encodings(of_all)}
+
+    assert found["sinusoidal"].good.steps == pytest.approx(4.0)  # 400 steps
+    assert found["rotary"].good.steps is None
+
+
+def test_a_rate_at_the_edge_is_said():
+    """The best rate may lie beyond the largest that was tried."""
+    tried = [*tuned(0.001, 0.5), *tuned(0.01, 0.9)]
+    inside = [*tried, *tuned(0.1, 0.6)]
+    for found, edge in ((tried, True), (inside, False)):
+        rows = [*found, *ended("sinusoidal", 800, 900), *ended("learned", 800, 900)]
+        lines = [line for table in learning(cells(*rows)) for line in table.after]
+        assert ("learning rates at the edge of those tried: digits L=2 learned 0.01" in lines) == edge
+
+
+def test_accuracy_over_steps_is_drawn():
+    """For each data set and depth; a training that ended early keeps its last accuracy."""
+    rows = [*ended("sinusoidal", 800, 1000), *ended("learned", 500, None)]
+    figure = find_figure("accuracy_over_steps")(cells(*rows))
+    (line, _) = figure.axes[0].get_lines()[:2]
+
+    assert list(line.get_xdata()) == [100, 200, 400, 800, 1000]
+    assert list(line.get_ydata()) == pytest.approx([0.5, 0.6, 0.9, 0.9, 0.9])
+    assert find_figure("accuracy_over_steps")(cells(*learned(sinusoidal=[0.5]))) is None
 
 
 def learned(**accuracies):

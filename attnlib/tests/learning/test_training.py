@@ -13,7 +13,18 @@ from attnlib.cases.case import Case
 from attnlib.commands.__main__ import main
 from attnlib.compare.cells import read_cells
 from attnlib.learning.trainers import Trainers, trained
-from attnlib.learning.training import bag_of_tokens, judged, left_chance, rate_at, seeded_model, subset, train
+from attnlib.learning.training import (
+    Course,
+    bag_of_tokens,
+    ending,
+    judged,
+    left_chance,
+    rate_at,
+    rates,
+    seeded_model,
+    subset,
+    train,
+)
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.model.data.labelled import Labelled
 from attnlib.model.positional import POSITIONAL
@@ -103,6 +114,68 @@ def test_the_rate_rises_and_falls():
     assert 0 < rates[-1] < 0.001
 
 
+def falling(*means, epoch=10):
+    """Return losses of whole epochs with these means."""
+    return [mean for mean in means for _ in range(epoch)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "word"),
+    [
+        ([], None),
+        (falling(1.0, 0.5), None),
+        (falling(1.0, 0.019), "learned"),
+        (falling(1.0, 0.019)[:-1], None),  # judged at the end of an epoch only
+        (falling(*[1.0] * 20), None),  # a fifth of the steps is too early
+        (falling(*[1.0] * 21), "stalled"),
+        (falling(*[1.0] * 11, *[0.98] * 10), None),  # two per cent in the last tenth
+        (falling(*[1.0] * 11, *[0.995] * 10), "stalled"),
+        (falling(*[1 - 0.005 * n for n in range(100)]), "cap"),
+    ],
+)
+def test_the_end_of_a_training(losses, word):
+    """It has learned, has stalled for a tenth of its most steps, or has made them; here of 1000, ten an epoch."""
+    assert ending(losses, 10, 0.02, 1000) == word
+
+
+def test_a_training_goes_on_until_it_has_learned():
+    """Then its rate falls for a tenth of its steps; what it was judged on the way is saved."""
+    case = Case(**vars(CASE) | {"steps": 4000, "until_loss": 0.05})
+    found = train(case, DATA)
+
+    assert found["ended"] == "learned"
+    assert found["learned_at"] <= found["steps"] < 4000
+    assert found["steps"] - found["learned_at"] == max(25, round(0.1 * found["learned_at"]))
+    assert found["train_accuracy"] > 0.98
+    assert [steps for steps, _ in found["marks"]] == [
+        n for n in (100, 119, 141, 168, 200, 238, 283, 336, 400, 476, 566, 673) if n <= found["steps"]
+    ] + [steps for steps, _ in found["marks"] if steps > 673]
+    assert probe_problems(vars(case), {"training": found}) == []
+
+
+def test_what_cannot_be_learned_is_censored():
+    """Labels that depend on order alone, without positions, are never learned by heart of what looks alike."""
+    found = train(Case(**vars(CASE) | {"pe": "none", "steps": 400, "until_loss": 0.001}), DATA)
+
+    assert found["ended"] in ("stalled", "cap")
+    assert found["learned_at"] is None
+
+
+def test_the_rate_stays_until_the_end_and_then_falls():
+    """It rises for 100 steps, stays, and falls to nearly 0 in a tenth of the steps so far."""
+    course = Course()
+    case = Case(**vars(CASE) | {"steps": 1000, "until_loss": 0.02})
+    seen = []
+    for factor in rates(case, 10, course):
+        seen.append(factor)
+        course.losses.append(1 - len(seen) / 1000 if len(seen) < 300 else 0.01)
+
+    assert seen[:100] == pytest.approx([(i + 1) / 100 for i in range(100)])
+    assert set(seen[99:310]) == {1.0}
+    assert seen[310:] == pytest.approx([(31 - i) / 31 for i in range(31)])
+    assert course.ended == "learned"
+
+
 def test_a_loss_that_is_not_finite_has_a_reason_and_no_numbers():
     """Null, never NaN."""
     found = train(Case(**vars(CASE) | {"learning_rate": 1e11}), DATA)
@@ -168,9 +241,11 @@ def _one_thread():
 def test_a_second_process_repeats_it_to_the_bit(trainers, one_thread):
     """Weights, losses and accuracies; but not where the seed is another."""
     other_seed = Case(**vars(CASE) | {"seed": 1})
-    first, other = (trained(case, DATA) for case in (CASE, other_seed))
-    second = trainers.train(CASE, [])
+    ending_early = Case(**vars(CASE) | {"steps": 400, "until_loss": 0.2})
+    first, other, early = (trained(case, DATA) for case in (CASE, other_seed, ending_early))
+    second, early_again = (trainers.train(case, []) for case in (CASE, ending_early))
 
+    assert early | {"seconds": None} == early_again | {"seconds": None}
     assert first | {"seconds": None} == second | {"seconds": None}
     assert other["weights"] != first["weights"]
 
@@ -257,6 +332,7 @@ def test_the_study_is_a_run(study):
     assert {phase: phases.count(phase) for phase in phases} == {
         "train_step": 3,
         "bag": 1,
+        "pool": 6,
         "tune": 6,
         "learn": 6,
         "depth": 6,
@@ -275,6 +351,7 @@ def test_the_study_is_shown(study, capsys):
     out = capsys.readouterr().out
     assert "minus sinusoidal" in out
     assert "0 of 1 seeds" in out or "1 of 1 seeds" in out
+    assert "steps until learned" in out
     for name in ("learned_accuracy", "depth_accuracy", "accuracy_cost"):
         assert find_figure(name)(cells) is not None
 
@@ -286,7 +363,7 @@ def test_a_study_without_its_choice_says_so(sessions, tmp_path):
     run = saved(tmp_path)
 
     assert {row["status"] for row in run["attnlib"]["cases"]} == {"unsupported"}
-    assert "run test_tune in the same session" in done.out
+    assert "run test_pool and test_tune in the same session" in done.out
 
 
 def test_a_missing_package_ends_the_session_in_one_line(sessions, tmp_path):
