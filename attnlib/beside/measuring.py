@@ -73,6 +73,7 @@ class Two:
         """
         found = []
         for side, steps in zip(self.sides, own.iterations, strict=True):
+            # the clock is read, and with it the wait so far, at the start and at the end of each round
             known = [seconds for seconds in side.waits if seconds is not None]
             if not known or len(known) < len(side.waits):
                 return None
@@ -142,7 +143,7 @@ class Found:
         reasons = dict.fromkeys(f"bytes: {one['reason']}" for one in self.peaks if one["reason"])
         return Cost(
             ratio=ratio,
-            seconds=ratio.value * seconds,
+            seconds=ratio.value * seconds,  # not the median of its own rounds: a ratio drifts less than a time
             reference_seconds=seconds,
             verdict=verdict_of(ratio, threshold),
             threshold=threshold,
@@ -270,7 +271,7 @@ class Beside:
         threads = record.settings.threads
         row = found.as_json(cost) | {"device": str(record.device.torch_device), "threads": threads}
         record.found_beside(self.item.nodeid, row | {"backward": pair.call.backward})
-        # one call is all that it runs itself
+        # one round is all that pytest-benchmark runs itself; its time is replaced by those of our rounds
         self.benchmark.pedantic(pair.call.step, setup=pair.call.prepare, iterations=found.iterations[-1])
         pair.restore()
         if self.benchmark.stats is not None:
@@ -291,6 +292,7 @@ def visited(
         count: visits; of slow pairs ``FEWEST``.
         budget: seconds of all visits together; slow steps exceed it by the least number of rounds.
     """
+    # where even the least number of rounds exceeds the budget several times, fewer visits are made instead
     if MIN_ROUNDS * sum(firsts) * count > SLOW * budget:
         count = min(count, FEWEST)
     made: list[Visit] = []
@@ -299,8 +301,10 @@ def visited(
     for _ in range(count):
         began.append(canary.at_s)
         watch = Disturbance(canary.device)
+        # warming up anew makes each visit a measurement of its own, whose spread the interval can rest on
         own = pilot(pair.sides, firsts, precision=PRECISION, budget=budget / count)
-        quiet = watch.read() if own.warmup_calls else None
+        quiet = watch.read() if own.warmup_calls else None  # of the warm-up, to compare the rounds with
+        # pytest-benchmark saves one number of steps in a round, so all visits have that of the first
         own = own if fixed is None else own.with_iterations(fixed.iterations)
         fixed = fixed or own
         made.append(Visit([attempt(pair, own, canary, partial(pair.take, own), quiet)], own.blocks))
@@ -325,7 +329,7 @@ def weighed(pair: Two, device: Device) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read what a call of the reference, and of the callable, adds to memory at its peak."""
     readings = []
     for side in pair.sides:
-        for each in pair.sides:
+        for each in pair.sides:  # gradients of either side, freed within the call, would lower its peak
             each.forget()
         readings.append(added_peak(device, side.step, side.prepare))
     return readings[0], readings[1]

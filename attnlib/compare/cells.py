@@ -32,6 +32,7 @@ class Cells:
                 self.by_id.setdefault(cell.case_id, []).append(cell)
         steps = Counter(c.question for group in self.by_id.values() for c in group[:1] if c.case.phase == "train_step")
         self.nodes = {cell.node for run in runs for cell in run.cells if cell.node}
+        # where several tests time train steps, tables and lines are those of the test that has the most
         self.question = max(steps, key=lambda test: steps[test], default=None) if len(steps) > 1 else None
 
     def where(self, **fields: Any) -> list[list[Cell]]:
@@ -68,7 +69,7 @@ class Cells:
         if not group or not base:
             return None
         found = []
-        for run in self.runs:
+        for run in self.runs:  # within each run: between two of them the machine changes its speed
             own = {cell.case_id: cell for cell in run.cells}
             one, other = own.get(group[0].case_id), own.get(base[0].case_id)
             if one and other and (estimate := pairs.ratio(one, other)):
@@ -128,6 +129,7 @@ def differing_fields(runs: Sequence[Run]) -> str:
                     kind.setdefault(name, set()).add(cell.fields[name])
                 kind.setdefault(TOKENS, set()).add(cell.case.batch_size * cell.case.seq_len)
         for test, kind in own.items():
+            # the first run that has the test says what it is; a field that one run lacks is no difference
             known = first.setdefault(test, kind)
             differ = [name for name in kind if name in known and name != TOKENS and kind[name] != known[name]]
             if kind[TOKENS] == known[TOKENS] and len(kind[TOKENS]) == 1:
@@ -146,6 +148,7 @@ def over_runs(found: Sequence[Estimate]) -> Estimate | None:
     """Return one run's estimate as it is, or several runs' geometric mean with its 95 % t interval; None of none."""
     if len(found) < 2:
         return found[0] if found else None
+    # of logarithms, since errors multiply; the runs' own intervals do not know what changes from run to run
     return Estimate(*np.exp(t_interval([float(np.log(estimate.value)) for estimate in found])).tolist())
 
 

@@ -115,14 +115,16 @@ def between_runs(
     if min(runs) < 2:
         return Verdict("undecided", math.exp(mean), runs=runs, reason=reason or "one run has no spread")
     heard = [[canary for _, canary in side if canary is not None] for side in (base, new)]
-    if max(np.ptp(before), np.ptp(after)) < EQUAL:
+    if max(np.ptp(before), np.ptp(after)) < EQUAL:  # no spread but rounding, of which no t interval can be made
         half = 0.0
+    # without a spread of the canary there is no slope on it
     elif tuple(map(len, heard)) == runs and min(runs) >= COVARIATE and any(np.ptp(side) > 0 for side in heard):
         mean, half = covariance(before, after, (np.log(heard[0]), np.log(heard[1])), confidence)
     else:
         own, weight = others or Prior(0.0, 0.0)
         freedoms = [n - 1 + weight for n in runs]
         sides = zip((before, after), runs, freedoms, strict=True)
+        # standard error of each mean, from its own variance and that of all cases, by degrees of freedom
         scales = [float(np.sqrt(((n - 1) * y.var(ddof=1) + weight * own) / d / n)) for y, n, d in sides]
         half = behrens_fisher(scales, freedoms, confidence)
     return from_log(mean, half, threshold=threshold, runs=runs, reason=reason)
@@ -139,8 +141,10 @@ def covariance(
     """
     sides = list(zip((base, new), canaries, strict=True))
     n = np.array([len(y) for y, _ in sides])
+    # about each side's own mean, so that the slope does not take up the difference of the sides
     squares = np.array([((x - x.mean()) ** 2).sum() for _, x in sides])
     beta = sum(((x - x.mean()) * (y - y.mean())).sum() for y, x in sides) / squares.sum()
+    # what the canary leaves unexplained, a sum of squares a side
     left = np.array([((y - y.mean() - beta * (x - x.mean())) ** 2).sum() for y, x in sides])
     share, apart = squares / squares.sum(), canaries[1].mean() - canaries[0].mean()
     freedoms = n - 1 - share
@@ -161,6 +165,7 @@ def behrens_fisher(scales: Sequence[float], freedoms: Sequence[float], confidenc
     unit = float(max(scales))
     if unit == 0:  # the canary explains everything
         return 0.0
+    # in units of the larger scale a search for the root begins at 1, however small the spreads are
     shares, level, most = [float(scale) / unit for scale in scales], 1 - confidence, 1.0
     while beyond(most, shares, freedoms) > level:
         most *= 2
@@ -175,13 +180,16 @@ def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
     """
     from scipy import special
 
+    # a last axis of 1, along which the points of the integral lie
     x, y, own, other = (np.asarray(v, dtype=float)[..., None] for v in (*scales, *freedoms))
     a, b = np.minimum(x, y), np.maximum(x, y)
     own, other = np.where(x <= y, own, other), np.where(x <= y, other, own)
     s, limit = np.linspace(-25.0, 25.0, 1001), np.asarray(half)[..., None]
     t = np.sinh(s)
     log_density = special.gammaln((own + 1) / 2) - special.gammaln(own / 2) - np.log(own * np.pi) / 2
+    # density of t, times dt = cosh(s) ds
     weights = np.exp(log_density - (own + 1) / 2 * np.log1p(t**2 / own)) * np.cosh(s) * (s[1] - s[0])
+    # P(a t + b t' > limit) and P(a t + b t' < -limit) given t, as lower tails, which are exact where they are small
     outside = special.stdtr(other, (a * t - limit) / b) + special.stdtr(other, (-a * t - limit) / b)
     return (outside * weights).sum(-1)
 

@@ -35,6 +35,7 @@ def available_bytes(device: Device) -> int | None:
     """
     if device.kind == "cuda":
         free, _ = torch.cuda.mem_get_info(device.torch_device)
+        # torch gives blocks of its cache out again, or back to the driver, before it runs out of memory
         cached = torch.cuda.memory_reserved(device.torch_device) - torch.cuda.memory_allocated(device.torch_device)
         return int(free + cached)
     if device.kind != "cpu":
@@ -49,7 +50,7 @@ def process_peak() -> int:
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    return most if sys.platform == "darwin" else most * 1024  # macOS counts bytes, Linux KiB
 
 
 def live_bytes(tensors: Iterable[Tensor]) -> int:
@@ -173,7 +174,7 @@ def _cuda_peak(device: Device, whole: Callable[[], None], held: Iterable[Tensor]
     gc.collect()  # garbage in cycles would count as allocated
     device.release()  # else what earlier cases left in the cache would count as reserved
     before = torch.cuda.memory_stats(device.torch_device).get("allocated_bytes.all.current", 0)
-    baseline = before - live_bytes(held)
+    baseline = before - live_bytes(held)  # workspaces and whatever else the case does not hold
     torch.cuda.reset_peak_memory_stats(device.torch_device)
     whole()
     device.synchronize()  # NVML reads the card as it is now, so the step has to end first

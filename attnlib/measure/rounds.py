@@ -27,7 +27,7 @@ class Side(Protocol):
 def settle(step: Step, prepare: Step | None, untimed: int) -> None:
     """Run ``untimed`` steps without timing them, so that the next step finds its own data in the caches."""
     for _ in range(untimed):
-        if prepare is not None:
+        if prepare is not None:  # a backward step uses its graph up, so each needs a new one
             prepare()
         step()
 
@@ -75,7 +75,7 @@ def rounds(sides: Sequence[Turn], order: Iterable[tuple[int, bool]]) -> list[lis
 
 def abba(blocks: int) -> Iterator[int]:
     """Yield turns of 0 (base) and 1 (new) in blocks of four, 0110, 1001, 0110, ..., which cancel a linear drift."""
-    for block in range(blocks):
+    for block in range(blocks):  # blocks alternate too, so that neither side always begins one
         yield from (1, 0, 0, 1) if block % 2 else (0, 1, 1, 0)
 
 

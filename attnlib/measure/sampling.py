@@ -142,7 +142,7 @@ def rounds_for(spread: float | None, *, each: float, precision: float, seconds: 
     bounds = {"budget": int(seconds / each), "max_rounds": MAX_ROUNDS}
     if spread is not None:  # 1.96 standard errors = precision, solved for n
         bounds["precision"] = max(SOME, math.ceil((1.96 * 1.253 * spread / precision) ** 2))
-    reason = min(bounds, key=lambda name: bounds[name])
+    reason = min(bounds, key=lambda name: bounds[name])  # the bound that is reached first
     return (least, "min_rounds") if bounds[reason] < least else (bounds[reason], reason)
 
 
@@ -183,13 +183,14 @@ def warm_up(side: Side, *, budget: float) -> Warmed:
     steady, at_once = None, 1
     begun = time.perf_counter()
     seconds = [turn(side)()]
-    if side.prepare is None:
+    if side.prepare is None:  # with a set-up before each step, steps cannot be timed together
         at_once = max(1, math.ceil(MIN_WARM_SECONDS / seconds[0]))
         seconds = seconds if at_once == 1 else [turn(side, at_once)()]
     once = turn(side, at_once)
-    while sum(seconds) * at_once < budget:
+    while sum(seconds) * at_once < budget:  # each of ``seconds`` is a mean of ``at_once`` calls
         # medians of the last two windows of calls; before there are two, the side counts as getting faster
         before, last = np.median(seconds[-2 * WINDOW : -WINDOW] or [np.inf]), np.median(seconds[-WINDOW:])
+        # two windows may be alike by chance, so half of the budget is spent in any case
         if sum(seconds) * at_once >= budget / 2 and last >= (1 - STEADY) * before:
             steady = True
             break
@@ -232,7 +233,7 @@ def pilot(
     spreads = [warm.spread for warm in warmed]
     spread = None if None in spreads else float(np.hypot.reduce(np.array(spreads, dtype=float)))
     each = sum(n * warm.each_s for n, warm in zip(repeats, warmed, strict=True))  # seconds of a round of every side
-    in_turn = max(1, round(2 * TURN / each))
+    in_turn = max(1, round(2 * TURN / each))  # ``each`` has a round of two sides, and a turn has rounds of one
     if paired:  # two blocks (0110 1001) have four turns a side, three of which follow a change of side
         each += 3 / 4 * sum(n * warm.each_s for n, warm in zip(untimed, warmed, strict=True)) / in_turn
     left = budget - sum(warm.calls * warm.each_s for warm in warmed)

@@ -50,9 +50,9 @@ def with_mask(config: StackConfig, bias: Tensor | None, x: Tensor) -> Tensor | N
     if bias is None:
         bias = x.new_zeros(1, T, T)
     if (hidden := hidden_pairs(config, T, x.device)) is not None:
-        bias = bias.masked_fill(hidden, -math.inf)
+        bias = bias.masked_fill(hidden, -math.inf)  # the mask [T, T] is the same for all sequences and heads
     if config.sink:
-        bias = F.pad(bias, (0, 1))
+        bias = F.pad(bias, (0, 1))  # [..., T, T + 1]
     bias = bias.to(x.dtype)
     return bias if bias.dim() == 4 else bias[None]  # torch's fused kernel on a CPU refuses three dimensions
 
@@ -69,12 +69,13 @@ def math_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal:
     """
     dtype = q.dtype
     q, k, v = (at_least_float32(x) for x in (q, k, v))
-    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)
+    # scaling queries instead of scores takes T K divisions a head instead of T^2
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # [B, H, T, T]
     if bias is not None:
         scores = scores + bias
     elif causal:
         scores = scores.masked_fill(causal_mask(q.shape[-2], q.device), -math.inf)
-    return (scores.softmax(-1) @ v).to(dtype)
+    return (scores.softmax(-1) @ v).to(dtype)  # [B, H, T, K]
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, window: int | None = None) -> Tensor:
@@ -89,6 +90,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: bool, win
     def add(score: Tensor, _batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         if bias is None:
             return score
+        # distance 1 - T has index 0; a sink's may be past the end, and its score stays as it is
         distance = torch.clamp(key - query + T - 1, max=2 * T - 2)
         return torch.where(key < T, score + bias[head, distance], score)
 
@@ -261,7 +263,7 @@ class MultiHeadSelfAttention(nn.Module):
         """
         B, T, _ = x.shape
         H, G, K = self.config.n_heads, self.config.groups, self.config.head_width
-        heads = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2)
+        heads = self.qkv(x).view(B, T, H + 2 * G, K).transpose(1, 2)  # [B, H + 2G, T, K]
         q, k, v = heads.split([H, G, G], 1)  # [B, H, T, K], and [B, G, T, K] twice
         v = self.mix_values(v, first)
         q, k = encoding.rotate(self.q_norm(q), self.k_norm(k))
@@ -270,11 +272,12 @@ class MultiHeadSelfAttention(nn.Module):
         if not self.by_distance:
             bias = self.biased(x, encoding.pair_bias(q, k), bias)
         if self.config.sink:
-            k, v = (F.pad(heads, (0, 0, 0, 1)) for heads in (k, v))  # T + 1 keys, of which the last is 0
-        y = self.attend(q, k, v, bias, self.config.causal).transpose(1, 2).reshape(B, T, H * K)
+            k, v = (F.pad(heads, (0, 0, 0, 1)) for heads in (k, v))  # [B, H, T + 1, K], of which the last key is 0
+        y = self.attend(q, k, v, bias, self.config.causal)  # [B, H, T, K]
+        y = y.transpose(1, 2).reshape(B, T, H * K)
         if self.gate is not None:
-            y = y * self.gate(x).sigmoid()
-        z: Tensor = self.dropout(self.out(y))
+            y = y * self.gate(x).sigmoid()  # [B, T, HK]
+        z: Tensor = self.dropout(self.out(y))  # [B, T, D]
         return z
 
     def biased(self, x: Tensor, own: Tensor | None, bias: Tensor | None) -> Tensor | None:

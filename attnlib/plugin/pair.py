@@ -199,6 +199,7 @@ def attempt(
     with device_times() as times:
         samples = take()
     seen = watch.read()
+    # at least one rewriting of the cache a round; there may be more, before untimed steps
     cold = bool(samples) and pair.flushes - flushes >= len(samples[-1])
     by_device = by_side(times.rounds, pilot)
     return Attempt(samples, by_device, cold, seen, disturbed(seen, quiet), pair.waited(pilot))
@@ -210,7 +211,7 @@ def by_side(seconds: Sequence[float], pilot: sampling.Pilot) -> list[list[float]
         return None
     sides: list[list[float]] = [[] for _ in pilot.iterations]
     for (side, _), span in zip(pilot.order(), seconds, strict=False):
-        sides[side].append(span / pilot.iterations[side])
+        sides[side].append(span / pilot.iterations[side])  # the device's clock ran over all steps of the round
     return sides
 
 
@@ -218,7 +219,8 @@ def rounds_of(benchmark: BenchmarkFixture, pair: Pair, pilot: sampling.Pilot) ->
     """Run the rounds, the case's in pytest-benchmark; return the seconds of each side's; none where it is disabled."""
     work, between = pair.work, pair.between(pilot)
     if between is not None:
-        between()
+        between()  # the reference's turn before the case's first round
+    # teardown follows each round outside of its time, so that the reference's rounds lie between the case's
     benchmark.pedantic(
         work.step, setup=work.prepare, teardown=between, rounds=pilot.rounds, iterations=pilot.iterations[-1]
     )
@@ -281,6 +283,7 @@ class Visit:
         """
         logs = [log for one in self.counting if (log := one.log_ratio) is not None]
         pairs = sampling.ratio_over(*self.own) if logs else None
+        # an attempt that does not count is saved all the same: no sample is dropped
         left = [one for one in self.attempts if one not in self.counting]
         return {
             "at_s": at_s,
@@ -317,7 +320,7 @@ def visit(
     first = attempt(pair, pilot, canary, take, quiet)
     if not first.samples or not first.disturbed:
         return Visit([first], pilot.blocks)
-    canary.wait()
+    canary.wait()  # for the machine to become as it usually is, a second at most
     return Visit([first, attempt(pair, pilot, canary, partial(own_rounds, pair, pilot), quiet)], pilot.blocks)
 
 

@@ -248,6 +248,7 @@ class Record:
             settled: its benchmark, with its ratio from all visits so far.
         """
         own = self.entries[test].case
+        # cases of one phase and size share a reference, whose mean time comes from the visits of them all
         alike = [
             self.cell(other, settled if other == test else entry.benchmark)
             for other, entry in self.entries.items()
@@ -276,6 +277,7 @@ class Record:
         """Return the number of tests and visits of the session, as far as is known."""
         paired = [entry for entry in self.entries.values() if entry.case is not None and entry.case.paired]
         fresh = [entry for entry in paired if entry.status == NOT_YET["status"]]
+        # further visits of cases that have begun are in ``visits_left``
         later = (self.settings.visits - 1) * len(fresh) if self.settings.reference else 0
         done = sum(self.made(test) - 1 for test in self.entries)
         return len(self.entries) + later + done + sum(self.visits_left().values())
@@ -377,7 +379,7 @@ class Record:
             entry.benchmark = benchmark_of(item)
             return result
         except BaseException as error:
-            entry.row |= taken_back(item)
+            entry.row |= taken_back(item)  # before anything else: pytest-benchmark would save these rounds as a time
             if (ended := self.how(error)) is None or (entry.params is not None and isinstance(error, Exception)):
                 self.make_room(item.session)
                 raise  # a call beside another one fails its test, also for lack of memory

@@ -44,11 +44,12 @@ def attend(kernel: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, ca
     elif kernel == FLASH:
         width = q.shape[-1]
         if width % 8:  # torch makes them wider, and cuts the output
-            q, k, v = (F.pad(x, (0, -width % 8)) for x in (q, k, v))
+            q, k, v = (F.pad(x, (0, -width % 8)) for x in (q, k, v))  # [B, H, T, K rounded up to 8]
         outputs = aten._scaled_dot_product_flash_attention(q, k, v, 0.0, causal)
         return outputs[0][..., :width]
     else:
-        whole = None if bias is None else bias.expand(*q.shape[:-1], k.shape[-2])
+        # with strides of 0, so that what is broadcast takes no memory
+        whole = None if bias is None else bias.expand(*q.shape[:-1], k.shape[-2])  # [B, H, T, T]
         run = aten._scaled_dot_product_efficient_attention
         if kernel == CUDNN:
             run = aten._scaled_dot_product_cudnn_attention
@@ -84,6 +85,7 @@ def scored_pairs(queries: int, keys: int, kernel: str, *, causal: bool) -> int:
     block, pairs = query_block(queries), 0
     for first in range(0, queries, block):
         some = min(block, queries - first)
+        # keys up to the block's last query, rounded up to whole blocks of keys
         seen = min(keys, -(-(first + some) // KEYS) * KEYS)
         pairs += some * seen
     return pairs
@@ -137,7 +139,7 @@ def workspace(func: OpOverload, args: Sequence[Any], threads: int) -> int:
         func is aten.index_select.default
         and args[1] % args[0].dim() == args[0].dim() - 1
         and not args[0].is_contiguous()
-    ):
+    ):  # along the last dimension it reads from a contiguous copy
         return int(args[0].numel() * args[0].itemsize)
     if torch.Tag.pointwise in func.tags:
         return converted_bytes([x for x in args if isinstance(x, Tensor) and x.dtype != torch.bool])
@@ -162,6 +164,7 @@ def _flash_buffer(q: Tensor, k: Tensor, *, backward: bool) -> int:
     wide, half = torch.promote_types(q.dtype, torch.float32).itemsize, q.itemsize if q.dtype in HALF else 0
     if backward:  # scores and their gradient, and a sum for each query
         return queries * (2 * keys * (wide + half) + wide)
+    # a block of scores; for each query a maximum, a sum and a row of the output [K]
     return queries * (keys * (wide + half) + (2 + K) * wide)
 
 
@@ -170,6 +173,7 @@ def _packed(q: Tensor, k: Tensor, threads: int) -> int:
     if q.dtype != torch.bfloat16:
         return 0
     keys, K = k.shape[-2:]
+    # all keys and values, and in each thread a block of keys [keys, K]
     return q.itemsize * (2 * k.numel() + threads * min(keys, KEYS) * K)
 
 

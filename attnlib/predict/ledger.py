@@ -57,10 +57,12 @@ class Ledger(TorchDispatchMode):
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         for x in outputs:
             self.book(x.untyped_storage())
-        if inside:  # at its highest while inputs and outputs are alive
+        # the operator's own buffers are gone when it returns, but were there together with inputs and outputs
+        if inside:
             self.events += [(self.region, -1, inside), (self.region, -1, -inside)]
         if not _is_view(func):
             inputs = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            # operators such as ``_foreach_add_`` return nothing: what they write to are arguments
             moved = sum(map(distinct_bytes, (*inputs, *(outputs or _changed(func, args)))))
             if "_foreach_" in func.name():
                 self.batched.append(moved)
@@ -76,6 +78,7 @@ class Ledger(TorchDispatchMode):
         """Record a storage, unless it is recorded already, and have ``free`` called when it is freed."""
         key = storage._cdata
         if key not in self.live:
+            # a freed storage's address may be used again, so events have a number that is not
             self.live[key] = self.made
             self.made += 1
             self.events.append((self.region, self.live[key], storage.nbytes()))
@@ -89,7 +92,7 @@ class Ledger(TorchDispatchMode):
         """Set the kind of tensors that are alive; without a kind they are ``activations``."""
         for x in tensors:
             if x is not None and (key := x.untyped_storage()._cdata) in self.live:
-                self.kinds.setdefault(self.live[key], kind)
+                self.kinds.setdefault(self.live[key], kind)  # named twice it keeps its first name
 
     @property
     def held(self) -> int:
@@ -100,6 +103,7 @@ class Ledger(TorchDispatchMode):
         """Return for each region the bytes by kind at its peak."""
         peaks: dict[str, dict[str, int]] = {}
         now: Counter[str] = Counter()
+        # below 0, so that a region in which nothing is allocated has a peak too
         total, highest = 0, dict.fromkeys((region for region, _, _ in self.events), -1)
         for region, number, change in self.events:
             now[WORKSPACE if number < 0 else self.kinds.get(number, OTHER)] += change
@@ -135,5 +139,6 @@ def _adds_a_gradient(func: OpOverload, args: Sequence[Any]) -> bool:
     if func is not aten.add.Tensor:
         return True
     a, b = args[:2]
+    # a sum in place needs the first operand's own memory: none that a stride of 0 repeats
     same = isinstance(a, Tensor) and isinstance(b, Tensor) and a.shape == b.shape and a.dtype == b.dtype
     return same and distinct_bytes(a) == a.numel() * a.itemsize

@@ -18,10 +18,10 @@ class Sinusoidal(PositionalEncoding):
     def __init__(self, *, seq_len: int, d_model: int, n_heads: int, head_dim: int, causal: bool) -> None:
         super().__init__(seq_len=seq_len, d_model=d_model, n_heads=n_heads, head_dim=head_dim, causal=causal)
         # in float64 and on the CPU whatever the model's dtype, so that positions beyond 2**11 stay exact
-        position = torch.arange(seq_len, dtype=torch.float64)[:, None]
-        frequency = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
-        table = torch.stack([(position * frequency).sin(), (position * frequency).cos()], dim=-1)
-        table = table.flatten(1)[:, :d_model].to(table_dtype())
+        position = torch.arange(seq_len, dtype=torch.float64)[:, None]  # [T, 1]
+        frequency = 10000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)  # [D/2]
+        table = torch.stack([(position * frequency).sin(), (position * frequency).cos()], dim=-1)  # [T, D/2, 2]
+        table = table.flatten(1)[:, :d_model].to(table_dtype())  # [T, D], sine and cosine by turns
         self.register_buffer("table", table, persistent=False)  # [T, D]
 
     def embed(self, x: Tensor) -> Tensor:

@@ -34,9 +34,9 @@ class Alibi(PositionalEncoding):
     def bias(self, seq_len: int) -> Tensor:
         """-m_h |i - j|: ``[H, T, T]``."""
         slopes = self.get_buffer("slopes")
-        return relative_positions(seq_len, slopes.device).abs() * -slopes[:, None, None]
+        return relative_positions(seq_len, slopes.device).abs() * -slopes[:, None, None]  # [T, T] by [H, 1, 1]
 
     def by_distance(self, seq_len: int) -> Tensor:
         """-m_h |i - j|: ``[H, 2T - 1]``."""
         slopes = self.get_buffer("slopes")
-        return torch.arange(1 - seq_len, seq_len, device=slopes.device).abs() * -slopes[:, None]
+        return torch.arange(1 - seq_len, seq_len, device=slopes.device).abs() * -slopes[:, None]  # [2T - 1] by [H, 1]

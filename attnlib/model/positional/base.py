@@ -108,7 +108,7 @@ class PositionalEncoding(nn.Module):
 def relative_positions(seq_len: int, device: torch.device) -> Tensor:
     """Key minus query position, j - i: int64 ``[T, T]``."""
     position = torch.arange(seq_len, device=device)
-    return position - position[:, None]
+    return position - position[:, None]  # row i is query i, column j is key j
 
 
 def spread_over_pairs(values: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def spread_over_pairs(values: Tensor) -> Tensor:
     So that what a bias costs to compute, and to go back through, grows with T and only its copy with T^2.
     """
     seq_len = (values.shape[-1] + 1) // 2
-    index = relative_positions(seq_len, values.device) + seq_len - 1
+    index = relative_positions(seq_len, values.device) + seq_len - 1  # [T, T]: distance 1 - T stands at 0
     return values.index_select(-1, index.flatten()).view(-1, seq_len, seq_len)
 
 

@@ -31,9 +31,9 @@ class Cope(PositionalEncoding):
         gates = (wide @ at_least_float32(k).mT).sigmoid()  # [B, H, T, T]
         if self.causal:
             gates = gates.tril()
-        # sums from the last key down to key j
+        # sums from the last key down to key j: [B, H, T, T]
         position = gates.flip(-1).cumsum(-1).flip(-1).clamp(max=len(self.table) - 1)
-        below = position.detach().floor()
+        below = position.detach().floor()  # only the weights of the interpolation carry a gradient to the gates
         scores = wide @ at_least_float32(self.table).T  # [B, H, T, P]
         lower, upper = (scores.gather(-1, index.long()) for index in (below, position.detach().ceil()))
         return torch.lerp(lower, upper, position - below).to(q.dtype)

@@ -36,12 +36,12 @@ class Fire(PositionalEncoding):
         wide = (at_least_float32(x) for x in (self.c, self.threshold))
         c, threshold = (torch.where(x < 0, -x, x) for x in wide)  # |x| with a gradient at 0
         c = c + (c.clamp(min=LEAST) - c).detach()  # the clamp is not part of the graph, or c would never move again
-        distance = relative_positions(seq_len, c.device).abs()
-        query = torch.arange(seq_len, device=c.device)[:, None]
+        distance = relative_positions(seq_len, c.device).abs()  # [T, T]
+        query = torch.arange(seq_len, device=c.device)[:, None]  # [T, 1]
         share = torch.log1p(c * distance) / torch.log1p(c * torch.maximum(query, threshold).clamp(min=1.0))
         first, bias, second = (at_least_float32(parameter) for parameter in self.network.parameters())
-        y = F.linear(F.linear(share[..., None], first, bias).relu(), second)  # [T, T, H]
-        return y.permute(2, 0, 1).contiguous()
+        y = F.linear(F.linear(share[..., None], first, bias).relu(), second)  # [T, T, 1] to [T, T, W] to [T, T, H]
+        return y.permute(2, 0, 1).contiguous()  # [H, T, T]
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:
         """The network's products, once a pass."""

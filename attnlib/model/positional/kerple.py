@@ -25,7 +25,7 @@ class Kerple(PositionalEncoding):
     def by_distance(self, seq_len: int) -> Tensor:
         """-r1_h log(1 + r2_h |i - j|): ``[H, 2T - 1]``."""
         # the clamp is not part of the graph, or a parameter below it would never move again
-        wide = (at_least_float32(r)[:, None] for r in (self.r1, self.r2))
+        wide = (at_least_float32(r)[:, None] for r in (self.r1, self.r2))  # [H, 1] each
         r1, r2 = (r + (r.clamp(min=LEAST) - r).detach() for r in wide)
-        distance = torch.arange(1 - seq_len, seq_len, device=r1.device).abs()
+        distance = torch.arange(1 - seq_len, seq_len, device=r1.device).abs()  # [2T - 1]
         return -r1 * torch.log1p(r2 * distance)

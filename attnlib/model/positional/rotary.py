@@ -88,8 +88,8 @@ class Rotary(PositionalEncoding):
         if self.head_dim % 2:
             raise ValueError(f"rotary turns pairs: the head width must be even, not {self.head_dim}")
         self.interleaved = interleaved
-        position = torch.arange(self.seq_len, dtype=torch.float64)[:, None]  # float64: as for the sinusoidal table
-        frequency, factor = frequencies(base, self.head_dim, self.seq_len)
+        position = torch.arange(self.seq_len, dtype=torch.float64)[:, None]  # [T, 1], float64 as the sinusoidal table's
+        frequency, factor = frequencies(base, self.head_dim, self.seq_len)  # [K/2]
         angle = position * frequency  # [T, K/2]
         cos, sin = self.join(angle.cos(), angle.cos()), self.join(-angle.sin(), angle.sin())
         self.register_buffer("cos", (factor * cos).to(table_dtype()), persistent=False)  # [T, K]
@@ -97,11 +97,15 @@ class Rotary(PositionalEncoding):
 
     def join(self, first: Tensor, second: Tensor) -> Tensor:
         """Lay the first and second members of all pairs out as a head: two ``[T, K/2]`` to ``[T, K]``."""
-        return torch.stack([first, second], -1).flatten(-2) if self.interleaved else torch.cat([first, second], -1)
+        if self.interleaved:
+            return torch.stack([first, second], -1).flatten(-2)  # [T, K/2, 2] to [T, K]
+        return torch.cat([first, second], -1)
 
     def partner(self, x: Tensor) -> Tensor:
         """Exchange the members of each pair: ``[B, H, T, K]``."""
-        return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2) if self.interleaved else x.roll(self.head_dim // 2, -1)
+        if self.interleaved:
+            return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # by way of [B, H, T, K/2, 2]
+        return x.roll(self.head_dim // 2, -1)
 
     def turn(self, x: Tensor) -> Tensor:
         """Turn every pair by its position's angle: ``[B, H, T, K]``."""

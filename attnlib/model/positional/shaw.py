@@ -28,7 +28,8 @@ class Shaw(PositionalEncoding):
         """q_i . a[clip(j - i)] / sqrt(K): ``[B, H, T, T]``."""
         k, seq_len = self.max_distance, q.shape[-2]
         scores: Tensor = (at_least_float32(q) * self.head_dim**-0.5) @ at_least_float32(self.table).T  # [B, H, T, 2k+1]
-        index = relative_positions(seq_len, q.device).clamp(-k, k) + k
+        index = relative_positions(seq_len, q.device).clamp(-k, k) + k  # [T, T], rows of the table
+        # products with the 2k + 1 keys first, of which each pair then takes one: [B, H, T, 2k+1] to [B, H, T, T]
         return scores.gather(-1, index.expand(*q.shape[:2], -1, -1)).to(q.dtype)
 
     def flops(self, *, seq_len: int, batch_size: int, depth: int) -> int:

@@ -56,6 +56,6 @@ class T5(PositionalEncoding):
     def by_distance(self, seq_len: int) -> Tensor:
         """The table's entry for every distance: ``[H, 2T - 1]``."""
         weight = self.table.weight
-        relative = torch.arange(1 - seq_len, seq_len, device=weight.device)
+        relative = torch.arange(1 - seq_len, seq_len, device=weight.device)  # [2T - 1]
         bucket = t5_bucket(relative, n_buckets=self.n_buckets, max_distance=self.max_distance, causal=self.causal)
-        return at_least_float32(weight)[bucket].T
+        return at_least_float32(weight)[bucket].T  # from [2T - 1, H]
