@@ -110,7 +110,7 @@ def test_cost(measure_case):
 
 @over(bag_points, phase="bag", pe="none", **TWO)
 def test_bag(train_case):
-    """What can be learned from how often each token comes, without any order."""
+    """Fits a logistic regression to how often each token comes: what can be learned without any order."""
     train_case()
 
 

@@ -1,4 +1,4 @@
-"""What does each switch that people flip cost, in a pre-LN stack as they build it, and what does it do to gradients?
+"""Cost of each switch that people flip, in a pre-LN stack as they build it, and what it does to gradients.
 
 Run it by name: ``pytest bench/test_switches.py`` takes the preset ``switches``. Times are beside the stack without the
 switch; claims are those of ``attnlib/gradients/switches.py``.

@@ -1,4 +1,4 @@
-"""What several files of tests share."""
+"""Fixtures and warnings that several files of tests share."""
 
 import gc
 import os
@@ -56,7 +56,7 @@ def _struck(sessions, tmp_path_factory):
 
 @pytest.fixture(name="usual", scope="session")
 def _usual(sessions, tmp_path_factory):
-    """What a session printed that nothing disturbed, and the run that it saved."""
+    """Return what a session printed that nothing disturbed, and the run that it saved."""
     folder = tmp_path_factory.mktemp("usual")
     done = sessions("--benchmark-autosave", folder=folder)
     assert done.code == 0, done.out

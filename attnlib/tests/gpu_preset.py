@@ -31,7 +31,7 @@ SUITE = ("test_forward", "test_backward", "test_train_step", "test_encodings", "
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one test.
+    """Predicted seconds and bytes of one test.
 
     Args:
         case: what it measures.
@@ -51,7 +51,7 @@ class Estimate:
 
     @property
     def launch_bound(self):
-        """Whether its row would have the flag."""
+        """True if its row would have the flag."""
         return self.launches_s > LAUNCH_BOUND * self.device_s
 
 
@@ -75,7 +75,7 @@ def cases(settings, suite=SUITE):
 
 
 def estimate(case, settings):
-    """What a case should take."""
+    """Return the estimate of a case."""
     if case.kind != "timed":
         return Estimate(case, CHECKS[case.phase])
     if case.device == "cpu":
@@ -93,7 +93,7 @@ def estimate(case, settings):
 
 
 def estimates(settings, suite=SUITE):
-    """What each of a run's cases should take."""
+    """Return the estimate of each of a run's cases."""
     return [estimate(case, settings) for case in cases(settings, suite)]
 
 

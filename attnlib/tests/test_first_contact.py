@@ -129,7 +129,7 @@ def test_a_peak_that_is_not_predicted_refutes(claims_of, monkeypatch):
 
 
 def test_a_generator_that_stays_broken_refutes(claims_of, monkeypatch):
-    """Where a new state does not help it after a refused capture."""
+    """A new state does not help it after a refused capture."""
     monkeypatch.setattr(fake_cuda.Generator, "graphsafe_set_state", lambda self, state: None)
     found = claims_of("graphs")
 
@@ -190,7 +190,7 @@ def program(text):
 
 
 def is_gone(number, patience=30.0):
-    """Whether a process ends: one that was killed takes a moment, and nobody need collect it."""
+    """Return True once a process ends: one that was killed takes a moment, and nobody need collect it."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
         try:
@@ -213,7 +213,7 @@ def test_a_hang_is_killed_with_all_that_it_started(tmp_path):
 
 
 def test_a_failure_is_said_with_its_last_line(tmp_path):
-    """What ended well says nothing; a signal is an exit code too."""
+    """A program that ended well says nothing; a signal is an exit code too."""
     log = tmp_path / "log"
 
     assert process.run_limited(program("print('fine')"), 60, log) is None
@@ -251,7 +251,7 @@ def _all_steps(monkeypatch, tmp_path):
 
 
 def test_later_steps_run_after_failures(all_steps, tmp_path, capsys):
-    """What a failed step had found stays, one that hangs is killed, and the page has every assumption."""
+    """Findings of a failed step stay, one that hangs is killed, and the page has every assumption."""
     code, lines = all_steps(
         {
             "fails": (60, FOUND + "raise RuntimeError('illegal memory access')"),
@@ -332,7 +332,7 @@ def test_wrong_options_are_one_line(capsys, words, said):
 
 
 def test_a_folder_that_cannot_be_is_one_line(capsys, tmp_path):
-    """As where there is a file of its name."""
+    """A file of its name may stand there, for instance."""
     (tmp_path / "taken").write_text("")
     code = script.main(["--fake", "--out", str(tmp_path / "taken")])
     (line,) = capsys.readouterr().out.splitlines()

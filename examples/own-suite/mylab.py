@@ -4,7 +4,7 @@ import torch
 
 
 def rms_norm(x, gain, eps=1e-6):
-    """As it is often written: [B, T, D] to [B, T, D]."""
+    """RMS norm as it is often written: [B, T, D] to [B, T, D]."""
     return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + eps) * gain
 
 

@@ -156,7 +156,7 @@ def test_neither_speeds_nor_others_change_a_ratio(monkeypatch, stolen):
 
 
 def test_raw_seconds_are_kept(monkeypatch):
-    """What is saved of the rounds still holds the seconds in which they waited."""
+    """Saved rounds still hold the seconds in which they waited."""
     found = measured(monkeypatch, 1.0, stolen=0.004)
 
     assert max(found.samples[0]) > 0.004 > max(found.own[0])

@@ -41,7 +41,7 @@ def row(n, ratio, *, kind="a", peak=1000, **more):
 
 
 def benchmark(own):
-    """What pytest-benchmark saves of it, with the rounds of both sides."""
+    """Return what pytest-benchmark saves of a call, with the rounds of both sides."""
     visit = {"log_ratio": 0.0, "interval": [0.9, 1.1], "rounds": 2}
     rounds = {"reference_s": [1.0, 2.0], "visits": [visit]}
     return {"fullname": own["test"], "extra_info": {"schema": 2, "beside": rounds}, "stats": {"data": [1.0, 2.0]}}
@@ -209,7 +209,7 @@ def test_runs_are_compared_by_their_ratios(saved_run):
 
 
 def test_parts_of_a_run_are_one(saved_run):
-    """Of each test the row that came furthest."""
+    """For each test the row that came furthest counts."""
     ended = {**RAISED, "status": "interrupted", "reason": "the run ended in it"}
     parts = [saved_run([own], name) for own, name in ((ended, "0001_x"), (row(512, 1.0), "0002_x"))]
 

@@ -89,7 +89,7 @@ def _opened(chromium):
 
 
 def column(page, place):
-    """What the rows that are shown have in a column, as it is sorted."""
+    """Return the values of a column in the rows that are shown, as it is sorted."""
     script = "(cells) => cells.map(cell => cell.dataset.v ?? cell.textContent)"
     return page.eval_on_selector_all(f"#table tbody tr > :nth-child({place})", script)
 

@@ -124,7 +124,7 @@ def test_a_broken_rule_is_one_line(kind, name, check, reason):
 
 
 def test_what_needs_another_device_says_so():
-    """Where there is no CUDA, torch's own words are the reason."""
+    """Without CUDA, torch's own words are the reason."""
     if torch.cuda.is_available():
         pytest.skip("CUDA is available")
     (reason,) = results(check_part("pe", ZOO + "NeedsCuda"), FAILED).values()

@@ -129,7 +129,7 @@ def test_what_cannot_be_read_is_wrong_use(paths, tmp_path, monkeypatch, capsys, 
 
 
 def test_an_unread_file_is_no_verdict(paths, tmp_path):
-    """What can be read is shown, and the code is 4."""
+    """Files that can be read are shown, and the code is 4."""
     assert main(["costs", paths[0], str(tmp_path / "none.json")]) == 4
     assert main(["compare", "--base", *paths[:1], "--new", paths[0], str(tmp_path / "none.json")]) == 4
     reference = ROOT / "results" / "reference" / "laptop-cpu-1.json"

@@ -50,7 +50,7 @@ def test_parquet_keeps_types(path, tmp_path):
 
 
 def test_a_column_of_several_types_is_text(path, tmp_path):
-    """What Parquet cannot hold as numbers is there all the same."""
+    """Values that Parquet cannot hold as numbers are there as text."""
     run = json.loads(path.read_text())
     for number, row in enumerate(run["attnlib"]["cases"]):
         row["case"]["own"] = ["word", 3, 2**70, None, True, 0.5, "x", 1][number]

@@ -59,7 +59,7 @@ def test_errors_of_compare_are_counted(paths, monkeypatch, capsys):
 
 
 def test_contrasts_are_counted(tmp_path, monkeypatch, capsys):
-    """Of saved runs: what cases over themselves read, and how far a ratio changes from run to run."""
+    """Saved runs give what cases over themselves read, and how far a ratio changes from run to run."""
     rng, paths = np.random.default_rng(0), []
     for number in range(6):
         paths.append(tmp_path / f"{number}.json")

@@ -103,7 +103,7 @@ def test_another_machine_is_undecided_unless_forced(runs, capsys):
 
 
 def test_a_drifted_canary_is_undecided(write, capsys):
-    """Where the canary is 20 % slower in every new run, no time is judged."""
+    """A canary that is 20 % slower in every new run leaves every time undecided."""
     rng = np.random.default_rng(0)
 
     def side(name, ratio):
@@ -142,7 +142,7 @@ def test_disturbed_runs_do_not_count(runs, capsys):
 
 
 def test_a_run_with_itself_is_the_same_though_disturbed(write):
-    """What was disturbed has a time all the same, and it is its own."""
+    """A disturbed case still has a time, and it is its own."""
     path = write(saved(disturbed=["busy"]), "run.json")
 
     assert {row.verdict.ratio for row in compare([load(path)], [load(path)]).rows} == {1.0}
@@ -150,7 +150,7 @@ def test_a_run_with_itself_is_the_same_though_disturbed(write):
 
 
 def test_holes_do_not_bias_a_phase(write):
-    """Where every case takes 1.2 times as long, runs that lack some of them give a phase of exactly 1.2."""
+    """If every case takes 1.2 times as long, runs that lack some of them give a phase of exactly 1.2."""
     paths = []
     for number in range(12):
         run = saved((1.2 if number >= 6 else 1.0,))

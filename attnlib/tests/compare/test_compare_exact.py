@@ -1,4 +1,4 @@
-"""What compares exactly, with one run a side: bytes, FLOPs, parameters, status, and which cases there are."""
+"""Exact comparisons, with one run a side: bytes, FLOPs, parameters, status, and which cases there are."""
 
 import json
 

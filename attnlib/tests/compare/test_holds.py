@@ -52,7 +52,7 @@ def test_honest_intervals_hold_the_other_runs():
 
 
 def test_slow_epochs_are_in_the_intervals():
-    """Where a tenth of the visits is off, intervals are wider, and hold."""
+    """If a tenth of the visits is off, intervals are wider, and hold."""
     found = holding("all", repeated(runs(np.random.default_rng(1), epochs=0.1)))
 
     assert found.share >= 0.9

@@ -63,7 +63,7 @@ def test_disturbed_visits_do_not_count_unless_all_are(write):
 
 
 def test_cells_of_one_reference_have_a_ratio_too(write):
-    """Of two encodings over the same reference it is the quotient, its interval wider than either."""
+    """The ratio of two encodings over one reference is the quotient, its interval wider than either."""
     run = write(saved(ratio=1.5))
     found = pairs.ratio(cell(run, "sinusoidal"), cell(run, "sinusoidal"))
     half = np.hypot(np.log(1.1), -np.log(0.9))
@@ -179,7 +179,7 @@ def test_a_machine_of_two_speeds_hides_no_change(write):
 
 
 def test_drift_is_no_reason_against_a_ratio(write):
-    """Where the canary says that the machine drifted, times stay undecided and ratios do not."""
+    """If the canary says that the machine drifted, times stay undecided and ratios do not."""
     base = [write(saved(ratio=1.5, canary=1.0 + 0.001 * n), f"a{n}.json") for n in range(6)]
     new = [write(saved(ratio=1.5, canary=1.3 + 0.001 * n), f"b{n}.json") for n in range(6)]
     found = compare(base, new)

@@ -69,7 +69,7 @@ def test_a_linear_law_has_no_quadratic_term():
 
 
 def test_a_launch_floor_hides_the_law():
-    """Where 90 % of the time at the largest size is a constant, the rest is not identifiable in at least 80 %."""
+    """If 90 % of the time at the largest size is a constant, the rest is not identifiable in at least 80 %."""
     rest = 0.1 * 1e-2 / 2
     words = [f.quadratic for f in fitted(200, a=0.9e-2, b=rest / 4096, c=rest / 4096**2)]
 

@@ -64,7 +64,7 @@ def test_without_canaries_it_is_behrens_and_fishers():
 
 @pytest.mark.parametrize(("scales", "freedoms"), [((1.0, 0.0), (5, 9)), ((0.0, 2.0), (3, 7))])
 def test_one_noisy_side_has_students_interval(scales, freedoms):
-    """Where only one side spreads, its own degrees of freedom count."""
+    """If only one side spreads, its own degrees of freedom count."""
     for confidence in (0.95, 1 - 1e-4):
         half = max(scales) * stats.t.ppf((1 + confidence) / 2, freedoms[int(np.argmax(scales))])
         assert behrens_fisher(scales, freedoms, confidence) == pytest.approx(half, rel=1e-4)
@@ -125,7 +125,7 @@ def test_covariance_is_least_squares():
 @pytest.mark.parametrize("beta", [None, 0.0, 0.6])
 @pytest.mark.parametrize(("sizes", "spreads"), [((6, 6), (0.05, 0.05)), ((6, 18), (0.08, 0.02))])
 def test_intervals_cover(beta, sizes, spreads):
-    """Of 200 pairs of equal sides at least 95 % hold 1, within chance, also where spreads and n differ."""
+    """Among 200 pairs of equal sides at least 95 % hold 1, within chance, also where spreads and n differ."""
     rng = np.random.default_rng(sizes[1])
     hits = 0
     for _ in range(200):
@@ -137,7 +137,7 @@ def test_intervals_cover(beta, sizes, spreads):
 
 
 def test_equal_sides_are_hardly_ever_called_different():
-    """Of 400 pairs of equal sides at most 1 % are faster or slower: the threshold takes most of the 5 %."""
+    """Among 400 pairs of equal sides at most 1 % are faster or slower: the threshold takes most of the 5 %."""
     rng = np.random.default_rng(2)
     words = [between_runs(runs(rng), runs(rng), **OPTIONS).word for _ in range(400)]
 
@@ -156,7 +156,7 @@ def test_the_canary_buys_power():
 
 
 def test_a_canary_that_explains_everything():
-    """Where nothing is left to explain the interval is the ratio itself."""
+    """If nothing is left to explain, the interval is the ratio itself."""
     sides = [[(scale * c, c) for c in (1.0, 2.0, 4.0)] for scale in (1.0, 2.0)]
     verdict = between_runs(*sides, **OPTIONS)
 
@@ -198,7 +198,7 @@ def test_pairs_have_a_t_interval():
 
 
 def test_two_runs_have_no_interval_among_hundreds_of_tests():
-    """Where Student's t with one degree of freedom is corrected for 400 tests, no number could hold its ends."""
+    """With Student's t of one degree of freedom corrected for 400 tests, no number could hold its ends."""
     found = between_runs([(1.0, None), (1.1, None)], [(1.0, None), (1.2, None)], confidence=1 - 1e-4, threshold=0.05)
 
     assert (found.word, found.low, found.high, found.detectable) == ("undecided", None, None, None)
@@ -215,7 +215,7 @@ def test_cases_lend_each_other_their_mean_spread():
 
 
 def test_leaning_intervals_hold():
-    """Where 40 equal cases spread unequally, one in 1,600 intervals may miss, and they are narrower than their own."""
+    """With 40 equal cases that spread unequally one in 1,600 intervals may miss; they are narrower than by case."""
     rng, missed, wider, suites = np.random.default_rng(0), 0, 0, 25
     confidence = 1 - 0.025 / 40
     for _ in range(suites):
@@ -247,7 +247,7 @@ def test_others_count_as_runs():
 @pytest.mark.parametrize("outliers", [0.0, 0.1])
 @pytest.mark.parametrize("pairs", [6, 14, 40])
 def test_intervals_over_pairs_hold(pairs, outliers):
-    """Of 400 cases of equal sides 95 % hold 1 (less 3 sigma), also where a tenth of the pairs is far off."""
+    """Among 400 cases of equal sides 95 % hold 1 (less 3 sigma), also where a tenth of the pairs is far off."""
     rng, held = np.random.default_rng(pairs), 0
     for _ in range(400):
         logs = 0.01 * rng.standard_normal(pairs) + (rng.uniform(size=pairs) < outliers) * 0.08 * rng.standard_normal(
@@ -260,7 +260,7 @@ def test_intervals_over_pairs_hold(pairs, outliers):
 
 
 def test_a_pair_that_is_far_off_widens_nothing():
-    """Of twenty pairs one may say 1.2: the interval is hardly wider than without it."""
+    """One of twenty pairs may say 1.2: the interval is hardly wider than without it."""
     logs = (0.01 * np.random.default_rng(0).standard_normal(20)).tolist()
     quiet, far = (of_pairs(own, **OPTIONS) for own in (logs, [*logs[:-1], 0.2]))
 

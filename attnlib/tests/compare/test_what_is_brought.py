@@ -73,7 +73,7 @@ def test_cases_that_vanish_count(write, capsys, allowed):
 
 
 def test_cases_that_were_not_chosen_do_not_vanish(write, capsys):
-    """Where the new side's command chose other cases, it is said and no regression."""
+    """If the new side's command chose other cases, it is said and no regression."""
     base, new = saved(), saved()
     new["attnlib"]["command"] = ["pytest", "bench/", "--pe=none"]
     gone = new["attnlib"]["cases"].pop()
@@ -184,7 +184,7 @@ def elsewhere(folder, *command, **environment):
 
 
 def test_a_console_without_umlauts_shows_the_rest(write, tmp_path):
-    """What cannot be shown is replaced, and the table is there."""
+    """Letters that cannot be shown are replaced, and the table is there."""
     path = write(saved(node="Büro"), "a.json")
     other = write(saved(node="Küche"), "b.json")
     command = ["-m", "attnlib.commands", "compare", "--base", str(path), "--new", str(other), "--allow-undecided"]

@@ -1,4 +1,4 @@
-"""What README and docs show: fenced blocks, and the commands in them and in text."""
+"""Fenced blocks of README, CONTRIBUTING and docs, and the commands in them and in text."""
 
 import re
 import shlex

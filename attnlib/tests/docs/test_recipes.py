@@ -86,7 +86,7 @@ for words in sys.argv[1:]:
 
 @pytest.fixture(name="printed", scope="module")
 def _printed(checkout, tmp_path_factory):
-    """What one process of the copy prints: of the new encoding, and as each command that shows what is new."""
+    """Return what one process of the copy prints: of the new encoding, and as each command that shows what is new."""
     commands, out = [], str(tmp_path_factory.mktemp("figures"))
     for ((program, *words),) in map(shown, DRAWN):
         assert program == "attnlib"

@@ -130,7 +130,7 @@ class FakeCard(Card):
         super().backward(y)
 
     def allocated(self):
-        """What is no tensor's."""
+        """Return the bytes that belong to no tensor."""
         return self.threads * self.workspace
 
     def beside(self, tensors):
@@ -156,7 +156,7 @@ class FakeCard(Card):
         return lambda: None
 
     def free(self):
-        """As much as a card has."""
+        """Return as many bytes as a card has."""
         return 2**36
 
     def rates(self):

@@ -1,4 +1,4 @@
-"""What the steps found: verdicts on our assumptions, in a JSON file a step, and all of them on one page."""
+"""Findings of the steps: verdicts on our assumptions, in a JSON file a step, and all of them on one page."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What torch's allocator holds beside our tensors, and whether predicted peaks are the measured ones."""
+"""Bytes that torch's allocator holds beside our tensors, and predicted peaks against measured ones."""
 
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.measure.rounds import timed

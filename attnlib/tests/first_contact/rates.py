@@ -1,4 +1,4 @@
-"""Whether the ceilings are the card's, and how its clock falls when it rests and rises when it is held."""
+"""Ceilings against the card's own rates, and how its clock falls when it rests and rises when it is held."""
 
 from attnlib.measure.noise import CARD_WORKS, SM_CLOCK
 

@@ -96,7 +96,7 @@ MUTATIONS = [
 
 
 def inside(claim):
-    """Whether the mean lies in the claim's range, however wide its interval."""
+    """Return True if the mean lies in the claim's range, however wide its interval."""
     mean = claim.interval[0]
     return (claim.least is None or mean >= claim.least) and (claim.most is None or mean <= claim.most)
 

@@ -153,7 +153,7 @@ def test_a_skip_at_finite_width_is_that_of_random_matrices(D, HK, gain):
     ],
 )
 def test_laws_follow_from_how_an_encoding_acts(pe, exponent, powers):
-    """Where an encoding acts decides the collapse; a causal mask makes every collapse geometric."""
+    """The place at which an encoding acts decides the collapse; a causal mask makes every collapse geometric."""
     assert collapse_exponent(encoding(pe), StackConfig()) == exponent
     assert collapse_exponent(encoding(pe, causal=True), StackConfig(causal=True)) == 1
     assert collapse_exponent(encoding(pe), StackConfig(window=5)) == 1
@@ -236,7 +236,7 @@ def test_shared_heads_scale_a_signal_as_the_closed_form_says():
 
 @pytest.mark.parametrize(("causal", "window", "gain"), [(False, None, 12 / 13), (True, None, 1 / 2), (True, 3, 1 / 2)])
 def test_a_sink_takes_its_share(causal, window, gain):
-    """Of T equal weights one more takes 1 / (T + 1); under a causal mask it takes half of the first token's."""
+    """One more than T equal weights takes 1 / (T + 1); under a causal mask it takes half of the first token's."""
     config = StackConfig(seq_len=12, softmax="plus_one", causal=causal, window=window)
 
     assert attention_gain(config) == pytest.approx(gain)

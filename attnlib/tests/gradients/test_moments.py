@@ -85,7 +85,7 @@ def test_attention_and_its_gradient(init, cosine):
 @pytest.mark.parametrize("block", ["pre_ln", "lns", "residual"])
 @pytest.mark.parametrize("scale", ["none", "depth_mup"])
 def test_like_tokens_have_the_closed_forms_variance(block, scale):
-    """Where tokens are alike and there is no feed-forward, both say the same, exactly."""
+    """If tokens are alike and there is no feed-forward, both say the same, exactly."""
     config = replace(UNIT, block=block, depth_scale=scale)
 
     assert predict(config, Moments(1.0, 1.0), BACK).variance == pytest.approx(closed_forms.alike_variance(config))

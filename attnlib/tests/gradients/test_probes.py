@@ -97,7 +97,7 @@ def test_hooks_are_removed_even_on_error():
 
 
 def test_nothing_but_scalars_is_kept():
-    """What the recorder holds is three numbers a boundary, and its report is finite JSON."""
+    """The recorder holds three numbers a boundary, and its report is finite JSON."""
     model, _ = twins(SMALL)
     with Recorder(model) as seen:
         step(model)
@@ -212,7 +212,7 @@ def test_residual_is_dongs():
 
 
 def test_cosine_gap_is_one_minus_the_mean_cosine():
-    """As the off-diagonal Gram matrix has it, and still exact where the cosine rounds to 1."""
+    """It is what the off-diagonal Gram matrix gives, and still exact where the cosine rounds to 1."""
     x = torch.randn(2, 6, 5, dtype=torch.float64)
     unit = x / x.norm(dim=-1, keepdim=True)
     gram = unit @ unit.transpose(1, 2)

@@ -88,7 +88,7 @@ def test_equal_differences_are_no_proof_of_no_spread():
 
 @given(st.integers(1, 300), st.data())
 def test_a_share_has_the_exact_interval(count, data):
-    """As scipy's binomial test has it."""
+    """It is the interval of scipy's binomial test."""
     right = data.draw(st.integers(0, count))
     exact = stats.binomtest(right, count).proportion_ci(method="exact")
     found = share_interval(right / count, count)

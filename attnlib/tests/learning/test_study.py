@@ -1,4 +1,4 @@
-"""What trainings say together, on trainings whose truth is known."""
+"""Findings from several trainings together, on trainings whose truth is known."""
 
 from pathlib import Path
 

@@ -51,7 +51,7 @@ DATA = first_token()
 
 
 def test_a_training_learns():
-    """What order decides is learned with positions, and hardly better than the commonest label without."""
+    """Labels that order decides are learned with positions, and hardly better than the commonest label without."""
     with_positions, without = (train(Case(**vars(CASE) | {"pe": pe, "steps": 300}), DATA) for pe in ("learned", "none"))
 
     assert with_positions["test_accuracy"] > 0.9
@@ -230,7 +230,7 @@ def _trainers():
 
 @pytest.fixture(name="one_thread")
 def _one_thread():
-    """As the processes that train have; and subnormals, which a training may flush, are kept again behind it."""
+    """Use one thread, as processes that train do; keep subnormals afterwards, which a training may have flushed."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -273,7 +273,7 @@ def test_nothing_is_trained_twice(trainers):
 
 
 def test_a_training_that_fails_is_said_so(trainers):
-    """What it raised is said in one line, and the next case is trained."""
+    """Its exception is said in one line, and the next case is trained."""
     with pytest.raises(RuntimeError, match="ValueError: a training needs steps"):
         trainers.train(Case(**vars(CASE) | {"steps": None}), [])
 
@@ -313,7 +313,7 @@ def _study(sessions, tmp_path_factory):
 
 @pytest.mark.faults
 def test_a_study_that_is_killed_goes_on(sessions, study, tmp_path):
-    """What was trained stays, and the whole is what one session would have trained."""
+    """Finished trainings stay, and the whole is what one session would have trained."""
     killed = sessions("--benchmark-autosave", folder=tmp_path, fault="late", **STUDY)
     done = sessions("--resume", folder=tmp_path, **STUDY)
 
@@ -343,7 +343,7 @@ def test_the_study_is_a_run(study):
 
 
 def test_the_study_is_shown(study, capsys):
-    """As tables with verdicts, and in three figures."""
+    """It is shown as tables with verdicts, and in three figures."""
     _, path = study
     cells, _ = read_cells([path])
 

@@ -101,7 +101,7 @@ def test_a_change_is_decided(match, ratio, word, code):
 
 @pytest.mark.parametrize("error", [ab.ERROR, 1.0])
 def test_equal_sides_are_rarely_called_different(match, monkeypatch, error):
-    """Of 300 cases of equal sides, judged without a threshold, 5 % are faster or slower after three looks.
+    """Among 300 cases of equal sides, judged without a threshold, 5 % are faster or slower after three looks.
 
     That is what the shared error makes of it: without it (an error of 1) it would be a third of them or more.
     """

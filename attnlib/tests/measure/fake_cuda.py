@@ -21,7 +21,7 @@ UUID = "11111111-2222-3333-4444-555555555555"
 
 
 class FakeCuda:
-    """What stands in for torch.cuda and for the host's clock."""
+    """A stand-in for torch.cuda and for the host's clock."""
 
     def __init__(self, cards=2):
         self.host = self.free = 0.0  # seconds: now, and when the queue will be empty
@@ -65,12 +65,12 @@ class FakeCuda:
 
     @property
     def hz(self):
-        """Of work that is queued now."""
+        """Clock rate of work that is queued now."""
         begins = max(self.host, self.free)
         return WORK_HZ if begins <= self.free + FALL and begins >= self.rising + RISE else IDLE_HZ
 
     def spin(self, cycles):
-        """As torch.cuda._sleep, whose length is in cycles."""
+        """Keep the card busy for so many cycles, as torch.cuda._sleep does."""
         self.launch(cycles / self.hz)
 
     @property
@@ -90,7 +90,7 @@ class FakeCuda:
         self.host = max(self.host, self.free)
 
     def module(self):
-        """As torch.cuda, as far as ``Cuda`` and ``memory`` call it."""
+        """Return a stand-in for torch.cuda, as far as ``Cuda`` and ``memory`` call it."""
         fake = self
 
         class Event:
@@ -173,7 +173,7 @@ class FakeCuda:
 
 
 class Generator:
-    """Of random numbers on a card; a capture that was refused leaves it capturing, up to torch 2.10."""
+    """A generator of random numbers on a card; a refused capture leaves it capturing, up to torch 2.10."""
 
     def __init__(self):
         self.capturing = False

@@ -32,7 +32,7 @@ class Work:
 
 @pytest.fixture(name="weighed")
 def _weighed(monkeypatch):
-    """What a case reads in a process in which others ran first."""
+    """Return what a case reads in a process in which others ran first."""
     _, device = open_fake(monkeypatch)
     allocator = FakeAllocator(monkeypatch)
 

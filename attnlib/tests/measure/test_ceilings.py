@@ -1,4 +1,4 @@
-"""What a step would take at the machine's ceilings, from rates that are made up, and that rates can be read."""
+"""A step's time at the machine's ceilings, from rates that are made up, and that rates can be read."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ SLOW = Rates(1e8, tuple((size, 10 * seconds) for size, seconds in RATES.copies),
 
 
 def test_the_best_rates_are_each_the_best():
-    """Of a reading with fast products and one with fast copies, both."""
+    """A reading with fast products and one with fast copies give both."""
     one = Rates(RATES.flops_per_s, SLOW.copies, SLOW.operator_s)
     two = Rates(SLOW.flops_per_s, RATES.copies, RATES.operator_s)
 
@@ -63,7 +63,7 @@ def test_the_best_rates_are_each_the_best():
 
 
 def test_disturbed_readings_do_not_count():
-    """Where there is an undisturbed one; else the best of them."""
+    """They do not if there is an undisturbed one; else the best of them counts."""
     busy = Listened(SLOW, ["busy"])
 
     assert usable([busy, busy, Listened(RATES, [])]) == RATES

@@ -76,7 +76,7 @@ def test_rounds_of_several_steps(fake):
 
 
 def test_pairs_leak_nothing_into_each_other(fake):
-    """Of two sides in turns each has its own time, set-ups and the other side's work in neither."""
+    """Each of two sides in turns has its own time, set-ups and the other side's work in neither."""
     truth = (2e-3, 3e-3)
     sides = [Work(fake, truth[0], before=0.01), Work(fake, truth[1])]
     order = list(turns(10, 1))
@@ -105,7 +105,7 @@ def test_two_waits_a_round(fake):
 
 @pytest.mark.parametrize("lost", ["first", "second"])
 def test_without_either_wait_the_time_is_wrong(fake, monkeypatch, lost):
-    """What the waits are for: without the first one a set-up is counted, without the second the work is not."""
+    """Without the first wait a set-up is counted, without the second the work is not."""
     device, calls = device_of(), iter(range(100))
     wait = type(device).synchronize
     keep = (lambda call: call % 2 == 1) if lost == "first" else (lambda call: call % 2 == 0)
@@ -198,7 +198,7 @@ def test_a_graph_is_one_launch(fake):
 
 
 def test_a_refused_capture_gives_the_stream_back(fake):
-    """What comes after it does not run in the stream of the capture."""
+    """Later work does not run in the stream of the capture."""
     fake.refuses = True
     with pytest.raises(Unavailable):
         device_of().capture(Work(fake, 1e-3).step)
@@ -333,5 +333,5 @@ def test_clocks_are_read_while_the_card_works(fake, monkeypatch):
 
 
 def test_cards_are_told_by_uuid(fake):
-    """As torch prints it; NVML's prefixes are found there."""
+    """The UUID is written as torch prints it; NVML's prefixes are found there."""
     assert device_of().describe()["uuid"] == UUID

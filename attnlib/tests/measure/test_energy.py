@@ -28,7 +28,7 @@ def package(root, name, joules, most=2**32, kind="package-0"):
 
 
 def test_joules_of_a_step():
-    """What the counter gained, over the steps of the window; the power of the second half beside it."""
+    """They are the counter's gain over the steps of the window; the power of the second half stands beside it."""
     found = judged(r(1000.0), r(1200.0), 50, 2.0, POWER)
 
     assert found["joules"] == r(4.0)
@@ -51,7 +51,7 @@ def test_a_counter_that_is_not_believed(first, last, reason):
 
 
 def test_power_that_is_not_told_contradicts_nothing():
-    """Where only the counter exists, it counts."""
+    """If only the counter exists, it counts."""
     found = judged(r(0.0), r(300.0), 50, 2.0, [(2.0, r(None, "Not Supported"))])
 
     assert found["joules"] == r(6.0)
@@ -99,7 +99,7 @@ def test_a_window_of_steps(tmp_path, monkeypatch):
 
 
 def test_no_counter_no_steps(monkeypatch, tmp_path):
-    """Where nothing counts, nothing is run."""
+    """If nothing counts energy, nothing is run."""
     monkeypatch.setattr(module, "Rapl", lambda: Rapl(tmp_path))
     found = energy(Device(), pytest.fail, 0.1)
 

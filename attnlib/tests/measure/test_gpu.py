@@ -1,4 +1,4 @@
-"""What must hold on a real NVIDIA GPU; skipped where there is none: ``tox -e gpu``."""
+"""Facts that must hold on a real NVIDIA GPU; skipped where there is none: ``tox -e gpu``."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_the_allocators_peak_is_as_predicted(device, attention):
 
 
 def test_out_of_memory_is_recovered_from(device):
-    """What does not fit is refused as such, and the next allocation succeeds."""
+    """A case that does not fit is refused as such, and the next allocation succeeds."""
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**50, dtype=torch.uint8, device="cuda")
     device.release()

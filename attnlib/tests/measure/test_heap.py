@@ -29,7 +29,7 @@ NO_GLIBC = pytest.mark.skipif(heap._glibc() is None, reason="the C library is no
 
 
 def run(code, more=FAULTS, **environment):
-    """What a fresh process prints."""
+    """Return what a fresh process prints."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_", "LD_PRE"))}
     done = subprocess.run(
         [sys.executable, "-c", HEAP + more + code], capture_output=True, text=True, env=clean | environment, check=True

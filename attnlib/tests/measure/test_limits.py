@@ -104,7 +104,7 @@ def cgroup(folder, files, most, used, cache):
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_control_groups(tmp_path, version):
-    """Of each limited group above the process: the limit, less what is used, and caches of files count as free."""
+    """Each limited group above the process leaves its limit less what is used, and caches of files count as free."""
     base, line = (tmp_path / "memory", "4:memory:/a/b\n9:pids:/x\n") if version == 1 else (tmp_path, "0::/a/b\n")
     files = {
         1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -147,7 +147,7 @@ def test_available_memory():
 
 
 def test_available_memory_without_control_groups(monkeypatch):
-    """Where no group limits the process the machine alone does."""
+    """If no group limits the process, the machine alone does."""
     monkeypatch.setattr("attnlib.measure.cgroups.memory_left", list)
 
     assert 2**20 < available_bytes(Device()) < 2**50

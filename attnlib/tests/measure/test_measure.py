@@ -125,7 +125,7 @@ def test_slow_steps_have_the_fewest_rounds(device, sides):
 
 
 def test_the_slowest_steps_are_warmed_up_by_one_call(device):
-    """Where the least number of rounds takes many times the budget, by the first call and by a second one."""
+    """Their least number of rounds takes many times the budget, by the first call and by a second one."""
     plan = sampling.pilot([clock.Bare(launch(device, 10.0))], [12.0], precision=0.03, budget=10.0)
 
     assert (plan.warmup_calls, plan.rounds, device.now) == (1, sampling.MIN_ROUNDS, 10.0)
@@ -301,7 +301,7 @@ def test_held_storages_count_once():
 
 
 def test_missing_readings_are_null_with_a_reason():
-    """What a CPU does not count is null and says why."""
+    """A reading that a CPU does not count is null and says why."""
     readings = memory.peak_memory(Device(), lambda: None, None, [])
 
     assert readings["nvml_process"] == {"value": None, "method": "NVML", "reason": "not counted on cpu"}
@@ -379,7 +379,7 @@ def test_subnormals_are_looked_at_on_the_cpu_in_float32():
 
 
 def test_more_threads_than_cpus_are_refused(monkeypatch):
-    """Of this process, not of the machine."""
+    """The CPUs of this process count, not those of the machine."""
     monkeypatch.setattr(environment, "usable_cpus", lambda: 1)
     with pytest.raises(ValueError, match="2 threads, but this process may use one CPU"):
         environment.refuse_changed(2)

@@ -1,4 +1,4 @@
-"""What disturbs a measurement: counters, what they mean, the second attempt, and the canary."""
+"""Disturbances of a measurement: counters, what they mean, the second attempt, and the canary."""
 
 import subprocess
 import sys
@@ -86,7 +86,7 @@ def test_what_is_no_disturbance(change):
 
 
 def test_a_disturbed_warm_up_is_no_standard():
-    """What the process had while it was disturbed says nothing about what it should have."""
+    """The CPU time of a disturbed warm-up says nothing about what the process should have."""
     assert disturbed(QUIET | {"cpu_s_per_wall_s": 1.0}, QUIET | {"cpu_pressure": 0.5}) == []
 
 
@@ -228,7 +228,7 @@ def test_a_strange_canary_is_a_disturbance(monkeypatch, strange, why):
 
 
 def test_both_speeds_of_a_machine_are_usual(monkeypatch):
-    """Where a quarter of the readings is slow, neither a slow nor a fast one is strange."""
+    """If a quarter of the readings is slow, neither a slow nor a fast one is unusual."""
     canary = Canary(Device())
     sings(canary, monkeypatch, [1.0, 1.0, 1.0, 1.6] * 6)
     for _ in range(24):

@@ -119,7 +119,7 @@ QUERIES = {  # the call that fails: the readings that it takes away
     ("code", "reason"), [(NOT_SUPPORTED, "Not Supported"), (NO_PERMISSION, "Insufficient Permissions")]
 )
 def test_one_query_that_fails_takes_no_other_away(read, query, code, reason):
-    """What the driver withholds is null with its own reason, and every other reading is there."""
+    """A reading that the driver withholds is null with its own reason, and every other reading is there."""
     found = read(f"{ONE}fail {query} {code}")
 
     assert {name for name, value in values(found).items() if value is None} == QUERIES[query]
@@ -136,7 +136,7 @@ def test_the_temperature_has_an_older_call(read):
 
 
 def test_an_older_driver_counts_reserved_memory(read):
-    """Where the second version of the call fails the first one's number says what it is."""
+    """If the second version of the call fails, the first one's number says what it is."""
     found = read(f"{ONE}fail nvmlDeviceGetMemoryInfo_v2 25")
 
     assert found["nvml_device_used"]["value"] == 750
@@ -173,7 +173,7 @@ def test_process_memory_that_is_not_ours(read, processes, reason):
 
 
 def test_whose_the_processes_are_is_not_guessed(read):
-    """Where this process is not listed the others are not counted: one of them may be this one."""
+    """If this process is not listed, the others are not counted: one of them may be this one."""
     assert read(f"card {CARD}\nprocess 1 5")["other_processes"]["value"] is None
     assert read(f"card {CARD}")["other_processes"]["value"] is None
     assert read(f"card {CARD}\nprocess self 5")["other_processes"]["value"] == 0

@@ -153,7 +153,7 @@ def test_flex_is_written_out_attention(uncompiled, pe, causal):
 
 @pytest.mark.parametrize("pe", ["alibi", "t5", "kerple"])
 def test_a_bias_of_distances_is_the_bias(pe):
-    """What an encoding adds by distance, laid over all pairs, is what it adds by pair."""
+    """A bias by distance, laid over all pairs, is the encoding's bias by pair."""
     torch.manual_seed(0)
     encoding = POSITIONAL[pe](seq_len=9, d_model=16, n_heads=4, head_dim=4, causal=False)
 

@@ -124,7 +124,7 @@ def test_a_table_of_ones_own(tmp_path):
 
 
 def test_texts_may_hold_commas_and_line_ends(tmp_path):
-    """Where they are quoted, as spreadsheets do; each is a token as any other."""
+    """They may if they are quoted, as spreadsheets do; each is a token as any other."""
     path = tmp_path / "t.csv"
     path.write_text("label,text\n" + "".join(f'{i % 2},"a,{i}\nb"\n' for i in range(60)))
     data = data_set(register(path))
@@ -185,7 +185,7 @@ def test_a_missing_label_is_no_class(tmp_path, missing):
 
 
 def test_a_text_of_blanks_is_no_text(tmp_path):
-    """As an empty one."""
+    """It is refused as an empty one is."""
     with pytest.raises(ValueError, match=r"t\.csv: row 102: no text"):
         register(table(tmp_path / "t.csv", [*GOOD, ("   ", "yes")]))
 
@@ -215,7 +215,7 @@ def test_a_row_that_is_not_csv_is_named(tmp_path):
     ],
 )
 def test_what_is_no_table_is_one_line(tmp_path, content, message):
-    """As is a file that is not there."""
+    """So is a file that is not there."""
     path = tmp_path / "t.csv"
     if content is not None:
         path.write_bytes(content)
@@ -224,7 +224,7 @@ def test_what_is_no_table_is_one_line(tmp_path, content, message):
 
 
 def test_texts_that_are_cut_alike_are_one(tmp_path):
-    """What follows the 512th letter is not learned from, and cannot tell two texts apart."""
+    """Letters after the 512th are not learned from, and cannot tell two texts apart."""
     path = table(tmp_path / "t.csv", [*GOOD, ("z" * 512 + "a", "yes"), ("z" * 512 + "b", "yes")])
     with pytest.raises(ValueError, match="has label 'no', and 'yes' in an earlier row"):
         register(table(tmp_path / "u.csv", [*GOOD, ("z" * 513, "yes"), ("z" * 514, "no")]))
@@ -240,7 +240,7 @@ def test_what_is_no_file_is_not_read(tmp_path):
 
 
 def test_an_unknown_data_set_is_refused_with_the_choices():
-    """As any other name."""
+    """It is refused as any other unknown name is."""
     with pytest.raises(ValueError, match="unknown data set 'words'; choose from digits, stress"):
         Settings.from_options({"data": "words"})
 

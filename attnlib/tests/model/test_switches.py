@@ -121,7 +121,7 @@ def test_switches_alone_and_in_pairs(names, attention):
 
 
 def with_own_mask(config, encoding, x):
-    """What a stack adds to the scores of its layers."""
+    """Return what a stack adds to the scores of its layers."""
     model = build_model(replace(config, depth=0))
     model.stack.encoding = encoding
     return model.stack.bias(x)

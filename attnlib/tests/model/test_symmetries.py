@@ -1,4 +1,4 @@
-"""What each encoding must and must not change: exact symmetries, causality, backends, fused kernels."""
+"""Exact symmetries of each encoding, causality, backends and fused kernels."""
 
 import pytest
 import torch

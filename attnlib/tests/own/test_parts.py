@@ -271,7 +271,7 @@ def test_by_entry_point(lab, offer):
 
 
 def test_a_name_of_two_is_an_error_that_names_them(offer):
-    """Of ours and a package, or of two packages; other names work, and broken ones that nobody asks for."""
+    """Two are one of ours and a package's, or two packages'; other names work, and broken ones that nobody asks for."""
     offer(
         Point("rotary", "x:y", "mylab"),
         Point("twice", "x:y", "one"),

@@ -64,7 +64,7 @@ def test_tables_show_the_short_name(run, lab, tmp_path, capsys):
 
 
 def test_two_of_one_short_name_are_told_apart(run, lab, tmp_path):
-    """As many modules stand before the name as it takes."""
+    """So many modules stand before the name that the two differ."""
     first, second = lab(), lab()
     options = ["--pe", f"{first}:MyRotary,{second}:MyRotary", "-k", "train_step", "--benchmark-autosave"]
     done = run(*options, folder=tmp_path / "runs")

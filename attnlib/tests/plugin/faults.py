@@ -1,4 +1,4 @@
-"""What strikes a session of the suite, by name: each fault patches this process, which is a fork of its own."""
+"""Faults of a session of the suite, by name: each patches this process, which is a fork of its own."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ SECOND = 2  # the test that is struck
 
 
 def kill():
-    """What neither Python nor a handler sees."""
+    """End the process by a signal that neither Python nor a handler sees."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -170,7 +170,7 @@ def in_visits(strike):
 
 
 def refuse():
-    """What the correctness gate says of a wrong model."""
+    """Raise what the correctness gate says of a wrong model."""
     raise AssertionError("logits are not finite")
 
 

@@ -112,7 +112,7 @@ def saved(folder):
 
 
 def skeleton(run):
-    """What does not depend on time: every case with its status, and for those with a time its bytes and costs."""
+    """Return what does not depend on time: every case with its status, and bytes and costs of those with a time."""
     run = copy.deepcopy(run)
     for row in run["benchmarks"]:
         row["extra_info"]["cost"].pop("floor_s")  # at ceilings that are read

@@ -1,4 +1,4 @@
-"""What people type at a session of the suite, and what they bring to it: one test a kind of habit."""
+"""Habits of people at a session of the suite, and what they bring to it: one test a kind of habit."""
 
 import importlib.util
 import json
@@ -124,7 +124,7 @@ def test_two_runs_on_one_machine_do_not_differ(sessions, tmp_path):
 
 
 def test_another_machine_is_named_in_a_line(sessions, tmp_path):
-    """What differs, and nothing else, is said; the comparison is made all the same, in a folder of its own."""
+    """Only what differs is said; the comparison is made all the same, in a folder of its own."""
     sessions("--benchmark-save=a", folder=tmp_path, tests=FORWARD)
     (path,) = files(tmp_path, ".json")
     run = json.loads(path.read_text())
@@ -192,7 +192,7 @@ def test_runs_are_grouped_by_axes(sessions, tmp_path):
 
 
 def test_checks_are_no_benchmarks(sessions, tmp_path):
-    """What a check of gradients found is its row's ``probe``; readers of the format see no benchmark of it."""
+    """The finding of a check of gradients is its row's ``probe``; readers of the format see no benchmark of it."""
     options = ["--benchmark-autosave", "--pe=none", "-k", "phase=collapse"]
     assert sessions(*options, folder=tmp_path, tests=["bench/test_gradients.py"]).code == 0
     run = saved(tmp_path)
@@ -208,7 +208,7 @@ def test_checks_are_no_benchmarks(sessions, tmp_path):
 
 
 def test_a_profile_or_a_reason(sessions, tmp_path):
-    """Where pytest-benchmark profiles without set-up, a backward pass says so; a forward pass is profiled."""
+    """If pytest-benchmark profiles without set-up, a backward pass says so; a forward pass is profiled."""
     tests = [*FORWARD, "bench/test_backward.py"]
     done = sessions("--benchmark-cprofile=tottime", "--pe=none", folder=tmp_path, tests=tests)
 
@@ -294,7 +294,7 @@ def test_a_test_that_is_tried_again_counts_once(sessions, tmp_path):
 
 @pytest.mark.parametrize(("fault", "other"), [("wrong", "interrupted"), ("wrong in a visit", "ok")])
 def test_a_session_that_stops_at_a_failure_has_pytests_exit_code(sessions, tmp_path, fault, other):
-    """As with ``--stepwise`` it stops at once, also in a later visit, and is saved; no signal ended it."""
+    """With ``--stepwise``, say, it stops at once, also in a later visit, and is saved; no signal ended it."""
     code = (
         "def pytest_sessionstart(session):\n"
         "    global own\n"

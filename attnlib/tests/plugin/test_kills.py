@@ -122,7 +122,7 @@ def test_a_folder_that_turns_read_only(small_disk, undisturbed):
 
 
 def test_the_kernel_kills(tmp_path):
-    """Where the process dies of its memory, the case is ``crashed`` and a resumed run goes on past it."""
+    """If the process dies of its memory, the case is ``crashed`` and a resumed run goes on past it."""
     options = [
         "--seq-lens=16,4096",
         "--depths=1",

@@ -98,7 +98,7 @@ class Work:
 
 @pytest.fixture(name="measured")
 def _measured(monkeypatch):
-    """What the row of a case says that was measured on the fake, beside a reference or alone."""
+    """Return what the row of a case says that was measured on the fake, beside a reference or alone."""
     fake, device = open_fake(monkeypatch)
     monkeypatch.setattr(Disturbance, "_card", lambda self: next(states, STATE))
     monkeypatch.setattr(Disturbance, "_counters", lambda self: dict.fromkeys(COUNTERS, 0.0) | {"wall": fake.now()})
@@ -120,7 +120,7 @@ def _measured(monkeypatch):
 
 
 def test_every_round_has_both_times(measured):
-    """Of the case and of its reference, by the host and by events, each its own."""
+    """The case and its reference each have their own, by the host and by events."""
     info, samples = measured(lambda device: Work(device, 2e-3), lambda device: Work(device, 1e-3))
     time = info["time"]
 
@@ -145,7 +145,7 @@ def test_every_round_has_both_times(measured):
     ],
 )
 def test_a_row_names_the_kernels_of_both_sides(measured, kernels, over, said):
-    """Where they differ for another reason than the fields that are compared, the line says so, once."""
+    """If they differ for another reason than the fields that are compared, the line says so, once."""
     own, other = kernels
     info, _ = measured(
         lambda device: Work(device, 1e-3, kernel=own), lambda device: Work(device, 1e-3, kernel=other), over=over
@@ -262,7 +262,7 @@ def test_what_is_compiled_is_not_predicted():
 
 @pytest.mark.parametrize("phase", ["forward", "backward"])
 def test_a_cold_step_is_prepared_and_rewrites_the_cache(monkeypatch, phase):
-    """Of 4 MiB of cache: the graph is made before, the rewriting comes last and is not weighed."""
+    """The cache has 4 MiB: the graph is made before, the rewriting comes last and is not weighed."""
     monkeypatch.setattr(Device, "cache_bytes", lambda self: 2**22)
     fields = CASE | {"device": "cpu", "phase": phase}
     cold, hot = Workload(Case(**fields, cache="cold")), Workload(Case(**fields))

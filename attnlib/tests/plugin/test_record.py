@@ -1,4 +1,4 @@
-"""What a session's record keeps of the machine."""
+"""Facts about the machine in a session's record."""
 
 from types import SimpleNamespace
 

@@ -103,7 +103,7 @@ def test_a_run_may_go_on_elsewhere():
 
 
 def test_code_counts_where_it_decides_a_number(monkeypatch, tmp_path):
-    """What measures counts always, checks of gradients where some are planned, and tables and commands never."""
+    """Code that measures counts always, checks of gradients if some are planned, and tables and commands never."""
     shutil.copytree(ROOT / "attnlib", tmp_path / "attnlib", ignore=shutil.ignore_patterns("tests", "__pycache__"))
     monkeypatch.setattr(plan, "PACKAGE", tmp_path / "attnlib")
     ours = {"device": {"name": "A"}, "environment": {}}

@@ -20,7 +20,7 @@ from attnlib.tests.plugin.sessions import CASES, files, skeleton
 
 @pytest.fixture(name="outline")
 def _outline(sessions, tmp_path):
-    """What a small job plans."""
+    """Return what a small job plans."""
     file, folder = tmp_path / "outline.json", tmp_path / "plan"
     done = sessions(f"--plan-out={file}", folder=folder)
     assert done.code == 0, done.out

@@ -26,7 +26,7 @@ from attnlib.tests import ROOT
 
 @pytest.fixture(name="trained", scope="module")
 def _trained(sessions, tmp_path_factory):
-    """What a session of train steps, backward passes and encodings printed, and the run that it saved."""
+    """Return what a session of train steps, backward passes and encodings printed, and the run that it saved."""
     folder = tmp_path_factory.mktemp("trained")
     tests = ["bench/test_train_step.py", "bench/test_backward.py", "bench/test_encodings.py"]
     done = sessions("--pe=none,learned", "--benchmark-autosave", folder=folder, tests=tests)

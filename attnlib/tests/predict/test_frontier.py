@@ -56,7 +56,7 @@ def test_the_search_ends_at_the_boundary(constant, slope, square, memory, block)
 
 
 def test_the_search_has_an_end():
-    """What never ends is said to reach the last size that is tried."""
+    """A search that never ends is said to reach the last size that is tried."""
     assert largest(lambda n: 1, 10, 2**10) == 2**10
 
 
@@ -130,7 +130,7 @@ def exact_peak(case):
 @pytest.mark.parametrize("phase", ["forward", "train_step"])
 @pytest.mark.parametrize("fields", [{}, {"pe": "t5"}, {"pe": "alibi"}, {"attention": "math"}])
 def test_the_kernel_is_the_one_that_runs(phase, fields):
-    """As torch's profiler sees it."""
+    """It is the one that torch's profiler sees."""
     case = Case(phase=phase, **fields)
 
     assert build(case).attention()["kernel"] in (kernel_of(case).kernel, "math")
@@ -186,7 +186,7 @@ def test_tables_of_several_encodings():
 
 
 def test_a_length_or_depth_that_is_repeated_counts_once():
-    """As in the options of a session."""
+    """So it does in the options of a session."""
     assert counts("8,2,8") == [8, 2]
 
 

@@ -1,4 +1,4 @@
-"""What kernels are said to allocate inside, against the events of torch's profiler."""
+"""Bytes that kernels are predicted to allocate inside, against the events of torch's profiler."""
 
 import pytest
 import torch
@@ -98,7 +98,7 @@ def test_what_other_operators_copy(step, outputs):
     [("2.13.0", True), ("2.13.1+cu130", True), ("2.13.0a0+git", False), ("2.13.0rc1", False), ("2.14.0a0", False)],
 )
 def test_only_the_release_is_calibrated(monkeypatch, version, calibrated):
-    """What is built before a release has its number, and may have other kernels."""
+    """A build before a release has its number, and may have other kernels."""
     monkeypatch.setattr(torch, "__version__", version)
 
     assert is_calibrated() == calibrated

@@ -23,7 +23,7 @@ def booked(step, inside=nothing):
 
 
 def test_the_highest_moment_of_a_region_by_kind():
-    """What was named is told apart, what was freed counts no more, and each region has a peak of its own."""
+    """Named storages are told apart, freed ones count no more, and each region has a peak of its own."""
 
     def step(seen):
         weights = floats(4)
@@ -45,7 +45,7 @@ def test_the_highest_moment_of_a_region_by_kind():
 
 
 def test_workspace_counts_beside_the_output():
-    """What an operator allocates inside is there together with what it gives, and then gone."""
+    """Bytes that an operator allocates inside are there together with its output, and then gone."""
     seen = booked(lambda _: torch.relu(floats(1)), inside=lambda func, _: 5 * KIB if "relu" in func.name() else 0)
 
     assert sum(seen.peaks()[""].values()) == 7 * KIB
@@ -85,7 +85,7 @@ def test_an_operator_on_lists_is_one():
 
 @pytest.mark.parametrize("consumers", [2, 3])
 def test_gradients_are_added_in_place(consumers):
-    """As without a ledger: a leaf that is used several times needs two gradients at once, however often it is used."""
+    """So they are without a ledger: a leaf that is used several times needs two gradients at once, not more."""
 
     def step(_):
         x = floats(64).requires_grad_()

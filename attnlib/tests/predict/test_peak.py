@@ -1,4 +1,4 @@
-"""What a case will need, predicted from shapes, beside the exact peak; and the limits that the command line sets."""
+"""Predicted needs of a case, from shapes, beside the exact peak; and the limits that the command line sets."""
 
 import re
 from dataclasses import replace
@@ -144,7 +144,7 @@ def test_the_margin_is_of_the_device(monkeypatch):
 
 
 def test_flash_attentions_sums_are_in_the_peak_of_a_card():
-    """Of one layer in half precision: float32 of [B, H, T, K] and [B, H, T], while its backward pass runs."""
+    """One layer in half precision adds float32 of [B, H, T, K] and [B, H, T], while its backward pass runs."""
     case = Case(device="cuda", dtype="bfloat16", seq_len=1024, depth=1)
     found = need(case, Card((8, 0), 0)).regions
 
@@ -176,7 +176,7 @@ def test_what_is_held_between_steps():
 
 
 def test_a_reference_needs_room_beside_its_case():
-    """Where only the case fits it is measured alone, and says so; a reference that does not exist says why."""
+    """If only the case fits it is measured alone, and says so; a reference that does not exist says why."""
     case = chosen().case(seq_len=32, depth=2, phase="train_step", pe="t5")
     plain = replace(case, pe="none")
     both = with_margin(case, prediction(case, plain)["value"])

@@ -15,7 +15,7 @@ def row_of(case):
 
 
 def beside(ratio, seconds):
-    """What is saved of a case whose rounds lay beside those of a stack without encoding."""
+    """Return what is saved of a case whose rounds lay beside those of a stack without encoding."""
     over = {"value": ratio, "low": 0.9 * ratio, "high": 1.1 * ratio, "blocks": 3, "reference": {"pe": "none"}}
     return {"over_reference": over, "reference_s": [seconds] * 6}
 

@@ -133,7 +133,7 @@ def mutations(draw, good, paths):
 
 
 def numbers_in(run):
-    """Where a run has numbers that no other place repeats: times, readings, claims, curves, costs."""
+    """Return where a run has numbers that no other place repeats: times, readings, claims, curves, costs."""
     return [
         path
         for path in paths_in(run)
@@ -187,7 +187,7 @@ class Content(NamedTuple):
 
 @st.composite
 def contents(draw):
-    """What a file may hold: a good run, a mutated run or journal, its text cut or overwritten, any JSON, any bytes."""
+    """Draw a file's content: a good run, a mutated run or journal, its text cut or overwritten, any JSON, any bytes."""
     if draw(st.booleans()):
         return Content(json.dumps(draw(good_runs())).encode(), ".json")
     if draw(st.booleans()):

@@ -255,5 +255,5 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_plain_leaves_json_as_it_is(value):
-    """What is JSON already stays the same."""
+    """Values that are JSON already stay the same."""
     assert plain(value) == value

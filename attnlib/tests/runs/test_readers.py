@@ -36,7 +36,7 @@ def loaded(path):
 
 
 def read_everywhere(path, other, figures=False):
-    """What ``attnlib`` and ``plots.py`` make of a file; True if it was good."""
+    """Read a file as ``attnlib`` and ``plots.py`` do; True if it was good."""
     run = loaded(path)
     if isinstance(run, str):
         assert run.startswith(str(path))
@@ -214,7 +214,7 @@ def test_text_from_a_file_acts_on_nothing(tmp_path, good, capsys):
     ("field", "value"), [("pe", "$x$"), ("pe", "a b"), ("phase", "<b>"), ("block", "\x1b[1m"), ("init", "x" * 201)]
 )
 def test_names_are_names(tmp_path, field, value):
-    """What becomes part of a label is letters, digits and a few signs."""
+    """A part of a label is letters, digits and a few signs."""
     path = tmp_path / "run.json"
     path.write_bytes(changed(lambda r: r["attnlib"]["cases"][0]["case"].update({field: value})))
 

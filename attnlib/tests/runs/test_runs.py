@@ -304,7 +304,7 @@ def test_files_of_one_run_are_one_run(write):
 
 
 def test_a_run_has_the_machines_of_its_processes(write):
-    """Where each process says its node, that is where the run was measured."""
+    """If each process says its node, the run was measured there."""
     run = saved()
     run["attnlib"]["processes"] = [{"node": "n1"}, {"node": "n2"}, {"node": "n1"}]
 

@@ -28,7 +28,7 @@ def half_of(cell, cells):
 
 @pytest.mark.parametrize("visits", [2, 3, 5])
 def test_intervals_hold_the_truth(visits):
-    """Of 4,000 cells 94 to 98 % hold it."""
+    """Among 4,000 cells 94 to 98 % hold it."""
     rng = np.random.default_rng(visits)
     held = [one for _ in range(50) for one in covered(drawn(rng, visits=visits))]
 
@@ -36,7 +36,7 @@ def test_intervals_hold_the_truth(visits):
 
 
 def test_intervals_hold_the_truth_with_slow_epochs():
-    """Where a tenth of the visits is 15 % off, they still do."""
+    """If a tenth of the visits is 15 % off, they still do."""
     rng = np.random.default_rng(0)
     held = [one for _ in range(50) for one in covered(drawn(rng, epochs=0.1))]
 

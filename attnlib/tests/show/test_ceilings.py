@@ -26,7 +26,7 @@ def test_a_machine_in_a_line():
 
 
 def test_disturbed_ceilings_are_said():
-    """Where all readings were disturbed, or the first ones, which early cases were held against."""
+    """They are if all readings were disturbed, or the first ones, which early cases were held against."""
     quiet, busy = ({"seconds": 1.0, "rates": RATES | {"disturbed": found}} for found in ([], ["a neighbour"]))
 
     assert "shares may be too high: a neighbour" in summary([], [busy, busy])[0]
@@ -35,7 +35,7 @@ def test_disturbed_ceilings_are_said():
 
 
 def test_switches_in_a_table():
-    """What failed says why, what was compiled how long that took."""
+    """A switch that failed says why, and a compiled one how long that took."""
     compiled = {"seconds": 3.0, "graphs": 2, "graph_breaks": 0, "recompiles": 0}
     found = [
         Worth("base", peak=2**20, process=2**21),

@@ -63,13 +63,13 @@ def test_the_users_settings_change_no_figure(tmp_path):
 
 
 def test_the_ratio_leads(figures):
-    """What an encoding costs comes first, a panel a depth."""
+    """The cost of encodings comes first, a panel a depth."""
     assert next(iter(FIGURES)) == "encoding_cost"
     assert [axes.get_title() for axes in figures["encoding_cost"].axes] == ["L = 2", "L = 8", "L = 32"]
 
 
 def test_one_legend_outside_the_panels(figures):
-    """Of the whole figure, with each name once."""
+    """The whole figure has one legend, with each name once."""
     for name, figure in figures.items():
         assert all(axes.get_legend() is None for axes in figure.axes), name
         assert len(figure.legends) == (name != "heat_map"), name

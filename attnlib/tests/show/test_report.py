@@ -23,7 +23,7 @@ REFERENCE = sorted((ROOT / "results" / "reference").glob("*.json"))
 
 
 class Seen(HTMLParser):
-    """What a page has: ids, addresses, tags, text."""
+    """Contents of a page: ids, addresses, tags, text."""
 
     def __init__(self, text):
         super().__init__()

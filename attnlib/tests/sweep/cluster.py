@@ -124,7 +124,7 @@ class Cluster:
         self.launch("slurmd", "-D", "-N", node, name=node)
 
     def ask(self, *command):
-        """What a command of Slurm's prints."""
+        """Return what a command of Slurm's prints."""
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         return done.stdout
 

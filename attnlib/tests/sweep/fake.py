@@ -47,12 +47,12 @@ def shard_of(sweep, task):
 
 
 def seconds_of(case):
-    """Of a step."""
+    """Return the seconds of a step."""
     return 1e-6 * case["seq_len"] * case["depth"] * (1 + PES.index(case["pe"]))
 
 
 def outline(cells):
-    """What is planned."""
+    """Return what is planned."""
     tests = planned(cells)
     cases = [test.case["case"] for test in tests]
     blocks = [f"{case['phase']} T={case['seq_len']} L={case['depth']}" for case in cases]
@@ -82,7 +82,7 @@ def plan(tests, token):
 
 
 def benchmark_of(test):
-    """What it would have measured: time, and the bytes and FLOPs that do not depend on when and where."""
+    """Return what a test would have measured: time, and the bytes and FLOPs that do not depend on when and where."""
     case, seconds = test.case["case"], seconds_of(test.case["case"])
     over = {"value": 1.0 + PES.index(case["pe"]), "low": 0.9, "high": 9.0, "blocks": 3, "reference": {"pe": "none"}}
     jitter = 1 + 1e-3 * (secrets.randbelow(1000) / 1000)

@@ -97,7 +97,7 @@ class Copies:
         self.outline = Outline(kind={"cpu": "copy"}, platform="Copies", tests=tests, blocks=blocks, seconds=took)
 
     def measure(self, sweep, task, node):
-        """What a node would write of a shard; returns seconds of its journal, and of its final file."""
+        """Write what a node would of a shard; return seconds of its journal, and of its final file."""
         shard = read(sweep.tests(sweep.plan, task.shard), Shard)
         head = {name: self.data[name] for name in ("machine_info", "commit_info", "datetime", "version")}
         ours = {name: self.data["attnlib"][name] for name in ("axes", "theory", "command")}

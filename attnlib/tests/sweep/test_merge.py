@@ -50,14 +50,14 @@ def _measured(sweep):
 
 
 def merged(sweep, *options):
-    """What ``attnlib merge`` makes of it, read as any run."""
+    """Return what ``attnlib merge`` makes of a sweep, read as any run."""
     out = sweep.folder / "merged.json"
     assert main(["merge", str(sweep.folder), "--out", str(out), *options]) == 0
     return load(out)
 
 
 def refusal(capsys, *words):
-    """What ``attnlib merge`` says as it refuses."""
+    """Return what ``attnlib merge`` says as it refuses."""
     assert main(["merge", *map(str, words)]) == 4
     said = capsys.readouterr()
     assert said.out == ""
@@ -131,7 +131,7 @@ def test_gaps_are_refused_or_become_rows(measured, capsys):
 
 
 def test_a_journal_is_a_part(measured):
-    """Of a shard that is not whole yet; what it has measured is taken over."""
+    """It is part of a shard that is not whole yet; what it has measured is taken over."""
     begun = measured("--cells=60", shards=2, left=1)
     task = begun.tasks[1]
     change(begun.folder / "sweep.json", "options", ["--dies-in=" + shard_of(begun, task)[10].case["case_id"]])
@@ -175,7 +175,7 @@ def test_data_sets_are_put_together(measured, capsys):
 
 
 def test_a_part_may_have_no_times(measured):
-    """As one of checks alone, or one in which every case failed; wherever it stands."""
+    """Such are parts of checks alone, or in which every case failed; wherever they stand."""
     begun = measured("--cells=27", shards=4)
     for number in (0, 2):
         path = begun.tasks[number].final

@@ -94,7 +94,7 @@ def test_ratios_are_judged_wherever_they_were_measured(runs):
 
 
 def test_seconds_are_judged_on_the_same_nodes(runs):
-    """Where each case was measured on the nodes that it had on the other side."""
+    """They are if each case was measured on the nodes that it had on the other side."""
     found = compare(runs("a"), runs("b"))
     assert {row.verdict.word for row in (*found.rows, *found.references)} == {"same"}
     assert found.machine == ()
@@ -111,7 +111,7 @@ def test_a_case_that_fails_on_one_side_was_not_moved(runs):
 
 
 def test_other_kinds_of_nodes_are_not_compared(runs, tmp_path):
-    """As ever."""
+    """Runs on machines of other kinds stay undecided, merged or not."""
     path = merged(tmp_path / "x.json", token="x")
     data = json.loads(path.read_text())
     data["machine_info"]["attnlib"]["threads"] = 64

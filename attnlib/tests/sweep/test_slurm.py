@@ -63,7 +63,7 @@ def _attnlib(cluster, tmp_path):
 
 
 def ended(cluster, process, code=0):
-    """What a command printed, once it has ended; jobs that are queued again need not wait."""
+    """Return what a command printed, once it has ended; jobs that are queued again need not wait."""
     deadline = time.monotonic() + 300
     while True:
         try:
@@ -77,7 +77,7 @@ def ended(cluster, process, code=0):
 
 
 def logs_of(process):
-    """What the jobs of a command's sweep printed, for the message of a failure."""
+    """Return what the jobs of a command's sweep printed, for the message of a failure."""
     folders = [word for word in map(str, process.args) if "/" in word]
     found = [path for folder in folders for path in Path(folder).glob("logs/*.out")]
     return "".join(f"\n--- {path}\n{path.read_text(errors='replace')[-6000:]}" for path in found)
@@ -113,7 +113,7 @@ def pytests(folder):
 
 
 def samples(folder):
-    """Of every case that is finished, by test."""
+    """Return the samples of every case that is finished, by test."""
     found = {}
     for path in (*folder.glob("run-*/*.journal"), *folder.glob("run-*/*.json")):
         for cell in load(path).cells:
@@ -138,7 +138,7 @@ def wait_for(condition, seconds=120):
 
 
 def finished(run):
-    """Whether each planned case has a status that says more than that it was not come to."""
+    """Return True if each planned case was tried: it is ``ok`` or ``unsupported``."""
     return {cell.status for cell in run.cells} <= {"ok", "unsupported"}
 
 
@@ -168,7 +168,7 @@ def test_merged_as_if_unsharded(cluster, attnlib, tmp_path):
 
 
 def findings(run):
-    """What checks of gradients claim of each case, with every number."""
+    """Return what checks of gradients claim of each case, with every number."""
     return {cell.case_id: cell.probe.claims if cell.probe else None for cell in run.cells}
 
 
@@ -193,7 +193,7 @@ def test_killed_and_requeued(cluster, attnlib, tmp_path):
 
 
 def queued(cluster, folder):
-    """What Slurm has of a sweep."""
+    """Return what Slurm has of a sweep."""
     os.environ["SLURM_CONF"] = cluster.environment["SLURM_CONF"]
     try:
         return slurm.queue(Sweep(folder))

@@ -1,4 +1,4 @@
-"""What is said of a sweep while others work on it, and what ``attnlib sweep`` refuses."""
+"""Status of a sweep while others work on it, and what ``attnlib sweep`` refuses."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def _squeue(tmp_path, monkeypatch):
 
 
 def test_what_slurm_says_is_told_by_task(sweep, squeue):
-    """Of several arrays, each job by its place in its own; other sweeps' jobs never."""
+    """Jobs of several arrays are told by their places in their own; other sweeps' jobs never."""
     begun = sweep("--cells=9", place="slurm")
     slurm.note(begun, "8", [Task(begun.folder, 1, n) for n in (1, 2, 3)])
     slurm.note(begun, "9", [Task(begun.folder, 1, 2)])
@@ -109,7 +109,7 @@ def test_a_part_that_is_left_is_named_and_told_by_the_exit_code(sweep, capsys, m
 
 
 def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
-    """What is measured is named from where the sweep was begun; what is asked of jobs may change, no more."""
+    """Paths of what is measured count from where the sweep was begun; only what is asked of jobs may change."""
     monkeypatch.setattr("attnlib.commands.sweep.with_bench", list)
     monkeypatch.chdir(tmp_path)
     assert main(["sweep", "--shards", "2", "--folder", "here", "--", "--cells=6"]) == 0

@@ -1,4 +1,4 @@
-"""What reaches sbatch, a fake one that keeps its environment, when the tasks of a sweep are submitted."""
+"""Arguments and variables of sbatch, a fake one that keeps its environment, when the tasks of a sweep are submitted."""
 
 import os
 
@@ -42,7 +42,7 @@ def test_jobs_do_not_inherit_the_allocation_in_which_they_are_submitted(submitte
 
 
 def test_the_cluster_and_account_that_a_site_sets_are_kept(submitted):
-    """As is whatever is not of Slurm."""
+    """So is every variable that is not Slurm's."""
     variables = {"SLURM_CONF": "/site/slurm.conf", "SLURM_CLUSTERS": "a", "SBATCH_ACCOUNT": "lab", "OTHER": "kept"}
 
     assert submitted({}, variables) == variables

@@ -1,4 +1,4 @@
-"""What a node does: it plans, measures, dies, goes on, and is left; with a pytest that is a fake."""
+"""A node's work: it plans, measures, dies, goes on, and is left; with a pytest that is a fake."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def attempt(task, attempts=3, says=None, patience=0.0):
 
 
 def samples(task):
-    """Of every finished case of a task, by test."""
+    """Return the samples of every finished case of a task, by test."""
     path = task.book or task.final
     return {cell.test: list(cell.samples) for cell in load(path).cells if cell.samples} if path.exists() else {}
 
@@ -53,7 +53,7 @@ def test_planned_once(sweep, monkeypatch):
 
 
 def test_the_first_plan_counts(sweep):
-    """Where there are no locks two processes may plan; their shards never mix."""
+    """Without locks two processes may plan; their shards never mix."""
     begun = sweep("--cells=30", shards=4)
     for shards in ([range(10), range(10, 30)], [range(20), range(20, 30)]):
         begun.cut(outline(30), shards)
@@ -242,7 +242,7 @@ def test_pytest_that_is_told_to_end_alone_goes_on(sweep):
 
 
 def test_pytest_that_never_begins_is_left(sweep):
-    """As where it is killed while it starts: not tried again for ever."""
+    """A pytest that is killed while it starts, for instance, is not tried again for ever."""
     begun = sweep("--cells=3", shards=1)
     planned(begun)
     (task,) = begun.tasks
@@ -267,7 +267,7 @@ def test_pytest_that_dies_when_all_is_saved_is_not_started_again(sweep):
 
 
 def test_a_lock_that_outlives_its_owner_is_waited_for(sweep):
-    """As the ones of a node that went down."""
+    """A node that went down leaves such locks."""
     begun = sweep("--cells=3", shards=1)
     planned(begun)
     (task,) = begun.tasks

@@ -1,4 +1,4 @@
-"""What the attention costs: a train step over sequence length x depth x encoding."""
+"""Cost of the attention: a train step over sequence length x depth x encoding."""
 
 from attnlib.plugin import over, product
 

@@ -1,4 +1,4 @@
-"""What the models cost: a train step over sequence length x depth."""
+"""Cost of the models: a train step over sequence length x depth."""
 
 from attnlib.plugin import over, product
 
