@@ -1,4 +1,4 @@
-"""Vanishing costs time: the backward pass over depth with subnormal numbers flushed to zero and kept.
+"""Backward pass over depth with subnormal numbers flushed to zero and kept: what vanishing gradients cost.
 
 On the CPU, whatever device the other cases run on. The policy is set per process before the first torch operation, so
 the cases run in two child processes.
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.benchmark(timer=child_clock, group="denormals")
 
 
 def points(settings):
-    """Depth x policy; ``linear`` initialisation dies fastest."""
+    """Return depth x policy; with the ``linear`` initialisation gradients vanish fastest."""
     depths = (64,) if settings.preset == "smoke" else (2, 16, 32, 48, 64)
     return [{"depth": L, "denormals": policy} for L in depths for policy in ("flush", "keep")]
 
@@ -27,7 +27,7 @@ def _workers(settings):
     started = {}
 
     def worker(policy):
-        """The process of this policy; another one after it was killed, as when a case took too long."""
+        """Return the process of this policy; a new one if the last was killed, as when a case took too long."""
         if policy not in started or started[policy].process.poll() is not None:
             started[policy] = Worker(
                 HERE, "--denormals", policy, *threads, environment=heap.variables(settings.base.heap)

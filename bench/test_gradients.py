@@ -83,7 +83,7 @@ def flush_points(settings):
 
 @over(rate_points, phase="rate", **FIXED)
 def test_rate(check_case):
-    """First layer and embeddings die with depth at the closed-form rate, whatever the encoding."""
+    """Gradients of first layer and embeddings vanish with depth at the closed-form rate, whatever the encoding."""
     check_case()
 
 
