@@ -103,9 +103,10 @@ class Rotary(PositionalEncoding):
 
     def partner(self, x: Tensor) -> Tensor:
         """Exchange the members of each pair: ``[B, H, T, K]``."""
-        if self.interleaved:
-            return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # by way of [B, H, T, K/2, 2]
-        return x.roll(self.head_dim // 2, -1)
+        if not self.interleaved:
+            return x.roll(self.head_dim // 2, -1)
+        exchanged: Tensor = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)  # by way of [B, H, T, K/2, 2]
+        return exchanged
 
     def turn(self, x: Tensor) -> Tensor:
         """Turn every pair by its position's angle: ``[B, H, T, K]``."""
