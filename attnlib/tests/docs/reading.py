@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 from attnlib.tests import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "reference" / "README.md"]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "results" / "reference" / "README.md",
+]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("pytest", "pytest-benchmark", "attnlib", "python", "python3", "pip", "tox")
 
