@@ -185,8 +185,9 @@ def command(config: pytest.Config) -> list[str]:
     given["--data"] = given.get("--data") and ",".join(Path(name).name for name in given["--data"].split(","))
     given |= {"--benchmark-autosave": bool(option["benchmark_autosave"]), "-k": option["keyword"]}
     flags = [
-        flag if value is True else f"{flag}={Path(str(value)).name if isinstance(value, Path) else value}"
-        for flag, value in given.items()
+        flag if value is True else f"{flag}={value.name or value if isinstance(value, Path) else value}"
+        for flag, values in given.items()
+        for value in (values if isinstance(values, list) else [values])  # such as several --import-path
         if value
     ]
     return ["pytest", *(re.sub(r"^/.*/", "", argument) for argument in config.args), *flags]

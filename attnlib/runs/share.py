@@ -87,8 +87,8 @@ def private_texts(data: Object, private: Collection[str]) -> list[str]:
         for name in filter(None, (word.search(text) for word in words)):
             found.setdefault(f"the name {name[0]}", []).append(place)
     return [
-        printable(f"{first} has {what}" + (f", and so have {len(others)} other places" if others else ""))
-        for what, (first, *others) in found.items()
+        printable(f"{places[0]} has {what}" + (f", one of {len(places)} places" if len(places) > 1 else ""))
+        for what, places in found.items()
     ]
 
 

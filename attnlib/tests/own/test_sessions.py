@@ -59,7 +59,10 @@ def test_tables_show_the_short_name(run, lab, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "MyRotary" in out
     assert name not in out
-    assert name in path.read_text()
+    text = path.read_text()
+    assert name in text
+    assert f"--import-path={tmp_path.name}" in json.loads(text)["attnlib"]["command"]  # without the folders around it
+    assert str(tmp_path) not in text
     assert name.partition(":")[0] not in sys.modules  # reading a run imports nothing of somebody else's
 
 
