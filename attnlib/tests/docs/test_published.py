@@ -38,7 +38,7 @@ def test_the_citation_is_of_this_release():
 
 
 def test_the_schemas_file_is_that_of_the_code(capsys):
-    """docs/run.schema.json is what ``attnlib schema`` prints."""
+    """docs/run.schema.json is what ``attnlib schema`` prints; after a change of the contract write it anew."""
     assert main(["schema"]) == 0
 
     assert (ROOT / "docs" / "run.schema.json").read_text() == capsys.readouterr().out

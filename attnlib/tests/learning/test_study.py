@@ -96,7 +96,7 @@ def ended(pe, *steps, most=4000, accuracy=0.9, rate=0.01):
 
 
 def test_steps_are_censored_at_the_most_steps():
-    """Of three that learned and two that stalled the median is the third, and no mean of caps."""
+    """With three that learned and two that stalled the median is the third, and no mean of caps."""
     rows = [*ended("sinusoidal", 800, 900, 1000, 1000, 1100), *ended("learned", 700, 2000, 3000, None, None)]
     found = {one.case.pe: one for one in encodings(cells(*rows))}
 

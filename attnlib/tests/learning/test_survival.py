@@ -37,7 +37,7 @@ def test_no_median_where_fewer_than_half_come_to_it():
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=30))
 def test_without_censoring_it_is_the_lower_median(counts):
-    """Of an even number the smaller of the two in the middle."""
+    """With an even number it is the smaller of the two in the middle."""
     found = median_steps([Steps(count, True) for count in counts])
 
     assert found.steps == sorted(counts)[(len(counts) - 1) // 2]
@@ -46,7 +46,7 @@ def test_without_censoring_it_is_the_lower_median(counts):
 
 
 def test_intervals_cover():
-    """Of 400 samples of 20 with a third censored, nine in ten intervals and more hold the true median."""
+    """Among 400 samples of 20 with a third censored, nine in ten intervals and more hold the true median."""
     rng, held = np.random.default_rng(0), 0
     for _ in range(400):
         times, ends = 100 * rng.exponential(size=20), 250 * rng.uniform(size=20)

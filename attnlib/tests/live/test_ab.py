@@ -225,7 +225,7 @@ def test_both_sides_run_on_the_same_core(match, monkeypatch):
     ids=["a card", "all cores", "a user's choice"],
 )
 def test_cores_are_left_to_the_system(match, monkeypatch, suite, threads, variables):
-    """Where the time is a card's, where every core is needed, and where the user has bound the threads."""
+    """They are if the time is a card's, if every core is needed, and if the user has bound the threads."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     played, _ = match(suite=suite)
