@@ -3,12 +3,14 @@
 import getpass
 import json
 import platform
+from dataclasses import replace
 
 import pytest
 
 from attnlib.commands.__main__ import main
 from attnlib.runs.find import load_all
 from attnlib.runs.load import load
+from attnlib.runs.share import incomplete
 from attnlib.tests.runs.examples import saved
 
 VISIT = {"log_ratio": 0.4, "interval": [1.4, 1.6], "rounds": 2, "disturbed": []}
@@ -156,6 +158,37 @@ def test_each_failed_check_is_a_line(clone, share, spoil, said):
     assert line.startswith(f"attnlib: {clone / '1.json'}: ")
     assert said in line
     assert not (clone / "results").exists()
+
+
+def test_a_journal_is_not_complete(tmp_path):
+    """It is the file of a run that was not saved yet, even if every case is measured."""
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(complete()))
+    run = load(path)
+
+    assert incomplete(run) == []
+    (line,) = incomplete(replace(run, path=path.with_suffix(".journal")))
+    assert "journal of an unfinished run" in line
+
+
+@pytest.mark.parametrize(
+    "text", ["bench/test_a.py::test[1/2]", "a / b", "https://a.org/b/c", "3 steps/s", "and/or/not"]
+)
+def test_what_only_looks_like_a_path_is_none(share, text):
+    """Relative paths, fractions and addresses say nothing of where a run was made."""
+    run = complete()
+    run["attnlib"]["note"] = text
+
+    assert share(run)[0] == 0
+
+
+@pytest.mark.parametrize("text", ["/data/x/y.so", "in ~/lab", "x=/opt/lab/x", r"C:\Users\somebody\x", "'/srv/a/b'"])
+def test_paths_are_found_in_any_text(share, text):
+    """Absolute paths with a folder, paths of a home and paths of Windows all count."""
+    run = complete()
+    run["attnlib"]["note"] = text
+
+    assert "attnlib.note has the path" in share(run)[2]
 
 
 @pytest.mark.parametrize(("count", "code"), [(2, 0), (4, 4)])
