@@ -40,6 +40,7 @@ SETS: dict[str, tuple[str, Collection[str]]] = {  # title and figures of each fo
 GALLERY, OVERVIEW = "gallery.md", "machines/README.md"
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")  # the path of a link within the checkout
 WIDE = "---\nhide: [toc]\n---"  # head of a page whose tables need the room
+WHOLE = re.compile(r" (?=±)|(?<=\d) (?=[a-z])")  # a blank between a number and its unit or interval
 NESTED = re.compile(r"^  (?=[-*] )", re.MULTILINE)  # an item in a list, which Python-Markdown wants four blanks deep
 
 
@@ -116,7 +117,7 @@ def drawn(result: Result) -> str:
     figures = [png for png in draw(result.machine.cells, folder, names).values() if png]
     page.write(PAGES / result.report, result.machine.cells, figures)
     files = " ".join(page.place(run.path) for run in result.machine.cells.runs)
-    lines = [f"## {title}, {result.machine.name}", f"From `{files}`; [all of it in one page]({result.report})."]
+    lines = [f"## {title}, {result.machine.name}", f"From `{files}`; see also the [report]({result.report})."]
     for png in figures:
         path = png.with_suffix(".svg").relative_to(PAGES).as_posix()
         lines += [f"![{png.stem.replace('_', ' ')}]({path})", f"*{caption(png.stem)}*"]
@@ -132,8 +133,8 @@ def of_machine(result: Result) -> str:
     lines = [
         WIDE,
         f"# {machine.name}",
-        f"Made of {files}: [all of it in one page](../{result.report}), [figures](../{GALLERY}). "
-        "`attnlib machines` prints these tables.",
+        f"From {files}. See also the [report](../{result.report}) and the [figures](../{GALLERY}). "
+        "`attnlib machines` prints the tables below.",
         Table(heads, facts).markdown(),
     ]
     return "\n\n".join([*lines, *sections([machine])]) + "\n"
@@ -169,7 +170,7 @@ def parts(table: Table) -> Iterator[str]:
     for line in table.before:
         phase, colon, rest = line.partition(": ")
         yield f"### {phase}\n\n{escape(rest, quote=False)}" if colon else escape(line, quote=False)
-    yield replace(table, before=(), after=()).markdown().replace(" ±", "\u00a0±")
+    yield WHOLE.sub("\u00a0", replace(table, before=(), after=()).markdown())
     if lines := [f"* {escape(line, quote=False)}" for line in table.after if line]:
         yield "\n".join(lines)
 
