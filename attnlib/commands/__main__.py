@@ -16,7 +16,8 @@ from attnlib.runs.text import forgive
 
 MODULES = (
     *("listing", "check", "predict", "frontier", "theory", "switches", "ab", "compare", "repeat", "sweep", "merge"),
-    *("tables", "draw", "scaling", "export", "publish", "methods", "share", "schema", "trust", "completion"),
+    *("tables", "machines", "draw", "scaling", "export", "publish", "methods", "share", "schema"),
+    *("trust", "completion"),
 )
 COMMANDS = [import_module(f"attnlib.commands.{name}") for name in MODULES]
 PASS_ON = ("repeat", "sweep")  # give unknown arguments to pytest

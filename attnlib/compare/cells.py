@@ -1,7 +1,7 @@
 """Cells of several runs of one machine, by case, and their mean over the runs with an interval."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from attnlib.runs.schema import Claim
 
 TOKENS = "tokens a batch"
 STEP = {"phase": "train_step", "denormals": "flush"}  # what most tables and figures show
-AXES = {"seq_len", "depth", "pe"}  # by which tables and figures tell train steps apart
+AXES = frozenset({"seq_len", "depth", "pe"})  # by which tables and figures tell train steps apart
 
 
 class Cells:
@@ -111,8 +111,8 @@ def belong_together(run: Run, other: Run) -> bool:
     return run.machines == other.machines or (run.merged and other.merged and run.kind == other.kind)
 
 
-def differing_fields(runs: Sequence[Run]) -> str:
-    """Return the fields, except axes, in which train steps of a test differ between runs; an empty text if in none.
+def differing_fields(runs: Sequence[Run], free: Collection[str] = AXES) -> str:
+    """Return the fields, except ``free``, in which train steps of a test differ between runs; an empty text if in none.
 
     Batch sizes may differ if the tokens a batch are the same. References may not differ at all.
     """
@@ -125,7 +125,7 @@ def differing_fields(runs: Sequence[Run]) -> str:
         for cell in run.cells:
             if cell.case.phase == "train_step":
                 kind = own.setdefault(cell.question, {})
-                for name in cell.fields.keys() - AXES:
+                for name in cell.fields.keys() - free:
                     kind.setdefault(name, set()).add(cell.fields[name])
                 kind.setdefault(TOKENS, set()).add(cell.case.batch_size * cell.case.seq_len)
         for test, kind in own.items():

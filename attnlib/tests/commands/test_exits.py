@@ -109,7 +109,7 @@ def test_errors_are_no_verdict(paths, monkeypatch, capsys, error, code):
 
 
 READERS = [
-    *([name] for name in (*TABLES, "scaling", "draw", "merge", "methods", "share")),
+    *([name] for name in (*TABLES, "machines", "scaling", "draw", "merge", "methods", "share")),
     *(["export", "--csv"], ["publish", "--wandb"], ["sweep", "--status"], ["sweep", "--resume"]),
     *(["compare", "--base", "BASE", "--new"], ["compare", "--new", "BASE", "--base"]),
 ]

@@ -14,6 +14,7 @@ from attnlib.commands.__main__ import main
 from attnlib.commands.listing import COLUMNS, listing
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
+from attnlib.compare.machines import machines
 from attnlib.compare.saved import compare
 from attnlib.gradients.registry import CHECKS
 from attnlib.live.switches import Worth
@@ -22,6 +23,7 @@ from attnlib.runs.schema import problems
 from attnlib.show.comparison import compared
 from attnlib.show.encodings import encodings
 from attnlib.show.findings import findings
+from attnlib.show.machines import machine_tables
 from attnlib.show.prediction import products
 from attnlib.show.registry import TABLES
 from attnlib.show.scaling import by_depth, by_length
@@ -139,6 +141,7 @@ def _tables():
     cells = Cells(runs)
     found = [table for make, _ in TABLES.values() for table in make(cells)]
     found += [make(cells, phase="train_step") for make in (by_length, by_depth)]
+    found += [table for own in machine_tables(machines(runs)).values() for table in own]
     found += [compared(compare(runs[:1], runs[1:])), products({"algorithmic": {"projections": (10**12, 2 * 10**12)}})]
     worth = Worth("attention=math", Estimate(1.25, 1.123, 1.377), 2**20, 2**30, "a reason of many words")
     found += [
