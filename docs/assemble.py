@@ -27,6 +27,7 @@ STYLE = ROOT / "docs" / "site.css"
 SOURCES = (
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
     "docs/*.md",
     "examples/README.md",
     "examples/*/README.md",
@@ -35,7 +36,7 @@ SOURCES = (
 SETS: dict[str, tuple[str, Collection[str]]] = {  # title and figures of each folder of saved runs
     "reference": ("The default job", FIGURES),
     "switches": ("What switches cost", ["switch_cost"]),
-    "learning": ("What is learned", ["learned_accuracy", "depth_accuracy", "accuracy_cost"]),
+    "learning": ("What is learned", ["learned_accuracy", "accuracy_over_steps", "depth_accuracy", "accuracy_cost"]),
 }
 GALLERY, OVERVIEW = "gallery.md", "machines/README.md"
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")  # the path of a link within the checkout
@@ -99,11 +100,18 @@ def copy(source: Path, folder: Path) -> None:
 def results(name: str) -> Iterator[Result]:
     """Yield the runs of each machine in a folder of results/reference.
 
+    Runs of other machines, which ``attnlib share`` puts into a folder of their own, count as those of the default job.
+
     Raises:
         BadRun: a file there is no saved run.
     """
-    folder = ROOT / "results" / "reference" / ("" if name == "reference" else name)
-    runs, bad = load_all(sorted(folder.glob("*.json")))
+    reference = ROOT / "results" / "reference"
+    if name == "reference":
+        others = (path for path in reference.glob("*/*.json") if path.parent.name not in SETS)
+        paths = [*sorted(reference.glob("*.json")), *sorted(others)]
+    else:
+        paths = sorted((reference / name).glob("*.json"))
+    runs, bad = load_all(paths)
     if bad:
         raise BadRun("; ".join(bad))
     for machine in machines(runs):
@@ -149,7 +157,7 @@ def overview(found: Sequence[Machine]) -> str:
         "# Machines",
         "What does a step cost on which machine, and what holds on all of them?",
         "\n".join(links),
-        "Another machine is added with five files, see [recipes](../docs/recipes.md#a-machines-results). "
+        "Another machine is added with five files, see [contributing](../CONTRIBUTING.md#a-machines-results). "
         "`attnlib machines RUN...` sets any saved runs of like stacks side by side.",
         *([f"These machines measured unlike stacks, so each stands alone: {escape(unlike)}."] if unlike else []),
     ]
