@@ -172,6 +172,7 @@ def findings(run):
     return {cell.case_id: cell.probe.claims if cell.probe else None for cell in run.cells}
 
 
+@pytest.mark.faults
 def test_killed_and_requeued(cluster, attnlib, tmp_path):
     """SIGKILL of what measures, `scontrol requeue` of a job: it goes on, nothing is lost or measured twice."""
     waiting = start(cluster, *sweep(tmp_path / "s", options=LONG))
@@ -268,6 +269,7 @@ def test_two_sweeps_at_once_in_one_folder(cluster, attnlib, tmp_path):
     assert all(len(run.data["attnlib"]["processes"]) == 2 for run in runs)
 
 
+@pytest.mark.faults
 def test_ctrl_c_leaves_the_jobs(cluster, attnlib, tmp_path):
     """It says how to come back; they go on, and --resume waits for them again."""
     waiting = start(cluster, *sweep(tmp_path / "s"))
@@ -293,6 +295,7 @@ def test_what_cannot_be_planned_is_said(cluster, attnlib, tmp_path):
     assert "partition" in out
 
 
+@pytest.mark.faults
 def test_a_node_that_is_not_exclusive_is_seen(cluster, attnlib, tmp_path):
     """Rows that were measured while others computed on the node are marked, in the merged run too."""
     burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
