@@ -145,7 +145,7 @@ def measure_case(
         pair = (
             paired(case, settings, instruments.device)
             if build is None
-            else Pair(build(case), alone="it has its own process")
+            else Pair(build(case), alone="it was measured in a process of its own, without a reference")
         )
         timed = time_case(benchmark, pair, case, settings, instruments)
         if benchmark.stats is not None:

@@ -98,7 +98,10 @@ def summary(cells: Sequence[Cell], readings: Sequence[Mapping[str, Any]]) -> lis
     if found := of_cells(cells):
         if "least" in found:
             least, median, most = (percent(found[n]) for n in ("least", "share of ceiling, median", "most"))
-            lines.append(f"share of ceiling: median {median}, from {least} to {most}; bound by {found['bound by']}")
+            lines.append(
+                "share of ceiling, the time of a step at the machine's best rates over its measured time: "
+                f"median {median}, from {least} to {most}; bound by {found['bound by']}"
+            )
         if "median error" in found:
             worst, median = (ERROR.form(found[name]) for name in ("peak, worst error", "median error"))
             count = len(errors_of(cells))

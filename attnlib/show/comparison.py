@@ -28,7 +28,7 @@ def peak(both: tuple[int, int]) -> str:
 VERDICT = {
     "ratio": Column(digits(3), number=True),
     "interval": Column(lambda ends: f"[{ends[0]:.3f}, {ends[1]:.3f}]"),
-    "could see": Column(digits(2), number=True),
+    "detectable": Column(digits(2), number=True),
     "verdict": Column(": ".join, prose=True),
 }
 SAVED = {
@@ -43,11 +43,11 @@ LIVE = {"case": Column(), "pairs": Column(number=True), **VERDICT}
 
 
 def verdict_cells(verdict: Verdict, note: str | None = None) -> dict[str, Any]:
-    """Ratio, interval, what could have been seen, and the word with its reason unless ``note`` said it for all."""
+    """Return ratio, interval, smallest detectable ratio, and the word with its reason unless ``note`` said it for all."""
     return {
         "ratio": verdict.ratio,
         "interval": None if verdict.low is None else (verdict.low, verdict.high),
-        "could see": verdict.detectable,
+        "detectable": verdict.detectable,
         "verdict": [verdict.word, *([verdict.reason] if verdict.reason and verdict.reason != note else [])],
     }
 
@@ -90,7 +90,7 @@ def _after(comparison: Comparison) -> list[str]:
     gone += " (other cases were chosen)" if comparison.vanished and comparison.selected else ""
     return [
         f"{phases} tests of phases and {cases} of cases; intervals hold together with {1 - saved.ERROR:.0%}; threshold "
-        f"{comparison.threshold:.0%}; could see: the ratio that would have been called slower",
+        f"{comparison.threshold:.0%}; detectable: the smallest ratio that would have been called slower",
         *([BLUNT] if comparison.references else []),
         *([] if heard is None else [f"canary: new / base {' '.join(canary.texts()[0].values())}"]),
         f"exact: {len(comparison.rows)} cases, changed in {len(changed)}{gone}",
