@@ -43,7 +43,7 @@ LIVE = {"case": Column(), "pairs": Column(number=True), **VERDICT}
 
 
 def verdict_cells(verdict: Verdict, note: str | None = None) -> dict[str, Any]:
-    """Return ratio, interval, smallest detectable ratio, and the word with its reason unless ``note`` said it for all."""
+    """Return ratio, interval, smallest detectable ratio, and the word with its reason unless ``note`` has said it."""
     return {
         "ratio": verdict.ratio,
         "interval": None if verdict.low is None else (verdict.low, verdict.high),
