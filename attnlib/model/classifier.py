@@ -21,7 +21,12 @@ def pool_last(x: Tensor) -> Tensor:
     return x[:, -1]
 
 
-POOLING: dict[str, Callable[[Tensor], Tensor]] = {"mean": pool_mean, "last": pool_last}
+def pool_none(x: Tensor) -> Tensor:
+    """Every token by itself, for next-token prediction: ``[B, T, D]`` as it is."""
+    return x
+
+
+POOLING: dict[str, Callable[[Tensor], Tensor]] = {"mean": pool_mean, "last": pool_last, "none": pool_none}
 
 
 class AttentionStack(nn.Module):
@@ -111,7 +116,7 @@ class SequenceClassifier(nn.Module):
         self.head = nn.Linear(config.d_model, config.n_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Classify sequences: int64 ``[B, T]`` to logits ``[B, n_classes]``.
+        """Classify sequences: int64 ``[B, T]`` to logits ``[B, n_classes]``; ``[B, T, n_classes]`` without pooling.
 
         Raises:
             ValueError: T exceeds the encoding's table.
