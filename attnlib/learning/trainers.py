@@ -11,10 +11,10 @@ from itertools import islice
 from typing import Any
 
 from attnlib.cases.case import Case
-from attnlib.model.data import Labelled, data_set
+from attnlib.model.data import ByLength, Labelled, by_length, data_set
 
 AHEAD = 4  # most cases that are trained at once, including the requested one
-Found = dict[str, Any]  # the result of a training, see ``attnlib.learning.training.train``
+Found = dict[str, Any]  # the result of a training, see ``train`` in ``attnlib.learning.training`` and ``.lengths``
 
 
 class Trainers:
@@ -66,7 +66,7 @@ class Trainers:
             context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(min(cpus(), AHEAD), context, initializer=prepare)
         try:
-            return self.pool.submit(trained, case, data_set(case.data or ""))
+            return self.pool.submit(trained, case, data_of(case))
         except BrokenProcessPool as error:  # a process died between two requests
             broken: Future[Found] = Future()
             broken.set_exception(error)
@@ -101,11 +101,17 @@ def follow(parent: Any) -> None:
     os._exit(1)
 
 
-def trained(case: Case, data: Labelled) -> Found:
+def data_of(case: Case) -> Labelled | ByLength:
+    """Return what a case learns; raises as ``data_set`` and ``by_length``."""
+    name = case.data or ""
+    return data_set(name) if case.train_length is None else by_length(name, case.train_length, case.test_length)
+
+
+def trained(case: Case, data: Any) -> Found:
     """Return the result of a case's training; runs in a process of the pool."""
     import torch
 
-    from attnlib.learning.training import train
+    from attnlib.learning import lengths, training
 
     torch.set_flush_denormal(case.denormals == "flush")
-    return train(case, data)
+    return lengths.train(case, data) if case.phase == "lengths" else training.train(case, data)
