@@ -28,6 +28,7 @@ FIGURES = {  # name of a figure, and of the function that draws it, to the modul
     "learned_accuracy": "learning",
     "depth_accuracy": "learning",
     "accuracy_cost": "learning",
+    "length_accuracy": "lengths",
     "beside": "beside",
     "switch_cost": "switches",
 }
