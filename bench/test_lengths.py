@@ -16,8 +16,8 @@ RUN = {"device": "cpu", "dtype": "float32", "dropout": 0.0, "denormals": "flush"
 RUN |= {"block": "pre_ln", "attention": "sdpa", "init": "torch_mha"}
 STACK = RUN | {"d_model": 64, "n_heads": 4, "depth": 2, "ffn_mult": 2, "batch_size": 32}
 RATE = 3e-3
-STEPS = {"bin_majority": 2000, "stress": 1500, "parity": 2000, "repeat_copy": 2000}
-MOST_STEPS = 2500  # of other data
+STEPS = {"bin_majority": 2000, "unique_copy": 4000, "sort": 2500}  # at most
+OTHERS = 1500  # of other data
 # the smallest stack of arXiv 2410.02140, and its recipe but for the first weights
 SMALLEST = RUN | {"d_model": 16, "n_heads": 1, "depth": 1, "ffn_mult": 4, "activation": "gelu", "batch_size": 64}
 PUBLISHED = {"data": "bin_majority", "train_length": 50, "test_length": 150, "steps": 30_000}
@@ -65,7 +65,7 @@ def published_points(settings):
 def points(settings):
     """Five seeds of every encoding: one data set after another, the controls last."""
     found = [
-        point | {"steps": 6 if is_smoke(settings) else STEPS.get(point["data"], MOST_STEPS), "seed": seed}
+        point | {"steps": 6 if is_smoke(settings) else STEPS.get(point["data"], OTHERS), "seed": seed}
         for seed in seeds(settings)
         for point in cost_points(settings)
     ]
