@@ -14,6 +14,7 @@ from attnlib.learning.training import POINTS, WEIGHT_DECAY, digest, is_number, s
 from attnlib.model.classifier import SequenceClassifier
 from attnlib.model.data import ByLength
 from attnlib.model.data.tasks import IGNORED, Sequences, Task
+from attnlib.model.data.texts import Texts
 
 LARGEST_NORM = 1.0  # of all gradients together; larger ones are scaled down
 CHECKS = 10  # a training is looked at after each tenth of its steps, and may end there
@@ -143,6 +144,14 @@ def in_ranges(data: ByLength, scores: Mapping[int, Score]) -> list[dict[str, Any
         if own:
             examples, exact, tokens, right = (sum(counts) for counts in zip(*own, strict=True))
             shares = {"exact": exact / examples, "per_token": right / tokens}
+            if isinstance(data, Texts):
+                shares["commonest"] = share_of_commonest(data, shortest, high)
             found.append({"low": shortest, "high": high, "examples": examples} | shares)
         shortest = high + 1
     return found
+
+
+def share_of_commonest(data: Texts, low: int, high: int) -> float:
+    """Return the accuracy, on the test texts of a range of lengths, of always giving the commonest training label."""
+    labels = np.concatenate([data.tested(length).targets for length in data.lengths if low <= length <= high])
+    return float((labels == data.commonest).mean())

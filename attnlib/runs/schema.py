@@ -203,13 +203,17 @@ class Training(Struct):
 
 
 class Range(Struct, frozen=True):
-    """Accuracy on the test examples of a range of lengths: whole answers, and single tokens of answers."""
+    """Accuracy on the test examples of a range of lengths: whole answers, and single tokens of answers.
+
+    ``commonest`` is the accuracy of always giving the commonest label of the training texts; null for a task.
+    """
 
     low: Size
     high: Size
     examples: Size
     exact: Share
     per_token: Share
+    commonest: Share | None = None
 
 
 class Lengths(Struct):

@@ -84,11 +84,16 @@ def by_range(question: Question) -> Table:
     columns |= {f"right, {name}": Column(THREE) for name in names}
     if any(one.fitting is not None for one in question.encodings):
         columns |= {f"of those that fit, {name}": Column(THREE) for name in names[1:]}
-    columns |= {f"tokens, {name}": Column(THREE) for name in names[1:]}
+        columns |= {f"tokens, {name}": Column(THREE) for name in names[1:]}
     columns |= {"steps": Column(number=True)}
     rows = [row(one, names) for one in question.encodings]
     after = [f"{one.case.pe}: {one.missing} seeds have no result" for one in question.encodings if one.missing]
-    return Table(columns, rows, before=[f"{title(question)}, {question.case.batch_size} a step"], after=after)
+    ranges = next((one.ranges for one in question.encodings if one.ranges), ())
+    commonest = [f"{one.commonest:.3f} at {one.low} to {one.high}" for one in ranges if one.commonest is not None]
+    after += [f"always the commonest label: {', '.join(commonest)}"] if commonest else []
+    case = question.case
+    recipe = f"at most {case.steps} steps of {case.batch_size}, learning rate {case.learning_rate:g}"
+    return Table(columns, rows, before=[f"{title(question)}: {recipe}"], after=after)
 
 
 def row(one: Extrapolated, names: list[str]) -> dict[str, object]:

@@ -103,6 +103,11 @@ class Texts:
         """Return the test's texts of a length, at most ``TESTED``, the same for every training."""
         return self.of(self.rows[length][: min(TESTED, self.held_out(length))], length)
 
+    @cached_property
+    def commonest(self) -> int:
+        """Label that most texts to train on have."""
+        return int(np.bincount(self.labels[self.train]).argmax())
+
     def as_json(self) -> dict[str, object]:
         """Return the description that a run saves."""
         parts = (self.tokens, self.labels, self.letters)

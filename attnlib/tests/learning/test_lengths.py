@@ -17,6 +17,7 @@ from attnlib.learning.training import seeded_model
 from attnlib.model.classifier import build_model
 from attnlib.model.data import by_length
 from attnlib.model.data.tasks import IGNORED, Sequences, Task
+from attnlib.model.data.texts import Texts
 from attnlib.runs.schema import probe_problems
 from attnlib.show.figures import find_figure
 from attnlib.tests.plugin.sessions import files, saved, skeleton
@@ -136,6 +137,20 @@ def test_ranges_are_the_training_lengths_twice_them_and_the_rest():
     assert [(one["low"], one["high"], one["examples"]) for one in three] == [(1, 3, 30), (4, 6, 30), (7, 12, 60)]
     assert [one["exact"] for one in three] == pytest.approx([0.2, 0.5, 0.95])
     assert [(one["low"], one["high"]) for one in two] == [(1, 7), (8, 12)]
+
+
+def test_always_the_commonest_label_is_no_chance():
+    """Its share is that of the label among the test texts, range by range; a task has none."""
+    labels = np.array([1, 1, 1, 0] * 25 + [1, 0, 0, 0] * 25)
+    letters = np.array([2] * 100 + [4] * 100)
+    data = Texts("words", "drawn", "none", np.ones((200, 4), dtype=np.int64), labels, letters, 2, 2, train_length=2)
+    scores = {length: Score(10, 5, 10, 5) for length in data.lengths}
+    first, longer = in_ranges(data, scores)
+
+    assert data.commonest == 1
+    assert first["commonest"] == pytest.approx(np.mean(data.tested(2).targets == 1))
+    assert longer["commonest"] == pytest.approx(0.25)
+    assert "commonest" not in in_ranges(Task("sort", 3, 12), {2: Score(1, 1, 1, 1)})[0]
 
 
 def test_offsets_reach_every_row_of_the_table():
