@@ -350,10 +350,11 @@ def test_the_study_is_a_run(study):
 def test_a_study_that_is_killed_goes_on(sessions, study, tmp_path):
     """What was trained stays, and the whole is what one session would have trained."""
     data = ("--data", "unique_copy,stress")
-    killed = sessions("--benchmark-autosave", *data, folder=tmp_path, fault="late", **STUDY)
+    killed = sessions("--benchmark-autosave", *data, folder=tmp_path, fault="visit finished", **STUDY)
     done = sessions("--resume", *data, folder=tmp_path, **STUDY)
 
     assert (killed.code, done.code) == (137, 0), done.out
+    assert "5 tests are done" in done.out  # four times, and the first of five trainings
     assert skeleton(saved(tmp_path)) == skeleton(study[0])
 
 
