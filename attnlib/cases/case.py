@@ -41,7 +41,7 @@ PHASES = {  # those that are not timed come after those that are, in this order
     "encoding": Phase(),
     "epoch": Phase(),
     **dict.fromkeys(("rate", "profile", "collapse", "control", "flush", "switch", "family"), Phase("checked")),
-    **dict.fromkeys(("bag", "pool", "tune", "learn", "depth"), Phase("trained")),
+    **dict.fromkeys(("bag", "pool", "tune", "learn", "depth", "lengths"), Phase("trained")),
 }
 CHOSEN = "chosen"  # pooling of a training: the one that was best on validation for its data set
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -96,6 +96,8 @@ class Case(StackConfig):
     learning_rate: float | None = None  # at its greatest; None: the best on validation for this data and encoding
     model: str = "stack"  # what is built, a name in attnlib.model.own_model.MODELS
     until_loss: float | None = None  # mean training loss at which a training ends; None: after its steps
+    train_length: int | None = None  # letters or symbols of the longest training example; None: any
+    test_length: int | None = None  # of the longest test example
     heap: str = "system"  # what a CPU's tensors come from; kept: freed memory is not given back, see measure.heap
 
     @property
@@ -165,6 +167,8 @@ def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
 
 def unsupported(case: Case) -> str | None:
     """Return the reason why a case cannot be measured; None if it can."""
+    if case.pooling == "none" and case.kind == "timed":
+        return "pooling none gives logits at every token, which are trained and not timed; choose mean or last"
     if case.phase == "encoding" and case.pe == "none":
         return "none adds nothing that could be timed alone"
     if case.phase == "encoding" and case.compile:

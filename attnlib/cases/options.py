@@ -147,7 +147,15 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
         "kept (default on a CPU): the process keeps freed memory; system: the C library may give it back", name, "heap"
     ),
     "num_texts": Option("texts in an epoch of the seed preset", integer),
-    "data": Option("what bench/test_learning.py learns: digits, stress, FILE.csv with columns text and label", names),
+    "data": Option(
+        "what bench/test_learning.py learns: digits, stress, FILE.csv with columns text and label; and "
+        "bench/test_lengths.py: unique_copy, sort, bin_majority, parity, repeat_copy, stress, FILE.csv",
+        names,
+    ),
+    "train_length": Option(
+        "letters or symbols of the longest sequences that bench/test_lengths.py trains on; longer ones are its test",
+        integer,
+    ),
     "budget": Option(
         "seconds of warm-up and rounds a case, in all visits; slow steps exceed it: four pairs of rounds a visit",
         number,

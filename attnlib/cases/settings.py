@@ -17,7 +17,7 @@ from attnlib.measure.device import open_device
 from attnlib.measure.limits import HAVE_ALARM
 from attnlib.model.classifier import POOLING
 from attnlib.model.config import choose
-from attnlib.model.data import DATA, data_set, register
+from attnlib.model.data import by_length, data_names, data_set, register
 from attnlib.model.positional import POSITIONAL
 from attnlib.runs.load import encoding_label
 from attnlib.runs.text import short_names
@@ -25,9 +25,12 @@ from attnlib.runs.text import short_names
 # fields that a case and its reference share: of the process, or, as a cache that one side rewrote, felt by the other
 SHARED = ("phase", "device", "denormals", "matmul_precision", "cache", "heap")
 VARIANTS = (  # of an encoding, each of which costs as much as it
-    *("rotary_interleaved", "rotary_partial", "rotary_ntk", "rotary_yarn", "learned_0.02", "learned_0.71"),
+    *("rotary_interleaved", "rotary_partial", "rotary_ntk", "rotary_yarn"),
+    *("learned_0.02", "learned_0.71", "learned_offset"),
 )
 BY_NAME = ("cope",)  # measured if asked for by name, and by ``bench/test_switches.py``
+# the main tasks of bench/test_lengths.py come first, the controls last
+BY_LENGTH = ("bin_majority", "unique_copy", "sort", "stress", "parity", "repeat_copy")
 ONCE = tuple(name for name in POSITIONAL if name not in VARIANTS + BY_NAME)
 
 
@@ -122,15 +125,15 @@ def reference(fields_given: Mapping[str, Any] | None) -> Mapping[str, Any] | Non
     return fields_given
 
 
-def data_sets(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names of data sets; files ``.csv`` among them are registered.
+def data_sets(asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of data sets and tasks; files ``.csv`` among them are registered.
 
     Raises:
         ValueError: a name is not registered; the message names it and the choices; **or** see ``register``.
     """
-    found = [register(Path(name)) if name.lower().endswith(".csv") else name for name in names]
+    found = [register(Path(name)) if name.lower().endswith(".csv") else name for name in asked]
     for name in found:
-        choose("data set", name, DATA)
+        choose("data set", name, dict.fromkeys(data_names()))
     return tuple(dict.fromkeys(found))
 
 
@@ -144,6 +147,34 @@ def encodings(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in found:
         choose("pe", name, POSITIONAL)
     return found
+
+
+def sizes_of(case: Case, data: str) -> dict[str, Any]:
+    """Return the fields of a case that follow from its data.
+
+    A training on short sequences has tables for the longest test sequence; a step of it is timed at the longest that it
+    is trained on, with one output a sequence.
+
+    Args:
+        case: the case, whose ``train_length`` is None for a data set that is learned at all its lengths.
+        data: name of its data set or task.
+
+    Raises:
+        ValueError: see ``data_set`` and ``by_length``.
+    """
+    if case.train_length is None:
+        known = data_set(data)
+        return {"seq_len": known.tokens.shape[1], "vocab_size": known.vocab_size, "n_classes": known.n_classes}
+    found = by_length(data, case.train_length, case.test_length)
+    timed = case.kind == "timed"
+    return {
+        "seq_len": found.tokens_in(found.train_length if timed else found.test_length),
+        "vocab_size": found.vocab_size,
+        "n_classes": found.n_classes,
+        "pooling": "mean" if timed else found.pooling,
+        "causal": found.causal,
+        "test_length": found.test_length,
+    }
 
 
 LOOKED_UP: dict[str, Callable[[Any], Any]] = {  # options whose values must be known here
@@ -192,6 +223,8 @@ class Settings:
     order_seed: int = 1
     num_texts: int = 1000
     data: tuple[str, ...] = ("digits", "stress")  # to learn
+    data_by_length: tuple[str, ...] = BY_LENGTH  # to learn on short sequences, for longer ones
+    train_length: int | None = None  # of the longest sequences to train on there; None: the study's own
     tokens_per_batch: int | None = None
     threads: int | None = None  # of a step; None on an accelerator, where torch's own number stays
     heap_reason: str | None = None  # why freed memory is not kept although it should be
@@ -231,9 +264,7 @@ class Settings:
         if self.tokens_per_batch is not None and "batch_size" not in fields:
             case = replace(case, batch_size=max(1, self.tokens_per_batch // case.seq_len))
         if case.data is not None:
-            known = data_set(case.data)
-            own = {"seq_len": known.tokens.shape[1], "vocab_size": known.vocab_size, "n_classes": known.n_classes}
-            case = replace(case, **own)
+            case = replace(case, **sizes_of(case, case.data))
         return case
 
     @classmethod
@@ -253,6 +284,10 @@ class Settings:
         name = {"auto": "laptop" if device.kind == "cpu" else "gpu"}.get(name, name)
         preset = PRESETS[name]
         asked = read(given)
+        if "data" in asked:
+            asked["data_by_length"] = asked["data"]
+            for name in asked["data"] if "train_length" in asked else ():
+                by_length(name, asked["train_length"])  # refuses too few short or longer texts
         own = {field: asked.pop(name) for name in given if (field := OPTIONS[name].field)}
         chosen: dict[str, Any] = {
             name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")

@@ -11,10 +11,11 @@ from itertools import islice
 from typing import Any
 
 from attnlib.cases.case import Case
-from attnlib.model.data import Labelled, data_set
+from attnlib.measure import heap
+from attnlib.model.data import ByLength, Labelled, by_length, data_set
 
 AHEAD = 4  # most cases that are trained at once, including the requested one
-Found = dict[str, Any]  # the result of a training, see ``attnlib.learning.training.train``
+Found = dict[str, Any]  # the result of a training, see ``train`` in ``attnlib.learning.training`` and ``.lengths``
 
 
 class Trainers:
@@ -66,7 +67,7 @@ class Trainers:
             context = multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(min(cpus(), AHEAD), context, initializer=prepare)
         try:
-            return self.pool.submit(trained, case, data_set(case.data or ""))
+            return self.pool.submit(trained, case, data_of(case))
         except BrokenProcessPool as error:  # a process died between two requests
             broken: Future[Found] = Future()
             broken.set_exception(error)
@@ -87,10 +88,11 @@ def cpus() -> int:
 
 
 def prepare() -> None:
-    """Set up a process: one thread, no reaction to Ctrl-C (the parent's task), and an end with the parent."""
+    """Set up a process: one thread, memory that is kept, no reaction to Ctrl-C, and an end with the parent."""
     import torch
 
     torch.set_num_threads(1)
+    heap.keep()  # a step needs its memory again at once: a tenth of the time goes into page faults otherwise
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=follow, args=(multiprocessing.parent_process(),), daemon=True).start()
 
@@ -101,11 +103,17 @@ def follow(parent: Any) -> None:
     os._exit(1)
 
 
-def trained(case: Case, data: Labelled) -> Found:
+def data_of(case: Case) -> Labelled | ByLength:
+    """Return what a case learns; raises as ``data_set`` and ``by_length``."""
+    name = case.data or ""
+    return data_set(name) if case.train_length is None else by_length(name, case.train_length, case.test_length)
+
+
+def trained(case: Case, data: Any) -> Found:
     """Return the result of a case's training; runs in a process of the pool."""
     import torch
 
-    from attnlib.learning.training import train
+    from attnlib.learning import lengths, training
 
     torch.set_flush_denormal(case.denormals == "flush")
-    return train(case, data)
+    return lengths.train(case, data) if case.phase == "lengths" else training.train(case, data)

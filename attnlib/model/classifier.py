@@ -23,6 +23,11 @@ def pool_last(x: Tensor) -> Tensor:
     return x[:, -1]
 
 
+def pool_none(x: Tensor) -> Tensor:
+    """Every token by itself, for next-token prediction: ``[B, T, D]`` as it is."""
+    return x
+
+
 class PoolAttention(nn.Module):
     """Mean over the tokens with the weights of a learned query q: softmax(x q / sqrt(D)), ``[B, T, D]`` to ``[B, D]``.
 
@@ -47,6 +52,7 @@ POOLING: dict[str, Callable[[int], Callable[[Tensor], Tensor]]] = {
     "mean": lambda _: pool_mean,
     "last": lambda _: pool_last,
     "attention": PoolAttention,
+    "none": lambda _: pool_none,
 }
 
 
@@ -137,7 +143,7 @@ class SequenceClassifier(nn.Module):
         self.head = nn.Linear(config.d_model, config.n_classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Classify sequences: int64 ``[B, T]`` to logits ``[B, n_classes]``.
+        """Classify sequences: int64 ``[B, T]`` to logits ``[B, n_classes]``; ``[B, T, n_classes]`` without pooling.
 
         Raises:
             ValueError: T exceeds the encoding's table.

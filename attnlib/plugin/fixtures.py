@@ -109,9 +109,9 @@ def train_case(case: Case, study: Study, announce: Any, request: pytest.FixtureR
 
     def run() -> None:
         refuse_wrong(case)
-        training = study.training(case)
-        request.config.stash[RECORD].read(request.node.nodeid, {"training": training})
-        announce(f"{name_of(request.node)}  {in_words(training)}")
+        probe = study.probe(case)
+        request.config.stash[RECORD].read(request.node.nodeid, probe)
+        announce(f"{name_of(request.node)}  {in_words(probe)}")
 
     return run
 

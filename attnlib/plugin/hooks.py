@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 OF_ANY_MODEL = ("test_forward.py", "test_backward.py", "test_train_step.py")
 AXES = {"seq_len": "seq_lens", "depth": "depths", "pe": "pe", "data": "data"}  # options by field of an id
 OWN_FILES = {"seed": "test_seed.py", "switches": "test_switches.py"}  # which a preset's runs collect alone, by preset
-BY_NAME = ("test_peers.py", "test_learning.py")  # files that are collected only if the command line names them
+BY_NAME = (
+    "test_peers.py",
+    "test_learning.py",
+    "test_lengths.py",
+)  # files that are collected only if the command line names them
 HERE = Path(__file__).parents[2]  # the folder that the package lies in; in a checkout its tests lie in bench/
 
 
@@ -116,8 +120,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Ignore the files of ``bench/`` that this run's preset or model does not use, unless the command line names them.
 
     ``test_seed.py``, the original experiment, and ``test_switches.py`` are collected with ``--preset seed`` and
-    ``--preset switches`` only, and then alone; ``test_peers.py`` and ``test_learning.py`` only when named; with a model
-    that is not attnlib's stack only the tests of forward, backward and train step.
+    ``--preset switches`` only, and then alone; files in ``BY_NAME`` only when named; with a model that is not attnlib's
+    stack only the tests of forward, backward and train step.
     """
     if collection_path.parent != HERE / "bench" or not collection_path.name.startswith("test_"):
         return None

@@ -12,7 +12,8 @@ STEPS = 12  # of a case and its reference together in a visit, where no more are
 AGAIN = 0.06  # seconds of building and checking a case in a later visit
 BESIDE, A_LAYER = 0.15, 0.02  # seconds of building, checking, weighing and predicting: a case, and each of its layers
 CHECKS = {"rate": 0.9, "profile": 0.7, "collapse": 0.4, "control": 1.9, "flush": 2.5, "switch": 2.0, "family": 3.0}
-TRAINING = 8.0
+TRAININGS = {"lengths": 25.0}
+TRAINING = 8.0  # any other
 OTHERS = 2.0  # of a test without a case
 WORKER = 2.0  # more, where a process of its own measures a case
 SHARE = 0.5  # of the best rate of products that a step reaches
@@ -50,7 +51,7 @@ class Pace:
     def __call__(self, case: Case) -> float:
         """Return the seconds of the session that a case is estimated to take."""
         if case.kind != "timed":
-            return CHECKS.get(case.phase, TRAINING)
+            return (CHECKS | TRAININGS).get(case.phase, TRAINING)
         key = tuple(getattr(case, name) for name in TOLD_BY)
         if key not in self.known:
             self.known[key] = self._estimate(case)

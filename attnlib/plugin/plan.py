@@ -17,7 +17,7 @@ from attnlib.cases.settings import Settings
 from attnlib.gradients.closed_forms import decay_rate
 from attnlib.model.attention import INITS
 from attnlib.model.config import StackConfig
-from attnlib.model.data import data_set
+from attnlib.model.data import by_length, data_set
 from attnlib.plugin.measuring import identity
 from attnlib.plugin.record import Entry
 from attnlib.runs import journal
@@ -61,7 +61,6 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
     head = hook.pytest_benchmark_generate_json(
         config=config, benchmarks=[], include_data=True, machine_info=machine, commit_info=commit
     )
-    learned = sorted({case.data for case in cases.values() if case is not None and case.data is not None})
     own = settings.own_parts
     plain_stack = StackConfig(d_model=base.d_model, n_heads=base.n_heads, head_dim=base.head_width)
     axes = {name: [*PARTS[name], *own.get(name, ())] for name in PARTS if name != "model" or name in own}
@@ -79,13 +78,24 @@ def planned(config: pytest.Config, settings: Settings, entries: Mapping[str, Ent
                 "order_seed": settings.order_seed,
                 "axes": axes,
                 "theory": {init: decay_rate(replace(plain_stack, init=init)) for init in INITS},
-                "data": {name: data_set(name).as_json() for name in learned},
+                "data": data_of(case for case in cases.values() if case is not None),
                 "kind": kind,
                 "settings": chosen,
             }
         ),
         tests=planned_tests(entries),
     )
+
+
+def data_of(cases: Iterable[Case]) -> dict[str, dict[str, object]]:
+    """Return the descriptions of the data that cases learn by name, as "sort up to 20" where short sequences are."""
+    found: dict[str, dict[str, object]] = {}
+    for data, train, test in sorted({(c.data, c.train_length or 0, c.test_length or 0) for c in cases if c.data}):
+        if train:
+            found[f"{data} up to {train}"] = by_length(data, train, test).as_json()
+        else:
+            found[data] = data_set(data).as_json()
+    return found
 
 
 def planned_tests(entries: Mapping[str, Entry]) -> list[journal.Planned]:

@@ -164,7 +164,8 @@ class Record:
         random.Random(self.settings.order_seed).shuffle(timed)
         untimed = [name for name, phase in PHASES.items() if phase.kind != "timed"]
         rank = {name: place for place, name in enumerate(untimed, 1)}  # times first: no check between them
-        timed.sort(key=lambda item: rank.get(cases[item].phase, 0))
+        places = {item: place if cases[item].kind == "trained" else 0 for place, item in enumerate(cases)}
+        timed.sort(key=lambda item: (rank.get(cases[item].phase, 0), places[item]))  # trainings as their file has them
         items[:] = timed + [item for item in items if item not in cases]  # --stepwise looks for its place in it
         keyword = config.option.keyword
         config.option.keyword, wanted = spelled_out(keyword)

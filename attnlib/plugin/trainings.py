@@ -1,4 +1,4 @@
-"""Trainings of ``bench/test_learning.py`` in a session: the learning rate of a case, and the cases to train next."""
+"""Trainings in a session: the learning rate of a case, the cases to train next, and results as lines of text."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +23,11 @@ class Study:
 
     def __init__(self, record: Record) -> None:
         self.record, self.trainers = record, Trainers()
+
+    def probe(self, case: Case) -> dict[str, Any]:
+        """Return the result of a case as its row's ``probe``; raises as ``training``."""
+        found = self.training(case)
+        return found if case.phase == "lengths" else {"training": found}
 
     def training(self, case: Case) -> dict[str, Any]:
         """Return the result of training a case; a bag of tokens is fitted in this process.
@@ -59,8 +64,22 @@ class Study:
         return None if pooling is None or rate is None else replace(case, pooling=pooling, learning_rate=rate)
 
 
-def in_words(training: dict[str, Any]) -> str:
+def in_words(probe: dict[str, Any]) -> str:
     """Return the result of a training as a line of text."""
+    return lengths_in_words(probe["lengths"]) if "lengths" in probe else training_in_words(probe["training"])
+
+
+def lengths_in_words(found: dict[str, Any]) -> str:
+    """Return the result of a training on short sequences as a line of text."""
+    if found["reason"]:
+        return str(found["reason"])
+    shares = ", ".join(f"{one['exact']:.3f} at {one['low']} to {one['high']}" for one in found["ranges"])
+    ended = ", ended early" if found["ended_early"] else ""
+    return f"right {shares}; {found['steps']} steps{ended}"
+
+
+def training_in_words(training: dict[str, Any]) -> str:
+    """Return the result of a training on a labelled data set as a line of text."""
     if training.get("reason"):
         return str(training["reason"])
     part = "test" if training.get("test_accuracy") is not None else "validation"

@@ -17,6 +17,7 @@ from attnlib.runs.schema import (
     Contents,
     Cost,
     Info,
+    Lengths,
     Origin,
     OverReference,
     Probe,
@@ -106,6 +107,11 @@ class Cell:
     def training(self) -> Training | None:
         """Results of its training; None for a case that is not trained."""
         return self.probe.training if self.probe else None
+
+    @property
+    def by_length(self) -> Lengths | None:
+        """Results of its training on short sequences; None for another case."""
+        return self.probe.lengths if self.probe else None
 
     @property
     def peak(self) -> int | None:

@@ -25,6 +25,7 @@ CURVES = {  # what figures draw of a check: against what, and what
     "rate": ("depth", "first_layer", "token_embedding"),
     "profile": ("layer", "q", "k", "v", "out", "activation"),
     "collapse": ("layer", "residual"),
+    "lengths": ("length", "exact", "per_token"),
 }
 
 
@@ -69,6 +70,8 @@ class Case(Struct, frozen=True):
     activation: Name = "relu"
     depth_scale: Name = "none"
     pooling: Name = "mean"
+    train_length: Size | None = None
+    test_length: Size | None = None
 
     @property
     def label(self) -> str:
@@ -214,6 +217,38 @@ class Training(Struct):
         return value
 
 
+class Range(Struct, frozen=True):
+    """Accuracy on the test examples of a range of lengths: whole answers, and single tokens of answers.
+
+    ``commonest`` is the accuracy of always giving the commonest label of the training texts; null for a task.
+    """
+
+    low: Size
+    high: Size
+    examples: Size
+    exact: Share
+    per_token: Share
+    commonest: Share | None = None
+
+
+class Lengths(Struct):
+    """Result of a training on short sequences, tested on longer ones; ``curves`` has the accuracy at each length.
+
+    ``fits`` says whether almost all new examples of the training lengths were answered right; null for texts, of which
+    none can be made.
+    """
+
+    learning_rate: Positive
+    steps: Count  # that were taken
+    ended_early: bool  # since every new example of the training lengths was answered right
+    seconds: Positive
+    reason: str | None = None  # why there are no numbers
+    fits: bool | None = None
+    ranges: list[Range] = []  # the training lengths first
+    losses: list[Real] = []
+    weights: Name | None = None
+
+
 class Probe(Struct):
     """Findings of a gradient check, counts of subnormal numbers, or the result of a training."""
 
@@ -221,10 +256,11 @@ class Probe(Struct):
     curves: dict[str, list[Real | None]] = {}
     counts: dict[str, Counted] = {}
     training: Training | None = None
+    lengths: Lengths | None = None
 
     def __bool__(self) -> bool:
         """Return True if anything was found."""
-        return bool(self.claims or self.curves or self.counts or self.training)
+        return bool(self.claims or self.curves or self.counts or self.training or self.lengths)
 
 
 class Origin(Struct, forbid_unknown_fields=True):
@@ -659,6 +695,10 @@ def finding_problems(case: Case, probe: Probe | None) -> list[str]:
         return training_problems(case, probe.training)
     if case.phase not in CURVES:
         return []
+    if case.phase == "lengths" and (found := lengths_problems(case, probe.lengths)):
+        return found
+    if probe.lengths is not None and probe.lengths.reason:  # it has no numbers
+        return []
     curves = probe.curves
     needed = CURVES[case.phase] + (("positional",) if case.phase == "rate" and case.pe == "learned" else ())
     if missing := [name for name in needed if not curves.get(name)]:
@@ -688,6 +728,22 @@ def training_problems(case: Case, training: Training | None) -> list[str]:
     if None in (training.train_accuracy, training.accuracy(judged)) and (case.phase == "bag" or not training.reason):
         return ["probe.training has no accuracy and no reason"]
     return ["probe.training without data"] if case.data is None else []
+
+
+def lengths_problems(case: Case, found: Lengths | None) -> list[str]:
+    """Return the first problem of a training on short sequences, such as a range that is missing or out of order."""
+    if found is None:
+        return ["probe has no lengths"]
+    if case.data is None or case.train_length is None or case.test_length is None:
+        return ["probe.lengths without data, train_length or test_length"]
+    if found.reason:
+        return []
+    if len(found.ranges) < 2:
+        return ["probe.lengths has no range of longer examples, and no reason"]
+    ends = [end for one in found.ranges for end in (one.low, one.high + 1)]
+    if ends != sorted(ends) or found.ranges[0].high != case.train_length:
+        return ["probe.lengths.ranges overlap, or do not begin with the training lengths"]
+    return []
 
 
 def probe_problems(fields: Object, node: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from attnlib.compare.cells import Cells, claims
 from attnlib.compare.intervals import Estimate
 from attnlib.show.learning import learning
+from attnlib.show.lengths import lengths
 from attnlib.show.table import Column, Table
 
 
@@ -50,7 +51,7 @@ def findings(cells: Cells) -> list[Table]:
         }
         for cell, claim in found
     ]
-    learned = [*learning(cells), *model_gradients(cells)]
+    learned = [*learning(cells), *lengths(cells), *model_gradients(cells)]
     if not found and learned:
         return learned
     return [Table(COLUMNS, rows, links=[{"stack": cell.case_id} for cell, _ in found], keys=2), *learned]

@@ -25,6 +25,7 @@ class Labelled:
     n_classes: int
     sizes: tuple[int, int, int]  # numbers of examples in PARTS
     notes: tuple[str, ...] = ()  # examples that were left out, padded or cut
+    letters: np.ndarray | None = None  # of each text, int64 [N], where shorter ones are padded; None: all are as long
 
     def __post_init__(self) -> None:
         if sum(self.sizes) != len(self.tokens) or min(self.sizes) < 1:

@@ -59,6 +59,7 @@ def read_table(path: Path) -> Labelled:
         vocab_size=letters + 1,
         n_classes=len(classes),
         sizes=sizes,
+        letters=np.array([len(text) for text in labels], dtype=np.int64)[order],
         notes=tuple(
             f"{count} of {len(labels)} texts {what}"
             for count, what in (*done, (twice, "were in the file more than once, and are taken once"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from attnlib.model.positional.absolute import Learned, Sinusoidal
+from attnlib.model.positional.absolute import Learned, LearnedOffset, Sinusoidal
 from attnlib.model.positional.alibi import Alibi
 from attnlib.model.positional.base import PositionalEncoding
 from attnlib.model.positional.cope import Cope
@@ -34,5 +34,6 @@ BUILT_IN: dict[str, Callable[..., PositionalEncoding]] = {
     "rotary_ntk": partial(Rotary, frequencies=ntk_frequencies),
     "rotary_yarn": partial(Rotary, frequencies=yarn_frequencies),
     "cope": Cope,
+    "learned_offset": LearnedOffset,
 }
 POSITIONAL = Registry("pe", BUILT_IN, own_encoding, "attnlib.encodings")

@@ -1,4 +1,4 @@
-"""Encodings that are added to the embeddings, once: sinusoidal and learned."""
+"""Encodings that are added to the embeddings, once: sinusoidal, learned, and learned with random offsets."""
 
 import torch
 from torch import Tensor, nn
@@ -59,3 +59,24 @@ class Learned(PositionalEncoding):
         """Add the first T rows of the table: ``[B, T, D]``."""
         self.check_length(x.shape[1])
         return x + self.table.weight[: x.shape[1]]
+
+
+class LearnedOffset(Learned):
+    """Learned table that shifts each training sequence by a random number of positions (arXiv 2410.02140).
+
+    So training on short sequences reaches every row of a table that is made for longer ones. In evaluation mode, and
+    where T is the table's length, it equals ``learned``. T D additions a sequence, and in training a copy of the T rows
+    that are added. Offsets are uniform and come from torch's global generator.
+
+    Raises:
+        ValueError: the input is longer than ``seq_len``.
+    """
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Add T rows of the table, from a random one on in training mode: ``[B, T, D]``."""
+        room = self.seq_len - x.shape[1]
+        if room <= 0 or not self.training:
+            return super().embed(x)
+        first = torch.randint(room + 1, (len(x), 1), device=x.device)
+        rows: Tensor = self.table(first + torch.arange(x.shape[1], device=x.device))  # [B, T, D]
+        return x + rows

@@ -29,6 +29,7 @@ FIGURES = {  # name of a figure, and of the function that draws it, to the modul
     "accuracy_over_steps": "learning",
     "depth_accuracy": "learning",
     "accuracy_cost": "learning",
+    "length_accuracy": "lengths",
     "beside": "beside",
     "switch_cost": "switches",
 }

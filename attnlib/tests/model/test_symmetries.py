@@ -15,6 +15,7 @@ RIDING = {
     "learned",
     "learned_0.02",
     "learned_0.71",
+    "learned_offset",
     "rotary",
     "rotary_interleaved",
     "rotary_partial",
