@@ -286,8 +286,8 @@ class Settings:
         asked = read(given)
         if "data" in asked:
             asked["data_by_length"] = asked["data"]
-            for name in asked["data"] if "train_length" in asked else ():
-                by_length(name, asked["train_length"])  # refuses too few short or longer texts
+            for data in asked["data"] if "train_length" in asked else ():
+                by_length(data, asked["train_length"])  # refuses too few short or longer texts
         own = {field: asked.pop(name) for name in given if (field := OPTIONS[name].field)}
         chosen: dict[str, Any] = {
             name: getattr(preset, name) for name in ("seq_lens", "depths", "pe", "budget")

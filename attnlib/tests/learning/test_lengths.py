@@ -372,6 +372,23 @@ def test_the_study_is_shown(study, capsys):
     assert find_figure("length_accuracy")(cells) is not None
 
 
+def test_a_table_of_ones_own_is_trained_up_to_its_length(sessions, tmp_path):
+    """Its short texts are learned, its longer ones tested, and the run says of which file."""
+    path = tmp_path / "own.csv"
+    with path.open("w", newline="") as file:
+        rows = [(letter * length + str(n), letter) for n in range(40) for length in (1, 2, 5, 6) for letter in "ab"]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    options = ("--data", str(path), "--train-length", "4", "--pe", "learned")
+    tests = STUDY | {"tests": ["bench/test_lengths.py::test_lengths"]}
+    done = sessions("--benchmark-autosave", *options, folder=tmp_path / "results", **tests)
+    (row,) = saved(tmp_path / "results")["attnlib"]["cases"]
+
+    assert done.code == 0, done.out
+    assert row["case"]["data"].startswith("own.")
+    assert (row["case"]["train_length"], row["case"]["test_length"], row["case"]["pooling"]) == (4, 8, "mean")
+    assert [(one["low"], one["high"]) for one in row["probe"]["lengths"]["ranges"]] == [(1, 4), (5, 8)]
+
+
 def test_a_table_without_its_length_ends_the_session_in_one_line(sessions, tmp_path):
     """Before anything runs; and one with too few longer texts when the options are read, with exit code 4."""
     path = tmp_path / "own.csv"
