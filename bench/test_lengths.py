@@ -16,7 +16,7 @@ RUN = {"device": "cpu", "dtype": "float32", "dropout": 0.0, "denormals": "flush"
 RUN |= {"block": "pre_ln", "attention": "sdpa", "init": "torch_mha"}
 STACK = RUN | {"d_model": 64, "n_heads": 4, "depth": 2, "ffn_mult": 2, "batch_size": 32}
 RATE = 3e-3
-STEPS = {"bin_majority": 2000, "unique_copy": 4000, "sort": 2000, "parity": 1000}  # at most
+STEPS = {"bin_majority": 2000, "unique_copy": 4000, "sort": 2500, "parity": 1000}  # at most
 OTHERS = 1500  # of other data
 # the smallest stack of arXiv 2410.02140, and its recipe but for the first weights
 SMALLEST = RUN | {"d_model": 16, "n_heads": 1, "depth": 1, "ffn_mult": 4, "activation": "gelu", "batch_size": 64}
