@@ -11,6 +11,7 @@ from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
 from attnlib.learning.equivalence import Equivalence, verdict
 from attnlib.learning.survival import Median, Steps, differ, median_steps
+from attnlib.learning.tiers import tiers
 from attnlib.runs.load import Cell
 from attnlib.runs.schema import Case, Training
 
@@ -64,6 +65,7 @@ class Trained(NamedTuple):
     train: Estimate | None
     against: Equivalence | None  # None for the base itself
     missing: int  # seeds without a result: the training diverged or failed
+    tier: int | None  # by test accuracy, among the encodings of the same data and depth, see ``learning.tiers``
     pooling: str | None
     learned: Median | None  # steps until the loss was below until_loss; None if trainings had a fixed number of steps
     as_fast: float | None  # p-value of the log-rank test that it learns in as many steps as the base
@@ -87,6 +89,7 @@ def encodings(cells: Cells) -> list[Trained]:
     keys = sorted(planned, key=lambda key: (*map(str, key[:-1]), order(key[-1])))
     alike = {key: [other for other in planned if other[:-1] == key[:-1]] for key in keys}
     best = {key: max((mean_test(ended.get(other, {})) for other in alike[key]), default=0.0) for key in keys}
+    place = {key: places({other[-1]: ended[other] for other in alike[key] if other in ended}) for key in keys}
     return [
         trained(
             cells,
@@ -95,9 +98,16 @@ def encodings(cells: Cells) -> list[Trained]:
             {} if key[-1] == BASE else ended.get((*key[:-1], BASE), {}),
             tests=sum(other[-1] != BASE for other in alike[key]),
             target=GOOD * best[key],
-        )
+        )._replace(tier=place[key].get(key[-1]))
         for key in keys
     ]
+
+
+def places(ended: Mapping[str, Mapping[int, Training]]) -> dict[str, int]:
+    """Return the tier of each encoding by test accuracy, given its trainings by seed."""
+    held_out = [training.n_held_out for own in ended.values() for training in own.values()]
+    values = {pe: {seed: one.test_accuracy or 0.0 for seed, one in own.items()} for pe, own in ended.items()}
+    return {one.name: one.tier for one in tiers(values, 1 / max(held_out, default=1))}
 
 
 def mean_test(ended: Mapping[int, Training]) -> float:
@@ -140,6 +150,7 @@ def trained(
         train=mean_over_runs([training.train_accuracy or 0.0 for training in own.values()]),
         against=verdict(pairs, tests=tests, step=1 / first.n_held_out) if pairs and first else None,
         missing=len(planned) - len(own),
+        tier=None,
         pooling=first.pooling if first else None,
         learned=median_steps(learned) if learned else None,
         as_fast=differ(learned, others) if learned and others else None,

@@ -30,6 +30,7 @@ ENCODINGS = {
     "encoding": Column(),
     "learning rate": Column("{:g}".format, number=True),
     "test accuracy": Column(THREE),
+    "tier": Column(number=True),
     "train accuracy": Column(THREE),
     OVER: Column(signed),
     "verdict": Column(prose=True),
@@ -72,6 +73,7 @@ def by_encoding(cells: Cells, found: list[Trained]) -> Table:
             "encoding": one.case.pe,
             "learning rate": one.learning_rate,
             "test accuracy": one.test,
+            "tier": one.tier,
             "train accuracy": one.train,
             OVER: None if one.against is None else one.against.difference,
             "verdict": None if one.against is None else in_words(one.against),
@@ -82,7 +84,10 @@ def by_encoding(cells: Cells, found: list[Trained]) -> Table:
     bag = bags(cells)
     after = [
         "intervals of accuracies: 95 % over the seeds; of differences: 95 % for all encodings of a data set together, "
-        f"paired by seed; margin {MARGIN:g}, fixed beforehand; all on these test examples, not on another draw of them"
+        f"paired by seed; margin {MARGIN:g}, {100 * MARGIN:g} in a hundred answers, fixed beforehand; all on these "
+        "test examples, not on another draw of them",
+        "encodings of a tier cannot be told apart from its best: the interval of their difference, paired by seed and "
+        "wide enough to hold for all pairs of a data set and depth together, contains 0",
     ]
     after += [
         control(one.case.data, one.test, bag[str(one.case.data)])

@@ -117,6 +117,14 @@ def test_the_cost_of_an_accuracy(monkeypatch):
     assert found["rotary"].good.steps is None
 
 
+def test_encodings_that_cannot_be_told_apart_share_a_tier():
+    """The worst is in a tier of its own, in the table too."""
+    rows = learned(sinusoidal=[0.90, 0.91, 0.92], learned=[0.91, 0.90, 0.92], rotary=[0.70, 0.71, 0.72])
+    (table,) = learning(cells(*rows))
+
+    assert {row["encoding"]: row["tier"] for row in table.rows} == {"sinusoidal": 1, "learned": 1, "rotary": 2}
+
+
 def test_a_rate_at_the_edge_is_said():
     """The best rate may lie beyond the largest that was tried."""
     tried = [*tuned(0.001, 0.5), *tuned(0.01, 0.9)]
