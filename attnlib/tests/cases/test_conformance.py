@@ -84,10 +84,13 @@ def results(found, result):
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN, ids=[name for _, name in BUILT_IN])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_ours_pass(kind, name, dtype):
-    """Every part of this package passes every check in a causal stack."""
+    """Every part of this package passes every check in a causal stack, but for one that draws offsets in training."""
     found = check_part(kind, name, causal=True, dtype=dtype)
 
-    assert {one.result for one in found} == {PASSED}, found
+    if name == "learned_offset":
+        assert "it draws random numbers" in results(found, FAILED)["same twice"]
+    else:
+        assert {one.result for one in found} == {PASSED}, found
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in GOOD.items() for name in names])

@@ -265,7 +265,7 @@ def test_a_later_field_changes_no_id():
 
     later = {"seed", "compile", "data", "n_train", "steps", "learning_rate", "cache", "launch", "matmul_precision"}
     later |= {"heap", "model", "norm", "kv_heads", "qk_norm", "window", "softmax", "gate", "value_residual"}
-    later |= {"activation", "depth_scale", "train_length", "test_length"}
+    later |= {"activation", "depth_scale", "train_length", "test_length", "until_loss"}
     assert set(FOUNDING) | later == {field.name for field in fields(Case)}
     assert Later().id == Case().id == Later(colour="red").id
     assert Later(colour="blue").id != Case().id
