@@ -1,5 +1,7 @@
 """The installed package without a checkout: every command that needs none works in an empty folder."""
 
+import pytest
+
 from attnlib.tests import ROOT
 
 RUN = ROOT / "results" / "reference" / "laptop-cpu-1.json"
@@ -24,6 +26,7 @@ def test_commands_need_no_checkout(attnlib):
     assert all(shown in done.stdout for shown in COMMANDS.values())
 
 
+@pytest.mark.faults  # with the long tests
 def test_live_workers_need_no_checkout(attnlib):
     """Two encodings take turns in workers of the installed package."""
     words = ["ab", "pe=none", "pe=rotary", "--case", CASE, "--budget", "1", "--allow-undecided"]
