@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--beside-visits",
         metavar="N",
         type=number(int, 2, "a whole number of at least 2"),
-        help="visits of each pair of callables, whose spread gives the interval (8)",
+        help="number of visits (measurements) of each pair of callables; their spread gives the interval (8)",
     )
     group.addoption(
         "--beside-budget",
@@ -63,11 +63,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--beside-threshold",
         metavar="SHARE",
         type=number(float, 1e-6, "a positive number"),
-        help="the largest change that is the same (0.05)",
+        help="the largest change that still counts as the same (0.05)",
     )
-    group.addoption("--beside-threads", metavar="N", help="torch's threads meanwhile, or all (one core stays free)")
     group.addoption(
-        "--beside-device", metavar="NAME", help="what is waited for and weighed: auto, cpu, cuda, cuda:1, ... (auto)"
+        "--beside-threads",
+        metavar="N",
+        help="torch's threads during these tests, or all; by default one core stays free",
+    )
+    group.addoption(
+        "--beside-device",
+        metavar="NAME",
+        help="device whose work and memory are measured: auto, cpu, cuda, cuda:1, ... (auto)",
     )
 
 

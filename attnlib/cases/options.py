@@ -119,10 +119,10 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
     "block": Option(
         "how a layer is wrapped: plain, residual, post_ln, pre_ln, peri_ln, rezero, deepnorm, lns", name, "block"
     ),
-    "stack": Option("switches of a known family together, beside vanilla: vanilla, gpt2, llama, gemma", name),
-    "ffn_mult": Option("width of the feed-forward over D, or none", integer_or_zero, "ffn_mult"),
-    "activation": Option("of the feed-forward: relu, gelu, swiglu, geglu", name, "activation"),
-    "norm": Option("of blocks that normalise: layer, rms", name, "norm"),
+    "stack": Option("all switches of a family of models, beside the stack vanilla: vanilla, gpt2, llama, gemma", name),
+    "ffn_mult": Option("width of the feed-forward in multiples of D, or none", integer_or_zero, "ffn_mult"),
+    "activation": Option("activation of the feed-forward: relu, gelu, swiglu, geglu", name, "activation"),
+    "norm": Option("norm of blocks that have one: layer, rms", name, "norm"),
     "causal": Option("true: no query sees later keys; false", truth, "causal"),
     "window": Option("keys that a query sees on each side, its own included; none: all", integer_or_none, "window"),
     "kv_heads": Option(
@@ -134,12 +134,12 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
     "value_residual": Option(
         "true: values are the mean of a layer's and the first layer's; false", truth, "value_residual"
     ),
-    "depth_scale": Option("what branches shrink by with depth: none, gpt2, depth_mup", name, "depth_scale"),
+    "depth_scale": Option("how branches shrink in deep stacks: none, gpt2, depth_mup", name, "depth_scale"),
     "init": Option("initialisation: torch_mha, linear, unit", name, "init"),
     "attention": Option("attention backend: sdpa, math, flex", name, "attention"),
-    "model": Option("stack, or package.module:function, which makes a model of a StackConfig", name, "model"),
-    "dtype": Option("float32, float64, bfloat16, float16", name, "dtype"),
-    "device": Option("auto, cpu, cuda, cuda:1, mps, ...", name),
+    "model": Option("stack, or package.module:function, which makes a model from a StackConfig", name, "model"),
+    "dtype": Option("number format: float32, float64, bfloat16, float16", name, "dtype"),
+    "device": Option("device that is measured: auto, cpu, cuda, cuda:1, mps, ...", name),
     "threads": Option(
         "torch's intra-op threads; on a CPU one fewer than there are cores by default; all: every one", integer_or_all
     ),
@@ -157,29 +157,34 @@ OPTIONS = {  # by name, with underscores for the dashes of the flag
         integer,
     ),
     "budget": Option(
-        "seconds of warm-up and rounds a case, in all visits; slow steps exceed it: four pairs of rounds a visit",
+        "seconds of warm-up and rounds of a case, over all visits; more if steps are slow: a visit has 4 rounds a side",
         number,
     ),
     "visits": Option("how often a case is measured beside its reference, at random moments of the run (3)", integer),
     "precision": Option(
-        "wished half-width of the 95 %% interval of a case's ratio over its reference, as 0.02", number
+        "half-width that the 95 %% interval of a case's ratio over its reference should have, as 0.02", number
     ),
     "reference": Option(
-        "fields of the case whose rounds lie between each case's own, as pe=none or attention=math; off", fields_or_off
+        "the case beside which each case is timed, by its fields, as pe=none or attention=math; off: none",
+        fields_or_off,
     ),
     "denormals": Option("flush subnormal numbers to zero (default) or keep them", name, "denormals"),
     "cache": Option("hot, or cold: the device's largest cache is rewritten before every step", name, "cache"),
     "launch": Option("eager, or graph: each step is captured as a CUDA graph and replayed", name, "launch"),
     "matmul_precision": Option(
-        "of float32 products, as torch.set_float32_matmul_precision: highest, high, medium", name, "matmul_precision"
+        "precision of float32 products: highest, high, medium, as torch.set_float32_matmul_precision",
+        name,
+        "matmul_precision",
     ),
     "order_seed": Option("seed of the random order of cases", integer),
     "case_timeout": Option("seconds a case may take in all, after which its status is timeout", number),
     "memory_limit": Option(
         "what a case may need, as 800MiB or 6.5GiB, instead of all that is free; none tries every case", byte_count
     ),
-    "fixed_depth": Option("depth of the slice over lengths", integer, alias="--fixed-self-attn-layers"),
-    "fixed_seq_len": Option("length of the slice over depths", integer),
+    "fixed_depth": Option(
+        "depth at which forward and backward are measured over all lengths", integer, alias="--fixed-self-attn-layers"
+    ),
+    "fixed_seq_len": Option("length at which forward and backward are measured over all depths", integer),
 }
 
 

@@ -37,11 +37,11 @@ def declare(commands: Any) -> None:
     )
     text = "the base's and the new side's own fields; or tests, as pytest takes them: files, folders, ids"
     command.add_argument("fields", nargs="*", metavar="FIELDS|TESTS", help=text)
-    text = "checkout {}, or a git ref; by default the current folder, or the installed package where that is none"
+    text = "checkout from {} the change, or a git ref; by default the current folder, or else the installed package"
     command.add_argument("--base", type=Path, metavar="DIR|REF", help=text.format("before"))
     command.add_argument("--new", type=Path, metavar="DIR|REF", help=text.format("after"))
-    command.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="interpreter before")
-    command.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="interpreter after")
+    command.add_argument("--base-python", default=sys.executable, metavar="PYTHON", help="interpreter of the base")
+    command.add_argument("--new-python", default=sys.executable, metavar="PYTHON", help="interpreter of the new side")
     command.add_argument(
         "--case",
         action="append",
@@ -49,9 +49,15 @@ def declare(commands: Any) -> None:
         help="a case, as phase=train_step,seq_len=512,pe=rotary; repeat it for a suite; four cases by default",
     )
     command.add_argument(
-        "--budget", type=positive, default=300.0, metavar="SECONDS", help="no pair that would not fit (%(default)s)"
+        "--budget",
+        type=positive,
+        default=300.0,
+        metavar="SECONDS",
+        help="seconds in all: no pair of workers is begun that would not fit (%(default)s)",
     )
-    command.add_argument("--denormals", choices=("flush", "keep"), default="flush", help="subnormal numbers")
+    command.add_argument(
+        "--denormals", choices=("flush", "keep"), default="flush", help="set subnormal numbers to zero, or keep them"
+    )
     command.add_argument(
         "--threads", type=count, metavar="N", help="torch's intra-op threads; one core stays free by default"
     )

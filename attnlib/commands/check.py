@@ -29,11 +29,13 @@ def declare(commands: Any) -> None:
     command.add_argument("name", metavar="NAME", help="a place, package.module:Attribute, or a name of attnlib list")
     text = "other fields of the small stack, as seq_len=128,head_dim=64,pe=alibi"
     command.add_argument("fields", nargs="?", metavar="FIELDS", help=text)
-    command.add_argument("--kind", choices=KINDS, help="of part; by default the one that fits")
+    command.add_argument("--kind", choices=KINDS, help="kind of the part; by default the one that fits")
     text = "a part of the same kind that gives the right outputs, compared at ordinary and at large inputs"
     command.add_argument("--oracle", metavar="NAME", help=text)
-    command.add_argument("--dtype", choices=DTYPES, default="float32", help="of parameters and activations")
-    command.add_argument("--device", default="cpu", metavar="NAME", help="as cpu or cuda")
+    command.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="number format of parameters and activations (%(default)s)"
+    )
+    command.add_argument("--device", default="cpu", metavar="NAME", help="device, such as cpu or cuda (%(default)s)")
     command.add_argument("--causal", action="store_true", help="mask the stack: no output may see a later token")
     add_import_path(command)
     command.add_argument("--json", action="store_true", help="print JSON")

@@ -16,12 +16,16 @@ def declare(commands: Any) -> None:
     command = commands.add_parser(
         "compare",
         help="compare saved runs from before and after a change",
-        description=CODES,
+        description=f"Judges new / base of each phase and case; times and ratios need six runs a side. {CODES}",
         epilog="example: attnlib compare --base before --new after",
     )
     text = "saved runs: files, run names or numbers"
-    command.add_argument("--base", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, before")
-    command.add_argument("--new", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, after")
+    command.add_argument(
+        "--base", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, from before the change"
+    )
+    command.add_argument(
+        "--new", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, from after the change"
+    )
     command.add_argument("--force", action="store_true", help="compare even if machines or settings differ")
     command.add_argument(
         "--allow-missing", action="store_true", help="exit 0 even if the new runs lack cases of the base"

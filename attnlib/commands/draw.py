@@ -27,7 +27,13 @@ def declare(commands: Any) -> None:
     command.add_argument(
         "runs", nargs="*", type=Path, metavar="RUN", help="saved runs of one machine (default: the newest)"
     )
-    command.add_argument("--only", nargs="+", choices=list(FIGURES), metavar="FIGURE", help="; ".join(FIGURES))
+    command.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(FIGURES),
+        metavar="FIGURE",
+        help=f"draw only these figures: {', '.join(FIGURES)}",
+    )
     command.add_argument("--out", type=Path, help="folder for PNG and SVG (results/figures)")
     text = "also write a report as one HTML page (results/report.html)"
     command.add_argument("--report", nargs="?", type=Path, const=True, metavar="FILE", help=text)

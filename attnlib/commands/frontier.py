@@ -31,7 +31,7 @@ def declare(commands: Any) -> None:
         "--depths", type=counts, default=DEPTHS, metavar="L,L,...", help="find the longest T at each depth"
     )
     command.add_argument(
-        "--seq-lens", type=counts, default=SEQ_LENS, metavar="T,T,...", help="find the largest L at each"
+        "--seq-lens", type=counts, default=SEQ_LENS, metavar="T,T,...", help="find the largest L at each length"
     )
     command.add_argument("--pe", type=lambda text: text.split(","), metavar="PE,PE,...", help="positional encodings")
     text = "tokens per step instead of a batch size: B = max(1, tokens // T)"

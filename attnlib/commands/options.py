@@ -112,7 +112,7 @@ def import_from(options: argparse.Namespace) -> None:
 def add_verdict_options(command: argparse.ArgumentParser, threshold: float | None, text: str) -> None:
     """Add the options that ``ab`` and ``compare`` share."""
     command.add_argument("--threshold", type=share, default=threshold, metavar="SHARE", help=text)
-    command.add_argument("--allow-undecided", action="store_true", help="exit 0 where time is undecided")
+    command.add_argument("--allow-undecided", action="store_true", help="exit with 0 if times are undecided")
     command.add_argument("--json", action="store_true", help="print JSON")
     add_markdown(command)
 

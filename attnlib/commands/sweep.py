@@ -34,7 +34,9 @@ def declare(commands: Any) -> None:
         description="All other arguments go to pytest. attnlib merge FOLDER joins the shards into saved runs. "
         "Exit code: 1 if shards are unfinished, but 0 with --status and --detach.",
     )
-    command.add_argument("--on", choices=PLACES, help="where: local (default, one shard after another) or slurm")
+    command.add_argument(
+        "--on", choices=PLACES, help="where shards are measured: local (default, one after another) or slurm"
+    )
     command.add_argument("--shards", type=count, metavar="N", help="number of parts to cut each run into")
     command.add_argument("--runs", type=count, metavar="R", help="number of runs, each with another order of cases (1)")
     text = "seed of the order of cases in the first run; each further run adds 1 (1)"
@@ -45,7 +47,7 @@ def declare(commands: Any) -> None:
     text = "options of sbatch, such as time=60 constraint=h100 gres=gpu:1 partition=main"
     command.add_argument("--sbatch", nargs="+", default=[], action="extend", metavar="KEY=VALUE", help=text)
     command.add_argument("--max-parallel", type=count, metavar="M", help="largest number of jobs at once")
-    text = "give a shard up after so many crashes (%(default)s)"
+    text = "give a shard up after this number of crashes (%(default)s)"
     command.add_argument("--attempts", type=count, default=ATTEMPTS, metavar="K", help=text)
     command.add_argument("--detach", action="store_true", help="return without waiting for Slurm's jobs")
     command.add_argument("--status", type=Path, metavar="FOLDER", help="print the progress of a sweep")

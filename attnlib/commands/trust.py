@@ -64,34 +64,43 @@ def declare(commands: Any) -> None:
         return command.add_argument  # type: ignore[no-any-return]
 
     option = add("ab", trust_ab, "verdicts of attnlib ab on a checkout against itself")
-    option("--suites", type=int, default=25)
+    option("--suites", type=int, default=25, help="how often all cases are compared (%(default)s)")
     option("--budget", type=float, default=300.0, help="seconds per suite (%(default)s)")
-    option("--extra-work", type=float, default=0.0, metavar="SHARE", help="of the new side (%(default)s)")
-    option("--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="(%(default)s)")
+    option(
+        "--extra-work",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="extra work of the new side, as a share of a step (%(default)s)",
+    )
+    option(
+        "--threshold", type=float, default=THRESHOLD, metavar="SHARE", help="smallest change that matters (%(default)s)"
+    )
     option("--drawn", type=int, default=160, help="further cases, resampled from the measured pairs (%(default)s)")
     text = "slow-down of resampled cases, to count how often it is found (%(default)s)"
     option("--change", type=float, default=0.02, metavar="SHARE", help=text)
     option = add("compare", trust_compare, "verdicts of attnlib compare on saved runs")
-    option("runs", nargs="+", type=Path, metavar="RUN")
-    option("--draws", type=int, default=100)
-    option("--seed", type=int, default=0)
+    option("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of the same code, twelve or more")
+    option("--draws", type=int, default=100, help="how often two groups are drawn (%(default)s)")
+    option("--seed", type=int, default=0, help="seed of the draws (%(default)s)")
     option = add("contrasts", trust_contrasts, "ratios of cases to themselves")
     option("runs", nargs="*", type=Path, metavar="RUN", help="saved runs, instead of new ones")
     option("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
-    option("--preset", default="smoke")
+    option("--preset", default="smoke", help="preset of new runs (%(default)s)")
     option("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
-    text = "start of a busy loop after the first case, and its length"
+    text = "seconds from the first case to the start of a busy loop, and its seconds"
     option("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
     option = add("holds", trust_holds, "intervals of one run against the other runs")
     option("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")
     option = add("apart", trust_apart, "ratios from short and from long turns")
-    option("--seq-lens", nargs="+", type=int, default=[64, 128, 256])
-    option("--depths", nargs="+", type=int, default=[2, 8])
-    option("--pe", nargs="+", default=["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"])
+    option("--seq-lens", nargs="+", type=int, default=[64, 128, 256], help="sequence lengths T")
+    option("--depths", nargs="+", type=int, default=[2, 8], help="numbers of layers L")
+    names = ["learned", "rotary", "alibi", "t5", "shaw", "kerple", "fire"]
+    option("--pe", nargs="+", default=names, help="encodings")
     option("--budget", type=float, default=6.0, help="seconds per case (%(default)s)")
     option = add("noise", trust_noise, "cases marked as disturbed, with and without a busy loop")
-    option("--tries", type=int, default=20)
-    option("--seed", type=int, default=0)
+    option("--tries", type=int, default=20, help="runs with a busy loop, and as many without (%(default)s)")
+    option("--seed", type=int, default=0, help="seed of the busy loop's times (%(default)s)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -41,17 +41,21 @@ def declare(parser: pytest.Parser) -> None:
         "--plan",
         dest="attnlib_plan",
         action="store_true",
-        help="list the cases with least time and predicted memory, and end",
+        help="list the cases with the least time of a step and predicted memory, and end",
     )
     group.addoption(
         "--plan-out",
         dest="attnlib_plan_out",
         metavar="FILE",
         type=Path,
-        help="write the planned tests with what may not be parted and the seconds they should take, and end",
+        help="write the planned tests, which of them must stay together, and their expected seconds; then end",
     )
     group.addoption(
-        "--shard", dest="attnlib_shard", metavar="FILE", type=Path, help="the tests of a shard that attnlib sweep cut"
+        "--shard",
+        dest="attnlib_shard",
+        metavar="FILE",
+        type=Path,
+        help="measure the tests of this shard, which attnlib sweep wrote",
     )
     group.addoption(
         "--import-path",
@@ -64,16 +68,23 @@ def declare(parser: pytest.Parser) -> None:
     )
     group.addoption("--run-name", dest="attnlib_run_name", metavar="NAME", help="save the run under this name")
     group.addoption(
-        "--resume", dest="attnlib_resume", action="store_true", help="go on with the newest unfinished run of this plan"
+        "--resume",
+        dest="attnlib_resume",
+        action="store_true",
+        help="continue the newest unfinished run of the same cases and settings",
     )
     group.addoption(
-        "--resume-from", dest="attnlib_resume_from", metavar="JOURNAL", type=Path, help="go on with this one"
+        "--resume-from",
+        dest="attnlib_resume_from",
+        metavar="JOURNAL",
+        type=Path,
+        help="continue the unfinished run of this journal",
     )
     group.addoption(
         "--retry-crashed",
         dest="attnlib_retry_crashed",
         action="store_true",
-        help="with --resume: measure cases again in which the process died",
+        help="with --resume: measure those cases again in which the process died",
     )
 
 

@@ -18,7 +18,7 @@ TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
         "time over the reference by phase, length and depth, a column an encoding; or by a test's parameters",
     ),
     "ceilings": (ceilings, "how near a step comes to the machine's ceilings, and predicted memory to measured"),
-    "encodings": (encodings, "what each encoding costs, and how gradients and tokens die with it"),
+    "encodings": (encodings, "what each encoding costs, how gradients vanish and how tokens become alike"),
     "findings": (
         findings,
         "every claim about gradients: fitted with its 95 % interval, theory, band; and what was learned",
