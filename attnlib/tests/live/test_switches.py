@@ -27,6 +27,9 @@ class Made:
     def __exit__(self, *_):
         pass
 
+    def pin(self, cpus):
+        pass
+
     def ask(self, build=None, step=None, weigh=False, **_):
         if build is not None:
             if build.get("compile"):
@@ -35,6 +38,8 @@ class Made:
             return {"first_call_s": 5.0, "repeatable": True}
         if weigh:
             return {"value": 100, "process": 200, "compiled": None}
+        if step is None:
+            raise WorkerError("the worker failed: step before build")
         return {"seconds": [2.0 if self.case.get("attention") == "math" else 1.0] * step}
 
 
