@@ -39,6 +39,8 @@ def test_ceilings_stand_in_readings_of_their_own(monkeypatch, often, read):
     found = iter([1e9, 4e9, 2e9])
     monkeypatch.setattr(record, "CEILINGS_EVERY", often)
     ceilings = SimpleNamespace(listen=lambda: Rates(next(found), ((1000, 1e-6),), 5e-6))
+    # a machine that is busy while this test runs would have it read again
+    monkeypatch.setattr(record, "listen_undisturbed", lambda instrument, _: Listened(instrument.listen(), []))
     own = record.Record(SimpleNamespace(), Device(), lambda device, dtype: ceilings)
     canary = Canary(own.readings)
     canary.listen()
