@@ -110,7 +110,7 @@ def test_cost(measure_case):
 
 @over(bag_points, phase="bag", pe="none", **TWO)
 def test_bag(train_case):
-    """Fits logistic regressions and random forests to how often each token comes, which is learned without any order."""
+    """Fits logistic regressions and random forests to how often each token comes, without any order."""
     train_case()
 
 
