@@ -194,12 +194,14 @@ def beyond(half: Any, scales: Sequence[Any], freedoms: Sequence[Any]) -> Any:
     return (outside * weights).sum(-1)
 
 
-def of_pairs(logs: Sequence[float], *, confidence: float, threshold: float, reason: str | None = None) -> Verdict:
+def of_pairs(
+    logs: Sequence[float], *, confidence: float, threshold: float, reason: str | None = None, trim: bool = False
+) -> Verdict:
     """Return the verdict by a t interval on log ratios new / base, one a pair; other arguments as in ``between_runs``.
 
-    From ``MANY`` pairs on the interval is that of the mean without the lowest and the highest tenth (Tukey and
-    McLaughlin's, of the winsorised variance): a pair in which the machine changed for one side alone is far off, and
-    would widen the interval of the plain mean by as much.
+    With ``trim``, from ``MANY`` pairs on, the interval is that of the mean without the lowest and the highest tenth
+    (Tukey and McLaughlin's, of the winsorised variance): a pair in which the machine changed for one side alone is far
+    off, and would widen the interval of the plain mean by as much.
     """
     from scipy import stats
 
@@ -207,7 +209,7 @@ def of_pairs(logs: Sequence[float], *, confidence: float, threshold: float, reas
     if len(logs) < 2:
         ratio = math.exp(logs[0]) if logs else None
         return Verdict("undecided", ratio, runs=runs, reason=reason or "one pair has no spread")
-    if len(logs) < MANY or np.ptp(logs) < EQUAL:
+    if not trim or len(logs) < MANY or np.ptp(logs) < EQUAL:
         half = float(stats.t.ppf((1 + confidence) / 2, len(logs) - 1) * stats.sem(logs))
         return from_log(float(np.mean(logs)), half, threshold=threshold, runs=runs, reason=reason)
     low, high = stats.mstats.trimmed_mean_ci(logs, limits=(TENTH, TENTH), alpha=1 - confidence)

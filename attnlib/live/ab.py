@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -220,7 +221,8 @@ class Match:
         if not played and died is not None:
             raise died
         for contest in played:
-            contest.logs.append(sum(contest.visits) / len(contest.visits))
+            # of three visits the middle one: other work that met one side of a visit alone does not count
+            contest.logs.append(median(contest.visits))
             contest.visits, contest.deaths = [], 0
         self.pairs += 1
 
@@ -312,7 +314,13 @@ class Match:
         for contest in self.contests:
             if contest.open:
                 short = None if len(contest.logs) >= FIRST else f"{len(contest.logs)} pairs, {FIRST} are needed"
-                contest.verdict = of_pairs(contest.logs, confidence=confidence, threshold=self.threshold, reason=short)
+                contest.verdict = of_pairs(
+                    contest.logs,
+                    confidence=confidence,
+                    threshold=self.threshold,
+                    reason=short,
+                    trim=contest.once,  # without visits whose middle one could be taken
+                )
 
     def exit_code(self, *, allow_undecided: bool = False) -> int:
         """0 nothing slower, 1 something slower, 2 nothing decided or a case that one side cannot run."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from statistics import median
 from typing import ClassVar
 
 import pytest
@@ -155,10 +156,19 @@ def builds():
 
 
 def test_a_pair_builds_each_case_several_times(match):
-    """With the others between, so that its memory lies elsewhere; the pair's log ratio is the mean of the visits'."""
+    """With the others between, so that its memory lies elsewhere; the pair's log ratio is the middle of the visits'."""
     played, _ = match(1.1, suite=(CASE, CASE | {"pe": "rotary"}))
-    played.pair()
+    real, measured = Match.turns, []
 
+    def turns(self, contest, workers):
+        measured.append(real(self, contest, workers))
+        return measured[-1]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Match, "turns", turns)
+        played.pair()
+
+    assert [contest.logs for contest in played.contests] == [[median(measured[n::2])] for n in (0, 1)]
     assert builds() == ["none", "rotary"] * ab.VISITS
     assert [len(contest.logs) for contest in played.contests] == [1, 1]
 
