@@ -6,15 +6,10 @@ from attnlib.learning.equivalence import MARGIN, MOST, Equivalence
 from attnlib.learning.study import BASE, GOOD, Answer, Depth, Trained, answers, bags, depths, encodings, time_over_none
 from attnlib.learning.survival import Median
 from attnlib.show.table import Column, Table
-from attnlib.show.units import digits, with_interval
+from attnlib.show.units import digits, signed, with_interval
 
 THREE = with_interval(digits(3))
 OVER = f"minus {BASE}"
-
-
-def signed(estimate: Estimate) -> str:
-    """A difference with its interval, signs written."""
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
 def median(found: Median) -> str:

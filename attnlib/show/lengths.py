@@ -4,14 +4,9 @@ from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.learning.length_study import Extrapolated, Question, Repeated, questions, repeated
 from attnlib.show.table import Column, Table
-from attnlib.show.units import digits, with_interval
+from attnlib.show.units import digits, signed, with_interval
 
 TWO, THREE = with_interval(digits(2)), with_interval(digits(3))
-
-
-def signed(estimate: Estimate) -> str:
-    """A difference with its interval, signs written."""
-    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
 
 
 TIERS = {

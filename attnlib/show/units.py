@@ -47,6 +47,11 @@ def digits(count: int) -> Form:
     return lambda value: f"{value:.{count}f}"
 
 
+def signed(estimate: Estimate) -> str:
+    """Return a difference with its interval, signs written: ``-0.018 [-0.041, +0.004]``."""
+    return f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]"
+
+
 def with_interval(form: Form) -> Callable[[Estimate], str]:
     """A number and its interval, both as ``form`` writes them: ``1.29 ms [1.2 ms, 1.31 ms]``."""
 

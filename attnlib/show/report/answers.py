@@ -14,8 +14,8 @@ from attnlib.learning.study import answers as depth_answers
 from attnlib.runs.load import Cell
 from attnlib.show.ceilings import errors_of
 from attnlib.show.encodings import Law, checks
-from attnlib.show.learning import in_words, sentence, signed
-from attnlib.show.units import digits, seconds, with_interval
+from attnlib.show.learning import in_words, sentence
+from attnlib.show.units import digits, seconds, signed, with_interval
 
 TWO, THREE = with_interval(digits(2)), with_interval(digits(3))
 Part = tuple[str, str | None]  # part of a sentence, and the id of the case that it links to
