@@ -31,7 +31,7 @@ def declare(commands: Any) -> None:
         "ab",
         epilog="example: attnlib ab attention=math attention=sdpa --case seq_len=256 --budget 60",
         help="decide whether a change made it slower: two live workers take turns",
-        description="Two checkouts (--base, --new), two interpreters, or two sets of fields: "
+        description="Compares two checkouts (--base, --new), two interpreters, or two sets of fields: "
         "attnlib ab attention=math attention=sdpa. With TESTS, two checkouts of any repository whose tests use the "
         f"fixture beside: attnlib ab --base main tests/bench/test_mine.py. {CODES}",
     )

@@ -88,7 +88,7 @@ def declare(commands: Any) -> None:
     option("--tries", type=int, default=5, help="runs of each encoding (%(default)s)")
     option("--preset", default="smoke", help="preset of new runs (%(default)s)")
     option("--pe", nargs="+", default=["none", "rotary"], help="encodings (%(default)s)")
-    text = "seconds from the first case to the start of a busy loop, and its seconds"
+    text = "seconds from the first case to the start of a busy loop, and for how many seconds the loop runs"
     option("--busy", nargs=2, type=float, metavar="SECONDS", help=text)
     option = add("holds", trust_holds, "intervals of one run against the other runs")
     option("runs", nargs="+", type=Path, metavar="RUN", help="saved runs of one machine, three or more")

@@ -15,7 +15,7 @@ from attnlib.show.table import Table
 TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
     "costs": (
         lambda cells: [*costs(cells), *beside_tables(cells)],
-        "time over the reference by phase, length and depth, a column an encoding; or by a test's parameters",
+        "time over the reference: a table for each phase, a column for each encoding; or by the parameters of a test",
     ),
     "ceilings": (ceilings, "how near a step comes to the machine's ceilings, and predicted memory to measured"),
     "encodings": (encodings, "what each encoding costs, how gradients vanish and how tokens become alike"),
@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[Callable[[Cells], list[Table]], str]] = {
     ),
     "switch-costs": (
         switch_costs,
-        "what each switch of bench/test_switches.py costs over the stack without it, and what gradients do with it",
+        "what each switch of bench/test_switches.py costs over the stack without it, and its effect on gradients",
     ),
     "nodes": (nodes, "each machine that measured a part of merged runs, and how steady it was"),
 }
