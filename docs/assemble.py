@@ -37,6 +37,7 @@ SETS: dict[str, tuple[str, Collection[str]]] = {  # title and figures of each fo
     "reference": ("The default job", FIGURES),
     "switches": ("What switches cost", ["switch_cost"]),
     "learning": ("What is learned", ["learned_accuracy", "accuracy_over_steps", "depth_accuracy", "accuracy_cost"]),
+    "lengths": ("Longer than trained on", ["length_accuracy"]),
 }
 GALLERY, OVERVIEW = "gallery.md", "machines/README.md"
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)")  # the path of a link within the checkout
