@@ -12,6 +12,7 @@ from typing import Any
 
 from attnlib.cases.case import Case
 from attnlib.measure import heap
+from attnlib.measure.cores import usable_cpus
 from attnlib.model.data import ByLength, Labelled, by_length, data_set
 
 AHEAD = 4  # most cases that are trained at once, including the requested one
@@ -65,7 +66,7 @@ class Trainers:
     def _submit(self, case: Case) -> "Future[Found]":
         if self.pool is None:
             context = multiprocessing.get_context("spawn")
-            self.pool = ProcessPoolExecutor(min(cpus(), AHEAD), context, initializer=prepare)
+            self.pool = ProcessPoolExecutor(min(usable_cpus(), AHEAD), context, initializer=prepare)
         try:
             return self.pool.submit(trained, case, data_of(case))
         except BrokenProcessPool as error:  # a process died between two requests
@@ -80,11 +81,6 @@ class Trainers:
             for process in multiprocessing.active_children():
                 process.kill()
             pool.shutdown(cancel_futures=True)
-
-
-def cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare() -> None:

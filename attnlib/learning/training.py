@@ -100,10 +100,20 @@ class Course:
     ended: str = "steps"
     reason: str | None = None
 
-    def learned_at(self, epoch: int, level: float | None) -> int | None:
-        """Return the steps after which the mean loss of an epoch was below ``level``; None if it never was."""
-        below = [place for place, mean in enumerate(epoch_means(self.losses, epoch), 1) if level and mean < level]
-        return below[0] * epoch if below else None
+    def learned_at(self, epoch: int, level: float | None, last: float | None) -> int | None:
+        """Return the steps after which the loss was below a level; None if it never was, or without a result.
+
+        Args:
+            epoch: steps of an epoch, whose mean loss is compared.
+            level: loss in nats; None for a training with a fixed number of steps.
+            last: loss on all training examples after the last step; None without a result.
+        """
+        if level is None or last is None:
+            return None
+        below = np.flatnonzero(epoch_means(self.losses, epoch) < level)
+        if len(below):
+            return int(below[0] + 1) * epoch
+        return len(self.losses) if last < level else None  # the mean of an epoch is of losses before its steps
 
 
 def epoch_means(losses: Sequence[float], epoch: int) -> np.ndarray:
@@ -186,9 +196,6 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
     if failed is not None:
         results = dict.fromkeys(results)
     accuracy, steps = results["train_accuracy"], len(course.losses)
-    learned_at = course.learned_at(epoch_of(case, len(own[0])), case.until_loss)
-    if learned_at is None and case.until_loss and (results["train_loss"] or math.inf) < case.until_loss:
-        learned_at = steps  # the mean of an epoch is of losses before its steps, and was never below
     return {
         **results,
         "reason": failed,
@@ -200,7 +207,7 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
         "epochs": steps * case.batch_size / len(own[0]),
         "steps": steps,
         "ended": course.ended,
-        "learned_at": None if failed else learned_at,
+        "learned_at": course.learned_at(epoch_of(case, len(own[0])), case.until_loss, results["train_loss"]),
         "marks": [] if failed else course.marks,
         "losses": [] if failed else [float(part.mean()) for part in np.array_split(course.losses, min(POINTS, steps))],
         "weights": digest(model),

@@ -34,8 +34,9 @@ SECONDS = 1.5  # of a visit, beyond which there are fewer blocks; of a build, be
 # take 0.9 of the time, and the spread of a pair's ratio is a half to a third.
 SPIN = {"GOMP_SPINCOUNT": "10000"}
 # The load of the machine's cores is read for this time before a pair's workers are put on the least busy ones. Measured
-# with one thread each on 2 cores, ratios from build to build: both workers on one core 0.7 to 1.0 %, wherever the
-# system puts them 1.5 to 3 %, each on a core of its own 4 to 9 %.
+# with one thread each on 2 cores, in turns within a quarter of an hour, ratios spread from build to build by 0.7 to
+# 1.0 % with both workers on one core, 1.5 to 3 % wherever the system puts them, 4 to 9 % with each on its own core.
+# Later the same day it was 0.9 to 2.8 % on one core.
 LISTEN = 0.2
 BINDING = {"GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES"}  # a user's choice of cores
 MOST_LOST = 3  # pairs in a row without a result: it will not get better
@@ -74,7 +75,7 @@ class Contender:
     tests: tuple[str, ...] = ()  # as pytest takes them
 
     def start(self, denormals: str, threads: int | None) -> Worker:
-        """A fresh worker; what the user says of how threads wait wins, and so do the side's own fields.
+        """Start a fresh worker; the user's own variables on how threads wait are kept.
 
         Raises:
             ValueError: no checkout or no interpreter there.
@@ -123,11 +124,11 @@ class Contest:
 
     case: Fields
     logs: list[float] = field(default_factory=list)
-    visits: list[float] = field(default_factory=list)  # log ratios of the pair that is being played
+    visits: list[float] = field(default_factory=list)  # log ratios of the present pair, one a build
     verdict: Verdict = field(default_factory=lambda: Verdict("undecided", None, reason="no pair of workers yet"))
     failed: bool = False
     deaths: int = 0  # of workers in it, one after another
-    once: bool = False  # if its build takes too long for more than one visit a pair
+    once: bool = False  # True if its build takes too long for more than one visit a pair
 
     @property
     def open(self) -> bool:
@@ -150,7 +151,7 @@ class Match:
         threshold: the smallest change of time that matters.
         denormals: ``flush`` or ``keep``, of every worker.
         threads: of every worker.
-        say: what progress is told to.
+        say: receives messages on the progress.
     """
 
     sides: tuple[Contender, Contender]
@@ -210,7 +211,7 @@ class Match:
             try:
                 with ExitStack() as stack:
                     workers = [stack.enter_context(side.start(self.denormals, self.threads)) for side in self.sides]
-                    self.put_together(workers)
+                    self.put_on_same_cores(workers)
                     while left:
                         self.visit(left[0], workers)
                         left.pop(0)
@@ -226,7 +227,7 @@ class Match:
             contest.visits, contest.deaths = [], 0
         self.pairs += 1
 
-    def put_together(self, workers: Sequence[Worker]) -> None:
+    def put_on_same_cores(self, workers: Sequence[Worker]) -> None:
         """Put all workers on the same cores, those that others use least, unless they need all of them.
 
         They never run at the same time, and ratios of times on the same core spread less, see ``LISTEN``.

@@ -148,7 +148,7 @@ def hurry():
 
     ceilings.COPIES, ceilings.ENOUGH = (2**12, 2**16, 2**20), 0.0
     canary.TRAFFIC, canary.PATIENCE = 2**20, 0.05
-    trainers.cpus = lambda: 1
+    trainers.usable_cpus = lambda: 1
 
 
 def serve():
