@@ -22,20 +22,25 @@ Key = tuple[Any, ...]
 
 def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | None:
     """Return the learning rate with the highest mean validation accuracy (the smallest of equals); None if untuned."""
-    found: dict[float, list[float]] = {}
-    for cell in cells:
-        case = cell.case
-        tuned = case.phase == "tune" and cell.status == "ok" and (case.data, case.pe) == (data, pe)
-        if tuned and case.learning_rate is not None:
-            accuracy = cell.training.validation_accuracy if cell.training else None
-            found.setdefault(case.learning_rate, []).append(accuracy or 0.0)
+    found = rates_tried(cells, data, pe)
     return max(sorted(found), key=lambda rate: np.mean(found[rate]), default=None)
 
 
-def rates_tried(cells: Iterable[Cell], data: str | None, pe: str) -> list[float]:
-    """Return the learning rates that were tried for an encoding on a data set, in growing order."""
-    cases = [cell.case for cell in cells if cell.case.phase == "tune"]
-    return sorted({case.learning_rate or 0.0 for case in cases if (case.data, case.pe) == (data, pe)})
+def rates_tried(cells: Iterable[Cell], data: str | None, pe: str) -> dict[float, list[float]]:
+    """Return the validation accuracies of an encoding on a data set by learning rate, 0 for a training without a result.
+
+    They are those of phase ``tune``, and of the trainings in phase ``pool`` with the pooling that was chosen there.
+    """
+    own = [cell for cell in cells if cell.case.data == data and cell.status == "ok"]
+    pooling = chosen_pooling(own, data)
+    found: dict[float, list[float]] = {}
+    for cell in own:
+        case = cell.case
+        counts = case.phase == "tune" or (case.phase == "pool" and case.pooling == pooling)
+        if counts and case.pe == pe and case.learning_rate is not None:
+            accuracy = cell.training.validation_accuracy if cell.training else None
+            found.setdefault(case.learning_rate, []).append(accuracy or 0.0)
+    return found
 
 
 def chosen_pooling(cells: Iterable[Cell], data: str | None) -> str | None:
@@ -155,7 +160,7 @@ def trained(
         learned=median_steps(learned) if learned else None,
         as_fast=differ(learned, others) if learned and others else None,
         good=median_steps(good).times(step) if good and step else None,
-        at_edge=len(tried) > 1 and rate in (tried[0], tried[-1]),
+        at_edge=len(tried) > 1 and rate in (min(tried), max(tried)),
     )
 
 

@@ -298,9 +298,9 @@ class Record:
         ]
         return tuple(msgspec.convert(row, BesideRow) for row in rows)
 
-    def trainings(self, phase: str) -> list[Cell]:
-        """Return the cells of a phase that is trained, so far."""
-        cases = [test for test, entry in self.entries.items() if entry.case is not None and entry.case.phase == phase]
+    def trainings(self, *phases: str) -> list[Cell]:
+        """Return the cells of some phases that are trained, so far."""
+        cases = [test for test, entry in self.entries.items() if entry.case is not None and entry.case.phase in phases]
         return [self.cell(test, None) for test in cases]
 
     def cell(self, test: str, benchmark: dict[str, Any] | None) -> Cell:

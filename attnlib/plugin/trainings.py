@@ -60,7 +60,7 @@ class Study:
         rate = case.learning_rate
         if rate is None:
             shown = self.record.settings.encoding_label(case.pe)  # as rows are read
-            rate = chosen_rate(self.record.trainings("tune"), case.data, shown)
+            rate = chosen_rate(self.record.trainings("pool", "tune"), case.data, shown)
         return None if pooling is None or rate is None else replace(case, pooling=pooling, learning_rate=rate)
 
 

@@ -60,6 +60,17 @@ def test_a_rate_that_diverges_is_not_chosen():
     assert chosen_rate(found, "digits", "learned") == 0.001
 
 
+def test_a_rate_tried_with_the_chosen_pooling_takes_part():
+    """What was tried with the other pooling does not, however good it was."""
+    pools = [
+        cell(phase="pool", pe="learned", pooling=pooling, learning_rate=rate, seed=100, validation=accuracy)
+        for pooling, rate, accuracy in (("mean", 0.003, 0.8), ("attention", 0.1, 0.7))
+    ]
+
+    assert chosen_rate([*pools, *tuned(0.001, 0.75)], "digits", "learned") == 0.003
+    assert chosen_rate([*pools, *tuned(0.001, 0.85)], "digits", "learned") == 0.001
+
+
 def test_the_pooling_whose_worst_encoding_is_best_is_chosen():
     """Not the one with the best encoding, nor the one with the best mean."""
     found = [
