@@ -27,7 +27,7 @@ def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | Non
 
 
 def rates_tried(cells: Iterable[Cell], data: str | None, pe: str) -> dict[float, list[float]]:
-    """Return the validation accuracies of an encoding on a data set by learning rate, 0 for a training without a result.
+    """Return the validation accuracies of an encoding on a data set by learning rate; 0 stands for no result.
 
     They are those of phase ``tune``, and of the trainings in phase ``pool`` with the pooling that was chosen there.
     """
