@@ -1,10 +1,13 @@
 """A number with its interval, and the t interval of a mean over runs or seeds."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+MOST = 10_000  # largest number of values that is worth stating
 
 
 class Estimate(NamedTuple):
@@ -38,6 +41,29 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
         return Estimate(mean, mean, mean)
     half = float(special.stdtrit(len(values) - 1, (1 + confidence) / 2) * np.std(values, ddof=1) / np.sqrt(len(values)))
     return Estimate(mean, mean - half, mean + half)
+
+
+def count_needed(values: Sequence[float], margin: float, confidence: float) -> int | None:
+    """Return the number of values, at least as many as there are, whose t interval would contain no end of a margin.
+
+    Args:
+        values: two or more, whose mean and spread are taken to stay as they are.
+        margin: its ends are ``margin`` and ``-margin``.
+        confidence: probability with which the interval holds the mean.
+
+    Returns:
+        The number, or None if it is larger than ``MOST``.
+    """
+    from scipy import special
+
+    room = abs(abs(float(np.mean(values))) - margin)  # from the mean to the nearest end
+    spread = float(np.std(values, ddof=1))
+
+    def decides(count: int) -> bool:
+        return bool(special.stdtrit(count - 1, (1 + confidence) / 2) * spread / count**0.5 < room)
+
+    found = bisect_left(range(MOST + 1), True, lo=len(values), key=decides)
+    return found if found <= MOST else None
 
 
 def share_interval(share: float, count: int) -> Estimate:

@@ -1,15 +1,11 @@
 """Equivalence of two ways of learning: a verdict in one word from paired differences of accuracy."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.compare.intervals import Estimate, count_needed, t_interval
 
 MARGIN = 0.01  # largest difference of accuracies that does not matter; fixed before anything was trained
-MOST = 10_000  # largest number of seeds that is worth stating
 
 
 @dataclass(frozen=True)
@@ -58,18 +54,4 @@ def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int 
         return Equivalence("worse", found, seeds)
     if found.low >= -margin and found.high <= margin:
         return Equivalence("equivalent", found, seeds)
-    return Equivalence("undecided", found, seeds, needed(differences, margin, confidence))
-
-
-def needed(differences: Sequence[float], margin: float, confidence: float) -> int | None:
-    """Return the number of seeds that would decide with the present mean and spread; None if more than ``MOST``."""
-    from scipy import special
-
-    room = abs(abs(float(np.mean(differences))) - margin)
-    spread = float(np.std(differences, ddof=1))
-
-    def decides(seeds: int) -> bool:  # the interval no longer contains the nearest end of the margin
-        return bool(special.stdtrit(seeds - 1, (1 + confidence) / 2) * spread / seeds**0.5 < room)
-
-    found = bisect_left(range(MOST + 1), True, lo=len(differences), key=decides)
-    return found if found <= MOST else None
+    return Equivalence("undecided", found, seeds, count_needed(differences, margin, confidence))

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from attnlib.compare.intervals import count_needed
 from attnlib.compare.verdicts import Verdict, of_pairs
 from attnlib.live.process import Worker, WorkerDied, WorkerError
 from attnlib.measure import heap
@@ -165,6 +166,7 @@ class Match:
     pairs: int = 0
     looks: int = 0
     share: float = 0.0  # of the budget that was spent at the last look
+    seconds: float = 0.0  # that all pairs took
 
     def __post_init__(self) -> None:
         self.contests = [Contest(case) for case in self.suite]
@@ -188,14 +190,13 @@ class Match:
                 self.dropped.append(str(error))
                 self.say(f"a pair was dropped: {error}")
                 continue
-            longest = max(longest, time.monotonic() - begun)
+            took = time.monotonic() - begun
+            longest, self.seconds = max(longest, took), self.seconds + took
             if self.pairs == look_at:
                 self.look((time.monotonic() - started) / budget)
                 look_at, looked_at = math.ceil(GROWTH * look_at), self.pairs
             undecided = sum(contest.open for contest in self.contests)
-            self.say(
-                f"pair {self.pairs}: {time.monotonic() - begun:.0f} s, {undecided} of {len(self.contests)} undecided"
-            )
+            self.say(f"pair {self.pairs}: {took:.0f} s, {undecided} of {len(self.contests)} undecided")
         if self.pairs != looked_at or not self.pairs:
             self.look(1.0)
 
@@ -323,6 +324,21 @@ class Match:
                     trim=contest.once,  # without visits whose middle one could be taken
                 )
 
+    def budget_needed(self) -> float | None:
+        """Return the seconds that would decide each undecided case, if its mean and spread stay as they are.
+
+        None if there are too few pairs to say, if a case cannot be decided so, or if nothing is undecided.
+        """
+        open_cases = [contest for contest in self.contests if contest.open]
+        if not open_cases or any(len(contest.logs) < FIRST for contest in open_cases):
+            return None
+        # what the last look has to itself, if the one before it came after 1 / GROWTH of the budget
+        confidence = 1 - (ERROR - error_spent(1 / GROWTH)) / len(self.contests)
+        margin = math.log1p(self.threshold)
+        counts = [count_needed(contest.logs, margin, confidence) for contest in open_cases]
+        known = [count for count in counts if count is not None]
+        return max(known) * self.seconds / self.pairs if len(known) == len(counts) else None
+
     def exit_code(self, *, allow_undecided: bool = False) -> int:
         """0 nothing slower, 1 something slower, 2 nothing decided or a case that one side cannot run."""
         words = [contest.verdict.word for contest in self.contests]
@@ -339,6 +355,7 @@ class Match:
             "pairs": self.pairs,
             "dropped": self.dropped,
             "looks": self.looks,
+            "budget_needed": self.budget_needed(),
             "sides": [
                 {"checkout": side.checkout.name, "python": Path(side.python).name, "fields": dict(side.fields)}
                 for side in self.sides

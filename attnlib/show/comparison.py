@@ -109,4 +109,7 @@ def contested(match: ab.Match) -> Table:
         f"with {1 - ab.ERROR:.0%}; threshold {match.threshold:.0%}; ratio: new / base",
         *(f"{len(match.dropped)} pairs were dropped: {why}" for why in match.dropped[-1:]),
     ]
+    if (seconds := match.budget_needed()) is not None:
+        budget = f"{float(f'{seconds:.2g}'):.0f}"  # two digits
+        after.append(f"about --budget {budget} would decide the undecided cases, if they spread as they do now")
     return Table(LIVE, rows, after=after)

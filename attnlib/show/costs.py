@@ -18,6 +18,11 @@ def cost(estimate: Estimate) -> str:
     return f"{value:.2f}" if holds_one(estimate) else f"{value:.2f} ±{max(value - low, high - value):.2f}"
 
 
+def ratios_of(phase: str, reference: str) -> str:
+    """Return the heading of a table of ratios."""
+    return f"{phase}: time over that of {reference}; ± half of the 95 % interval, only where it excludes 1"
+
+
 def holds_one(estimate: Estimate) -> bool:
     """Return True if the interval of a ratio contains 1."""
     return estimate.low <= 1 <= estimate.high
@@ -60,10 +65,9 @@ def of_phase(cells: Cells, phase: str) -> Table:
     if len(cells.nodes) > 1:
         heads["node"] = Column()
     found = floor(cell for group in groups for cell in group)
-    before = f"{phase}: time over {name}, ± where the 95 % interval excludes 1"
-    after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
+        after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
     after += kernels(phase, groups, columns)
-    return Table(heads | dict.fromkeys(columns, COST), rows, before=[before], after=[*after, ""], links=links, keys=2)
+    return Table(heads | dict.fromkeys(columns, COST), rows, before=[ratios_of(phase, name)], after=[*after, ""], links=links, keys=2)
 
 
 def kernels(phase: str, groups: list[list[Cell]], columns: list[str]) -> list[str]:

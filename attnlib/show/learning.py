@@ -1,8 +1,8 @@
 """The tables of what was learned: encodings against the fixed one, seed by seed, and depth at fixed data."""
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import Estimate, mean_over_runs
-from attnlib.learning.equivalence import MARGIN, MOST, Equivalence
+from attnlib.compare.intervals import MOST, Estimate, mean_over_runs
+from attnlib.learning.equivalence import MARGIN, Equivalence
 from attnlib.learning.study import BASE, GOOD, Answer, Depth, Trained, answers, bags, depths, encodings, time_over_none
 from attnlib.learning.survival import Median
 from attnlib.show.table import Column, Table

@@ -24,7 +24,7 @@ from attnlib.compare.machines import (
     signs,
 )
 from attnlib.compare.pairs import fields_in_words, floor
-from attnlib.show.costs import COST, cost
+from attnlib.show.costs import COST, cost, ratios_of
 from attnlib.show.table import Column, Table
 from attnlib.show.units import seconds, with_interval
 
@@ -92,7 +92,7 @@ def ratio_tables(found: Sequence[Machine], name: str) -> list[Table]:
                     rows.append({"L": place.depth, "T": place.seq_len, "machine": machine.name} | ratios)
         heads = PLACE | ({"machine": Column()} if len(found) > 1 else {})
         used = [pe for pe in encodings(found) if any(pe in row for row in rows)]
-        before = [f"{phase}: time over {name}, ± where the 95 % interval excludes 1"]
+        before = [ratios_of(phase, name)]
         tables.append(Table(heads | dict.fromkeys(used, COST), rows, before=before, after=[""], keys=len(heads)))
     notes = dict.fromkeys(f"intervals{on_machine(machine, found)}: {time_note(machine.cells)}" for machine in found)
     return [*tables[:-1], replace(tables[-1], after=[*notes, ""])]

@@ -7,7 +7,7 @@ from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import is_itself
 from attnlib.runs.load import Cell
 from attnlib.runs.schema import Claim
-from attnlib.show.costs import COST, reference_name
+from attnlib.show.costs import COST, ratios_of, reference_name
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, with_interval
 
@@ -55,7 +55,7 @@ def of_phase(cells: Cells, phase: str, groups: list[Group], checked: list[Group]
         after.append(
             f"{RATE}: of the first layer's gradient in a plain stack with the switch; claims: attnlib findings"
         )
-    before = f"{phase}: time over {reference_name(groups)}, ± where the 95 % interval excludes 1"
+    before = ratios_of(phase, reference_name(groups))
     return Table(columns, rows, before=[before], after=[*after, ""], keys=2)
 
 

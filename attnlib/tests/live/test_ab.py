@@ -16,6 +16,7 @@ from attnlib.live.process import WorkerDied, WorkerError
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads, usable_cores
 from attnlib.measure.rounds import abba
+from attnlib.show.comparison import contested
 from attnlib.tests import ROOT
 
 CASE = {"phase": "forward", "pe": "none"}
@@ -356,6 +357,27 @@ def test_a_spent_budget_is_undecided(match):
     assert played.contests[0].verdict.word == "undecided"
     assert played.exit_code() == 2
     assert played.exit_code(allow_undecided=True) == 0
+
+
+def test_the_budget_that_would_decide_is_said(match):
+    """It is more for a smaller threshold; without enough pairs, or with every case decided, there is none."""
+    budgets = []
+    for threshold in (0.02, 0.01):
+        played, _ = match(1.0, spread=0.02, threshold=threshold)
+        for _ in range(FIRST):
+            assert played.budget_needed() is None
+            played.pair()
+        played.seconds = 60.0
+        played.look(1.0)
+        assert played.contests[0].verdict.word == "undecided"
+        budgets.append(played.budget_needed())
+        (line,) = [line for line in contested(played).after if "--budget" in line]
+        assert f"--budget {float(f'{budgets[-1]:.2g}'):.0f} would decide" in line
+    assert 60 < budgets[0] < budgets[1]
+
+    decided, _ = match(1.5)
+    decided.play(60.0)
+    assert decided.budget_needed() is None
 
 
 @pytest.mark.parametrize(
