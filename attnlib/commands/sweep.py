@@ -127,8 +127,8 @@ def begin(options: argparse.Namespace) -> Sweep:
     if place == "slurm":
         slurm.need()
         if "time" not in jobs:
-            advice = "a shard that runs out of time is queued again"
-            raise ValueError(message("--sbatch time=MINUTES is needed", do=advice))
+            wrong = "--sbatch time=MINUTES is needed, since a shard that runs out of time is queued again"
+            raise ValueError(message(wrong))
         if not {"constraint", "nodelist"} & jobs.keys():
             say(
                 "without --sbatch constraint=KIND jobs may start on nodes of another kind, where they refuse to measure"

@@ -143,7 +143,7 @@ def measure_case(
         refuse_wrong(case, benchmark)
         if benchmark.cprofile and case.phase == "backward":
             wrong = "pytest-benchmark profiles a step without its set-up, which makes the graph"
-            raise Left("unsupported", message(wrong))
+            raise Left("unsupported", message(wrong, do="leave out --benchmark-cprofile"))
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
         pair = (
             paired(case, settings, instruments.device)

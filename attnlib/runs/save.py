@@ -27,8 +27,8 @@ def check_name(name: str) -> str:
         ValueError: the name cannot, **or** it is a number, by which runs are found too.
     """
     if not re.fullmatch(r"\w[\w.+-]*", name) or name.isdigit() or len(name.encode()) > LONGEST:
-        rule = f"give at most {LONGEST} bytes of letters, digits and _ . + -, first no sign but _, not a number alone"
-        raise ValueError(message(f"{shown(name)} cannot name a run", do=rule))
+        rule = f"give letters, digits and _ . + - (at most {LONGEST} bytes), beginning with a letter, a digit or _, "
+        raise ValueError(message(f"{shown(name)} cannot name a run", do=f"{rule}and not a number alone"))
     return name
 
 
