@@ -2,7 +2,9 @@
 
 import sys
 
+from attnlib.errors import message
+
 MOVED = {"bench.trust": "attnlib trust", "bench.worker": "python -m attnlib.live.worker"}
 
 if sys.argv[0] == "-m" and (module := next((name for name in MOVED if name in sys.orig_argv), None)):
-    raise SystemExit(f"python -m {module} is called {MOVED[module]} now")
+    raise SystemExit(message(f"python -m {module} has moved", do=f"run {MOVED[module]}"))

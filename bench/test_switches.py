@@ -5,6 +5,7 @@ switch; claims are those of ``attnlib/gradients/switches.py``.
 """
 
 from attnlib.cases.switches import NONE, STACKS, SWITCHES, USUAL
+from attnlib.errors import message
 from attnlib.gradients.switches import CLAIMED
 from attnlib.plugin import over
 
@@ -31,7 +32,8 @@ WIDTHS = ({"d_model": 64, "head_dim": 16}, {"d_model": 128, "head_dim": 32})
 def switched(settings):
     """Every switch, and none, at every length and depth."""
     if settings.reference is not None and not USUAL.keys() <= settings.reference.keys():
-        raise ValueError("bench/test_switches.py has references of its own: leave out --preset and --reference")
+        wrong = "bench/test_switches.py has references of its own"
+        raise ValueError(message(wrong, do="leave out --preset and --reference"))
     return [
         {"seq_len": T, "depth": L, "switch": switch}
         for T in settings.seq_lens

@@ -38,7 +38,9 @@ def number(kind: Callable[[str], Any], least: float, words: str) -> Callable[[st
         except ValueError:
             value = -1
         if not least <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"takes {words}, not {text!r}")
+            from attnlib.errors import message  # each pytest session of the environment imports this module
+
+            raise argparse.ArgumentTypeError(message(f"takes {words}", text))
         return value
 
     return read

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnlib.errors import message
 from attnlib.measure.clock import device_clock
 from attnlib.measure.memory import is_out_of_memory
 from attnlib.measure.noise import CpuWait
@@ -64,7 +65,7 @@ class Call:
             if is_out_of_memory(error):
                 raise
             text = str(error).partition("\n")[0]
-            raise AssertionError(f"{self.name} raised {type(error).__name__}: {text}") from error
+            raise AssertionError(message(f"{self.name} raised {type(error).__name__}: {text}")) from error
 
     def make_graph(self) -> None:
         """Call the function with every gradient None; keep what it returns."""
@@ -83,7 +84,8 @@ class Call:
             if is_out_of_memory(error):
                 raise
             text = str(error).partition("\n")[0]
-            raise AssertionError(f"the backward pass of {self.name} raised RuntimeError: {text}") from error
+            wrong = f"the backward pass of {self.name} raised RuntimeError: {text}"
+            raise AssertionError(message(wrong)) from error
 
     def check(self) -> float:
         """Run the step for the first time and refuse a wrong result; return its seconds.
@@ -98,7 +100,7 @@ class Call:
             result = self.result()
             seconds = self.clock() - start
             if any(bool(y.isnan().any()) for y in tensors_in(result) if y.is_floating_point() or y.is_complex()):
-                raise AssertionError(f"{self.name} returned NaN")
+                raise AssertionError(message(f"{self.name} returned NaN"))
             return seconds
         self.make_graph()
         self.seeds = tuple(torch.ones_like(y) for y in self.outputs)
@@ -108,10 +110,10 @@ class Call:
             leaf.grad = None
         seconds = timed(self.step, None, self.clock)
         if not self.leaves or any(leaf.grad is None for leaf in self.leaves):
-            raise AssertionError(f"the backward pass of {self.name} gave no gradient to a tensor that needs one")
-        wrong = sum(not bool(leaf.grad.isfinite().all()) for leaf in self.leaves if leaf.grad is not None)
-        if wrong:
-            raise AssertionError(f"{wrong} of {len(self.leaves)} gradients of {self.name} are not finite")
+            wrong = f"the backward pass of {self.name} gave no gradient to a tensor that needs one"
+            raise AssertionError(message(wrong))
+        if bad := sum(not bool(leaf.grad.isfinite().all()) for leaf in self.leaves if leaf.grad is not None):
+            raise AssertionError(message(f"{bad} of {len(self.leaves)} gradients of {self.name} are not finite"))
         return seconds
 
     def forget(self) -> None:
@@ -143,7 +145,8 @@ def differentiable(result: Any, name: str) -> tuple[Tensor, ...]:
     found = tuple(y for y in tensors_in(result) if y.requires_grad)
     if not found:
         what = "tensors without requires_grad" if tensors_in(result) else type(result).__name__
-        raise AssertionError(f"{name} returned {what}; backward=True takes a tensor or a tuple that needs a gradient")
+        advice = "backward=True takes a tensor or a tuple that needs a gradient"
+        raise AssertionError(message(f"{name} returned {what}", do=advice))
     return found
 
 

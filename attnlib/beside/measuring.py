@@ -15,6 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture, PauseInstrumentation
 from attnlib.beside.call import Call
 from attnlib.beside.cost import THRESHOLD, Cost, verdict_of
 from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.errors import message
 from attnlib.measure import clock
 from attnlib.measure.canary import Canary
 from attnlib.measure.conditions import set_for_rounds
@@ -205,10 +206,10 @@ class Beside:
         limit = self.threshold(threshold)
         for name, given in (("call", call), ("reference", reference)):
             if not callable(given):
-                kind = type(given).__name__
-                raise TypeError(f"beside takes a callable as {name}, as in lambda: f(x), not one of type {kind}")
+                raise TypeError(message(f"beside takes a callable as {name}, as in lambda: f(x)", type(given)))
         if self.called:
-            raise ValueError("beside was called before in this test, which has one row: parametrize it")
+            wrong = "beside was called before in this test, which has one row"
+            raise ValueError(message(wrong, do="parametrize it"))
         self.called = True
         pair = Two(Call("the reference", reference, backward=backward), Call("the call", call, backward=backward))
         if (serve := self.config.stash.get(SERVER, None)) is not None:
@@ -221,7 +222,8 @@ class Beside:
         cost = found.cost(limit)
         self.keep(pair, found, cost)
         if decided and cost.verdict == "undecided":
-            pytest.fail(f"{cost} at a threshold of {limit:g}; allow more with --beside-budget", pytrace=False)
+            text = message(f"{cost} at a threshold of {limit:g}", do="allow more with --beside-budget")
+            pytest.fail(text, pytrace=False)
         return cost
 
     def threshold(self, given: float | None) -> float:
@@ -235,7 +237,7 @@ class Beside:
         if chosen is None:
             return THRESHOLD
         if not isinstance(chosen, (int, float)) or not 0 < chosen < float("inf"):
-            raise ValueError(f"beside takes a positive number as threshold, as in 0.05, not {chosen!r:.60}")
+            raise ValueError(message("beside takes a positive number as threshold, as in 0.05", chosen))
         return float(chosen)
 
     def measured(self, pair: Two) -> Found:
@@ -243,7 +245,8 @@ class Beside:
         __tracebackhide__ = True
         record = self.config.stash.get(RECORD, None)
         if record is None:
-            raise RuntimeError("the session is not prepared for beside: name it among the test's arguments")
+            advice = "name it among the test's arguments"
+            raise RuntimeError(message("the session is not prepared for beside", do=advice))
         clock.bind(record.device)
         with PauseInstrumentation(), set_for_rounds(record.settings.threads) as notes:
             canary, cpu_wait = record.canary(record.device), CpuWait()

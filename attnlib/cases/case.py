@@ -168,7 +168,9 @@ def no_flex(case: Case, encoding: PositionalEncoding) -> str | None:
 def unsupported(case: Case) -> str | None:
     """Return the reason why a case cannot be measured; None if it can."""
     if case.pooling == "none" and case.kind == "timed":
-        return "pooling none gives logits at every token, which are trained and not timed; choose mean or last"
+        return (
+            "pooling none gives logits at every token, which are trained and not timed; choose mean, last or attention"
+        )
     if case.phase == "encoding" and case.pe == "none":
         return "none adds nothing that could be timed alone"
     if case.phase == "encoding" and case.compile:

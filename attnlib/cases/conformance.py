@@ -10,18 +10,9 @@ from torch import Tensor, nn
 
 from attnlib.cases.case import Case, unsupported
 from attnlib.cases.oracle import SCALES, check_oracle, compare
-from attnlib.cases.subject import (
-    KINDS,
-    Failed,
-    NotApplicable,
-    Output,
-    Subject,
-    apart,
-    aside,
-    kind_of_value,
-    small_stack,
-)
+from attnlib.cases.subject import KINDS, Failed, NotApplicable, Output, Subject, apart, aside, small_stack
 from attnlib.cases.workload import build
+from attnlib.errors import message, shown
 from attnlib.model.attention import ATTENTION, causal_mask
 from attnlib.model.config import choose
 from attnlib.model.positional.base import spread_over_pairs
@@ -68,7 +59,7 @@ def check_outputs(subject: Subject) -> str:
     found += (stack := subject.whole())
     refuse_wrong(subject, stack)
     if any(torch.equal(one.value, other.value) for one, other in zip(stack, subject.whole(), strict=True)):
-        raise Failed("the stack gives the same output whatever tokens it gets")
+        raise Failed(message("the stack gives the same output whatever tokens it gets"))
     return ", ".join(f"{name} {list(shape)}" for name, _, shape, _ in found)
 
 
@@ -76,23 +67,18 @@ def refuse_wrong(subject: Subject, found: Sequence[Output]) -> None:
     """Raise ``Failed`` for the first output that is not as it must be."""
     for name, value, shape, added in found:
         if not isinstance(value, Tensor):
-            raise Failed(f"{name} is {kind_of_value(value)}, not a tensor")
+            raise Failed(message(f"{name} must be a tensor", type(value)))
         if tuple(value.shape) != shape:
-            raise Failed(f"{name} has shape {list(value.shape)}, not {list(shape)}")
+            raise Failed(message(f"{name} must have shape {list(shape)}", list(value.shape)))
         if value.dtype != subject.dtype and not (added and value.is_floating_point()):
-            raise Failed(f"{name} is {of_torch(value.dtype)}, not {of_torch(subject.dtype)}")
+            raise Failed(message(f"{name} must be {subject.dtype}", value.dtype))
         if value.device.type != torch.device(subject.case.device).type:
-            raise Failed(f"{name} is on {value.device}, not on {subject.case.device}")
+            raise Failed(message(f"{name} must be on device {subject.case.device!r}", str(value.device)))
     values = {output.name: output.value for output in found}
     if "bias" in values and "by_distance" in values:
         difference = apart(values["bias"], spread_over_pairs(values["by_distance"]))
         if not difference <= SAME[subject.case.dtype]:
-            raise Failed(f"bias and by_distance differ by {difference:.2g} of the largest number")
-
-
-def of_torch(dtype: torch.dtype) -> str:
-    """Return the name of a dtype without ``torch.``."""
-    return str(dtype).removeprefix("torch.")
+            raise Failed(message(f"bias and by_distance differ by {difference:.2g} of the largest number"))
 
 
 def check_finite(subject: Subject) -> str:
@@ -101,7 +87,7 @@ def check_finite(subject: Subject) -> str:
     for name, value, _, added in [*subject.outputs(), *subject.whole()]:
         fine = value.isfinite() | (value == -torch.inf) if added else value.isfinite()
         if bad := int((~fine).sum()):
-            raise Failed(f"{name}: {bad} of {value.numel()} numbers are NaN or infinite")
+            raise Failed(message(f"{name}: {bad} of {value.numel()} numbers are NaN or infinite"))
         largest = max(largest, float(value[value.isfinite()].abs().max()) if value.isfinite().any() else 0.0)
     return f"no number larger than {largest:.3g}"
 
@@ -125,7 +111,7 @@ def check_causality(subject: Subject) -> str:
     if not worst <= SAME[case.dtype]:
         row, token = divmod(int(moved.argmax()), T)
         seen = f"changes output {token} by {worst:.2g} of the largest"
-        raise Failed(f"it sees the future: changing the tokens after token {cuts[row]} {seen}")
+        raise Failed(message(f"it sees the future: changing the tokens after token {cuts[row]} {seen}"))
     return f"changing the tokens after token {', '.join(map(str, cuts))} changes no output up to there"
 
 
@@ -148,7 +134,8 @@ def check_same_twice(subject: Subject) -> str:
     again[title] = apart(shorter, subject.features(subject.moved(), part))
     for when, difference in again.items():
         if not difference <= SAME[case.dtype]:
-            raise Failed(f"{when}, it differs by {difference:.2g} of the largest output{drawing(subject)}")
+            wrong = f"{when}, it differs by {difference:.2g} of the largest output{drawing(subject)}"
+            raise Failed(message(wrong))
     return f"the same when called again, and with {part.shape[1]} tokens before or after"
 
 
@@ -170,7 +157,8 @@ def drawn_again(subject: Subject) -> str:
         both.append(subject.of_init())
     for one, two in zip(*both, strict=True):
         if not torch.equal(one.value, two.value):
-            raise Failed(f"{one.name} differs by {apart(one.value, two.value):.2g} when drawn again from the same seed")
+            difference = apart(one.value, two.value)
+            raise Failed(message(f"{one.name} differs by {difference:.2g} when drawn again from the same seed"))
     return "the same weights from the same seed"
 
 
@@ -198,9 +186,11 @@ def check_bias(subject: Subject) -> str:
             with subject.blamed():
                 hidden = attend(q, *others, bias, case.causal)
         if torch.equal(plain, biased):
-            raise Failed(f"it ignores a bias {list(shape)}, so that encodings that add to the scores would do nothing")
+            wrong = f"it ignores a bias {list(shape)}, so that encodings that add to the scores would do nothing"
+            raise Failed(message(wrong))
         if not (difference := apart(biased[..., 1:, :], hidden[..., 1:, :])) <= SAME[case.dtype]:
-            raise Failed(f"a key that the bias hides by -inf changes the output by {difference:.2g} of the largest")
+            wrong = f"a key that the bias hides by -inf changes the output by {difference:.2g} of the largest"
+            raise Failed(message(wrong))
     return "a bias for each pair, or for each sequence and pair, acts; -inf hides a key"
 
 
@@ -243,7 +233,7 @@ def disagreement(subject: Subject, function: Callable[[], Tensor], name: str, te
     """
     y = function()
     if not y.requires_grad:
-        raise Failed("no gradient comes back through it")
+        raise Failed(message("no gradient comes back through it"))
     weight, along = torch.randn_like(y), torch.randn_like(tensor)
     with subject.blamed():
         (gradient,) = torch.autograd.grad(y, tensor, weight, allow_unused=True)
@@ -270,7 +260,8 @@ def disagreement(subject: Subject, function: Callable[[], Tensor], name: str, te
     if smooth or not abs(long - slope) <= allowed(LONG[1], LONG[2], LONG[0], long):
         found = short if smooth else long
         told = f"{slope:.4g}" if size else "nothing"
-        raise Failed(f"of {name}, along a random direction: {told} by autograd, {found:.4g} by finite differences")
+        wrong = f"of {name}, along a random direction: {told} by autograd, {found:.4g} by finite differences"
+        raise Failed(message(wrong))
     return abs(long - slope) / (size or 1.0)
 
 
@@ -280,14 +271,16 @@ def check_state(subject: Subject) -> str:
     for holder in subject.holders(subject.made):
         if name := loose_tensor(holder):
             advice = "register it as a buffer" if isinstance(holder, nn.Module) else "make the class a torch.nn.Module"
-            raise Failed(f"{type(holder).__name__}.{name} is neither parameter nor buffer, .to() misses it: {advice}")
+            wrong = f"{type(holder).__name__}.{name} is neither parameter nor buffer, so that .to() misses it"
+            raise Failed(message(wrong, do=advice))
     tokens = subject.tokens(case.batch_size, case.seq_len)
     other = subject.fresh(seed=1)
     with subject.blamed():
         other.load_state_dict(model.state_dict())
     difference = apart(subject.features(model, tokens), subject.features(other, tokens))
     if not difference <= SAME[case.dtype]:
-        raise Failed(f"another instance with its state_dict differs by {difference:.2g} of the largest output")
+        wrong = f"another instance with its state_dict differs by {difference:.2g} of the largest output"
+        raise Failed(message(wrong))
     return "another instance with its state_dict gives the same output"
 
 
@@ -408,9 +401,8 @@ def kind_of(name: str) -> str:
     """
     kinds = [kind for kind, registry in KINDS.items() if name in registry]
     if not kinds:
-        raise ValueError(
-            f"unknown part {name!r}; it is no name that attnlib list shows and no place as package.module:Attribute"
-        )
+        advice = "choose a name that attnlib list shows, or a place such as package.module:Attribute"
+        raise ValueError(message(f"unknown part {shown(name)}", do=advice))
     if ":" in name:
         made = load(name, f"part {name!r}")
         kinds = ["pe", "block"] if isinstance(made, type) else ["pe", "attention", "init"]
@@ -422,9 +414,10 @@ def kind_of(name: str) -> str:
             refused[kind] = str(error).removeprefix(f"{kind} {name!r}").lstrip(": ")
     fitting = [kind for kind in kinds if kind not in refused]
     if len(fitting) > 1:
-        raise ValueError(f"{name!r} may be {' or '.join(fitting)}: say which with --kind")
+        raise ValueError(message(f"{name!r} may be {' or '.join(fitting)}", do="say which with --kind"))
     if not fitting:
-        raise ValueError(f"{name!r} fits no kind: " + "; ".join(f"as {kind}: {why}" for kind, why in refused.items()))
+        reasons = "; ".join(f"as {kind}: {why}" for kind, why in refused.items())
+        raise ValueError(message(f"{name!r} fits no kind: {reasons}"))
     return fitting[0]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attnlib.cases.text import bytes_of, fields_of
+from attnlib.errors import message
 
 
 def integers(flag: str, text: str) -> tuple[int, ...]:
@@ -20,7 +21,7 @@ def integers(flag: str, text: str) -> tuple[int, ...]:
     """
     entries = text.replace(",", " ").split()
     if not entries or any(not e.isascii() or not e.isdigit() or int(e) < 1 for e in entries):
-        raise ValueError(f"{flag} takes positive integers separated by commas, not {text!r}")
+        raise ValueError(message(f"{flag} takes positive integers separated by commas", text))
     return tuple(dict.fromkeys(int(e) for e in entries))
 
 
@@ -28,7 +29,7 @@ def integer(flag: str, text: str) -> int:
     """Read one positive integer; raises as ``integers`` does."""
     numbers = integers(flag, text)
     if len(numbers) != 1:
-        raise ValueError(f"{flag} takes one positive integer, not {text!r}")
+        raise ValueError(message(f"{flag} takes one positive integer", text))
     return numbers[0]
 
 
@@ -44,7 +45,7 @@ def number(flag: str, text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise ValueError(f"{flag} takes a positive number, not {text!r}")
+        raise ValueError(message(f"{flag} takes a positive number", text))
     return value
 
 
@@ -52,14 +53,14 @@ def byte_count(flag: str, text: str) -> int:
     """Read a number of bytes such as ``6.5GiB``, or ``none`` as 0; raises as ``integers`` does."""
     try:
         return 0 if text == "none" else bytes_of(text)
-    except ValueError as error:
-        raise ValueError(f"{flag} takes {error}, or none") from None
+    except ValueError:
+        raise ValueError(message(f"{flag} takes bytes such as 800MiB or 6.5GiB, or none", text)) from None
 
 
 def truth(flag: str, text: str) -> bool:
     """Read ``true`` or ``false``; raises as ``integers`` does."""
     if text not in ("true", "false"):
-        raise ValueError(f"{flag} takes true or false, not {text!r}")
+        raise ValueError(message(f"{flag} takes true or false", text))
     return text == "true"
 
 
@@ -200,7 +201,7 @@ def search(folder: Path) -> None:
         ValueError: there is no such folder.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - False of what cannot be looked at
-        raise ValueError(f"--import-path {folder}: no such folder")
+        raise ValueError(message(f"--import-path {folder}: no such folder"))
     place = str(folder.resolve())
     sys.path.insert(0, place)
     os.environ["PYTHONPATH"] = os.pathsep.join([place, *filter(None, [os.environ.get("PYTHONPATH")])])

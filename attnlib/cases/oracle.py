@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from attnlib.cases.subject import KINDS, Failed, NotApplicable, Subject, apart, encoded, stir
+from attnlib.errors import message
 from attnlib.model.attention import ATTENTION, causal_mask
 from attnlib.model.classifier import SequenceClassifier
 from attnlib.model.config import choose
@@ -29,7 +30,8 @@ def check_oracle(kind: str, oracle: str) -> None:
         ValueError: the oracle cannot be imported, **or** fits no part of this kind, **or** the kind is random.
     """
     if kind == "init":
-        raise ValueError("an initialisation is random and is compared with no oracle")
+        wrong = "an initialisation is random and is compared with no oracle"
+        raise ValueError(message(wrong, do="leave out --oracle"))
     choose(kind, oracle, KINDS[kind])
 
 
@@ -56,7 +58,7 @@ def compare(oracle: str, scale: float, subject: Subject) -> str:
     given = outputs(subject, mine, inputs)
     if missing := sorted((set(right) ^ set(given)) - OPTIONAL):
         holder, other = ("the oracle", "the part") if missing[0] in right else ("the part", "the oracle")
-        raise Failed(f"{holder} gives {missing[0]}, {other} does not")
+        raise Failed(message(f"{holder} gives {missing[0]}, {other} does not"))
     allowed = TOLERANCE[dtype][scale > 1]
     worst = 0.0
     for name in [name for name in right if name in given]:
@@ -73,14 +75,16 @@ def distance(name: str, given: Tensor, right: Tensor, allowed: float) -> float:
         NotApplicable: the oracle's output has NaN or +inf.
     """
     if given.shape != right.shape:
-        raise Failed(f"{name} has shape {list(given.shape)}, the oracle's {list(right.shape)}")
+        raise Failed(message(f"{name} must have the oracle's shape {list(right.shape)}", list(given.shape)))
     if right.isnan().any() or (right == torch.inf).any():
         raise NotApplicable(f"{name} of the oracle is not finite")
     if bad := int((given.isfinite() != right.isfinite()).sum()):
-        raise Failed(f"{name}: {bad} of {given.numel()} numbers are NaN or infinite, the oracle's are not")
+        wrong = f"{name}: {bad} of {given.numel()} numbers are NaN or infinite, the oracle's are not"
+        raise Failed(message(wrong))
     difference = apart(right, given.to(right.device))
     if not difference <= allowed:
-        raise Failed(f"{name} differs by {difference:.2g} of the oracle's largest number; allowed {allowed:.0e}")
+        limit = f"more than the {allowed:.0e} allowed"
+        raise Failed(message(f"{name} differs by {difference:.2g} of the oracle's largest number, {limit}"))
     return difference
 
 

@@ -11,6 +11,7 @@ import torch
 from attnlib.cases.case import NAMES, PARTS, Case
 from attnlib.cases.options import OPTIONS, flag_of
 from attnlib.cases.switches import STACKS, USUAL, fields_of_switch
+from attnlib.errors import message
 from attnlib.measure import heap
 from attnlib.measure.cores import default_threads, usable_cpus
 from attnlib.measure.device import open_device
@@ -93,9 +94,9 @@ def threads(asked: int | None) -> int:
         return torch.get_num_threads()
     cpus = usable_cpus()
     if asked > cpus:
-        raise ValueError(
-            f"--threads {asked} exceeds the {cpus} CPUs that this process may use; all takes as many as torch would"
-        )
+        only = f"{cpus} CPUs" if cpus > 1 else "one CPU"
+        wrong = f"--threads {asked} exceeds the {only} that this process may use"
+        raise ValueError(message(wrong, do="take fewer, or all, which is as many as torch would take"))
     return asked
 
 
@@ -106,7 +107,7 @@ def timeout(seconds: float) -> float:
         ValueError: the platform lacks SIGALRM.
     """
     if not HAVE_ALARM:
-        raise ValueError("--case-timeout needs SIGALRM, which this platform lacks")
+        raise ValueError(message("--case-timeout needs SIGALRM, which this platform lacks", do="leave it out"))
     return seconds
 
 
@@ -335,7 +336,7 @@ def on_this_heap(settings: Settings, *, asked: bool) -> Settings:
     if settings.base.heap != "kept" or (reason := heap.keep()) is None:
         return settings
     if asked:
-        raise ValueError(f"--heap kept cannot be had: {reason}; choose system")
+        raise ValueError(message(f"--heap kept is not possible: {reason}", do="choose system"))
     return replace(settings, base=replace(settings.base, heap="system"), heap_reason=reason)
 
 

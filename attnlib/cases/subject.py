@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attnlib.cases.case import Case
 from attnlib.cases.workload import placed
+from attnlib.errors import message
 from attnlib.model.attention import ATTENTION, INITS, Projection
 from attnlib.model.blocks import BLOCKS
 from attnlib.model.classifier import SequenceClassifier, build_model
@@ -156,7 +157,8 @@ class Subject:
             with torch.no_grad(), self.blamed():
                 y = layer.sublayer(x, function, index)  # type: ignore[operator]
             if len(calls) == before:
-                raise Failed(f"sublayer {index} never calls its function, so that the layer would attend to nothing")
+                wrong = f"sublayer {index} never calls its function, so that the layer would attend to nothing"
+                raise Failed(message(wrong, do="call it"))
             found.append(Output(f"sublayer {index}", y, tuple(x.shape)))
         return found
 
@@ -179,7 +181,7 @@ class Subject:
             INITS[self.name](pair["qkv"], pair["out"])
         weights = {f"{name}.{part}": p for name, one in pair.items() for part, p in one.named_parameters()}
         if frozen := [name for name in shapes if not getattr(weights.get(name), "requires_grad", False)]:
-            raise Failed(f"{frozen[0]} is no parameter that takes a gradient any more")
+            raise Failed(message(f"{frozen[0]} must stay a parameter that takes a gradient"))
         return [Output(name, weights[name].detach(), shape) for name, shape in shapes.items()]
 
     def parameters(self, model: SequenceClassifier) -> dict[str, Tensor]:
@@ -219,7 +221,8 @@ def encoded(subject: Subject, encoding: PositionalEncoding, inputs: Mapping[str,
     with torch.no_grad(), subject.blamed():
         turned = encoding.rotate(q, k)
         if not isinstance(turned, tuple) or len(turned) != 2:
-            raise Failed(f"rotate gives {kind_of_value(turned)}, not a pair of tensors")
+            given = len(turned) if isinstance(turned, tuple) else type(turned)
+            raise Failed(message("rotate must return a tuple of 2 tensors", given))
         found = [
             Output("embed", encoding.embed(x), (B, T, D)),
             *(Output(f"rotate's {name}", y, (B, H, T, K)) for name, y in zip("qk", turned, strict=True)),
@@ -231,11 +234,6 @@ def encoded(subject: Subject, encoding: PositionalEncoding, inputs: Mapping[str,
         ]
     always = ("embed", "rotate's q", "rotate's k")  # None is no answer there
     return [output for output in found if output.value is not None or output.name in always]
-
-
-def kind_of_value(value: Any) -> str:
-    """Return the type of a value in words, with the shape of a tensor."""
-    return f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"an object of type {type(value).__name__}"
 
 
 def apart(one: Tensor, two: Tensor) -> float:
@@ -271,5 +269,5 @@ def small_stack(kind: str, name: str, **fields: Any) -> Case:
         choose("field", field, Case.__dataclass_fields__)
     case = Case(**usual | {"phase": "forward"} | fields | {kind: name})
     if case.depth < 1:
-        raise ValueError("a part is checked inside a layer: depth must be at least 1, not 0")
+        raise ValueError(message("a part is checked inside a layer: depth must be at least 1", case.depth))
     return case

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from attnlib.cases.text import fields_of
+from attnlib.model.config import choose
 
 USUAL = {  # fields that switches change, as a stack has them without
     "pe": "rotary",
@@ -70,7 +71,5 @@ def fields_of_switch(switch: str, n_heads: int) -> dict[str, Any]:
         return {}
     fields = fields_of(switch)
     if (stack := fields.pop("stack", None)) is not None:
-        if stack not in STACKS:
-            raise ValueError(f"unknown stack {stack!r}; choose from {', '.join(STACKS)}")
-        fields |= STACKS[stack].switches(n_heads)
+        fields |= choose("stack", stack, STACKS).switches(n_heads)
     return fields

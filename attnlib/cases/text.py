@@ -4,6 +4,8 @@ import json
 import re
 from typing import Any
 
+from attnlib.errors import message, shown
+
 UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -17,9 +19,9 @@ def fields_of(text: str) -> dict[str, Any]:
     for entry in text.split(","):
         name, _, value = entry.partition("=")
         if not name or not value:
-            raise ValueError(f"{text!r} is no list of fields such as phase=train_step,seq_len=512,pe=rotary")
+            raise ValueError(message("fields have the form phase=train_step,seq_len=512,pe=rotary", text))
         if name in fields:
-            raise ValueError(f"{text!r} gives {name} twice")
+            raise ValueError(message(f"{shown(text)} gives {name} twice", do="give it once"))
         try:
             fields[name] = json.loads(value)
         except ValueError:  # a word
@@ -35,7 +37,7 @@ def bytes_of(text: str) -> int:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
     if found is None or not float(found[1]):
-        raise ValueError(f"bytes such as 800MiB or 6.5GiB, not {text!r}")
+        raise ValueError(message("bytes have the form 800MiB or 6.5GiB", text))
     return int(float(found[1]) * UNITS[found[2]])
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from attnlib.cases.case import Case
+from attnlib.errors import message
 from attnlib.measure import heap, memory
 from attnlib.measure.clock import device_clock
 from attnlib.measure.device import Device, Unavailable, open_device, reading
@@ -118,7 +119,7 @@ class Workload:
     def backward(self) -> None:
         """Run one backward pass, which uses up the graph of ``build_graph``."""
         if self.loss is None:
-            raise RuntimeError("backward needs build_graph first")
+            raise RuntimeError(message("backward needs a graph", do="call build_graph first"))
         self.loss.backward()
         self.loss = None
 
@@ -145,7 +146,8 @@ class Workload:
             self.replay = self.device.capture(self.step)
             self.replay()
         if problem := self.problem():
-            raise AssertionError(f"model {self.case.model!r}: {problem}" if self.case.model != "stack" else problem)
+            own = f"model {self.case.model!r}: " if self.case.model != "stack" else ""
+            raise AssertionError(message(f"{own}{problem}"))
         return seconds
 
     def first_call(self) -> float:
@@ -156,7 +158,7 @@ class Workload:
         """
         seconds = timed(self.step, self.prepare, self.clock)
         if (compiled := self.compiled()) and not compiled["graphs"]:
-            raise Unavailable("torch.compile ran the step uncompiled; TORCH_COMPILE_DISABLE=1 switches it off")
+            raise Unavailable(message("torch.compile ran the step uncompiled", do="unset TORCH_COMPILE_DISABLE"))
         return seconds
 
     def problem(self) -> str | None:
@@ -165,12 +167,12 @@ class Workload:
             logits = self.network(self.tokens)
         expected = (self.case.batch_size, self.case.n_classes)
         if logits.shape != expected:
-            return f"logits have shape {tuple(logits.shape)}, not {expected}"
+            return message(f"logits must have shape {expected}", tuple(logits.shape))
         if not bool(logits.isfinite().all()):
             return "logits are not finite"
         own = not isinstance(self.model, SequenceClassifier)
         if own and logits.dtype != getattr(torch, self.case.dtype):
-            return f"logits are {str(logits.dtype).removeprefix('torch.')}, not {self.case.dtype}"
+            return message(f"logits must be torch.{self.case.dtype}", logits.dtype)
         if own and (moved := self.moved_between_calls()) > SAME:
             return f"two calls without dropout differ by {moved:.2g} of the largest logit"
         reached = self.model.own.parameters() if own else self.model.head.parameters()
@@ -292,7 +294,7 @@ class EncodingAlone(Workload):
         """Run the step for the first time, refuse outputs that are not finite, and return its seconds."""
         seconds = timed(self.step, self.prepare, self.clock)
         if not all(bool(y.isfinite().all()) for y in self.outputs()):
-            raise AssertionError("the encoding's output is not finite")
+            raise AssertionError(message("the encoding's output is not finite"))
         return seconds
 
     def held(self) -> Iterator[Tensor]:
@@ -319,7 +321,7 @@ class Epoch(Workload):
         """Run the first epoch, refuse weights that are not finite, and return its seconds."""
         seconds = self.first_call()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
-            raise AssertionError("weights are not finite after an epoch")
+            raise AssertionError(message("weights are not finite after an epoch"))
         return seconds
 
 

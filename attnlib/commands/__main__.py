@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from attnlib.commands.options import FAILURE, OUTPUT, USAGE, complain
+from attnlib.errors import message
 from attnlib.runs.text import forgive
 
 MODULES = (
@@ -64,7 +65,7 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
         module.declare(commands)
     options, rest = parser.parse_known_args(argv)
     if rest and options.command not in PASS_ON:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(message(f"unrecognized arguments: {' '.join(rest)}"))
     options.rest, options.parser = [word for word in rest if word != "--"], parser
     return options
 
@@ -78,7 +79,7 @@ def check_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109
     except FileNotFoundError:
-        raise ValueError("the current folder was deleted: start in another one") from None
+        raise ValueError(message("the current folder was deleted", do="start in another one")) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +121,7 @@ def entry(argv: Sequence[str] | None = None) -> NoReturn:
     sys.stderr.flush()
     failed = [raw.failed for raw in outputs if raw.failed and not isinstance(raw.failed, BrokenPipeError)]
     if failed:
-        complain([f"cannot write the output: {failed[0].strerror}"])
+        complain([message(f"cannot write the output: {failed[0].strerror}")])
     sys.exit(OUTPUT if failed else code)
 
 

@@ -19,6 +19,7 @@ from attnlib.commands.options import (
     positive,
     say,
 )
+from attnlib.errors import message
 from attnlib.live.ab import SUITE, Contender, Match, suite_of
 from attnlib.live.checkouts import checked_out
 from attnlib.live.process import checkout_here
@@ -78,9 +79,9 @@ def run(options: argparse.Namespace) -> int:
     import_from(options)
     tests = tuple(options.fields) if any(map(names_tests, options.fields)) else ()
     if tests and options.case:
-        raise ValueError("ab takes tests or --case, not both")
+        raise ValueError(message("ab takes tests or --case, not both"))
     if not tests and len(options.fields) not in (0, 2):
-        raise ValueError(f"ab takes no fields or those of base and new, not {len(options.fields)}")
+        raise ValueError(message("ab takes no fields or those of base and new", len(options.fields)))
     own = [{}, {}] if tests or not options.fields else [fields_of(text) for text in options.fields]
     cases = [fields_of(text) for text in options.case] if options.case else SUITE
     refuse_changed(options.threads, SET_BY_TESTS if tests else ())

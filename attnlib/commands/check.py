@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_import_path, add_markdown, import_from, output
+from attnlib.errors import message
 from attnlib.show.table import Column, Table
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     usable(options.device)
     sizes = fields_of(options.fields) if options.fields else {}
     if ruled := [name for name in RULED if name in sizes]:
-        raise ValueError(f"{ruled[0]} is set by --{ruled[0]}")
+        raise ValueError(message(f"{ruled[0]} is set by --{ruled[0]}", do="leave it out of the fields"))
     kind = options.kind or kind_of(options.name)
     choose(kind, options.name, PARTS[kind])  # a part that does not fit is no finding
     setting = {"dtype": options.dtype, "device": options.device, "causal": options.causal}
@@ -80,7 +81,7 @@ def usable(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         why = str(error).partition("\n")[0]
-        raise ValueError(f"--device {device} cannot be used here: {why}") from None
+        raise ValueError(message(f"--device {device} cannot be used here: {why}")) from None
 
 
 def as_table(title: str, found: Sequence["Finding"]) -> Table:

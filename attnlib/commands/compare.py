@@ -7,6 +7,7 @@ from typing import Any
 
 from attnlib.commands.options import CODES, USAGE, add_verdict_options, complain, output
 from attnlib.compare.saved import compare
+from attnlib.errors import message
 from attnlib.runs.find import load_all
 from attnlib.show.comparison import compared
 
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     new, worse = load_all(options.new)
     complain(bad + worse)
     if not base or not new:
-        raise ValueError("nothing to compare: --base and --new each need a run that can be read")
+        raise ValueError(message("nothing to compare: --base and --new each need a run that can be read"))
     comparison = compare(base, new, threshold=options.threshold, force=options.force)
     if options.json:
         print(json.dumps(comparison.as_json(), indent=2))

@@ -11,6 +11,7 @@ from typing import Any
 from attnlib.commands.options import USAGE, complain
 from attnlib.compare.cells import read_cells
 from attnlib.compare.saved import compare
+from attnlib.errors import message
 from attnlib.runs.find import load_all, results
 from attnlib.runs.text import printable
 from attnlib.show.figures import FIGURES
@@ -50,9 +51,9 @@ def run(options: argparse.Namespace) -> int:
 
     report = results() / "report.html" if options.report is True else options.report  # True: named without a file
     if report and report.suffix not in (".html", ".htm"):
-        raise ValueError(f"--report {report} does not end in .html; name saved runs before --report")
+        raise ValueError(message(f"--report {report} does not end in .html", do="name saved runs before --report"))
     if bool(options.base) != bool(options.new) or (options.base and not report):
-        raise ValueError("--base and --new must be given together, and with --report")
+        raise ValueError(message("--base and --new must be given together, and with --report"))
     cells, left_out = read_cells(options.runs or options.new)
     (before, bad), (after, worse) = load_all(options.base), load_all(options.new)
     left_out += bad + worse
@@ -70,5 +71,5 @@ def run(options: argparse.Namespace) -> int:
             write(report, cells, [png for png in drawn.values() if png], comparison)
             print(report)
     except OSError as error:
-        raise OSError(f"cannot write in {folder}: {error.strerror}") from None
+        raise OSError(message(f"cannot write in {folder}: {error.strerror}")) from None
     return USAGE if left_out else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.commands.options import USAGE, add_names, runs_of
+from attnlib.errors import message
 from attnlib.runs.save import save_over
 from attnlib.show.table import Column, Table
 from attnlib.show.tidy import tidy
@@ -35,13 +36,13 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the rows; return 4 if a file could not be read."""
     if options.form == "parquet" and options.out is None:
-        raise ValueError("--parquet writes no text: name a file with --out")
+        raise ValueError(message("--parquet writes no text", do="name a file with --out"))
     runs, left_out = runs_of(options.runs)
     rows = tidy(runs)
     if not rows:
-        raise ValueError("no cases in these runs")
+        raise ValueError(message("no cases in these runs", do="name others"))
     if options.out and options.out.resolve() in [run.path.resolve() for run in runs]:
-        raise ValueError(f"--out {options.out} is one of the runs")
+        raise ValueError(message(f"--out {options.out} is one of the runs", do="name another file"))
     content = FORMS[options.form](rows)
     if options.out is None:
         sys.stdout.write(content.decode())
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             save_over(options.out, content, options.out.name)
         except OSError as error:
-            raise OSError(f"cannot write {options.out}: {error.strerror}") from None
+            raise OSError(message(f"cannot write {options.out}: {error.strerror}")) from None
     return USAGE if left_out else 0
 
 
@@ -77,7 +78,7 @@ def as_parquet(rows: Rows) -> bytes:
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError:
-        raise ValueError("--parquet needs pyarrow: pip install pyarrow") from None
+        raise ValueError(message("--parquet needs pyarrow", do="pip install pyarrow")) from None
     columns = {}
     for name in rows[0]:
         values = [row[name] for row in rows]

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attnlib.commands.options import add_markdown, output
+from attnlib.errors import message, shown
 from attnlib.runs.text import docstring_summary
 from attnlib.show.table import Column, Table
 
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Show a table a kind."""
     found = listing()
     if options.kind not in (None, *found):
-        raise ValueError(f"unknown kind {options.kind!r}; choose from {', '.join(found)}")
+        raise ValueError(message(f"unknown kind {shown(options.kind)}", choices=found))
     for kind, entries in found.items():
         if options.kind in (None, kind):
             rows = [dict(zip(COLUMNS, entry, strict=True)) for entry in entries]

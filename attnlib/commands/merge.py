@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attnlib.commands.options import run_name
+from attnlib.errors import message
 from attnlib.runs.find import find, results
 from attnlib.runs.save import save_new, save_over, token_in
 from attnlib.sweep.folder import Sweep
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
             try:
                 save_over(options.out, merged.chunks(parts), merged.token)
             except OSError as error:
-                raise OSError(f"cannot write {options.out}: {error.strerror}") from None
+                raise OSError(message(f"cannot write {options.out}: {error.strerror}")) from None
             path = options.out
         else:
             path = save_in(folder, options.run_name or name, merged, parts)
@@ -60,13 +61,14 @@ def asked(options: argparse.Namespace) -> list[tuple[Merged, list[Path], Path, s
     if not os.path.isdir(first):  # noqa: PTH112 - False of what cannot be looked at
         parts = [path for part in options.parts for path in find(part)]
         if absent := [path for path in parts if not os.path.isfile(path)]:  # noqa: PTH113
-            raise ValueError(f"{absent[0]}: no such file")
+            raise ValueError(message(f"{absent[0]}: no such file"))
         return [(of_parts(parts, partial=options.partial), parts, parts[0].resolve().parent, parts[0].stem)]
     if others:
-        raise ValueError(f"only one sweep can be merged at a time: leave out {others[0]}")
+        raise ValueError(message("only one sweep can be merged at a time", do=f"leave out {others[0]}"))
     sweep = Sweep(first)
     if options.out is not None and sweep.asked.runs > 1:
-        raise ValueError(f"--out names one file for {sweep.asked.runs} runs: leave it out, or use --run-name NAME")
+        wrong = f"--out names one file for {sweep.asked.runs} runs"
+        raise ValueError(message(wrong, do="leave it out, or use --run-name NAME"))
     folder = results() / sweep.plan.platform if sweep.plan else results()
     runs = [of_sweep(sweep, run, partial=options.partial) for run in range(1, sweep.asked.runs + 1)]
     return [(merged, parts, folder, sweep.asked.name) for merged, parts in runs]

@@ -8,6 +8,7 @@ from pathlib import Path
 from attnlib.cases.options import search
 from attnlib.cases.text import bytes_of
 from attnlib.compare.cells import Cells, read_cells
+from attnlib.errors import message
 from attnlib.runs.find import chosen
 from attnlib.runs.load import Run
 from attnlib.runs.save import check_name
@@ -20,25 +21,38 @@ CODES = "Exit code: 0 no regression, 1 a regression, 2 nothing could be decided 
 
 def share(text: str) -> float:
     """Return a number between 0 and 1, both excluded; an argparse type."""
-    number = float(text)
-    if not 0 < number < 1:
-        raise ValueError(text)
-    return number
+    return number_below(1, text, "a number between 0 and 1")
 
 
 def positive(text: str) -> float:
     """Return a positive, finite number; an argparse type."""
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError(text)
+    return number_below(float("inf"), text, "a positive number")
+
+
+def number_below(limit: float, text: str, words: str) -> float:
+    """Return a positive number below a limit.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is no such number; the message says in **words** which it should be.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = limit
+    if not 0 < number < limit:
+        raise argparse.ArgumentTypeError(message(f"takes {words}", text))
     return number
 
 
 def count(text: str) -> int:
     """Return a positive integer; an argparse type."""
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(message("takes a positive integer", text))
+    return number
 
 
 def run_name(text: str) -> str:
@@ -59,7 +73,7 @@ def memory(text: str) -> int:
     try:
         return bytes_of(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"takes {error}") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def runs_of(paths: Sequence[Path]) -> tuple[list[Run], bool]:

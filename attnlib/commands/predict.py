@@ -9,6 +9,7 @@ import numpy as np
 
 from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output
+from attnlib.errors import message
 from attnlib.runs.find import newest_first
 from attnlib.runs.load import BadRun, Run, load
 from attnlib.show.prediction import predicted
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     case = timed_case(fields_of(options.fields) if options.fields else {})
     card = None if options.card is None else card_of(options.card)
     if card is not None and not case.device.startswith("cuda"):
-        raise ValueError(f"--card stands for device=cuda, and the device is {case.device}")
+        raise ValueError(message("--card needs a case with device=cuda", case.device))
     refuse_changed(options.threads)
     set_threads(options.threads)
     runs = runs_here()

@@ -9,6 +9,7 @@ from typing import Any
 
 from attnlib.commands.options import USAGE, add_names, runs_of
 from attnlib.compare.cells import Cells
+from attnlib.errors import message
 from attnlib.runs.load import Run
 from attnlib.show.tidy import tidy
 
@@ -36,15 +37,15 @@ def run(options: argparse.Namespace) -> int:
     try:
         import wandb
     except ImportError:
-        raise ValueError("wandb is not installed: pip install 'attnlib[wandb]'") from None
+        raise ValueError(message("wandb is not installed", do="pip install 'attnlib[wandb]'")) from None
     online = os.environ.get("WANDB_MODE", "online") not in ("offline", "disabled", "dryrun")
     if online and not os.environ.get("WANDB_API_KEY"):
-        raise ValueError("WANDB_API_KEY is not set; WANDB_MODE=offline needs none")
+        raise ValueError(message("WANDB_API_KEY is not set", do="WANDB_MODE=offline needs none"))
     try:
         for saved in runs:
             log(wandb, saved, options.project)
     except wandb.Error as error:
-        raise ValueError(f"wandb: {error}") from None
+        raise ValueError(message(f"wandb: {error}")) from None
     return USAGE if left_out else 0
 
 

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from attnlib.commands.options import count, run_name
+from attnlib.errors import message
 from attnlib.live.repeat import repeat
 
 
@@ -29,7 +30,8 @@ def declare(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure the runs and print the path of each."""
     if options.benchmark_json is not None:
-        raise ValueError("--benchmark-json names one file for all runs: leave it out, or use --run-name NAME")
+        advice = "leave it out, or use --run-name NAME"
+        raise ValueError(message("--benchmark-json names one file for all runs", do=advice))
     code, saved = repeat(options.count, options.rest, order_seed=options.order_seed, name=options.run_name)
     for path in saved:
         print(path)

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from attnlib.commands.options import USAGE, add_runs, cells_of, output
+from attnlib.errors import message, shown
 from attnlib.show.scaling import by_depth, by_length
 
 
@@ -26,9 +27,10 @@ def run(options: argparse.Namespace) -> int:
     if cells is None:
         return USAGE
     if options.phase not in (phases := cells.axis("phase")):
-        raise ValueError(f"no phase {options.phase!r} in these runs; choose from {', '.join(phases)}")
+        raise ValueError(message(f"no phase {shown(options.phase)} in these runs", choices=phases))
     tables = [table for make in (by_length, by_depth) if (table := make(cells, phase=options.phase)).rows]
     if not tables:
-        raise ValueError(f"no {options.phase} at three lengths or three depths in these runs, which a fit needs")
+        wrong = f"no {options.phase} at three lengths or three depths in these runs, which a fit needs"
+        raise ValueError(message(wrong, do="name others"))
     output(*tables, as_markdown=options.markdown)
     return USAGE if left_out else 0

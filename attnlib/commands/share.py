@@ -12,6 +12,7 @@ from typing import Any
 
 from attnlib.commands.options import USAGE, complain, run_name
 from attnlib.compare.cells import Cells, belong_together
+from attnlib.errors import message
 from attnlib.runs.find import INSTALLED, checkout, find
 from attnlib.runs.load import Run, load, saved_data
 from attnlib.runs.save import as_json
@@ -44,13 +45,13 @@ def run(options: argparse.Namespace) -> int:
     machine = options.machine or machine_name(runs[0])
     folder = destination(machine)
     private = names_here(runs) - {word.lower() for word in [*options.allow, machine]}
-    failed = [f"{one.path}: another machine or other settings than {paths[0]}" for one in others(runs)]
+    failed = [message(f"{one.path}: another machine or other settings than {paths[0]}") for one in others(runs)]
     names = [path.name for path in paths]
-    failed += [f"{path}: another run has this file name too" for path in paths if names.count(path.name) > 1]
+    failed += [message(f"{path}: another run has this file name too") for path in paths if names.count(path.name) > 1]
     shared = {}
     for one in runs:
         shared[one.path.name] = data = with_machine(saved_data(one.path), machine)
-        failed += [f"{one.path}: {line}" for line in failed_checks(one, data, private)]
+        failed += [message(f"{one.path}: {line}") for line in failed_checks(one, data, private)]
     if failed:
         complain(failed)
         return USAGE
@@ -91,10 +92,10 @@ def destination(machine: str) -> Path:
     """
     home = checkout(Path.cwd()) or checkout(INSTALLED)
     if home is None:
-        raise ValueError("there is no clone of attnlib here: start in one")
+        raise ValueError(message("there is no clone of attnlib here", do="start in one"))
     folder = home / "results" / "reference" / machine
     if folder.exists():
-        raise ValueError(f"{folder} exists: choose another name with --machine")
+        raise ValueError(message(f"{folder} exists", do="choose another name with --machine"))
     return folder
 
 
@@ -115,7 +116,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
             (new / "README.md").write_text(readme(folder.name, cells), encoding="utf-8")
             new.rename(folder)
     except OSError as error:
-        raise OSError(f"cannot write {folder}: {error.strerror}") from None
+        raise OSError(message(f"cannot write {folder}: {error.strerror}")) from None
 
 
 def readme(machine: str, cells: Cells) -> str:

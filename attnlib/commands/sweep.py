@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from attnlib.commands.options import count, output, run_name, say
+from attnlib.errors import message
 from attnlib.runs.find import results, with_bench
 from attnlib.show.sweep import in_words, standing
 from attnlib.sweep import slurm
@@ -80,10 +81,11 @@ def resume(options: argparse.Namespace) -> Sweep:
     """
     fixed = [f"--{name.replace('_', '-')}" for name in FIXED if getattr(options, name) is not None]
     if others := fixed + options.rest:
-        raise ValueError(f"--resume continues the sweep as it was begun: leave out {' '.join(others)}")
+        wrong = "--resume continues the sweep as it was begun"
+        raise ValueError(message(wrong, do=f"leave out {' '.join(others)}"))
     sweep = Sweep(options.resume)
     if sweep.asked.place != "slurm" and (options.sbatch or options.max_parallel or options.detach):
-        raise ValueError(f"{SLURM_ONLY}; {options.resume} was begun with --on local")
+        raise ValueError(message(f"{SLURM_ONLY}, and {options.resume} was begun with --on local"))
     asked = sweep.asked
     sweep.ask(sbatch=asked.sbatch | sbatch(options), max_parallel=options.max_parallel or asked.max_parallel)
     return sweep
@@ -116,20 +118,23 @@ def begin(options: argparse.Namespace) -> Sweep:
         ValueError: --shards is missing, **or** an option is the sweep's own, **or** needs another that is missing.
     """
     if options.shards is None:
-        raise ValueError("--shards N is needed, the number of parts of a run; --resume FOLDER continues a sweep")
+        wrong = "--shards N is needed, the number of parts of a run"
+        raise ValueError(message(wrong, do="--resume FOLDER continues a sweep"))
     if taken := [word for word in options.rest if word.partition("=")[0] in OWN]:
-        raise ValueError(f"{taken[0]} is set by the sweep for each shard: leave it out of the options of pytest")
+        wrong = f"{taken[0]} is set by the sweep for each shard"
+        raise ValueError(message(wrong, do="leave it out of the options of pytest"))
     place, jobs = options.on or "local", sbatch(options)
     if place == "slurm":
         slurm.need()
         if "time" not in jobs:
-            raise ValueError("--sbatch time=MINUTES is needed: a shard that runs out of time is queued again")
+            wrong = "--sbatch time=MINUTES is needed, since a shard that runs out of time is queued again"
+            raise ValueError(message(wrong))
         if not {"constraint", "nodelist"} & jobs.keys():
             say(
                 "without --sbatch constraint=KIND jobs may start on nodes of another kind, where they refuse to measure"
             )
     elif jobs or options.max_parallel or options.detach:
-        raise ValueError(SLURM_ONLY)
+        raise ValueError(message(SLURM_ONLY))
     name = options.run_name or datetime.now().strftime("sweep_%Y%m%d_%H%M%S")
     sweep = Sweep.create(
         options.folder or results() / "sweeps" / name,
@@ -157,12 +162,12 @@ def sbatch(options: argparse.Namespace) -> dict[str, str]:
     for text in options.sbatch:
         key, _, value = text.lstrip("-").partition("=")
         if not (key and value):
-            raise ValueError(f"--sbatch takes KEY=VALUE such as time=60, not {text!r}")
+            raise ValueError(message("--sbatch takes KEY=VALUE such as time=60", text))
         if len(key) == 1:
-            raise ValueError(f"--sbatch takes sbatch's long names, such as time=60, not {text!r}")
+            raise ValueError(message("--sbatch takes sbatch's long names, such as time=60", text))
         chosen[key.replace("-", "_")] = value
     if taken := sorted(chosen.keys() & slurm.OWN):
-        raise ValueError(f"--sbatch {taken[0]} is set by the sweep for its jobs: leave it out")
+        raise ValueError(message(f"--sbatch {taken[0]} is set by the sweep for its jobs", do="leave it out"))
     return chosen
 
 
@@ -173,7 +178,8 @@ def measure_here(sweep: Sweep, attempts: int) -> None:
         ValueError: another process measures this sweep, **or** see ``planned``.
     """
     if busy := [task for task in sweep.tasks if task.live]:
-        raise ValueError(f"{busy[0]} is still being measured by another process: wait for it, or end it")
+        wrong = f"{busy[0]} is still being measured by another process"
+        raise ValueError(message(wrong, do="wait for it, or end it"))
     sweep.refuse(None)
     plan = planned(sweep)
     for task in sweep.tasks:
@@ -205,7 +211,7 @@ def submit_and_wait(sweep: Sweep, options: argparse.Namespace) -> bool:
         say(f"the jobs keep running: attnlib sweep --status {folder} shows them, and --resume {folder} waits again")
         return False
     if (why := sweep.refusal) and sweep.plan is None:
-        raise ValueError(f"cannot plan: {why}")
+        raise ValueError(message(f"cannot plan: {why}"))
     return True
 
 

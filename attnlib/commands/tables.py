@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from attnlib.commands.options import USAGE, add_runs, cells_of, complain, output
+from attnlib.errors import message
 from attnlib.show.registry import TABLES
 
 
@@ -23,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     make, _ = TABLES[options.table]
     tables = [table for table in make(cells) if table.rows]
     if not tables:
-        complain([f"these runs have no data for the table {options.table}"])
+        complain([message(f"these runs have no data for the table {options.table}")])
         return USAGE
     output(*tables, as_markdown=options.markdown)
     return USAGE if left_out else 0

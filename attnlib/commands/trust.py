@@ -33,6 +33,7 @@ from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, rep
 from attnlib.compare.pairs import fields_in_words, floor, over_reference
 from attnlib.compare.saved import MIN_RUNS, compare
 from attnlib.compare.verdicts import of_pairs
+from attnlib.errors import message
 from attnlib.live.ab import FIRST, GROWTH, SUITE, Contender, Match, error_spent
 from attnlib.live.process import HERE, Worker
 from attnlib.measure import sampling
@@ -203,7 +204,8 @@ def trust_holds(options: argparse.Namespace) -> None:
     runs, bad = load_all(options.runs)
     cells = repeated(runs)
     if bad or not cells:
-        raise ValueError("; ".join(bad) or f"{len(runs)} runs have no ratio in common; {FEWEST} are needed")
+        wrong = f"{len(runs)} runs have no ratio in common"
+        raise ValueError("; ".join(bad) or message(wrong, do=f"name at least {FEWEST} with the same cases"))
     groups = [holding("all", cells), *by(cells, lambda one: one.cell.case.phase), *by_kernel_and_length(cells)]
     share = Column(lambda value: f"{value:.1%}", number=True)
     heads = {"group": Column(), "intervals": Column(number=True), "contain the others' mean": share}
@@ -321,7 +323,7 @@ def trust_compare(options: argparse.Namespace) -> None:
     """Compare groups of six saved runs, and print how many verdicts are false and how many slow-downs are found."""
     runs, bad = load_all(options.runs)
     if bad or len(runs) < 2 * MIN_RUNS:
-        raise ValueError("; ".join(bad) or f"{len(runs)} runs, {2 * MIN_RUNS} are needed")
+        raise ValueError("; ".join(bad) or message(f"{len(runs)} runs are too few", do=f"name {2 * MIN_RUNS}"))
     rng = np.random.default_rng(options.seed)
     draws = {
         "shuffled": [rng.permutation(len(runs))[: 2 * MIN_RUNS] for _ in range(options.draws)],

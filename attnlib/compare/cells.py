@@ -10,6 +10,7 @@ import numpy as np
 from attnlib.compare import pairs
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.compare.nodes import apart
+from attnlib.errors import message
 from attnlib.runs.find import chosen
 from attnlib.runs.load import Cell, Run
 from attnlib.runs.schema import Claim
@@ -97,12 +98,13 @@ def read_cells(paths: Sequence[Path]) -> tuple[Cells | None, list[str]]:
     runs, left_out = chosen(paths)
     ours = [run for run in runs if belong_together(run, runs[0])]
     left_out += [
-        f"{run.path}: another machine or other settings than {runs[0].path}, left out"
+        message(f"{run.path}: another machine or other settings than {runs[0].path}, left out")
         for run in runs
         if run not in ours
     ]
     if ours and (unlike := differing_fields(ours)):
-        return None, [*left_out, f"unlike stacks cannot share a table or a figure: {unlike}; choose runs of one kind"]
+        wrong = f"unlike stacks cannot share a table or a figure: {unlike}"
+        return None, [*left_out, message(wrong, do="choose runs of one kind")]
     return (Cells(ours) if ours else None), left_out
 
 

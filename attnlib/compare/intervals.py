@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from attnlib.errors import message
+
 MOST = 10_000  # largest number of values that is worth stating
 
 
@@ -35,7 +37,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     from scipy import special  # a tenth of a second that collecting need not pay; scipy.stats would take one
 
     if not values:
-        raise ValueError("no values")
+        raise ValueError(message("no values"))
     mean = float(np.mean(values))
     if len(values) == 1 or np.ptp(values) == 0:
         return Estimate(mean, mean, mean)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from attnlib.compare.cells import AXES, Cells, belong_together, differing_fields
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import is_itself, reference_of
+from attnlib.errors import message
 from attnlib.runs.load import Cell, Run
 
 LONGER, SHORTER, OPPOSITE, UNDECIDED = SIGNS = ("longer", "shorter", "opposite", "undecided")
@@ -86,7 +87,7 @@ def refuse_unlike(fields: str) -> None:
         ValueError: there are such fields.
     """
     if fields:
-        raise ValueError(f"unlike stacks cannot share a table: {fields}; choose runs of one kind")
+        raise ValueError(message(f"unlike stacks cannot share a table: {fields}", do="choose runs of one kind"))
 
 
 def differing(found: Sequence[Machine]) -> str:

@@ -10,6 +10,7 @@ from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Sum
 from attnlib.compare.pairs import fields_in_words, over_reference
 from attnlib.compare.quantities import RATIO, REFERENCE, Quantity, Readings, of_group, readings
 from attnlib.compare.verdicts import Prior, Replicate, Verdict, between_runs, prior
+from attnlib.errors import message
 from attnlib.runs.find import check_agreement
 from attnlib.runs.load import Cell, Run
 from attnlib.runs.schema import BesideRow
@@ -71,7 +72,7 @@ def compare(
         ValueError: see ``are_same``, **or** no run has a case.
     """
     if not any(run.cells or run.beside for run in (*base, *new)):
-        raise ValueError("no cases in these runs")
+        raise ValueError(message("no cases in these runs", do="name others"))
     same = are_same(base, new)
     shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
@@ -120,7 +121,8 @@ def are_same(base: Sequence[Run], new: Sequence[Run]) -> bool:
     for token in both:
         check_agreement([side[token] for side in sides])
     if both and sides[0].keys() != sides[1].keys():
-        raise ValueError(f"{min(sides[0][token].path.name for token in both)} is on both sides")
+        twice = min(sides[0][token].path.name for token in both)
+        raise ValueError(message(f"{twice} is on both sides", do="name it on one"))
     return bool(both)
 
 

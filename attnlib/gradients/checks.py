@@ -12,6 +12,7 @@ import torch
 
 from attnlib.cases.case import Case
 from attnlib.cases.workload import Workload
+from attnlib.errors import message
 from attnlib.gradients import closed_forms
 from attnlib.gradients.claims import Curves, Finding, between, near
 from attnlib.gradients.fits import RATE, SEEDS, band, class_loss, decay, mean_log, recorded, seeded, slopes, theory_of
@@ -181,7 +182,7 @@ def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
     claims, readings = [], torch.tensor(rows, dtype=torch.float64)
     rate = decay(case)
     if rate is None:
-        raise ValueError("no closed form says how fast this stack's gradients vanish")
+        raise ValueError(message("no closed form says how fast this stack's gradients vanish"))
     start = [row[ENDS.start] for row in rows]
     for name in FORMATS:
         dtype = getattr(torch, name)
@@ -189,7 +190,8 @@ def flush(case: Case, seeds: Sequence[int] = SEEDS) -> Finding:
             zero = readings.to(dtype) == 0
         depths = zero.int().argmax(1).tolist()
         if not bool(zero.any(1).all()):
-            raise ValueError(f"{case.depth} layers are too few for {name} to flush: give the case more layers")
+            wrong = f"{case.depth} layers are too few for {name} to flush"
+            raise ValueError(message(wrong, do="give the case more layers"))
         # + 0.5: a layer index is the next whole number above the exact depth, half a layer more on average
         expected = [ENDS.start + closed_forms.flush_depth(dtype, start=s, rate=rate) + 0.5 for s in start]
         claims.append(near(name, depths, expected, share=RATE, absolute=1.0))

@@ -8,6 +8,7 @@ import math
 
 import torch
 
+from attnlib.errors import message
 from attnlib.model.attention import hidden_pairs
 from attnlib.model.config import StackConfig
 from attnlib.model.positional import PositionalEncoding
@@ -26,7 +27,7 @@ def layer_gain(config: StackConfig) -> float:
     D, rows = config.d_model, config.inner + 2 * config.kv_inner
     squared = {"torch_mha": 2 * D / (3 * (D + rows)), "linear": 1 / 9, "unit": 1.0}
     if config.init not in squared:
-        raise ValueError(f"no closed form for init {config.init!r}; choose from {', '.join(squared)}")
+        raise ValueError(message(f"no closed form for init {config.init!r}", choices=squared))
     halves = config.value_residual + (config.gate == "sigmoid")
     return math.sqrt(squared[config.init]) * 0.5**halves
 
@@ -74,7 +75,7 @@ def flush_depth(dtype: torch.dtype, *, start: float, rate: float) -> float:
         ValueError: ``rate`` is not negative.
     """
     if rate >= 0:
-        raise ValueError(f"nothing vanishes at {rate} decades a layer: give a negative rate")
+        raise ValueError(message("gradients vanish at a negative rate of decades a layer", rate))
     least = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
     return (math.log10(least / 2) - math.log10(start)) / rate
 

@@ -9,6 +9,7 @@ its critical temperature, where attention averages its tokens. Nothing here uses
 import math
 from typing import NamedTuple
 
+from attnlib.errors import message
 from attnlib.model.config import StackConfig
 
 
@@ -59,7 +60,7 @@ def gains(config: StackConfig) -> Gains:
         "unit": (1 / D, 1 / HK),
     }
     if config.init not in variances:
-        raise ValueError(f"no variances are known for init {config.init!r}; choose from {', '.join(variances)}")
+        raise ValueError(message(f"no variances are known for init {config.init!r}", choices=variances))
     fused, out = variances[config.init]
     return Gains((D * fused) ** 2, D * fused * HK * out, D * out * HK * fused)
 
@@ -139,8 +140,9 @@ def predict(config: StackConfig, start: Moments, gradient: Moments) -> Predicted
     Raises:
         ValueError: block or initialisation are none of those known here.
     """
-    if config.block not in ("plain", "residual", "pre_ln", "post_ln", "peri_ln", "lns"):
-        raise ValueError(f"moments of block {config.block!r} are not known")
+    known = ("plain", "residual", "pre_ln", "post_ln", "peri_ln", "lns")
+    if config.block not in known:
+        raise ValueError(message(f"moments of block {config.block!r} are not known", choices=known))
     x, inputs = start, []
     sublayers = 2 if config.ffn_mult else 1
     for index in range(config.depth * sublayers):

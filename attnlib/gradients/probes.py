@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnlib.errors import message
 from attnlib.gradients.closed_forms import key_bias_is_idle
 from attnlib.model.blocks import Plain
 from attnlib.model.classifier import SequenceClassifier
@@ -96,8 +97,8 @@ def gradient_of(parameter: Tensor, place: str) -> Tensor:
         ValueError: it has none, as before a backward pass, **or** it is frozen; the message names the place.
     """
     if parameter.grad is None:
-        why = "run a backward pass before probing" if parameter.requires_grad else "it is frozen (requires_grad=False)"
-        raise ValueError(f"{place} has no gradient: {why}")
+        advice = "run a backward pass before probing" if parameter.requires_grad else "it is frozen: set requires_grad"
+        raise ValueError(message(f"{place} has no gradient", do=advice))
     return parameter.grad
 
 
@@ -231,7 +232,8 @@ class Recorder(ExitStack):
             ValueError: no forward pass was recorded.
         """
         if len(self.signals) != len(self.model.stack.layers) + 1:
-            raise ValueError("no forward pass was recorded: run a forward pass inside the recorder's block")
+            advice = "run a forward pass inside the recorder's block"
+            raise ValueError(message("no forward pass was recorded", do=advice))
         columns = torch.stack([self.signals[index] for index in sorted(self.signals)]).T  # [3, L + 1]
         lists = [[finite(x) for x in column] for column in columns]
         return dict(zip(("norm", "residual", "cosine_gap"), lists, strict=True))
@@ -250,9 +252,10 @@ class Recorder(ExitStack):
         """
         signals = self.signals_seen()
         if len(self.gradients) != len(self.signals):
-            frozen = (f"{name} is frozen" for name, p in self.model.named_parameters() if not p.requires_grad)
-            why = next(frozen, "run a backward pass inside the recorder's block")
-            raise ValueError(f"no backward pass was recorded: {why}")
+            frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+            advice = "run a backward pass inside the recorder's block"
+            advice = f"{frozen[0]} is frozen: set its requires_grad" if frozen else advice
+            raise ValueError(message("no backward pass was recorded", do=advice))
         gradients = [self.gradients[index] for index in sorted(self.gradients)]
         signals["gradient"] = [summary["norm"] for summary in gradients]
         signals["gradient_mean_abs"] = [summary["mean_abs"] for summary in gradients]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attnlib.cases.case import Case
+from attnlib.errors import message
 from attnlib.learning.training import POINTS, WEIGHT_DECAY, digest, is_number, seeded_model
 from attnlib.model.classifier import SequenceClassifier
 from attnlib.model.data import ByLength
@@ -42,7 +43,8 @@ def train(case: Case, data: ByLength) -> dict[str, Any]:
         ValueError: the case has no steps or no learning rate.
     """
     if case.steps is None or case.learning_rate is None:
-        raise ValueError(f"a training needs steps and a learning rate, not {case.steps} and {case.learning_rate}")
+        given = (case.steps, case.learning_rate)
+        raise ValueError(message("a training needs steps and a learning rate", given))
     begun = time.perf_counter()
     model = seeded_model(case)
     losses, ended_early, failed = fit(model, case, data)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlib.compare.intervals import Estimate
+from attnlib.errors import message
 
 
 class Steps(NamedTuple):
@@ -53,7 +54,7 @@ def median_steps(found: Sequence[Steps]) -> Median:
     from scipy import stats
 
     if not found:
-        raise ValueError("no trainings")
+        raise ValueError(message("no trainings"))
     seen = sum(one.seen for one in found)
     if not seen:
         return Median(None, None, None, 0, len(found))

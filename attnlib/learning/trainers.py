@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from attnlib.cases.case import Case
+from attnlib.errors import message
 from attnlib.measure import heap
 from attnlib.measure.cores import usable_cpus
 from attnlib.model.data import ByLength, Labelled, by_length, data_set
@@ -44,9 +45,10 @@ class Trainers:
                 break
             self.close()
         else:
-            raise RuntimeError("the process of this training died twice, the second time with no other training beside")
+            wrong = "the process of this training died twice, the second time while no other training ran"
+            raise RuntimeError(message(wrong))
         if error is not None:
-            raise RuntimeError(f"{type(error).__name__}: {error}")
+            raise RuntimeError(message(f"{type(error).__name__}: {error}"))
         return self.futures.pop(wanted).result()
 
     def _train(self, wanted: Case, upcoming: Iterable[Case]) -> BaseException | None:

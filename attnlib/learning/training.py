@@ -15,6 +15,7 @@ from torch import Tensor
 
 from attnlib.cases.case import Case
 from attnlib.cases.workload import placed
+from attnlib.errors import message
 from attnlib.model.classifier import SequenceClassifier, build_model
 from attnlib.model.data import Labelled
 from attnlib.runs.schema import LEARNED
@@ -179,7 +180,8 @@ def train(case: Case, data: Labelled) -> dict[str, Any]:
         ValueError: the case has no steps or no learning rate.
     """
     if case.steps is None or case.learning_rate is None:
-        raise ValueError(f"a training needs steps and a learning rate, not {case.steps} and {case.learning_rate}")
+        given = (case.steps, case.learning_rate)
+        raise ValueError(message("a training needs steps and a learning rate", given))
     begun = time.perf_counter()
     model, (tokens, labels) = seeded_model(case), examples(data, "train", case.device)
     chosen, generator = subset(case, len(tokens))

@@ -16,6 +16,7 @@ import psutil
 
 from attnlib.compare.intervals import count_needed
 from attnlib.compare.verdicts import Verdict, of_pairs
+from attnlib.errors import message
 from attnlib.live.process import Worker, WorkerDied, WorkerError
 from attnlib.measure import heap
 from attnlib.measure.cores import cores_of, default_threads, quiet_cpus, usable_cores
@@ -112,10 +113,11 @@ def suite_of(sides: Sequence[Contender], denormals: str = "flush", threads: int 
             with side.start(denormals, threads) as worker:
                 found.append(list(worker.ask(list=True)["tests"]))
         except (WorkerDied, WorkerError) as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(message(f"{name}: {error}")) from None
     base, new = found
     if not (shared := [test for test in new if test in set(base)]):
-        raise ValueError(f"no test in common: base has {', '.join(base[:3])}, new has {', '.join(new[:3])}")
+        wrong = f"no test in common: base has {', '.join(base[:3])}, new has {', '.join(new[:3])}"
+        raise ValueError(message(wrong))
     return [{"test": test} for test in shared]
 
 
@@ -281,7 +283,7 @@ class Match:
             try:
                 return workers[which].ask(**request)
             except WorkerError as error:
-                raise WorkerError(f"{('base', 'new')[which]}: {error}") from None
+                raise WorkerError(message(f"{('base', 'new')[which]}: {error}")) from None
 
         begun, case = time.monotonic(), contest.case
         built = [ask(i, build={"denormals": self.denormals, **case, **self.sides[i].fields}) for i in (0, 1)]
@@ -290,7 +292,8 @@ class Match:
         visits = VISITS if contest.once else 1
         for i in (0, 1):
             if "repeatable" not in built[i]:
-                raise WorkerError(f"{('base', 'new')[i]}: this checkout's worker is too old to take turns")
+                wrong = f"{('base', 'new')[i]}: this checkout's worker is too old to take turns"
+                raise WorkerError(message(wrong, do="name a newer checkout"))
         once = max(ask(i, step=3)["seconds"][-1] for i in (0, 1))
         repeatable = built[0]["repeatable"] and built[1]["repeatable"]
         iterations = max(1, math.ceil(TURN / once)) if repeatable else 1

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attnlib.errors import message
+
 
 @contextmanager
 def checked_out(name: Path) -> Iterator[Path]:
@@ -20,12 +22,13 @@ def checked_out(name: Path) -> Iterator[Path]:
     ref = str(name)
     found = git("rev-parse", "--verify", "--end-of-options", f"{ref}^{{commit}}")
     if found.returncode:
-        raise ValueError(f"{ref} is neither a folder nor a commit of a git repository here")
+        raise ValueError(message(f"{ref} is neither a folder nor a commit of a git repository here"))
     with tempfile.TemporaryDirectory(prefix="attnlib-") as folder:
         place = Path(folder).resolve() / "checkout"
         made = git("worktree", "add", "--detach", str(place), found.stdout.strip())
         if made.returncode:
-            raise ValueError(f"git cannot make a worktree of {ref}: {made.stderr.strip().splitlines()[-1]}")
+            wrong = f"git cannot make a worktree of {ref}: {made.stderr.strip().splitlines()[-1]}"
+            raise ValueError(message(wrong))
         try:
             # the tests and their configuration lie as deep in it as the current folder in its repository
             inside = git("rev-parse", "--show-prefix").stdout.strip()
@@ -43,4 +46,4 @@ def git(*words: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=False)
     except OSError as error:
-        raise ValueError(f"cannot start git: {error.strerror}") from None
+        raise ValueError(message(f"cannot start git: {error.strerror}", do="install it, or name folders")) from None

@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from attnlib.errors import message, shown
+
 PATIENCE = 300.0  # seconds after which a worker that does not answer counts as dead
 HERE = Path(__file__).parents[2]  # the folder of this package: a checkout, or site-packages
 # module of the worker, and its file in a checkout: today's, and that of old checkouts
@@ -34,7 +36,7 @@ def worker_module(folder: Path) -> str:
     for module, file in MODULES.items():
         if (folder / file).is_file():
             return module
-    raise ValueError(f"{folder} is no checkout of attnlib: it has no attnlib/live/worker.py")
+    raise ValueError(message(f"{folder} is not a checkout of attnlib: it has no attnlib/live/worker.py"))
 
 
 class WorkerError(RuntimeError):
@@ -81,7 +83,7 @@ class Worker:
                 env={"KINETO_LOG_LEVEL": "5", **os.environ, "PYTHONSAFEPATH": "", **environment},
             )
         except OSError as error:
-            raise ValueError(f"cannot start {python}: {error.strerror}") from None
+            raise ValueError(message(f"cannot start {python}: {error.strerror}")) from None
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send one request and wait for its answer.
@@ -92,7 +94,7 @@ class Worker:
         """
         source, sink = self.process.stdout, self.process.stdin
         if source is None or sink is None:
-            raise WorkerDied("the worker has no pipes")
+            raise WorkerDied(message("the worker has no pipes"))
         watchdog = threading.Timer(PATIENCE, self.process.kill)
         watchdog.start()
         try:
@@ -107,14 +109,14 @@ class Worker:
         finally:
             watchdog.cancel()
         if not answer.endswith("\n"):
-            raise WorkerDied(f"the worker died with exit code {self.process.wait()}")
+            raise WorkerDied(message(f"the worker died with exit code {self.process.wait()}"))
         try:
             reply: dict[str, Any] = json.loads(answer)
         except ValueError:
             self.process.kill()
-            raise WorkerDied(f"the worker answered {answer.strip()[:80]!r} and was killed") from None
+            raise WorkerDied(message(f"the worker answered {shown(answer.strip())} and was killed")) from None
         if "error" in reply:
-            raise WorkerError(f"the worker failed: {reply['error']}")
+            raise WorkerError(message(f"the worker failed: {reply['error']}"))
         return reply
 
     def pin(self, cpus: set[int]) -> None:

@@ -24,6 +24,7 @@ import torch
 from attnlib.cases.case import Case, timed_case
 from attnlib.cases.conformance import problem_of
 from attnlib.cases.workload import build, fresh_start
+from attnlib.errors import message
 from attnlib.gradients.fits import recorded
 from attnlib.measure import clock, environment, heap
 from attnlib.measure.device import open_device
@@ -70,11 +71,11 @@ def accepted(given: dict[str, Any]) -> Case:
     environment.refuse_changed(torch.get_num_threads())
     case = timed_case({"heap": heap_here()} | given)
     if case.device.startswith("cpu") and (case.denormals == "flush") != environment.flushes_subnormals():
-        raise ValueError(f"denormals={case.denormals} is not what this process was started with")
+        raise ValueError(message(f"denormals={case.denormals} is not what this process was started with"))
     if problem := problem_of(case):
         raise ValueError(problem)
     if case.heap != heap_here():
-        raise ValueError(f"heap={case.heap} is not what this process was started with")
+        raise ValueError(message(f"heap={case.heap} is not what this process was started with"))
     return case
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from attnlib.errors import message, shown
+
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # Linux
 UNITS = {"K": 2**10, "M": 2**20}
 HELD = (0.002, 0.02, 0.2)  # seconds of work queued before a step, tried until its launches take less
@@ -83,7 +85,7 @@ class Device:
         Raises:
             Unavailable: the step cannot be captured, **or** the device has no graphs.
         """
-        raise Unavailable(f"{self.kind} cannot capture a step as a graph; only cuda can")
+        raise Unavailable(message(f"{self.kind} cannot capture a step as a graph", do="choose device cuda"))
 
     def cache_bytes(self) -> int | None:
         """Return the bytes of the device's largest cache; None if the system does not tell."""
@@ -233,7 +235,8 @@ class Cuda(Device):
             self.abandon(pool)
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise Unavailable(f"not captured as a CUDA graph: {str(error).partition(chr(10))[0]}") from None
+            why = str(error).partition("\n")[0]
+            raise Unavailable(message(f"not captured as a CUDA graph: {why}")) from None
         return graph.replay
 
     @property
@@ -294,7 +297,7 @@ def open_device(name: str) -> Device:
     if accelerator is not None:
         choices += [accelerator.type, *(f"{accelerator.type}:{i}" for i in range(torch.accelerator.device_count()))]
     if name not in choices:
-        raise ValueError(f"no device {name!r} on this machine; choose from {', '.join(choices)}")
+        raise ValueError(message(f"no device {shown(name)} on this machine", choices=choices))
     if name == "cpu" or accelerator is None:
         return Device()
     if name == "auto":

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 
+from attnlib.errors import message
 from attnlib.measure import cgroups, nvml
 from attnlib.measure.cores import default_threads, usable_cpus
 from attnlib.measure.device import Cuda, Device
@@ -90,11 +91,12 @@ def refuse_changed(threads: int | None, allowed: Collection[str] = ()) -> None:
     """
     for name, (now, usual) in switches().items():
         if name in REFUSED and name not in allowed and now != usual:
-            raise ValueError(f"nothing is measured with {name}={now}, set outside of attnlib: set it back to {usual}")
+            wrong = f"nothing is measured with {name}={now}, set outside of attnlib"
+            raise ValueError(message(wrong, do=f"set it back to {usual}"))
     cpus = usable_cpus()
     if threads is not None and threads > cpus:
         only = f"{cpus} CPUs" if cpus > 1 else "one CPU"
-        raise ValueError(f"{threads} threads, but this process may use {only}: take fewer threads")
+        raise ValueError(message(f"{threads} threads, but this process may use {only}", do="take fewer threads"))
 
 
 def set_threads(threads: int | None) -> None:

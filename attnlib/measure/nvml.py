@@ -8,6 +8,7 @@ from typing import Any
 
 import pynvml
 
+from attnlib.errors import message, shown
 from attnlib.measure.device import reading
 
 # the driver's errors; functions or arguments that the old distribution, also called pynvml, lacks; an invalid UUID
@@ -157,7 +158,7 @@ def card(uuid: str) -> Iterator[Card]:
 def _found(uuid: str) -> Card:
     text = uuid.replace("\0", "").strip()
     if not WHOLE.fullmatch(text):
-        raise ValueError(f"{text!r} is not a whole UUID")
+        raise ValueError(message(f"{shown(text)} is not a whole UUID"))
     handles, failed = {}, None
     for name in [text] if text[:4] in ("GPU-", "MIG-") else [f"GPU-{text}", f"MIG-{text}"]:
         try:
@@ -165,11 +166,11 @@ def _found(uuid: str) -> Card:
         except pynvml.NVMLError as error:
             failed = failed or error
     if len(handles) > 1:
-        raise ValueError(f"{text!r} means {' and '.join(handles)}")
+        raise ValueError(message(f"{shown(text)} means {' and '.join(handles)}"))
     for name, handle in handles.items():
         parent = pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle
         return Card(handle, parent(handle) if name.startswith("MIG-") else handle)
-    raise failed or ValueError(f"no card {text!r}")
+    raise failed or ValueError(message(f"no card {shown(text)}"))
 
 
 def _events(handle: Any) -> list[str]:

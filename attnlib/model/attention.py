@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnlib.errors import message
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.own_attention import own_attention
 from attnlib.model.positional import PositionalEncoding
@@ -168,9 +169,11 @@ def own_init(made: Any, name: str) -> Callable[[nn.Linear, nn.Linear], None]:
     Raises:
         ValueError: it is no such function.
     """
-    why = fits(made, None, None) if callable(made) else f"it is of type {type(made).__name__}"
-    if why:
-        raise ValueError(f"init {name!r} must be a function of two projections, qkv and out: {why}")
+    wrong = f"init {name!r} must be a function of two projections, qkv and out"
+    if not callable(made):
+        raise ValueError(message(wrong, type(made)))
+    if why := fits(made, None, None):
+        raise ValueError(message(f"{wrong}: {why}"))
     initialise: Callable[[nn.Linear, nn.Linear], None] = torch.no_grad()(made)
     return initialise
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attnlib.errors import message
 from attnlib.model.attention import FirstValues, MultiHeadSelfAttention, init_unit
 from attnlib.model.config import StackConfig, choose
 from attnlib.model.positional import PositionalEncoding
@@ -293,17 +294,18 @@ def own_block(made: Any, name: str) -> type[Plain]:
         ValueError: it is no class, **or** has no such method, **or** needs other arguments.
     """
     if not isinstance(made, type) or not hasattr(made, "sublayer"):
-        raise ValueError(f"block {name!r} must be a class with a method sublayer(x, function, index)")
+        raise ValueError(message(f"block {name!r} must be a class with a method sublayer(x, function, index)"))
     if why := fits(made.sublayer, *[None] * 4):
-        raise ValueError(f"block {name!r}: sublayer takes x, function and index: {why}")
+        raise ValueError(message(f"block {name!r}: sublayer must take x, function and index: {why}"))
     check_theory(made, f"block {name!r}")
     if issubclass(made, Plain):
         if why := fits(made, attention=None, feed_forward=None, config=None, index=None):
-            raise ValueError(f"block {name!r} must take the keywords attention, feed_forward, config and index: {why}")
+            wrong = f"block {name!r} must take the keywords attention, feed_forward, config and index"
+            raise ValueError(message(f"{wrong}: {why}"))
         return made
     taken = inspect.signature(made).parameters
     if why := fits(made, **{key: None for key in OFFERED if key in taken}):
-        raise ValueError(f"block {name!r} may only need the keywords {', '.join(OFFERED)}: {why}")
+        raise ValueError(message(f"block {name!r} must need no keywords but {', '.join(OFFERED)}: {why}"))
 
     class OwnBlock(Plain):
         """A layer whose sublayers somebody else's class wraps."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from attnlib.errors import message, shown
+
 Entry = TypeVar("Entry")
 
 
@@ -20,8 +22,8 @@ def choose(kind: str, name: str, registry: Mapping[str, Entry]) -> Entry:
         ValueError: **name** is not registered; the message names it and the choices.
     """
     if name not in registry:  # a registry of parts has names by place too, and says itself why one does not fit
-        more = "; attnlib list says what they are" if kind in LISTED else ""
-        raise ValueError(f"unknown {kind} {name!r}; choose from {', '.join(registry)}{more}")
+        more = "attnlib list says what they are" if kind in LISTED else ""
+        raise ValueError(message(f"unknown {kind} {shown(name)}", choices=registry, do=more))
     return registry[name]
 
 
@@ -68,15 +70,18 @@ class StackConfig:
             if field.type in (int, int | None) and value is not None:
                 least = 0 if field.name in ("depth", "ffn_mult", "seed") else 1
                 if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                    raise ValueError(f"{field.name} must be an integer of at least {least}, not {value!r}")
+                    raise ValueError(message(f"{field.name} must be an integer of at least {least}", value))
             if field.type is bool and not isinstance(value, bool):
-                raise ValueError(f"{field.name} must be true or false, not {value!r}")
+                raise ValueError(message(f"{field.name} must be true or false", value))
         if self.head_dim is None and self.d_model % self.n_heads:
-            raise ValueError(f"n_heads={self.n_heads} does not divide d_model={self.d_model}; give head_dim")
+            wrong = f"n_heads={self.n_heads} does not divide d_model={self.d_model}"
+            raise ValueError(message(wrong, do="give head_dim"))
         if self.n_heads % self.groups:
-            raise ValueError(f"kv_heads={self.kv_heads} does not divide n_heads={self.n_heads}")
+            fitting = [count for count in range(1, self.n_heads + 1) if self.n_heads % count == 0]
+            wrong = f"kv_heads={self.kv_heads} does not divide n_heads={self.n_heads}"
+            raise ValueError(message(wrong, choices=fitting))
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
+            raise ValueError(message("dropout must lie in [0, 1)", self.dropout))
 
     @property
     def head_width(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attnlib.errors import message
 from attnlib.model.registry import fits
 
 ARGUMENTS = ("q", "k", "v", "bias", "causal")
@@ -22,11 +23,10 @@ def own_attention(made: Any, name: str) -> Callable[[Tensor, Tensor, Tensor, Ten
         ValueError: it is neither such a function nor one of transformers' attention interface.
     """
     if not callable(made):
-        raise ValueError(f"attention {name!r} is no function but of type {type(made).__name__}")
+        raise ValueError(message(f"attention {name!r} must be a function", type(made)))
     if isinstance(made, nn.Module) and any(True for _ in made.parameters()):
-        raise ValueError(
-            f"attention {name!r} is a module with parameters, which all layers would share: give a function"
-        )
+        wrong = f"attention {name!r} is a module with parameters, which all layers would share"
+        raise ValueError(message(wrong, do="give a function"))
     try:
         parameters = list(inspect.signature(made).parameters)
     except ValueError:  # a built-in without a signature
@@ -34,10 +34,8 @@ def own_attention(made: Any, name: str) -> Callable[[Tensor, Tensor, Tensor, Ten
     if tuple(parameters[: len(TRANSFORMERS)]) == TRANSFORMERS:
         return of_transformers(made, "is_causal" in parameters)
     if why := fits(made, *ARGUMENTS):
-        raise ValueError(
-            f"attention {name!r} must take ({', '.join(ARGUMENTS)}), or begin with ({', '.join(TRANSFORMERS)}) as in "
-            f"transformers: {why}"
-        )
+        wrong = f"attention {name!r} must take ({', '.join(ARGUMENTS)}), or begin with ({', '.join(TRANSFORMERS)})"
+        raise ValueError(message(f"{wrong} as in transformers: {why}"))
     own: Callable[[Tensor, Tensor, Tensor, Tensor | None, bool], Tensor] = made
     return own
 

@@ -9,6 +9,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
+from attnlib.errors import message
 from attnlib.model.classifier import build_model
 from attnlib.model.config import StackConfig
 from attnlib.model.registry import Registry, called, fits
@@ -54,13 +55,11 @@ class OwnModel(nn.Module):
         tokens = torch.zeros(2, config.seq_len, dtype=torch.long)
         with evaluating(own), torch.no_grad():
             out = tensor_of(own(tokens))
-        shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        shape = list(out.shape) if isinstance(out, Tensor) else type(out)
         hidden = isinstance(out, Tensor) and out.dim() == 3 and out.shape[:2] == tokens.shape
         if not hidden and shape != [2, config.n_classes]:
-            raise ValueError(
-                f"it gives {shape} for tokens {list(tokens.shape)}, neither logits [2, {config.n_classes}] nor hidden "
-                f"states [2, {config.seq_len}, D]"
-            )
+            wanted = f"logits [2, {config.n_classes}] or hidden states [2, {config.seq_len}, D]"
+            raise ValueError(message(f"for tokens {list(tokens.shape)} it must return {wanted}", shape))
         self.head = nn.Linear(out.shape[-1], config.n_classes) if hidden else None
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -76,9 +75,11 @@ def own_model(made: Any, name: str) -> Callable[[StackConfig], nn.Module]:
         ValueError: it cannot be called with one argument; when it is called, if it makes no module, or one that does
             not fit; see ``OwnModel``.
     """
-    why = fits(made, None) if callable(made) else f"it is of type {type(made).__name__}"
-    if why:
-        raise ValueError(f"model {name!r} must be a function of a StackConfig: {why}")
+    wrong = f"model {name!r} must be a function of a StackConfig"
+    if not callable(made):
+        raise ValueError(message(wrong, type(made)))
+    if why := fits(made, None):
+        raise ValueError(message(f"{wrong}: {why}"))
 
     given: WeakSet[nn.Module] = WeakSet()
 
@@ -86,9 +87,9 @@ def own_model(made: Any, name: str) -> Callable[[StackConfig], nn.Module]:
         """Build the model."""
         own = made(config)
         if not isinstance(own, nn.Module):
-            raise ValueError(f"it must make a torch.nn.Module, not something of type {type(own).__name__}")
+            raise ValueError(message("it must return a torch.nn.Module", type(own)))
         if own in given:
-            raise ValueError("it made this module before: each call must make a new one")
+            raise ValueError(message("it returned this module before", do="make a new one in each call"))
         given.add(own)
         return OwnModel(own, config)
 

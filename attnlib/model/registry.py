@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from attnlib.errors import message, shown
+
 Entry = TypeVar("Entry")
 THEORY = ("rate", "collapse_exponent")  # decades a layer; a in r_{l+1} ~ r_l^a
 PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -60,7 +62,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         offers = self.installed.get(name, [])
         if len(offers) + (name in self.built_in) > 1:
             others = ["attnlib"] * (name in self.built_in) + [distribution(point) for point in offers]
-            raise ValueError(f"{self.kind} {name!r} is offered by {' and '.join(others)}: name its place instead")
+            wrong = f"{self.kind} {name!r} is offered by {' and '.join(others)}"
+            raise ValueError(message(wrong, do="name its place instead, as package.module:Attribute"))
         if name in self.built_in:
             return self.built_in[name]
         if name not in self.adapted:
@@ -152,17 +155,16 @@ def load(place: str, title: str) -> Any:
         ValueError: the place is malformed, **or** nothing can be imported from there; the message says why.
     """
     if not PLACE.fullmatch(place):
-        raise ValueError(f"{title} is no place such as package.module:Attribute")
+        raise ValueError(message(f"{title} must have the form package.module:Attribute"))
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
             made = pkgutil.resolve_name(place)
     except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{title} cannot be imported: {error}; --import-path FOLDER adds a folder to the path"
-        ) from None
+        advice = "--import-path FOLDER adds a folder to the path"
+        raise ValueError(message(f"{title} cannot be imported: {error}", do=advice)) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a module may do anything when it is imported
-        raise ValueError(f"{title} cannot be imported: {in_one_line(error)}") from None
+        raise ValueError(message(f"{title} cannot be imported: {in_one_line(error)}")) from None
     if text := printed.getvalue().strip():
         print(f"attnlib: importing {title} printed: {text.splitlines()[0]}", file=sys.stderr)
     return made
@@ -184,11 +186,11 @@ def called(title: str, made: Callable[..., Any], *arguments: Any, **keywords: An
     try:
         return made(*arguments, **keywords)
     except ValueError as error:
-        raise ValueError(f"{title}: {str(error).strip().partition(chr(10))[0]}") from error
+        raise ValueError(message(f"{title}: {str(error).strip().partition(chr(10))[0]}")) from error
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a class or function does
-        raise RuntimeError(f"{title}: {in_one_line(error)}") from error
+        raise RuntimeError(message(f"{title}: {in_one_line(error)}")) from error
 
 
 def check_theory(made: Any, title: str) -> None:
@@ -199,12 +201,12 @@ def check_theory(made: Any, title: str) -> None:
     """
     stated = getattr(made, "theory", {})
     if not isinstance(stated, Mapping):
-        raise ValueError(f"{title}: theory must be a dict of {' and '.join(THEORY)}, not {stated!r:.40}")
+        raise ValueError(message(f"{title}: theory must be a dict of {' and '.join(THEORY)}", stated))
     for key, value in stated.items():
         if key not in THEORY:
-            raise ValueError(f"{title}: theory has {key!r}; choose from {', '.join(THEORY)}")
+            raise ValueError(message(f"{title}: theory has the unknown key {shown(key)}", choices=THEORY))
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise ValueError(f"{title}: theory's {key} must be a number, not {value!r:.40}")
+            raise ValueError(message(f"{title}: theory's {key} must be a number", value))
 
 
 def fits(made: Callable[..., Any], *arguments: Any, **keywords: Any) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from attnlib.errors import message
 from attnlib.plugin.stash import RECORD, SCREEN
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     """Return the case of this test."""
     own = request.config.stash[RECORD].case_of(request.node)
     if own is None:
-        raise pytest.UsageError(f"{request.node.nodeid} has no case: spread it with attnlib.cases.grids.over")
+        advice = "spread it with attnlib.cases.grids.over"
+        raise pytest.UsageError(message(f"{request.node.nodeid} has no case", do=advice))
     return own
 
 
@@ -140,7 +142,8 @@ def measure_case(
             raise Left(**reason.row())
         refuse_wrong(case, benchmark)
         if benchmark.cprofile and case.phase == "backward":
-            raise Left("unsupported", "pytest-benchmark profiles a step without its set-up, which makes the graph")
+            wrong = "pytest-benchmark profiles a step without its set-up, which makes the graph"
+            raise Left("unsupported", message(wrong, do="leave out --benchmark-cprofile"))
         benchmark.params = {name: getattr(case, name) for name in AXES} | benchmark.params
         pair = (
             paired(case, settings, instruments.device)

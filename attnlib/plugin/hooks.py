@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from attnlib.errors import message
 from attnlib.plugin import options
 from attnlib.plugin.stash import COMPARED, RECORD, SCREEN, SHARD
 
@@ -97,10 +98,8 @@ def refuse_on_a_cpu(settings: Settings) -> None:
         ValueError: the preset is ``gpu`` and the device is a CPU.
     """
     if settings.preset == "gpu" and settings.base.device == "cpu":
-        raise ValueError(
-            "--preset gpu is not measured on device cpu; choose --device cuda, or --preset smoke, laptop or seed; "
-            "--plan lists its cases anywhere"
-        )
+        advice = "choose --device cuda, or --preset smoke, laptop or seed; --plan lists its cases anywhere"
+        raise ValueError(message("--preset gpu is not measured on device cpu", do=advice))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -143,7 +142,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         settings = metafunc.config.stash[RECORD].settings
         try:
             if not (points := grid.points(settings)):
-                raise ValueError("no cell of these lengths and depths is small enough; name --seq-lens or --depths")
+                wrong = "no cell of these lengths and depths is small enough"
+                raise ValueError(message(wrong, do="name --seq-lens or --depths"))
             ids = [identifier(settings, point) for point in points]
             refuse_other_runs(metafunc, grid, ids)
             if shard := metafunc.config.stash.get(SHARD, None):  # a shard of many need not make them all
@@ -170,7 +170,8 @@ def refuse_other_runs(metafunc: pytest.Metafunc, grid: Grid, ids: Sequence[str])
     for argument in metafunc.config.args:
         wanted = argument.partition(start)[2].removesuffix("]")
         if wanted and wanted not in ids and (needed := options_of(wanted, grid, options.given(metafunc.config))):
-            raise ValueError(f"{wanted} is no case of a run with these options; it needs {needed}")
+            wrong = f"{wanted} is not a case of a run with these options"
+            raise ValueError(message(wrong, do=f"add {needed}"))
 
 
 def options_of(wanted: str, grid: Grid, given: Mapping[str, str | None]) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from attnlib.errors import message
 from attnlib.plugin.plan import agreement
 from attnlib.plugin.record import Entry
 from attnlib.runs import journal
@@ -53,16 +54,17 @@ def resumable(
             differs += [f"name: {theirs.name} | {name}"] if name not in (None, theirs.name) else []
             if not differs:
                 return journal.Journal(path), others
-            why = "; ".join(differs[:4]) + (f" (and {len(differs) - 4} more)" if len(differs) > 4 else "")
+            more = f" (and {len(differs) - 4} more)" if len(differs) > 4 else ""
+            why = f"it differs, journal | now: {'; '.join(differs[:4])}{more}"
         except journal.Busy as error:
             why = busy = str(error)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or str(error)
         if chosen:
-            raise ValueError(f"cannot resume; journal | now: {path}: {why}"[:2000])
+            raise ValueError(message(f"cannot resume {path}: {why}")[:2000])
         others += 1
     if busy:
-        raise ValueError(f"cannot resume: {busy}")
+        raise ValueError(message(f"cannot resume: {busy}"))
     return None, others
 
 
@@ -127,10 +129,8 @@ class Keeper:
         except OSError as error:
             if self.running is not None:
                 self.book.cut(self.before_it)
-            text = (
-                f"cannot write {self.book.path}: {error.strerror}; it keeps what came before: make room, then --resume"
-            )
-            raise Unsaved(text) from None
+            wrong = f"cannot write {self.book.path}, which keeps what came before: {error.strerror}"
+            raise Unsaved(message(wrong, do="make room, then --resume")) from None
 
     def begin(self, test: str, visit: int = 1) -> None:
         """Write to the journal that a test begins, or a later visit of its case."""
@@ -187,8 +187,8 @@ class Keeper:
             files = self._place(found) if left < len(self.plan.tests) else []
             left += sum(journal.visits_left(found).values())
         except OSError as error:
-            text = f"cannot save the run in {self.targets.folder}: {error.strerror}; {self.book.path} keeps it: "
-            raise Unsaved(f"{text}make room, then --resume") from None
+            wrong = f"cannot save the run in {self.targets.folder}: {error.strerror}, but {self.book.path} keeps it"
+            raise Unsaved(message(wrong, do="make room, then --resume")) from None
         crashed = any(isinstance(event, journal.Finish) and event.row.get("status") == "crashed" for event in found)
         if left == 0 or not (files or crashed) or (files and not resumable):  # that a case crashed is not forgotten
             self.book.path.unlink(missing_ok=True)

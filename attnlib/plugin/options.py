@@ -10,6 +10,7 @@ import pytest
 from pytest_benchmark.utils import get_tag
 
 from attnlib.cases.options import OPTIONS, flag_of
+from attnlib.errors import message
 from attnlib.runs.find import results
 from attnlib.runs.save import check_name
 
@@ -19,8 +20,9 @@ REFUSED = {  # of pytest-benchmark: rounds are fixed by our own pilot, and our c
     *("--benchmark-warmup", "--benchmark-warmup-iterations"),
 }
 SWITCHES = Path(__file__).parents[2] / "bench" / "test_switches.py"  # which has a preset of its own
-NO_BENCHMARK = (
-    "attnlib times with pytest-benchmark, which is off: leave out -p no:benchmark, --codspeed or what turns it off"
+NO_BENCHMARK = message(
+    "attnlib times with pytest-benchmark, which is off",
+    do="leave out -p no:benchmark, --codspeed or what turns it off",
 )
 ASKING = tuple(  # options of pytest-benchmark that ask for its own table
     f"--benchmark-{name}"
@@ -113,22 +115,25 @@ def settle(config: pytest.Config) -> None:
         raise pytest.UsageError(NO_BENCHMARK)
     arguments = [*asked(config), *config.getini("addopts")]
     if refused := [name for text in arguments if (name := str(text).partition("=")[0]) in REFUSED]:
-        raise pytest.UsageError(f"{refused[0]} has no effect here; use --budget and --precision")
+        raise pytest.UsageError(message(f"{refused[0]} has no effect here", do="use --budget and --precision"))
     option = config.option
     files = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
     if option.attnlib_preset is None and SWITCHES in files:
         option.attnlib_preset = "switches"
     if option.benchmark_histogram and importlib.util.find_spec("pygal") is None:
-        raise pytest.UsageError("--benchmark-histogram needs pygal: pip install pytest-benchmark[histogram]")
+        advice = "pip install pytest-benchmark[histogram]"
+        raise pytest.UsageError(message("--benchmark-histogram needs pygal", do=advice))
     if option.benchmark_disable_gc:
-        raise pytest.UsageError("--benchmark-disable-gc would time a case and its reference unlike each other")
+        wrong = "--benchmark-disable-gc would time a case and its reference unlike each other"
+        raise pytest.UsageError(message(wrong, do="leave it out"))
     others = (getattr(option, "timeout", None), os.environ.get("PYTEST_TIMEOUT"))
     if option.attnlib_case_timeout and any(others):
-        raise pytest.UsageError("--timeout of pytest-timeout ends a whole test, unsaved; --case-timeout alone does it")
+        wrong = "--timeout of pytest-timeout ends a whole test, unsaved"
+        raise pytest.UsageError(message(wrong, do="leave it out: --case-timeout is enough"))
     if option.benchmark_storage == "file://./.benchmarks":
         option.benchmark_storage = f"file://{results(config.rootpath)}"
     if option.benchmark_storage.startswith("elasticsearch+"):  # its address may hold a password, and is not repeated
-        raise pytest.UsageError("--benchmark-storage takes file://FOLDER here: runs are saved as files")
+        raise pytest.UsageError(message("--benchmark-storage takes file://FOLDER here: runs are saved as files"))
     if option.attnlib_run_name is not None:
         option.benchmark_save = option.attnlib_run_name
     if option.benchmark_save is not None:
@@ -140,7 +145,7 @@ def settle(config: pytest.Config) -> None:
         option.benchmark_quiet = True  # our own tables say it shorter
     resuming = option.attnlib_resume or option.attnlib_resume_from
     if option.attnlib_retry_crashed and not resuming:
-        raise pytest.UsageError("--retry-crashed goes with --resume or --resume-from")
+        raise pytest.UsageError(message("--retry-crashed needs --resume or --resume-from"))
     if resuming and not (option.benchmark_save or option.benchmark_json):
         option.benchmark_autosave = option.benchmark_autosave or get_tag()
     if option.benchmark_autosave or option.benchmark_save:
@@ -157,9 +162,8 @@ def check_comparison(config: pytest.Config) -> None:
     if session is None:
         raise pytest.UsageError(NO_BENCHMARK)
     if session.compare_fail and not session.compared_mapping:
-        raise pytest.UsageError(
-            f"--benchmark-compare-fail needs --benchmark-compare and a saved run in {session.storage}; there is none"
-        )
+        wrong = f"--benchmark-compare-fail has no saved run in {session.storage} to compare with"
+        raise pytest.UsageError(message(wrong, do="save one, and name it with --benchmark-compare"))
 
 
 def check_targets(config: pytest.Config) -> None:
@@ -174,14 +178,14 @@ def check_targets(config: pytest.Config) -> None:
     if option.benchmark_json:
         try:
             if option.benchmark_json.exists() and not option.benchmark_json.is_file():
-                raise pytest.UsageError(f"cannot save runs in {option.benchmark_json}: it is no file")
+                raise pytest.UsageError(message(f"cannot save runs in {option.benchmark_json}: not a file"))
             folders.append(option.benchmark_json.resolve().parent)
         except (OSError, RuntimeError) as error:  # a link that leads to itself
-            raise pytest.UsageError(f"cannot save runs in {option.benchmark_json}: {error}") from None
+            raise pytest.UsageError(message(f"cannot save runs in {option.benchmark_json}: {error}")) from None
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise pytest.UsageError(f"cannot save runs in {folder}: {error.strerror}") from None
+            raise pytest.UsageError(message(f"cannot save runs in {folder}: {error.strerror}")) from None

@@ -13,6 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from attnlib.cases.case import Case
 from attnlib.cases.settings import Settings
 from attnlib.cases.workload import build, fresh_start
+from attnlib.errors import message
 from attnlib.measure import sampling
 from attnlib.measure.canary import Canary
 from attnlib.measure.clock import device_times
@@ -133,7 +134,7 @@ def paired(case: Case, settings: Settings, device: Device) -> Pair:
         other = build(reference)
         first = other.check()
     except AssertionError as error:
-        raise AssertionError(f"its reference: {error}") from None
+        raise AssertionError(message(f"its reference: {error}")) from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) and not isinstance(error, Unavailable):
             raise

@@ -14,6 +14,7 @@ import pytest
 
 from attnlib.cases.case import PARTS, PHASES, Case
 from attnlib.cases.settings import Settings
+from attnlib.errors import message
 from attnlib.gradients.closed_forms import decay_rate
 from attnlib.model.attention import INITS
 from attnlib.model.config import StackConfig
@@ -126,7 +127,8 @@ def refuse_twins(cases: Mapping[str, Case | None]) -> None:
     tests: dict[str, str] = {}
     for test, case in cases.items():
         if case is not None and (twin := tests.setdefault(case.id, test)) != test:
-            raise ValueError(f"{twin} and {test} measure the same case: leave one out with --deselect or -k")
+            wrong = f"{twin} and {test} measure the same case"
+            raise ValueError(message(wrong, do="leave one out with --deselect or -k"))
 
 
 def agreement(plan: journal.Plan) -> dict[str, Any]:

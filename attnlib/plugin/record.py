@@ -20,6 +20,7 @@ from attnlib.cases.case import PHASES, Case
 from attnlib.cases.grids import grid_of
 from attnlib.cases.settings import Settings
 from attnlib.compare.pairs import times
+from attnlib.errors import message
 from attnlib.measure import clock, environment
 from attnlib.measure.canary import Canary
 from attnlib.measure.ceilings import Ceilings, Listened, Rates, listen_undisturbed, usable
@@ -364,7 +365,7 @@ class Record:
         result = yield
         fixture = getattr(item, "funcargs", {}).get("benchmark")
         if entry is not None and not isinstance(fixture, (BenchmarkFixture, type(None))):
-            text = f"{item.nodeid}: its fixture benchmark is not pytest-benchmark's but a {type(fixture).__name__}"
+            text = message(f"{item.nodeid}: its fixture benchmark must be pytest-benchmark's", type(fixture))
             raise pytest.exit.Exception(text, returncode=pytest.ExitCode.USAGE_ERROR)
         return result
 
@@ -436,8 +437,8 @@ class Record:
                 entry.row |= {"status": "unsupported", "reason": reason}
         else:
             crash = getattr(report.longrepr, "reprcrash", None)
-            message = str(report.longrepr) if crash is None else crash.message
-            entry.row |= {"status": "error", "reason": first_line(message)}
+            text = str(report.longrepr) if crash is None else crash.message
+            entry.row |= {"status": "error", "reason": first_line(text)}
         if entry.status != "ok":
             entry.benchmark = None
 
@@ -495,7 +496,7 @@ def benchmark_of(item: pytest.Item) -> dict[str, Any] | None:
         return None
     samples = fixture.stats.stats.data
     if wrong := sum(not math.isfinite(sample) for sample in samples):
-        raise AssertionError(f"{wrong} of {len(samples)} samples are not finite")
+        raise AssertionError(message(f"{wrong} of {len(samples)} samples are not finite"))
     nulled: list[str] = []
     saved: dict[str, Any] = plain(fixture.stats.as_dict(include_data=True), nulled=nulled)
     saved.pop("cprofile", None)  # it names folders
@@ -516,9 +517,9 @@ def checked(saved: dict[str, Any], more: str = "") -> dict[str, Any]:
     return saved
 
 
-def first_line(message: str) -> str:
+def first_line(text: str) -> str:
     """Return the first line of an exception's message, without folders, for a row."""
-    return FOLDERS.sub("", message.strip().partition("\n")[0]) or "no message"
+    return FOLDERS.sub("", text.strip().partition("\n")[0]) or "no message"
 
 
 def taken_back(item: pytest.Item) -> dict[str, Any]:

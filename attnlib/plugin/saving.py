@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from attnlib.errors import message
 from attnlib.measure.limits import Signals, Terminated
 from attnlib.plugin.keeper import Keeper, Targets, Unsaved, resumable
 from attnlib.plugin.options import asks_for_table
@@ -89,7 +90,8 @@ class Saving:
         plan, book = planned(self.config, self.record.settings, self.record.entries), None
         shard: Any = self.config.pluginmanager.get_plugin("attnlib-chosen")
         if shard is not None and (differs := journal.differences(shard.shard.kind, plan.fingerprint)):
-            raise ValueError(f"another kind of machine, versions or code than the sweep was planned on: {differs[0]}")
+            wrong = f"another kind of machine, versions or code than the sweep was planned on: {differs[0]}"
+            raise ValueError(message(wrong))
         if not self.record.guest and (self.option.attnlib_resume or self.option.attnlib_resume_from):
             alone = None if targets.numbered or targets.named is None else targets.named.stem
             name = self.option.benchmark_save or alone
@@ -104,7 +106,7 @@ class Saving:
                 targets.folder.mkdir(parents=True, exist_ok=True)
                 book = journal.Journal.create(path, plan)
             except OSError as error:
-                raise ValueError(f"cannot write {path}: {error.strerror}") from None
+                raise ValueError(message(f"cannot write {path}: {error.strerror}")) from None
         again = not self.record.guest and self.option.attnlib_retry_crashed
         retry = ("interrupted", "crashed") if again else ("interrupted",)
         self.keeper = Keeper(book, targets, about_process(self.config, plan.head["machine_info"]), retry)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from attnlib.cases.case import Case
+from attnlib.errors import message
 from attnlib.plugin.pace import OTHERS, WORKER, Pace
 from attnlib.plugin.plan import fingerprint, machine_info, planned_tests, refuse_twins
 from attnlib.plugin.record import Record
@@ -102,6 +103,7 @@ class Chosen:
         others = [item for item in items if item.nodeid not in self.tests]
         items[:] = [item for item in items if item.nodeid in self.tests]
         if lacking := self.tests - {item.nodeid for item in items}:
-            raise pytest.UsageError(f"{self.path}: {len(lacking)} of its tests are not here, as {min(lacking)}")
+            wrong = f"{self.path}: {len(lacking)} of its tests are not here, as {min(lacking)}"
+            raise pytest.UsageError(message(wrong))
         config.hook.pytest_deselected(items=others)
         return result

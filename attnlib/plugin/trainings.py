@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from attnlib.cases.case import CHOSEN, Case
+from attnlib.errors import message
 from attnlib.learning.study import chosen_pooling, chosen_rate
 from attnlib.learning.trainers import AHEAD, Trainers
 from attnlib.learning.training import bag_of_tokens
@@ -39,9 +40,8 @@ class Study:
             return bag_of_tokens(data_set(case.data or ""))
         ready = self.ready(case)
         if ready is None:
-            why = f"no pooling or learning rate was chosen for {case.pe} on {case.data}: "
-            why += "run test_pool and test_tune in the same session"
-            raise Left("unsupported", why)
+            wrong = f"no pooling or learning rate was chosen for {case.pe} on {case.data}"
+            raise Left("unsupported", message(wrong, do="run test_pool and test_tune in the same session"))
         return self.trainers.train(ready, list(islice(self.upcoming(case.phase), AHEAD)))
 
     def upcoming(self, phase: str) -> Iterator[Case]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.stats import Stats
 
+from attnlib.errors import message
 from attnlib.measure.device import Unavailable
 from attnlib.measure.limits import TimeIsUp, time_limit
 from attnlib.plugin.measuring import Times, revisit
@@ -96,7 +97,7 @@ class Visits:
     def measured(self, entry: Entry, time: dict[str, Any]) -> tuple[Times, float]:
         """Measure a case once more; return the visit's times and the seconds spent in rounds."""
         if entry.case is None:
-            raise ValueError("a visit of a test without a case")
+            raise ValueError(message("a visit of a test without a case"))
         record = self.record
         instruments = record.instruments(entry.case)
         reference, alone = reference_of(entry.case, record.settings, instruments.device)

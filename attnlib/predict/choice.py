@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 from torch.utils._python_dispatch import _disable_current_modes
 
+from attnlib.errors import message
+
 FLASH_CPU, FLASH, EFFICIENT, CUDNN, MATH = (
     "flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention", "attention_math",
 )  # fmt: skip
@@ -68,7 +70,7 @@ def card_of(text: str) -> Card:
     """
     found = re.fullmatch(r"(\d{1,2})\.(\d),(\d{1,2})\.(\d{1,2})(?:\.(\d{1,2}))?", text)
     if found is None:
-        raise ValueError(f"--card takes a compute capability and a version of cuDNN such as 9.0,9.19, not {text!r}")
+        raise ValueError(message("--card takes a compute capability and a version of cuDNN such as 9.0,9.19", text))
     major, minor, *version = (int(part or 0) for part in found.groups())
     return Card((major, minor), 10000 * version[0] + 100 * version[1] + version[2])
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from attnlib.cases.case import Case
+from attnlib.errors import message
 from attnlib.predict.peak import need
 
 LONGEST, DEEPEST = 2**24, 2**20  # largest sizes that are tried
@@ -29,7 +30,7 @@ def frontier(
         ValueError: the case is compiled, so that its peak is not predicted.
     """
     if case.compile:
-        raise ValueError("the memory of a compiled step cannot be predicted: leave compile out")
+        raise ValueError(message("the memory of a compiled step cannot be predicted", do="leave compile out"))
 
     def peak(depth: int, seq_len: int) -> int:
         """Return the predicted peak in bytes, 0 without layers or tokens."""

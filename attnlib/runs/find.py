@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from attnlib.errors import message
 from attnlib.runs.load import BadRun, Cell, Run, load, one_line
 from attnlib.runs.schema import BesideRow
 
@@ -33,7 +34,7 @@ def chosen(names: Sequence[Path]) -> tuple[list[Run], list[str]]:
         folder = results()
         latest = newest(folder)
         if latest is None:
-            return [], [f"no saved run in {folder}/; make one with: {MAKE}"]
+            return [], [message(f"no saved run in {folder}/", do=f"make one with: {MAKE}")]
         names = [latest]
     return load_all(names)
 
@@ -117,7 +118,7 @@ def check_agreement(files: Sequence[Run]) -> None:
             before, path = known.setdefault(key, (numbers, file.path))
             if numbers != before:
                 why = f"are files of one run but say different numbers of {key[0]}"
-                raise BadRun(one_line(f"{path} and {file.path} {why}"))
+                raise BadRun(one_line(message(f"{path} and {file.path} {why}")))
 
 
 def measured(cell: Cell) -> tuple[Any, ...]:
@@ -169,11 +170,11 @@ def find(name: Path, folder: Path | None = None) -> list[Path]:
     try:
         files = sorted(folder.glob(f"*/{glob.escape(name.name)}.json"))
     except OSError as error:
-        raise BadRun(one_line(f"{name}: {error.strerror}")) from None
+        raise BadRun(one_line(message(f"{name}: {error.strerror}"))) from None
     groups = [[path] for path in (*with_number, *files)] + [named(name.name, folder)]  # runs may share a name
     found = [group for group in groups if group]
     if len(found) > 1:
-        raise BadRun(one_line(f"{name} may be {found[0][0]} or {found[1][0]}: say which file"))
+        raise BadRun(one_line(message(f"{name} may be {found[0][0]} or {found[1][0]}", do="say which file")))
     return found[0] if found else [name]
 
 

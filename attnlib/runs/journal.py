@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from attnlib.errors import message
 from attnlib.runs import visits
 from attnlib.runs.save import sync
 
@@ -106,7 +107,7 @@ class Journal:
         self.handle = os.open(path, os.O_RDWR | os.O_APPEND)
         try:
             if not claimed(self.handle):
-                raise Busy(f"{path} is being written by another process")
+                raise Busy(message(f"{path} is being written by another process", do="wait until it has ended"))
             whole = self._bytes()
             if not whole.endswith(b"\n"):
                 self.cut(whole.rfind(b"\n") + 1)
@@ -216,11 +217,11 @@ def events(data: bytes) -> Events:
         try:
             found.append(_decoder.decode(line))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise ValueError(f"line {number}: {error}") from None
+            raise ValueError(message(f"line {number}: {error}")) from None
         if isinstance(found[-1], Plan) != (number == 1):
-            raise ValueError(f"line {number}: a plan comes first, and once")
+            raise ValueError(message(f"line {number}: a journal has one plan, in its first line"))
     if not found:
-        raise ValueError("there is nothing in it")
+        raise ValueError(message("the journal is empty"))
     return found
 
 

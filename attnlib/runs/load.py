@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from attnlib.errors import message
 from attnlib.runs import journal
 from attnlib.runs.schema import (
     BesideRow,
@@ -284,12 +285,12 @@ def read(path: Path, *, clean: bool = False) -> tuple[dict[str, Any], Contents]:
         data = with_switches(shortened(_printable(data))) if clean else data
         found, contents = examine(data)
     except OSError as error:
-        raise BadRun(one_line(f"{path}: {error.strerror or error}")) from None
+        raise BadRun(one_line(message(f"{path}: {error.strerror or error}"))) from None
     except (ValueError, RecursionError) as error:
-        raise BadRun(one_line(f"{path}: {error}")) from None
+        raise BadRun(one_line(message(f"{path}: {error}"))) from None
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise BadRun(one_line(f"{path}: {found[0]}{more}"))
+        raise BadRun(one_line(message(f"{path}: {found[0]}{more}")))
     return data, contents
 
 
@@ -375,9 +376,9 @@ def renamed(node: Any, names: Mapping[str, str]) -> Any:
 
 def _bytes(path: Path) -> bytes:
     if path.exists() and not path.is_file():  # a pipe or a device would never end
-        raise ValueError("not a file")
+        raise ValueError(message("not a file"))
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"{size} bytes are more than any run has; at most {LARGEST} are read")
+        raise ValueError(message(f"at most {LARGEST} bytes are read", size))
     return path.read_bytes()
 
 
@@ -385,12 +386,12 @@ def _decoded(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data.removeprefix(codecs.BOM_UTF8))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # the first is no ValueError before 0.21
-        raise ValueError(f"not JSON: {error}") from None
+        raise ValueError(message(f"not JSON: {error}")) from None
 
 
 def _printable(node: Any, depth: int = 0) -> Any:
     if depth > DEEPEST:
-        raise ValueError(f"nested more than {DEEPEST} deep")
+        raise ValueError(message(f"nested more than {DEEPEST} deep"))
     if isinstance(node, str):
         return printable(node)
     if isinstance(node, dict):

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from attnlib.errors import message, shown
+
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # what file systems without hard links answer
 LONGEST = 200  # bytes of a run's name: a number, a token and an ending must fit into a file's name with it
 
@@ -25,10 +27,8 @@ def check_name(name: str) -> str:
         ValueError: the name cannot, **or** it is a number, by which runs are found too.
     """
     if not re.fullmatch(r"\w[\w.+-]*", name) or name.isdigit() or len(name.encode()) > LONGEST:
-        raise ValueError(
-            f"{name[:40]!r} cannot name a run: a name has letters, digits and _ . + - (at most {LONGEST} bytes), "
-            "begins with a letter, a digit or _, and is not a number alone"
-        )
+        rule = f"give letters, digits and _ . + - (at most {LONGEST} bytes), beginning with a letter, a digit or _, "
+        raise ValueError(message(f"{shown(name)} cannot name a run", do=f"{rule}and not a number alone"))
     return name
 
 
@@ -115,7 +115,7 @@ def save_over(path: Path, content: Content, token: str) -> None:
     """
     path = path.resolve()
     if path.exists() and not path.is_file():  # a pipe or a device would be replaced by a file
-        raise OSError(errno.EINVAL, "it is no file")
+        raise OSError(errno.EINVAL, message("not a file"))
     temporary = _written(path.parent / f".{token}.tmp", content)
     try:
         temporary.replace(path)

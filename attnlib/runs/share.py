@@ -4,12 +4,14 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from attnlib.errors import message
 from attnlib.runs.journal import SUFFIX
 from attnlib.runs.load import Cell, Run
 from attnlib.runs.schema import SCHEMA
 from attnlib.runs.text import printable
 
 UNDISTURBED = 0.9  # least share of the visits
+RESUME = "go on with pytest bench/ --resume"
 # an absolute path with a folder in it, here or on Windows; not the rest of an address or of a fraction
 FOLDERS = re.compile(r"(?<![\w.:/\\])(?:/[^/\s'\":,;=]+/|~/|[A-Za-z]:\\)[^\s'\":,;]*")
 Object = dict[str, Any]
@@ -30,19 +32,17 @@ def incomplete(run: Run) -> list[str]:
     """Return why a run is not complete: an older schema, a journal, interrupted cases, or visits that are left."""
     found = []
     if (schema := run.data["attnlib"]["schema"]) != SCHEMA:
-        found.append(f"it has schema {schema}, and this version publishes {SCHEMA}: measure it again")
+        found.append(message(f"it has schema {schema}, and this version publishes {SCHEMA}", do="measure it again"))
     if run.path.suffix == SUFFIX:
-        found.append("it is the journal of an unfinished run: go on with pytest bench/ --resume")
+        found.append(message("it is the journal of an unfinished run", do=RESUME))
     rows = [(cell.test, cell.status) for cell in run.cells] + [(row.test, row.status) for row in run.beside]
     if left := [test for test, status in rows if status == "interrupted"]:
-        found.append(
-            f"{len(left)} of {len(rows)} cases are interrupted, as {left[0]}: go on with pytest bench/ --resume"
-        )
+        found.append(message(f"{len(left)} of {len(rows)} cases are interrupted, as {left[0]}", do=RESUME))
     lacking = {cell.test: count for cell in run.cells if (count := visits_left(cell))}
     if lacking:
         first, count = next(iter(lacking.items()))
         total = sum(lacking.values())
-        found.append(f"{total} visits are left, as {count} of {first}: go on with pytest bench/ --resume")
+        found.append(message(f"{total} visits are left, as {count} of {first}", do=RESUME))
     return found
 
 
@@ -63,7 +63,8 @@ def disturbed(run: Run) -> list[str]:
     quiet, count = visit_counts(run)
     if quiet >= UNDISTURBED * count:
         return []
-    return [f"{quiet} of {count} visits are undisturbed, less than {100 * UNDISTURBED:g} %: measure on a quiet machine"]
+    wrong = f"{quiet} of {count} visits are undisturbed, less than {100 * UNDISTURBED:g} %"
+    return [message(wrong, do="measure on a quiet machine")]
 
 
 def uncommitted(data: Object) -> list[str]:
@@ -71,10 +72,9 @@ def uncommitted(data: Object) -> list[str]:
     commit = data["commit_info"]
     name = str(commit.get("id") or "unknown")
     if not re.fullmatch(r"[0-9a-f]{40,64}", name):
-        return [f"its commit is {name}: measure in a clone"]
-    return [f"commit {name[:12]} had changes that are not committed: commit them, and measure again"] * bool(
-        commit.get("dirty")
-    )
+        return [message(f"its commit is {name}", do="measure in a clone")]
+    wrong = f"commit {name[:12]} had changes that are not committed"
+    return [message(wrong, do="commit them, and measure again")] * bool(commit.get("dirty"))
 
 
 def private_texts(data: Object, private: Collection[str]) -> list[str]:

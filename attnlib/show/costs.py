@@ -65,9 +65,10 @@ def of_phase(cells: Cells, phase: str) -> Table:
     if len(cells.nodes) > 1:
         heads["node"] = Column()
     found = floor(cell for group in groups for cell in group)
-        after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
+    after = [] if found is None else [f"noise floor of {phase}: {name} {found}"]
     after += kernels(phase, groups, columns)
-    return Table(heads | dict.fromkeys(columns, COST), rows, before=[ratios_of(phase, name)], after=[*after, ""], links=links, keys=2)
+    before = [ratios_of(phase, name)]
+    return Table(heads | dict.fromkeys(columns, COST), rows, before=before, after=[*after, ""], links=links, keys=2)
 
 
 def kernels(phase: str, groups: list[list[Cell]], columns: list[str]) -> list[str]:

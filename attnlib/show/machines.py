@@ -24,6 +24,7 @@ from attnlib.compare.machines import (
     signs,
 )
 from attnlib.compare.pairs import fields_in_words, floor
+from attnlib.errors import message
 from attnlib.show.costs import COST, cost, ratios_of
 from attnlib.show.table import Column, Table
 from attnlib.show.units import seconds, with_interval
@@ -56,7 +57,7 @@ def machine_tables(found: Sequence[Machine]) -> dict[str, list[Table]]:
     """
     refuse_unlike(differing(found))
     if not (over := references(found)):
-        raise ValueError("no case of these runs was measured beside a reference, so there are no ratios")
+        raise ValueError(message("no case of these runs was measured beside a reference, so there are no ratios"))
     name = " or ".join(dict.fromkeys(map(fields_in_words, over)))
     return {
         "Machines": [overview(found)],

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from attnlib.errors import message
 from attnlib.runs import journal
 from attnlib.runs.save import save_once, save_over
 
@@ -94,7 +95,7 @@ class Task:
         except FileNotFoundError:  # finished in this moment
             return []
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(message(f"{path}: {error}")) from None
 
     @property
     def done(self) -> bool:
@@ -150,11 +151,10 @@ class Sweep:
             folder.mkdir(parents=True, exist_ok=True)
             save_once(folder / "sweep.json", _readable(new), new.token)
         except FileExistsError:
-            raise ValueError(
-                f"{folder} holds a sweep already: resume it with --resume {folder}, or choose another --folder"
-            ) from None
+            advice = f"resume it with --resume {folder}, or choose another --folder"
+            raise ValueError(message(f"{folder} holds a sweep already", do=advice)) from None
         except OSError as error:
-            raise ValueError(f"cannot write {folder}: {error.strerror}") from None
+            raise ValueError(message(f"cannot write {folder}: {error.strerror}")) from None
         return cls(folder)
 
     def ask(self, **changes: Any) -> None:
@@ -230,6 +230,6 @@ def read(path: Path, kind: type[Kind]) -> Kind:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
-        raise ValueError(f"no sweep in {path.parent}: {path.name}: {error.strerror}") from None
+        raise ValueError(message(f"no sweep in {path.parent}: {path.name}: {error.strerror}")) from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(message(f"{path}: {error}")) from None

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from attnlib.errors import message
 from attnlib.runs import journal, visits
 from attnlib.runs.load import node_of, one_line, saved_data
 from attnlib.runs.save import saved_now, token_in
@@ -79,7 +80,8 @@ class Merged:
             self.compare(path, data)
             lacking = sum(visits.planned_left({row["fullname"]: row for row in data["benchmarks"]}).values())
             if lacking and not self.partial:
-                raise ValueError(one_line(f"{lacking} visits of {path} are missing: --partial merges without them"))
+                wrong = f"{lacking} visits of {path} are missing"
+                raise ValueError(one_line(message(wrong, do="--partial merges without them")))
             if number == 0:
                 head = {name: value for name, value in data.items() if name not in ("benchmarks", "attnlib")}
                 yield encode(head | saved_now())[:-1] + b',"benchmarks":[\n'
@@ -87,7 +89,7 @@ class Merged:
                 yield before + b",\n".join(rows)
                 before = b",\n"
         if not parts:
-            raise ValueError("nothing to merge: no part has begun")
+            raise ValueError(message("nothing to merge: no part has begun"))
         yield b'\n],"attnlib":' + encode(self.section())[:-1]
         yield b',"canary":[' + b",".join(self.canary) + b"]"
         yield b',"cases":[\n' + b",\n".join(self.cases()) + b"\n]}}\n"
@@ -96,7 +98,8 @@ class Merged:
         """Raise ``ValueError`` if a part differs from the first in machine, code, settings or data."""
         ours = data["attnlib"]
         if problems := convert(ours, Part)[1]:
-            raise ValueError(one_line(f"{path} cannot be merged, an entry is missing or wrong: {problems[0]}"))
+            wrong = f"{path} cannot be merged, an entry is missing or wrong: {problems[0]}"
+            raise ValueError(one_line(message(wrong)))
         about = {name: ours[name] for name in ("kind", "axes", "theory")}
         about["settings"] = {name: value for name, value in ours["settings"].items() if name not in CHOOSING}
         self.data |= {name: value for name, value in ours["data"].items() if name not in self.data}
@@ -106,7 +109,7 @@ class Merged:
         theirs = self.about | {"data": {name: self.data[name] for name in ours["data"]}}
         if differ := journal.differences(theirs, about | {"data": ours["data"]}):
             more = f" (and {len(differ) - 1} more)" if len(differ) > 1 else ""
-            raise ValueError(one_line(f"{self.path} and {path} differ: {differ[0]}{more}"))
+            raise ValueError(one_line(message(f"{self.path} and {path} differ: {differ[0]}{more}")))
 
     def add(self, path: Path, data: dict[str, Any]) -> list[bytes]:
         """Add a part's processes, nodes, canary readings and rows; return its benchmarks."""
@@ -121,7 +124,7 @@ class Merged:
                 self.gaps.setdefault(test, {name: value for name, value in row.items() if name != "process"})
                 continue
             if other := self.sources.get(case_id):
-                raise ValueError(one_line(f"measured twice: {test}: {other} and {path}"))
+                raise ValueError(one_line(message(f"measured twice: {test}: {other} and {path}")))
             self.sources[case_id] = path
             # a crashed row without a process is of the last one: none resumed the run after it
             number = len(ours["processes"]) - 1 if row.get("process") is None else row["process"]
@@ -138,7 +141,7 @@ class Merged:
         if known is None or known["status"] == GAP:
             self.beside[row["test"]] = row
         elif row["status"] != GAP:
-            raise ValueError(one_line(f"measured twice: {row['test']}, the second time in {path}"))
+            raise ValueError(one_line(message(f"measured twice: {row['test']}, the second time in {path}")))
 
     def add_processes(self, data: dict[str, Any]) -> None:
         """Add a part's processes, and the machine record of each of their nodes."""
@@ -182,7 +185,8 @@ class Merged:
         missing = [test for test, row in rows.items() if row["status"] == GAP]
         if missing and not self.partial:
             count = f"{len(missing)} of {len(rows)}"
-            raise ValueError(f"{count} tests are missing, as {missing[0]}: --partial merges the others")
+            wrong = f"{count} tests are missing, as {missing[0]}"
+            raise ValueError(message(wrong, do="--partial merges the others"))
         return list(rows.values())
 
     def cases(self) -> Iterator[bytes]:
@@ -197,7 +201,8 @@ class Merged:
         missing = [test for test in self.gaps if test not in self.rows]
         if missing and not self.partial:
             count = f"{len(missing)} of {len(self.gaps | self.rows)}"
-            raise ValueError(f"{count} cases are missing, as {missing[0]}: --partial merges the others")
+            wrong = f"{count} cases are missing, as {missing[0]}"
+            raise ValueError(message(wrong, do="--partial merges the others"))
         for test in self.gaps | self.rows:
             yield self.rows[test] if test in self.rows else encode(self.gaps[test])
 
@@ -209,7 +214,7 @@ def of_sweep(sweep: Sweep, run: int, *, partial: bool) -> tuple[Merged, list[Pat
         ValueError: the sweep was not planned yet.
     """
     if (plan := sweep.plan) is None:
-        raise ValueError(f"{sweep.folder} was not planned yet: there is nothing to merge")
+        raise ValueError(message(f"nothing to merge: {sweep.folder} was not planned yet"))
     tasks = [task for task in sweep.tasks if task.run == run]
     shards = [read(sweep.tests(plan, task.shard), Shard) for task in tasks]
     numbered = {number: test for shard in shards for number, test in zip(shard.numbers, shard.tests, strict=True)}

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from attnlib.errors import message
 from attnlib.sweep.folder import Sweep, Task
 from attnlib.sweep.status import Queued
 from attnlib.sweep.task import TaskRun
@@ -50,11 +51,11 @@ class Jobs(Struct):
 def need() -> None:
     """Raise ``ValueError`` if Slurm or submitit is not installed."""
     if shutil.which("sbatch") is None:
-        raise ValueError("no Slurm here: sbatch is not on the PATH; --on local needs none")
+        raise ValueError(message("no Slurm here: sbatch is not on the PATH", do="--on local needs none"))
     try:
         import submitit  # noqa: F401
     except ImportError:
-        raise ValueError("--on slurm needs submitit: pip install -e '.[cluster]'") from None
+        raise ValueError(message("--on slurm needs submitit", do="pip install 'attnlib[cluster]'")) from None
 
 
 def name(sweep: Sweep) -> str:
@@ -87,7 +88,7 @@ def submit(sweep: Sweep, tasks: Sequence[Task], attempts: int) -> None:
         with outside_allocation(sweep.asked.sbatch), array.batch():
             jobs = [array.submit(TaskRun(task, attempts, PATIENCE)) for task in tasks]
     except submitit.core.utils.FailedJobError as error:
-        raise ValueError(f"Slurm refuses the jobs: {last_line(str(error))}") from None
+        raise ValueError(message(f"Slurm refuses the jobs: {last_line(str(error))}")) from None
     note(sweep, jobs[0].job_id.partition("_")[0], tasks)
 
 
@@ -136,9 +137,9 @@ def queue(sweep: Sweep) -> Queued:
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)
     except OSError as error:
-        raise ValueError(f"cannot ask Slurm: squeue: {error.strerror}") from None
+        raise ValueError(message(f"cannot ask Slurm: squeue: {error.strerror}")) from None
     if done.returncode:
-        raise ValueError(f"cannot ask Slurm: {last_line(done.stderr)}")
+        raise ValueError(message(f"cannot ask Slurm: {last_line(done.stderr)}"))
     arrays, states = {jobs.job: jobs.tasks for jobs in jobs_of(sweep.folder)}, {}
     for line in done.stdout.splitlines():
         job, index, state, reason = (part.strip() for part in line.split("|", 3))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from attnlib.errors import message
 from attnlib.runs import journal
 from attnlib.sweep.cut import cut
 from attnlib.sweep.folder import Outline, Sweep, SweepPlan, Task, alone, read
@@ -42,7 +43,7 @@ def planned(sweep: Sweep) -> SweepPlan:
     """
     while (plan := sweep.plan) is None:
         if why := sweep.refusal:
-            raise ValueError(f"cannot plan: {why}")
+            raise ValueError(message(f"cannot plan: {why}"))
         with alone(sweep.folder / "plan.lock", WAITING) as handle:
             # the process that had the lock before may have planned
             if handle is not None and sweep.plan is None and sweep.refusal is None:
@@ -60,7 +61,7 @@ def make_plan(sweep: Sweep) -> None:
     words = command(sweep, f"--plan-out={file}")
     done = subprocess.run(words, cwd=sweep.asked.where, capture_output=True, text=True, check=False, **IGNORES_WARNING)
     if done.returncode < 0:
-        raise ValueError(f"cannot plan: pytest was ended by signal {-done.returncode}")
+        raise ValueError(message(f"cannot plan: pytest was ended by signal {-done.returncode}"))
     if done.returncode or not file.exists():
         sweep.refuse(first_error(f"{done.stdout}\n{done.stderr}") or f"pytest ended with exit code {done.returncode}")
         return

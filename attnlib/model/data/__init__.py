@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from attnlib.errors import message
 from attnlib.model.config import choose
 from attnlib.model.data.digits import digits
 from attnlib.model.data.labelled import Labelled
@@ -49,7 +50,8 @@ def data_set(name: str) -> Labelled:
         ValueError: the name is not registered or is a task's, **or** its package is not installed.
     """
     if name in TASKS:
-        raise ValueError(f"{name} is a task with questions of many lengths, which bench/test_lengths.py trains")
+        wrong = f"{name} is a task with questions of many lengths"
+        raise ValueError(message(wrong, do="train on it with bench/test_lengths.py"))
     return read(name, choose("data set", name, DATA))
 
 
@@ -62,7 +64,7 @@ def read(name: str, make: Callable[[], Read]) -> Read:
     try:
         return make()
     except ModuleNotFoundError as error:
-        raise ValueError(f"data set {name} needs {error.name}: pip install 'attnlib[data]'") from None
+        raise ValueError(message(f"data set {name} needs {error.name}", do="pip install 'attnlib[data]'")) from None
 
 
 @cache
@@ -105,8 +107,8 @@ def texts_of(name: str) -> tuple[Labelled, np.ndarray]:
     """
     data = data_set(name)
     if data.letters is None:
-        tasks = ", ".join(TASKS)
-        raise ValueError(f"sequences of {name} are all of one length; choose from {tasks}, stress or a FILE.csv")
+        others = [*TASKS, "stress", "a FILE.csv"]
+        raise ValueError(message(f"sequences of {name} are all of one length", choices=others))
     return data, data.letters
 
 
@@ -118,7 +120,7 @@ def usual_train_length(name: str) -> int:
     """
     if name not in TRAIN_LENGTHS:
         texts_of(name)
-        raise ValueError(f"{name} needs --train-length, the letters of the longest texts to train on")
+        raise ValueError(message(f"{name} needs --train-length, the letters of the longest texts to train on"))
     return TRAIN_LENGTHS[name]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attnlib.errors import message
+
 PARTS = ("train", "validation", "test")
 
 
@@ -29,11 +31,11 @@ class Labelled:
 
     def __post_init__(self) -> None:
         if sum(self.sizes) != len(self.tokens) or min(self.sizes) < 1:
-            raise ValueError(
-                f"{self.name}: {len(self.tokens)} examples do not fill parts of {self.sizes}, one at least"
-            )
+            wrong = f"{self.name}: the sizes of the parts must be at least 1 and add up to {len(self.tokens)} examples"
+            raise ValueError(message(wrong, self.sizes))
         if absent := set(range(self.n_classes)) - set(self.part("train")[1].tolist()):
-            raise ValueError(f"{self.name}: class {min(absent)} has no training example; give more of each class")
+            wrong = f"{self.name}: class {min(absent)} has no training example"
+            raise ValueError(message(wrong, do="give more of each class"))
 
     def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the tokens ``[n, T]`` and labels ``[n]`` of one of ``PARTS``."""

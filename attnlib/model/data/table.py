@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attnlib.errors import message, shown
 from attnlib.model.data.labelled import Labelled, shuffled
 
 COLUMNS = ("text", "label")
@@ -40,13 +41,14 @@ def read_table(path: Path) -> Labelled:
         numbers = np.array([classes.index(label) for label in labels.values()], dtype=np.int64)[order]
         sizes = (len(labels) - 2 * held_out, held_out, held_out)
         if absent := set(range(len(classes))) - set(numbers[: sizes[0]].tolist()):
-            raise ValueError(f"label {classes[min(absent)]!r} has no training example; give more texts with it")
+            wrong = f"label {shown(classes[min(absent)])} has no training example"
+            raise ValueError(message(wrong, do="give more texts with it"))
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
+        raise ValueError(message(f"{path}: {error.strerror}")) from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8 text") from None
+        raise ValueError(message(f"{path}: not UTF-8 text", do="save it in this encoding")) from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(message(f"{path}: {error}")) from None
     tokens, letters = tokens_of(list(labels))
     padded = sum(len(text) < tokens.shape[1] for text in labels)
     done = ((cut, f"were cut to {LONGEST} letters"), (padded, f"were padded to {tokens.shape[1]} letters"))
@@ -76,9 +78,9 @@ def content_of(path: Path) -> bytes:
         OSError: it cannot be read.
     """
     if path.exists() and not path.is_file():
-        raise ValueError("not a file")
+        raise ValueError(message("not a file"))
     if (size := path.stat().st_size) > LARGEST:
-        raise ValueError(f"{size} bytes; at most {LARGEST} are read")
+        raise ValueError(message(f"at most {LARGEST} bytes are read", size))
     return path.read_bytes()
 
 
@@ -95,7 +97,7 @@ def rows_of(content: str) -> list[list[str]]:
         for row in reader:
             rows.append(row)
     except csv.Error as error:
-        raise ValueError(f"row {len(rows) + 1}: {error}") from None
+        raise ValueError(message(f"row {len(rows) + 1}: {error}")) from None
     finally:
         csv.field_size_limit(limit)  # it holds for all readers of the process
     return rows
@@ -109,8 +111,7 @@ def examples(rows: Sequence[list[str]]) -> tuple[dict[str, str], int, int]:
     """
     columns = rows[0] if rows else []
     if missing := [name for name in COLUMNS if columns.count(name) != 1]:
-        found = ", ".join(map(repr, columns)) or "none"
-        raise ValueError(f"needs one column {' and one column '.join(missing)}; its columns are {found[:200]}")
+        raise ValueError(message(f"exactly one column must be {' and one '.join(missing)}", columns))
     labels: dict[str, str] = {}
     spellings: dict[str | Decimal, str] = {}
     cut = count = 0
@@ -118,24 +119,24 @@ def examples(rows: Sequence[list[str]]) -> tuple[dict[str, str], int, int]:
         if not row:  # an empty line
             continue
         if len(row) != len(columns):
-            raise ValueError(f"row {place}: {len(row)} fields for {len(columns)} columns; quote texts with commas")
+            wrong = f"row {place}: {len(row)} fields for {len(columns)} columns"
+            raise ValueError(message(wrong, do="quote texts with commas"))
         whole, label = (row[columns.index(name)] for name in COLUMNS)
         text, meant = whole[:LONGEST], meaning(label)
         if not text.strip():
-            raise ValueError(f"row {place}: no text")
+            raise ValueError(message(f"row {place}: no text", do="give one, or delete the row"))
         if meant in MISSING:
-            raise ValueError(f"row {place}: no label, but {label[:40]!r}")
+            wrong = f"row {place}: no label, but {shown(label)}"
+            raise ValueError(message(wrong, do="give one, or delete the row"))
         spelling = spellings.setdefault(meant, label)
         if spelling != label:
-            raise ValueError(
-                f"row {place}: label {label[:40]!r}, and {spelling[:40]!r} in an earlier row, differ only in "
-                "blanks, case or the way a number is written; spell them alike"
-            )
+            wrong = f"row {place}: label {shown(label)}, and {shown(spelling)} in an earlier row, differ only in "
+            wrong += "blanks, case or the way a number is written"
+            raise ValueError(message(wrong, do="spell them alike"))
         known = labels.setdefault(text, label)
         if known != label:
-            raise ValueError(
-                f"row {place}: {text[:40]!r} has label {label[:40]!r}, and {known[:40]!r} in an earlier row"
-            )
+            wrong = f"row {place}: {shown(text)} has label {shown(label)}, and {shown(known)} in an earlier row"
+            raise ValueError(message(wrong, do="give each text one label"))
         count += 1
         cut += len(whole) > LONGEST
     return labels, cut, count - len(labels)
@@ -159,13 +160,12 @@ def classes_of(labels: Mapping[str, str]) -> list[str]:
     """
     classes = sorted(set(labels.values()))
     if len(labels) < LEAST:
-        raise ValueError(f"{len(labels)} different texts; at least {LEAST} are needed")
+        raise ValueError(message(f"{len(labels)} different texts are too few", do=f"give at least {LEAST}"))
     if len(classes) == 1:
-        raise ValueError(f"every label is {classes[0][:40]!r}; at least two classes are needed")
+        raise ValueError(message(f"every label is {shown(classes[0])}", do="give texts with at least two labels"))
     if 2 * len(classes) > len(labels):
-        raise ValueError(
-            f"{len(classes)} different labels for {len(labels)} texts; at least 2 texts a label are needed"
-        )
+        wrong = f"{len(classes)} different labels for {len(labels)} texts"
+        raise ValueError(message(wrong, do="give at least 2 texts a label"))
     return classes
 
 

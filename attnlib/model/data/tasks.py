@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from attnlib.errors import message
 from attnlib.model.config import choose
 
 IGNORED = -100  # target of a position that is not judged; torch's cross-entropy leaves it out by default
@@ -118,9 +119,8 @@ class Task:
     def __post_init__(self) -> None:
         choose("task", self.name, TASKS)
         if self.test_length <= self.train_length:
-            raise ValueError(
-                f"{self.name}: test_length={self.test_length} does not exceed train_length={self.train_length}"
-            )
+            wrong = f"{self.name}: test_length must exceed train_length={self.train_length}"
+            raise ValueError(message(wrong, self.test_length))
 
     @property
     def symbols(self) -> int:

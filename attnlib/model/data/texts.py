@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from attnlib.errors import message
 from attnlib.model.data.tasks import Sequences
 
 FEWEST = 50  # texts to train on, and longer ones
@@ -51,14 +52,13 @@ class Texts:
         train, longer = len(self.train), int((self.letters > self.train_length).sum())
         for count, what in ((train, f"to train on with up to {self.train_length}"), (longer, "with more")):
             if count < FEWEST:
-                raise ValueError(
-                    f"{self.name}: {count} texts {what} letters, at least {FEWEST} are needed; their lengths are "
-                    f"{self.letters.min()} to {self.letters.max()}: choose another --train-length"
-                )
+                lengths = f"its texts have {self.letters.min()} to {self.letters.max()}"
+                wrong = f"{self.name}: {count} texts {what} letters are fewer than {FEWEST} ({lengths})"
+                raise ValueError(message(wrong, do="choose another --train-length"))
         if absent := set(range(self.n_classes)) - set(self.labels[self.train].tolist()):
-            raise ValueError(
-                f"{self.name}: label number {min(absent)} has no text of up to {self.train_length} letters to train on"
-            )
+            short = f"no text of up to {self.train_length} letters to train on"
+            wrong = f"{self.name}: label number {min(absent)} has {short}"
+            raise ValueError(message(wrong, do="choose another --train-length"))
 
     @cached_property
     def rows(self) -> Mapping[int, np.ndarray]:

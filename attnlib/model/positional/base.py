@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from attnlib.errors import message
+
 
 class PositionalEncoding(nn.Module):
     """No positions at all: the encoding ``none``, and the interface that every other one overrides in part.
@@ -102,7 +104,8 @@ class PositionalEncoding(nn.Module):
             ValueError: ``seq_len`` exceeds the length that the encoding was built for.
         """
         if seq_len > self.seq_len:
-            raise ValueError(f"seq_len={seq_len} exceeds the {type(self).__name__} table of {self.seq_len} positions")
+            wrong = f"seq_len={seq_len} exceeds the {type(self).__name__} table of {self.seq_len} positions"
+            raise ValueError(message(wrong, do="make it with a larger seq_len"))
 
 
 def relative_positions(seq_len: int, device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from attnlib.errors import message
 from attnlib.model.positional.base import PositionalEncoding
 from attnlib.model.registry import called, check_theory, fits
 
@@ -38,7 +39,7 @@ class OwnEncoding(PositionalEncoding):
         # an attribute of that name that is no method, such as a parameter called bias, is the class's own business
         self.methods = {name for name in (*METHODS, "flops") if inspect.isroutine(getattr(self.own, name, None))}
         if not self.overrides(*METHODS):
-            raise TypeError(f"it has none of the methods {', '.join(METHODS)}")
+            raise TypeError(message(f"it has none of the methods {', '.join(METHODS)}", do="define one"))
 
     def embed(self, x: Tensor) -> Tensor:
         """Add positions to token embeddings: ``[B, T, D]`` to ``[B, T, D]``."""
@@ -100,16 +101,18 @@ def own_encoding(made: Any, name: str) -> Callable[..., PositionalEncoding]:
         ValueError: it cannot be called with the five keywords, **or** has none of the methods.
     """
     if not callable(made):
-        raise ValueError(f"pe {name!r} is no class but of type {type(made).__name__}")
+        raise ValueError(message(f"pe {name!r} must be a class, or a function that makes one", type(made)))
     if why := fits(made, **dict.fromkeys(SIZES)):
-        raise ValueError(f"pe {name!r} must take the keywords {', '.join(SIZES)}: {why}")
+        raise ValueError(message(f"pe {name!r} must take the keywords {', '.join(SIZES)}: {why}"))
     if isinstance(made, type):
         if not any(hasattr(made, method) for method in METHODS):
-            raise ValueError(f"pe {name!r} has none of the methods {', '.join(METHODS)}")
+            wrong = f"pe {name!r} has none of the methods {', '.join(METHODS)}"
+            raise ValueError(message(wrong, do="define one"))
         for method, count in METHODS.items():
             own = getattr(made, method, None)
             if own is not None and (why := fits(own, *[None] * (count + 1))):
-                raise ValueError(f"pe {name!r}: {method} takes {count} argument{'s' * (count > 1)} beside self: {why}")
+                wrong = f"pe {name!r}: {method} must take {count} argument{'s' * (count > 1)} beside self"
+                raise ValueError(message(f"{wrong}: {why}"))
     check_theory(made, f"pe {name!r}")
     ours = isinstance(made, type) and issubclass(made, PositionalEncoding)
     return partial(called, f"pe {name!r}", made if ours else partial(OwnEncoding, made))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attnlib.errors import message
 from attnlib.model.positional.base import PositionalEncoding, table_dtype
 
 SHARE = 0.75  # of the pairs that ``partial_frequencies`` turns, the paper's best
@@ -86,7 +87,7 @@ class Rotary(PositionalEncoding):
     ) -> None:
         super().__init__(**sizes)
         if self.head_dim % 2:
-            raise ValueError(f"rotary turns pairs: the head width must be even, not {self.head_dim}")
+            raise ValueError(message("rotary turns pairs: the head width must be even", self.head_dim))
         self.interleaved = interleaved
         position = torch.arange(self.seq_len, dtype=torch.float64)[:, None]  # [T, 1], float64 as the sinusoidal table's
         frequency, factor = frequencies(base, self.head_dim, self.seq_len)  # [K/2]

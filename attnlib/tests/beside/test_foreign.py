@@ -120,8 +120,8 @@ def test_wrong_options(project, option, message):
 
 
 WRONG = {  # calls, and what the failure of each says
-    "beside(3, reference=f)": "beside takes a callable as call, as in lambda: f(x), not one of type int",
-    "beside(f, reference=None)": "beside takes a callable as reference, as in lambda: f(x), not one of type NoneType",
+    "beside(3, reference=f)": "beside takes a callable as call, as in lambda: f(x), not int",
+    "beside(f, reference=None)": "beside takes a callable as reference, as in lambda: f(x), not NoneType",
     "beside(f, reference=f, threshold=-1)": "beside takes a positive number as threshold, as in 0.05, not -1",
     "beside(f, reference=f, threshold='x')": "beside takes a positive number as threshold, as in 0.05, not 'x'",
     "beside(f, reference=lambda: 1 / 0)": "the reference raised ZeroDivisionError: division by zero",

@@ -76,7 +76,7 @@ def test_a_deleted_folder_is_no_verdict(tmp_path, words):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     found = exits(words, subprocess.DEVNULL, cwd=gone, env=environment, preexec_fn=gone.rmdir)
 
-    assert found == (4, "attnlib: the current folder was deleted: start in another one\n")
+    assert found == (4, "attnlib: the current folder was deleted; start in another one\n")
 
 
 def test_a_closed_output_is_no_error(paths):

@@ -84,7 +84,7 @@ def test_refusals_are_a_line(path, tmp_path, capsys, monkeypatch):
     nothing["attnlib"]["cases"] = nothing["benchmarks"] = []
     empty.write_text(json.dumps(nothing))
     refused = [
-        ([str(path), "--parquet"], "--parquet writes no text: name a file with --out"),
+        ([str(path), "--parquet"], "--parquet writes no text; name a file with --out"),
         ([str(path), "--csv", "--out", str(out)], f"cannot write {out}: No such file or directory"),
         ([str(tmp_path / "gone.json"), "--csv"], "No such file or directory"),
         ([str(path), "--csv", "--out", str(path)], f"--out {path} is one of the runs"),
@@ -95,5 +95,5 @@ def test_refusals_are_a_line(path, tmp_path, capsys, monkeypatch):
         assert said in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert main(["export", str(path), "--parquet", "--out", str(tmp_path / "cases")]) == 4
-    assert "--parquet needs pyarrow: pip install pyarrow" in capsys.readouterr().err
+    assert "--parquet needs pyarrow; pip install pyarrow" in capsys.readouterr().err
     assert not (tmp_path / "cases").exists()

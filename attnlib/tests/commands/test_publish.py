@@ -92,7 +92,7 @@ def test_the_key_is_from_the_environment_alone(path, capsys, monkeypatch):
     assert "WANDB_API_KEY is not set; WANDB_MODE=offline needs none" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(["publish", str(path), "--wandb"]) == 4
-    assert "wandb is not installed: pip install 'attnlib[wandb]'" in capsys.readouterr().err
+    assert "wandb is not installed; pip install 'attnlib[wandb]'" in capsys.readouterr().err
 
 
 def test_what_the_tracker_refuses_is_a_line(path, capsys, monkeypatch):

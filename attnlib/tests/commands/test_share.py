@@ -236,7 +236,7 @@ def test_a_machine_that_is_there_is_not_replaced(clone, share):
     code, _, err = share(complete())
 
     assert code == 4
-    assert "exists: choose another name with --machine" in err
+    assert "exists; choose another name with --machine" in err
     assert written(clone) == before
 
 

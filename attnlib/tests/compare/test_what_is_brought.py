@@ -41,7 +41,7 @@ def test_a_number_that_is_also_a_name_is_refused(write, tmp_path):
     """``0003`` of two runs is named with both files, as a bad file is, and the good ones are used."""
     for name in ("x/0003_before.json", "x/0007_0003.json", "x/0008_after.json"):
         write(saved(), name)
-    with pytest.raises(BadRun, match=r"0003_before.json or .*0007_0003.json: say which"):
+    with pytest.raises(BadRun, match=r"0003_before.json or .*0007_0003.json; say which"):
         find(tmp_path.__class__("0003"), tmp_path)
 
     assert [path.name for path in find(tmp_path.__class__("after"), tmp_path)] == ["0008_after.json"]

@@ -176,7 +176,7 @@ def test_flush_depth_counts_to_half_the_smallest_subnormal(dtype, least):
 
 def test_what_does_not_vanish_does_not_flush():
     """A rate of 0 is refused."""
-    with pytest.raises(ValueError, match="nothing vanishes at 0 decades a layer"):
+    with pytest.raises(ValueError, match="gradients vanish at a negative rate of decades a layer, not 0"):
         flush_depth(torch.float16, start=1.0, rate=0)
 
 

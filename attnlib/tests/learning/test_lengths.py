@@ -236,7 +236,7 @@ def test_a_loss_that_is_not_finite_has_a_reason_and_no_numbers():
 
 def test_a_training_needs_steps():
     """It says so."""
-    with pytest.raises(ValueError, match=r"needs steps and a learning rate, not None and 0\.003"):
+    with pytest.raises(ValueError, match=r"needs steps and a learning rate, not \(None, 0\.003\)"):
         train(replace(case_of(), steps=None), Task("unique_copy", 3, 12))
 
 
@@ -309,7 +309,7 @@ def test_encodings_of_a_seed_see_the_same_batches():
 def test_logits_of_every_token_are_not_timed(phase):
     """One line says so, and what to choose."""
     assert unsupported(Case(pooling="none", phase=phase)) == (
-        "pooling none gives logits at every token, which are trained and not timed; choose mean or last"
+        "pooling none gives logits at every token, which are trained and not timed; choose mean, last or attention"
     )
     assert unsupported(case_of()) is None
 
@@ -403,7 +403,7 @@ def test_a_table_without_its_length_ends_the_session_in_one_line(sessions, tmp_p
     assert without.code == 2, without.out
     assert "needs --train-length, the letters of the longest texts to train on" in without.out
     assert short.code == 4, short.out
-    assert "0 texts with more letters, at least 50 are needed; their lengths are 2 to 2" in short.out
+    assert "0 texts with more letters are fewer than 50 (its texts have 2 to 2); choose another" in short.out
     assert files(results, "") == []
 
 
@@ -413,7 +413,7 @@ def test_a_table_without_its_length_ends_the_session_in_one_line(sessions, tmp_p
         (
             "test_learning.py",
             "sort",
-            "sort is a task with questions of many lengths, which bench/test_lengths.py trains",
+            "sort is a task with questions of many lengths; train on it with bench/test_lengths.py",
         ),
         ("test_lengths.py", "digits", "sequences of digits are all of one length"),
     ],

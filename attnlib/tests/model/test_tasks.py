@@ -124,7 +124,7 @@ def test_four_times_the_training_length_is_tested_unless_said_otherwise():
 
 def test_a_test_must_be_longer_than_the_training():
     """The message names both; and an unknown task the choices."""
-    with pytest.raises(ValueError, match="sort: test_length=20 does not exceed train_length=20"):
+    with pytest.raises(ValueError, match="sort: test_length must exceed train_length=20, not 20"):
         Task("sort", 20, 20)
     with pytest.raises(ValueError, match="unknown task 'reverse'; choose from unique_copy, sort"):
         Task("reverse", 20, 80)

@@ -52,8 +52,8 @@ def test_longer_texts_are_all_test():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"longer": 49}, "words: 49 texts with more letters, at least 50 are needed; their lengths are 2 to 5"),
-        ({"short": 40}, "words: 32 texts to train on with up to 3 letters, at least 50 are needed"),
+        ({"longer": 49}, "words: 49 texts with more letters are fewer than 50 .its texts have 2 to 5.; choose another"),
+        ({"short": 40}, "words: 32 texts to train on with up to 3 letters are fewer than 50"),
         ({"train_length": 1}, "words: 0 texts to train on with up to 1 letters"),
         ({"train_length": 5}, "words: 0 texts with more letters"),
         ({"labels": 150}, "words: label number .* has no text of up to 3 letters to train on"),
@@ -116,8 +116,8 @@ def test_a_table_of_ones_own_is_split_by_length(tmp_path):
             "unknown data set 'copy'; choose from digits, stress, .*unique_copy, sort",
         ),
         ({"train_length": "0"}, "--train-length takes positive integers"),
-        ({"train_length": "2"}, "0 texts to train on with up to 2 letters, at least 50 are needed"),
-        ({"train_length": "6"}, "0 texts with more letters, at least 50 are needed; their lengths are 3 to 6"),
+        ({"train_length": "2"}, "0 texts to train on with up to 2 letters are fewer than 50"),
+        ({"train_length": "6"}, "0 texts with more letters are fewer than 50 .its texts have 3 to 6.; choose another"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, message):

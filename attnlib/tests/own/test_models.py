@@ -72,7 +72,7 @@ def test_hidden_states_are_averaged_over_the_tokens(lab):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("made = 3", "must be a function of a StackConfig: it is of type int"),
+        ("made = 3", "must be a function of a StackConfig, not int"),
         ("def made(): pass", "must be a function of a StackConfig: too many positional arguments"),
     ],
 )
@@ -85,11 +85,11 @@ def test_no_maker_of_models(text, message, lab):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("made = lambda c: None", "it must make a torch.nn.Module, not something of type NoneType"),
+        ("made = lambda c: None", "it must return a torch.nn.Module, not NoneType"),
         ("from torch import nn\nmade = lambda c: nn.Linear(3, 3)", "^model .*: RuntimeError: "),
         (
             "from torch import nn\nmade = lambda c: nn.Sequential(nn.Embedding(52, 5), nn.Flatten())",
-            r"it gives \[2, 40\] for tokens \[2, 8\], neither logits \[2, 3\] nor hidden states \[2, 8, D\]",
+            r"for tokens \[2, 8\] it must return logits \[2, 3\] or hidden states \[2, 8, D\], not \[2, 40\]",
         ),
     ],
 )
@@ -145,7 +145,7 @@ GATED = """
     ("name", "message"),
     [
         ("frozen", "a train step gave no parameter a gradient"),
-        ("double", "logits are float64, not float32"),
+        ("double", "logits must be torch.float32, not torch.float64"),
         ("random", "two calls without dropout differ by"),
     ],
 )
@@ -168,7 +168,7 @@ def test_each_call_makes_a_new_model(lab):
     """One that gives the same module again is refused."""
     case = Case(model=f"{lab(GATED)}:shared", **SMALL)
     made = build(case)
-    with pytest.raises(ValueError, match="it made this module before: each call must make a new one"):
+    with pytest.raises(ValueError, match="it returned this module before; make a new one in each call"):
         build(case)
     assert made.model.training
 

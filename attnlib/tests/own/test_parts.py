@@ -158,19 +158,19 @@ WRONG = """
 @pytest.mark.parametrize(
     ("parts", "place", "message"),
     [
-        (POSITIONAL, "VALUE", "is no class but of type int"),
+        (POSITIONAL, "VALUE", "must be a class, or a function that makes one, not int"),
         (POSITIONAL, "Absent", "cannot be imported: AttributeError: module .* has no attribute 'Absent'"),
         (POSITIONAL, "NoMethods", "has none of the methods embed, rotate, bias, by_distance, query_bias, pair_bias"),
         (POSITIONAL, "OtherArguments", "must take the keywords seq_len, d_model, n_heads, head_dim, causal: "),
-        (POSITIONAL, "OtherRotate", "rotate takes 2 arguments beside self: too many positional arguments"),
+        (POSITIONAL, "OtherRotate", "rotate must take 2 arguments beside self: too many positional arguments"),
         (BLOCKS, "VALUE", r"must be a class with a method sublayer\(x, function, index\)"),
-        (BLOCKS, "OtherSublayer", "sublayer takes x, function and index: too many positional arguments"),
+        (BLOCKS, "OtherSublayer", "sublayer must take x, function and index: too many positional arguments"),
         (
             BLOCKS,
             "NeedsMore",
-            "may only need the keywords d_model, depth, sublayers, index: missing a required argument",
+            "must need no keywords but d_model, depth, sublayers, index: missing a required argument",
         ),
-        (ATTENTION, "VALUE", "is no function but of type int"),
+        (ATTENTION, "VALUE", "must be a function, not int"),
         (ATTENTION, "one", r"must take \(q, k, v, bias, causal\), or begin with \(module, query, "),
         (INITS, "one", "must be a function of two projections, qkv and out: too many positional arguments"),
     ],
@@ -216,7 +216,7 @@ def test_a_module_that_cannot_be_imported(text, message, lab):
 @pytest.mark.parametrize("name", ["a:", ":b", "a b:c", "a:b:c", "a/b:c"])
 def test_no_place(name):
     """A malformed place is named."""
-    with pytest.raises(ValueError, match=r"is no place such as package.module:Attribute"):
+    with pytest.raises(ValueError, match=r"must have the form package.module:Attribute"):
         POSITIONAL[name]
 
 
@@ -279,7 +279,7 @@ def test_a_name_of_two_is_an_error_that_names_them(offer):
         Point("broken", "no_such_package:y", "three"),
     )
     for name, owners in (("rotary", "attnlib and mylab"), ("twice", "one and two")):
-        with pytest.raises(ValueError, match=f"pe '{name}' is offered by {owners}: name its place instead"):
+        with pytest.raises(ValueError, match=f"pe '{name}' is offered by {owners}; name its place instead"):
             POSITIONAL[name]
     assert POSITIONAL["alibi"]
     with pytest.raises(ValueError, match=r"^pe 'broken' of three cannot be imported: No module named"):
@@ -374,7 +374,7 @@ def test_a_module_with_parameters_is_no_attention(lab):
 @pytest.mark.parametrize(
     ("theory", "message"),
     [
-        ("{'rat': -0.4}", "theory has 'rat'; choose from rate, collapse_exponent"),
+        ("{'rat': -0.4}", "theory has the unknown key 'rat'; choose from rate, collapse_exponent"),
         ("5", "theory must be a dict of rate and collapse_exponent, not 5"),
         ("{'rate': 'x'}", "theory's rate must be a number, not 'x'"),
     ],

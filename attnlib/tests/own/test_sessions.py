@@ -113,7 +113,7 @@ def test_resuming_refuses_another_source(run, lab, tmp_path):
     done = run(*options, f"--resume-from={path}", folder=tmp_path / "runs")
 
     assert done.code == 4
-    assert f"cannot resume; journal | now: {path}: parts.{module}:MyRotary: " in done.out
+    assert f"cannot resume {path}: it differs, journal | now: parts.{module}:MyRotary: " in done.out
 
 
 def test_comparing_names_another_source(run, lab, tmp_path, capsys):
@@ -191,8 +191,8 @@ REASONS = {
     "Raises": "no licence",
     "Elsewhere": "CUDA",
     "NotANumber": "are NaN or infinite",
-    "OtherShape": "has shape",
-    "OtherDtype": "is float64, not float32",
+    "OtherShape": "must have shape",
+    "OtherDtype": "must be torch.float32, not torch.float64",
     "KeepsState": "it keeps state between calls",
 }
 

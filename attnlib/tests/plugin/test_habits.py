@@ -43,7 +43,7 @@ def test_an_id_of_another_run_is_refused(sessions, tmp_path):
     done = sessions("--benchmark-autosave", folder=tmp_path, tests=tests)
 
     assert done.code == 4
-    assert "is no case of a run with these options; it needs --seq-lens 16" in done.out
+    assert "is not a case of a run with these options; add --seq-lens 16" in done.out
     assert files(tmp_path, "") == []
 
 
@@ -150,7 +150,7 @@ def test_nothing_changes_from_minute_to_minute(sessions, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--benchmark-compare", "--benchmark-compare-fail=mean:5%"], "and a saved run in "),
+        (["--benchmark-compare", "--benchmark-compare-fail=mean:5%"], "has no saved run in "),
         pytest.param(
             ["--benchmark-histogram"],
             "--benchmark-histogram needs pygal",
@@ -260,7 +260,7 @@ def test_a_benchmark_of_another_plugin_ends_the_session(sessions, tmp_path):
     done = sessions("--benchmark-autosave", folder=tmp_path / "runs", tests=FORWARD, environment=environment)
 
     assert done.code == 4
-    assert "its fixture benchmark is not pytest-benchmark's but a function" in done.out
+    assert "its fixture benchmark must be pytest-benchmark's, not function" in done.out
     assert files(tmp_path / "runs", "") == []
 
 
@@ -351,7 +351,7 @@ def test_a_pipe_is_refused(sessions, tmp_path):
     done = sessions(f"--benchmark-json={tmp_path / 'pipe.json'}", folder=tmp_path / "x", tests=FORWARD)
 
     assert done.code == 4
-    assert "pipe.json: it is no file" in done.out
+    assert "pipe.json: not a file" in done.out
 
 
 def test_two_limits_of_time_are_one_too_many(sessions, tmp_path):
@@ -362,7 +362,7 @@ def test_two_limits_of_time_are_one_too_many(sessions, tmp_path):
     done = sessions(*options, folder=tmp_path / "runs", tests=FORWARD, environment=environment)
 
     assert done.code == 4
-    assert "--case-timeout alone does it" in done.out
+    assert "--case-timeout is enough" in done.out
 
 
 def test_a_plan_is_listed_and_nothing_is_measured(sessions, tmp_path):

@@ -27,7 +27,7 @@ def test_other_plans_and_code_are_refused_where_named(sessions, struck, tmp_path
     ):
         done = sessions(f"--resume-from={path}", *options, folder=tmp_path)
         assert done.code == 4
-        assert f"cannot resume; journal | now: {path}: " in done.out
+        assert f"cannot resume {path}: it differs, journal | now: " in done.out
         assert message in done.out
     assert path.read_bytes() == before
     done = sessions("--resume-from", str(tmp_path / "none.journal"), folder=tmp_path)
@@ -175,7 +175,7 @@ def test_crashed_cases_are_retried_when_resumed_only(sessions, tmp_path):
     done = sessions("--retry-crashed", folder=tmp_path)
 
     assert done.code == 4
-    assert "--retry-crashed goes with --resume" in done.out
+    assert "--retry-crashed needs --resume" in done.out
 
 
 def test_nothing_to_resume(sessions, undisturbed, tmp_path):

@@ -108,7 +108,7 @@ def test_a_heap_that_cannot_be_kept_is_said(sessions, tmp_path):
     assert "freed memory may be given back: MALLOC_ARENA_MAX is set" in done.out
     assert times_of(tmp_path)[0][0]["extra_info"]["case"]["heap"] == "system"
     assert refused.code == 4
-    assert "--heap kept cannot be had: MALLOC_ARENA_MAX is set; choose system" in refused.out
+    assert "--heap kept is not possible: MALLOC_ARENA_MAX is set; choose system" in refused.out
 
 
 def test_the_answer_is_the_last_thing_on_the_screen(sessions, trained, tmp_path):
@@ -288,7 +288,7 @@ def test_a_case_is_planned_once(sessions, tmp_path):
     assert done.code == 4
     assert "bench/test_backward.py::test_backward[seq_len=64-depth=64-pe=none]" in done.out
     assert "bench/test_denormals.py::test_denormals[depth=64-denormals=flush]" in done.out
-    assert "measure the same case: leave one out with --deselect or -k" in done.out
+    assert "measure the same case; leave one out with --deselect or -k" in done.out
     assert not list(tmp_path.rglob("*.json"))
 
 

@@ -179,7 +179,7 @@ def test_a_card_that_is_named(capsys, card):
             "--card takes a compute capability and a version of cuDNN such as 9.0,9.19, not 'H100'",
         ),
         ("device=cuda", "9.0", "--card takes a compute capability and a version of cuDNN such as 9.0,9.19, not '9.0'"),
-        ("seq_len=8", "9.0,9.19", "--card stands for device=cuda, and the device is cpu"),
+        ("seq_len=8", "9.0,9.19", "--card needs a case with device=cuda, not 'cpu'"),
     ],
 )
 def test_bad_cards(capsys, fields, card, message):

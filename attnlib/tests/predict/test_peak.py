@@ -206,7 +206,7 @@ def test_a_reference_needs_room_beside_its_case():
         ("d_model=7", "n_heads=4 does not divide d_model=7"),
         ("batch_size=0", "batch_size must be an integer of at least 1, not 0"),
         ("pooling=max2", "unknown pooling 'max2'"),
-        ("none", "'none' is no list of fields such as"),
+        ("none", "fields have the form phase=train_step,seq_len=512,pe=rotary, not 'none'"),
         ("pe=none,pe=rotary", "gives pe twice"),
     ],
 )

@@ -223,7 +223,7 @@ def test_a_run_is_found_whatever_its_number(tmp_path):
     assert [path.stem for path in find(Path("b"), tmp_path)] == ["10000_b", "9999_b"]
     assert [path.stem for path in find(Path("9999_b"), tmp_path)] == ["9999_b"]
     assert [path.stem for path in find(Path("2026_b"), tmp_path)] == ["0001_2026_b"]
-    with pytest.raises(BadRun, match=r"10000_b may be .* or .*: say which file"):
+    with pytest.raises(BadRun, match=r"10000_b may be .* or .*; say which file"):
         find(Path("10000_b"), tmp_path)
 
 
@@ -317,7 +317,7 @@ def test_a_run_has_the_machines_of_its_processes(write):
 )
 def test_what_cannot_name_a_run(name):
     """Neither a part of a path nor an option, nor another run's number; the message has it."""
-    with pytest.raises(ValueError, match=re.escape(repr(name[:40]))):
+    with pytest.raises(ValueError, match=re.escape(repr(name)[:40])):
         check_name(name)
 
 

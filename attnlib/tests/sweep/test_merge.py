@@ -232,7 +232,7 @@ def test_what_cannot_be_merged_says_why(measured, sweep, tmp_path, capsys):
 
     assert "was not planned yet" in refusal(capsys, early.folder)
     assert "--out names one file for 2 runs" in refusal(capsys, begun.folder, "--out", tmp_path / "no.json")
-    assert f"only one sweep can be merged at a time: leave out {begun.folder}" in refusal(
+    assert f"only one sweep can be merged at a time; leave out {begun.folder}" in refusal(
         capsys, early.folder, begun.folder
     )
     assert "cannot be merged, an entry is missing or wrong: " in refusal(capsys, old, "--out", tmp_path / "no.json")

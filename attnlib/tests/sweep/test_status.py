@@ -151,7 +151,7 @@ def test_gone_on_with_from_another_folder(sweep, capsys, monkeypatch, tmp_path):
         (["--resume", "nowhere"], "nowhere: sweep.json: No such file or directory"),
         (
             ["--resume", "nowhere", "--preset", "smoke"],
-            "--resume continues the sweep as it was begun: leave out --preset smoke",
+            "--resume continues the sweep as it was begun; leave out --preset smoke",
         ),
     ],
 )

@@ -292,7 +292,7 @@ def test_planning_that_is_killed_may_be_tried_again(sweep, tmp_path):
 def test_a_sweep_is_begun_once(sweep, tmp_path):
     """A folder holds one, and says so; a folder without one says what is missing."""
     begun = sweep("--cells=3")
-    with pytest.raises(ValueError, match=r"holds a sweep already: resume it with --resume .*sweep, or choose another"):
+    with pytest.raises(ValueError, match=r"holds a sweep already; resume it with --resume .*sweep, or choose another"):
         sweep("--cells=3")
     with pytest.raises(ValueError, match=r"no sweep in .*nothing: sweep.json: No such file"):
         Sweep(tmp_path / "nothing")
