@@ -36,7 +36,7 @@ SAID = ("pytest.fail", "parser.error", "complain")  # functions that show an err
     ],
 )
 def test_parts_are_joined_in_one_way(given, sentence):
-    """What is wrong, the value, the choices, and what to do; those that are not given leave nothing behind."""
+    """A sentence has what is wrong, the value, the choices and what to do, in this order, as far as they are given."""
     assert message(**given) == sentence
 
 
