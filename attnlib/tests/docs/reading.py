@@ -12,6 +12,7 @@ PAGES = [
     ROOT / "results" / "reference" / "README.md",
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 PROGRAMS = ("pytest", "pytest-benchmark", "attnlib", "python", "python3", "pip", "tox")
 
 
@@ -38,3 +39,20 @@ def commands():
     words = [shlex.split(part, comments=True) for part in parts if part]
     shown = [[word.removeprefix(".venv/bin/") for word in own[:1]] + own[1:] for own in words]
     return list(dict.fromkeys(tuple(own) for own in shown if own and own[0] in PROGRAMS and len(own) > 1))
+
+
+def sections():
+    """Return the prose of every page by page and heading, as ``docs/cost.md#Time``, each in one line.
+
+    Blocks of code, figures, targets of links, and marks of bold and italics are left out; tables are kept.
+    """
+    found = {}
+    for page in PAGES:
+        first, *rest = HEADING.split(FENCE.sub("", page.read_text()))
+        parts = ["", first, *rest]
+        for heading, text in zip(parts[::2], parts[1::2], strict=True):
+            text = re.sub(r"!\[[^]]*\]\([^)]*\)", "", text)
+            text = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+            text = re.sub(r"(`[^`]*`)|\*", lambda match: match[1] or "", text)
+            found[f"{page.relative_to(ROOT).as_posix()}#{heading}"] = " ".join(text.split())
+    return found
