@@ -1,4 +1,4 @@
-"""Where each measured number of README, results/reference/README.md and docs comes from; see ``test_numbers.py``."""
+"""Origins of the measured numbers in README, results/reference/README.md and docs; see ``test_numbers.py``."""
 
 import math
 import re
@@ -595,7 +595,7 @@ SLOW = ("attnlib theory",)
 
 # Constants of the method and settings, by section, in the words around them; `` ... `` stands for whatever is between.
 SETTINGS = {
-    "README.md#Three ways in": ["torch from 2.6 (tested", "to 2.13 (tested"],
+    "README.md#Three ways in": ["torch from 2.6 (tested", "to 2.13 (tested", "1.02 and half of the interval"],
     "README.md#How to read a result": ["(`ab` 2 %, `compare` 5 %)"],
     "results/reference/README.md#Time and memory": ["lies within 5 %, with", "reaches beyond 5 %"],
     "results/reference/README.md#Longer than trained on": ["where guessing has 0.5"],
@@ -604,10 +604,11 @@ SETTINGS = {
     "docs/glossary.md#": ["over 1.2 times", "a level of 0.1 %"],
     "docs/gpu.md#The preset": ["80 % of its memory's rate"],
     "docs/gpu.md#What a row says there": ["over 1.2 times"],
+    "docs/learning.md#": ["0.001, 0.003 and 0.01; 0.03 was"],
     "docs/learning.md#The data": ["71 %, or the second", "60 %, 20 %, 20 %"],
     "docs/learning.md#The trainings": [
         *("weight decay 0.01", "below 0.02 nats", "less than 1 %", "reaches 95 % of the best"),
-        *("0.001, 0.003, 0.01 and 0.03", "learning rate 0.003", "level 0.1 %"),
+        *("at learning rate 0.003", "0.001, 0.01 and 0.03", "With 0.003 of", "learning rate 0.003 and", "level 0.1 %"),
     ],
     "docs/learning.md#The verdicts": ["beyond 0.01 (a percentage point)", "margin of 0.01"],
     "docs/lengths.md#The trainings": ["weight decay 0.01", "from 0.003 to 0"],

@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 from contextlib import redirect_stdout
+from itertools import pairwise
 from typing import NamedTuple
 from unittest import mock
 
@@ -63,7 +64,7 @@ def groups(text):
     """
     text = OTHER.sub(lambda match: "#" * len(match[0]), text)
     found = list(NUMBER.finditer(text))
-    gaps = [text[one.end() : other.start()] for one, other in zip(found, found[1:], strict=False)] + [""]
+    gaps = [text[one.end() : other.start()] for one, other in pairwise(found)] + [""]
     lengths, place = [], 0
     while place < len(found):
         lengths.append(together(text, found, gaps, place))

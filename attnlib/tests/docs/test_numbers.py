@@ -45,7 +45,7 @@ def rest(key):
 
 @pytest.fixture(name="printed", scope="module")
 def _printed():
-    """What commands print, each run once."""
+    """Outputs of commands, each run once."""
     return Printed()
 
 

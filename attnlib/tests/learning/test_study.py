@@ -61,7 +61,7 @@ def test_a_rate_that_diverges_is_not_chosen():
 
 
 def test_a_rate_tried_with_the_chosen_pooling_takes_part():
-    """What was tried with the other pooling does not, however good it was."""
+    """Rates tried with the other pooling do not, however good they were."""
     pools = [
         cell(phase="pool", pe="learned", pooling=pooling, learning_rate=rate, seed=100, validation=accuracy)
         for pooling, rate, accuracy in (("mean", 0.003, 0.8), ("attention", 0.1, 0.7))
