@@ -1,4 +1,8 @@
-"""Origins of the measured numbers in README, results/reference/README.md and docs; see ``test_numbers.py``."""
+"""The origin of each measured number of README, results/reference/README.md and docs; see ``test_numbers.py``.
+
+A sentence has ``{}`` in place of each number. Each number has a *reader*: a function that takes what the commands print
+(``Printed``) and returns the value that the number must have.
+"""
 
 import math
 import re
@@ -58,14 +62,14 @@ def over(pe, T, L, phase="train_step"):
     return cell(COSTS, pe, above=f"{phase}: ", T=T, L=L)
 
 
-def claim(stack, name="first_layer", change=same, command=CLAIMS):
+def claim(stack, name="first_layer", change=same):
     """Return a reader of a fitted number of a stack."""
-    return cell(command, "fitted", change, stack=stack, claim=name)
+    return cell(CLAIMS, "fitted", change, stack=stack, claim=name)
 
 
-def theory(stack, name="first_layer", change=same, command=CLAIMS):
+def theory(stack, name="first_layer", change=same):
     """Return a reader of the theory beside it."""
-    return cell(command, "theory", change, stack=stack, claim=name)
+    return cell(CLAIMS, "theory", change, stack=stack, claim=name)
 
 
 def switch(name, T, L=6, column=None):

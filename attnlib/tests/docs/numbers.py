@@ -2,10 +2,10 @@
 
 import functools
 import io
+import itertools
 import re
 import shlex
 from contextlib import redirect_stdout
-from itertools import pairwise
 from typing import NamedTuple
 from unittest import mock
 
@@ -17,7 +17,7 @@ from attnlib.tests import ROOT
 
 DIGITS = r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?"
 NUMBER = re.compile(rf"(?<![\w.])({DIGITS})(?!\w|\.?\d)( ?%| points)?")
-# a number in a sentence that a test knows by heart, with its interval if it has one
+# a number in a sentence of findings.py, with its interval or half-width if it has one
 HOLE = rf"({DIGITS})(?:(?: %| \w\w)? \[({DIGITS}), ({DIGITS})\]| ± ({DIGITS}))?"
 # what has digits and is no measurement: names of papers, code, versions, and the confidence of intervals
 OTHER = re.compile(
@@ -57,14 +57,14 @@ def numbers(text):
 
 
 def groups(text):
-    """Return the measured numbers of a text, those together that belong together, each with its place.
+    """Return the measured numbers of a text in groups, each group with its place.
 
-    Measured is what has a decimal point or a percent sign; an interval and the number before it, ``x [a, b]``; a number
-    and its half-width, ``x ± h``; and a count of a whole, ``n of m``. Other integers are sizes and settings.
+    A number with a decimal point or a percent sign is measured. So are the numbers of ``x [a, b]``, ``x ± h`` and
+    ``n of m``, each of which is one group. Other integers are taken for sizes and settings.
     """
     text = OTHER.sub(lambda match: "#" * len(match[0]), text)
     found = list(NUMBER.finditer(text))
-    gaps = [text[one.end() : other.start()] for one, other in pairwise(found)] + [""]
+    gaps = [text[one.end() : other.start()] for one, other in itertools.pairwise(found)] + [""]
     lengths, place = [], 0
     while place < len(found):
         lengths.append(together(text, found, gaps, place))
@@ -82,11 +82,12 @@ def groups(text):
 
 
 def together(text, found, gaps, place):
-    """Return how many numbers from a place on belong together: 3 with an interval, 2 with a half-width or a whole."""
-    if re.fullmatch(r"(?: \w\w)? \[", gaps[place]) and gaps[place + 1] == ", " and text[found[place + 2].end()] == "]":
+    """Return how many numbers from a place on are a group: 3 of ``x [a, b]``, 2 of ``x ± h`` or ``n of m``, or 1."""
+    interval = re.fullmatch(r"(?: \w\w)? \[", gaps[place]) and gaps[place + 1] == ", "
+    if interval and text.startswith("]", found[place + 2].end()):
         return 3
-    of = gaps[place] == " of " and not found[place][2]
-    return 2 if of or gaps[place] == " ± " else 1
+    count = gaps[place] == " of " and not found[place][2]
+    return 2 if count or gaps[place] == " ± " else 1
 
 
 def matches(said, printed):
@@ -98,7 +99,7 @@ def matches(said, printed):
 
 
 def stands(group, printed):
-    """Return True if numbers that belong together do so in an output, where an interval may have its sign changed."""
+    """Return True if the numbers of a group stand side by side in an output; limits of an interval in either order."""
     orders = [group, (group[0], group[2], group[1])] if len(group) == 3 else [group]
     windows = zip(*(printed[start:] for start in range(len(group))), strict=False)
     return any(all(map(matches, order, window)) for window in windows for order in orders)

@@ -29,7 +29,8 @@ def sentences():
     """Return every sentence with its section; those whose commands take minutes run with the long tests."""
     found = []
     for table, marks in ((FINDINGS, []), (SLOW_FINDINGS, [pytest.mark.faults])):
-        found += [pytest.param(key, sentence, table, marks=marks) for key, own in table.items() for sentence in own]
+        for key, own in table.items():
+            found += [pytest.param(key, text, table, marks=marks, id=f"{key}: {text[:40]}") for text in own]
     return found
 
 
