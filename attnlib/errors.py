@@ -7,8 +7,8 @@ These have words of their own:
 * ``NotApplicable`` of ``attnlib.cases.subject``, which says why a check was left out, and is no error;
 * errors without words, such as a ``KeyError``, which other code catches.
 
-The reason of a row's status, of a missing reading or of a verdict, and what ``attnlib.runs.schema`` finds in a file,
-are results: the modules that find them write them.
+Results are no errors, and the modules that find them write them: the reason of a row's status, of a missing reading or
+of a verdict, and what ``attnlib.runs.schema`` finds in a file.
 """
 
 from collections.abc import Iterable
