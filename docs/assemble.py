@@ -36,7 +36,8 @@ SOURCES = (
 SETS: dict[str, tuple[str, Collection[str]]] = {  # title and figures of each folder of saved runs
     "reference": ("The default job", FIGURES),
     "switches": ("What switches cost", ["switch_cost"]),
-    "learning": ("What is learned", ["learned_accuracy", "accuracy_over_steps", "depth_accuracy", "accuracy_cost"]),
+    "learning": ("What is learned", ["learned_accuracy", "accuracy_over_steps", "accuracy_cost"]),
+    "race": ("What is learned in 400 steps, and with depth", ["learned_accuracy", "depth_accuracy"]),
     "lengths": ("Longer than trained on", ["length_accuracy"]),
 }
 GALLERY, OVERVIEW = "gallery.md", "machines/README.md"

@@ -1,9 +1,23 @@
 """The tables of what was learned: encodings against the fixed one, seed by seed, and depth at fixed data."""
 
+import numpy as np
+
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import MOST, Estimate, mean_over_runs
 from attnlib.learning.equivalence import MARGIN, Equivalence
-from attnlib.learning.study import BASE, GOOD, Answer, Depth, Trained, answers, bags, depths, encodings, time_over_none
+from attnlib.learning.study import (
+    BASE,
+    GOOD,
+    Answer,
+    Depth,
+    Trained,
+    answers,
+    bags,
+    depths,
+    encodings,
+    rates_tried,
+    time_over_none,
+)
 from attnlib.learning.survival import Median
 from attnlib.show.table import Column, Table
 from attnlib.show.units import digits, signed, with_interval
@@ -14,8 +28,12 @@ OVER = f"minus {BASE}"
 
 def median(found: Median) -> str:
     """A median with its interval, and how many came to the event; the bound that is missing is ``-``."""
-    ends = " .. ".join("-" if end is None else f"{end:.3g}" for end in (found.low, found.high))
-    value = "more than half never" if found.steps is None else f"{found.steps:.3g} [{ends}]"
+
+    def short(number: float | None) -> str:
+        return "-" if number is None else f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+    ends = " .. ".join(map(short, (found.low, found.high)))
+    value = "more than half never" if found.steps is None else f"{short(found.steps)} [{ends}]"
     return f"{value}, {found.seen} of {found.trainings}"
 
 
@@ -56,7 +74,8 @@ DEPTHS = {
 def learning(cells: Cells) -> list[Table]:
     """Return the tables of what was learned, by encoding and by depth, as far as the runs have them."""
     found = encodings(cells)
-    return [table for table in (by_encoding(cells, found), by_steps(found), by_depth(cells)) if table.rows]
+    tables = by_encoding(cells, found), by_steps(found), by_rate(cells), by_depth(cells)
+    return [table for table in tables if table.rows]
 
 
 def by_encoding(cells: Cells, found: list[Trained]) -> Table:
@@ -118,6 +137,20 @@ def by_steps(found: list[Trained]) -> Table:
         "depth, times the measured seconds of a step",
     ]
     return Table(STEPS, rows, after=after, keys=3)
+
+
+def by_rate(cells: Cells) -> Table:
+    """Return the validation accuracy at each learning rate that was tried, from which the rates were chosen."""
+    found = [cell for group in cells.by_id.values() for cell in group]
+    tuned = dict.fromkeys((cell.case.data, cell.case.pe) for cell in found if cell.case.phase == "tune")
+    tried = {key: rates_tried(found, *key) for key in tuned}
+    heads: dict[str, Column] = {"data": Column(), "encoding": Column()}
+    heads |= {f"{rate:g}": Column("{:.3f}".format, number=True) for rate in sorted(set().union(*tried.values()))}
+    rows = [
+        {"data": data, "encoding": pe} | {f"{rate:g}": np.mean(values) for rate, values in by_rate.items()}
+        for (data, pe), by_rate in tried.items()
+    ]
+    return Table(heads, rows, before=["validation accuracy at each learning rate that was tried"], keys=2)
 
 
 def in_words(verdict: Equivalence) -> str:

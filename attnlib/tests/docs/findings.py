@@ -17,7 +17,7 @@ from attnlib.show.ceilings import errors_of
 RUNS, SWITCHED = "results/reference/*.json", "results/reference/switches/switches.json"
 COSTS, CLAIMS, SCALING = f"attnlib costs {RUNS}", f"attnlib findings {RUNS}", f"attnlib scaling {RUNS}"
 HOLDS, CEILINGS = f"attnlib trust holds {RUNS}", f"attnlib ceilings {RUNS}"
-LEARNED = "attnlib findings results/reference/learning/study.json"
+LEARNED, RACE = "attnlib findings results/reference/learning/*.json", "attnlib findings results/reference/race/*.json"
 LONGER = "attnlib findings results/reference/lengths/*.json"
 SWITCHES, SWITCH_FLOOR = f"attnlib switch-costs {SWITCHED}", f"attnlib costs {SWITCHED}"
 FRONTIER = (
@@ -591,7 +591,7 @@ PRINTED = {
     "README.md#What we found": [LEARNED],
     "results/reference/README.md#Time and memory": [HOLDS],
     "results/reference/README.md#What switches cost": [SWITCHES],
-    "results/reference/README.md#What is learned": [LEARNED],
+    "results/reference/README.md#What is learned": [LEARNED, RACE],
     "results/reference/README.md#Longer than trained on": [LONGER],
     "docs/theory.md#Three ways to the same number: `attnlib theory`": ["attnlib theory"],
 }

@@ -136,6 +136,18 @@ def test_encodings_that_cannot_be_told_apart_share_a_tier():
     assert {row["encoding"]: row["tier"] for row in table.rows} == {"sinusoidal": 1, "learned": 1, "rotary": 2}
 
 
+def test_what_each_rate_reached_is_shown():
+    """The mean over the seeds, a column a rate; a rate that an encoding was not tried with stays empty."""
+    other = cell(phase="tune", pe="rotary", learning_rate=0.1, seed=100, validation=0.4)
+    (table,) = learning(cells(*tuned(0.001, 0.5, 0.7), *tuned(0.01, 0.9), other))
+
+    assert list(table.columns) == ["data", "encoding", "0.001", "0.01", "0.1"]
+    assert table.rows == [
+        {"data": "digits", "encoding": "learned", "0.001": pytest.approx(0.6), "0.01": 0.9},
+        {"data": "digits", "encoding": "rotary", "0.1": 0.4},
+    ]
+
+
 def test_a_rate_at_the_edge_is_said():
     """The best rate may lie beyond the largest that was tried."""
     tried = [*tuned(0.001, 0.5), *tuned(0.01, 0.9)]
