@@ -46,6 +46,7 @@ def verdict(differences: Sequence[float], *, margin: float = MARGIN, tests: int 
     seeds = len(differences)
     if found.low == found.high:
         found = Estimate(found.value, found.value - step, found.value + step)
+    found = Estimate(found.value, max(-1.0, found.low), min(1.0, found.high))  # no accuracies differ by more
     if seeds < 2:
         return Equivalence("undecided", found, seeds)
     if found.low > margin:

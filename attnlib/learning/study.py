@@ -61,6 +61,12 @@ def trainings(cells: Cells, phase: str) -> list[tuple[Case, Training]]:
     return found
 
 
+def mean_accuracy(values: Sequence[float]) -> Estimate | None:
+    """Return the mean of accuracies over seeds with its 95 % t interval, cut to [0, 1]; None without values."""
+    found = mean_over_runs(values)
+    return None if found is None else Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+
+
 class Trained(NamedTuple):
     """One encoding on one data set: mean accuracies over the seeds, and the verdict against the base."""
 
@@ -151,8 +157,8 @@ def trained(
     return Trained(
         case=case,
         learning_rate=rate,
-        test=mean_over_runs([training.test_accuracy or 0.0 for training in own.values()]),
-        train=mean_over_runs([training.train_accuracy or 0.0 for training in own.values()]),
+        test=mean_accuracy([training.test_accuracy or 0.0 for training in own.values()]),
+        train=mean_accuracy([training.train_accuracy or 0.0 for training in own.values()]),
         against=verdict(pairs, tests=tests, step=1 / first.n_held_out) if pairs and first else None,
         missing=len(planned) - len(own),
         tier=None,

@@ -15,6 +15,7 @@ from attnlib.learning.study import (
     bags,
     depths,
     encodings,
+    mean_accuracy,
     rates_tried,
     time_over_none,
 )
@@ -187,8 +188,8 @@ def row(one: Depth) -> dict[str, object]:
         "block": one.block,
         "examples": one.n_train,
         "L": one.depth,
-        "train accuracy": mean_over_runs(list(one.train.values())),
-        "test accuracy": mean_over_runs(list(one.test.values())),
+        "train accuracy": mean_accuracy(list(one.train.values())),
+        "test accuracy": mean_accuracy(list(one.test.values())),
         "gap": mean_over_runs(list(one.gap.values())),
         "left chance": f"{len(one.alive)} of {one.seeds} seeds" + (f", {dead} diverged" if dead else ""),
     }

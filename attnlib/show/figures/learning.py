@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.learning.equivalence import MARGIN
-from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, time_over_none, trainings
+from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, mean_accuracy, time_over_none, trainings
 from attnlib.runs.schema import Training
 from attnlib.show.figures.drawing import Sheet, band, look, style
 
@@ -50,13 +50,14 @@ def learned_accuracy(cells: Cells) -> Figure | None:
             if one.against is not None:
                 dot(paired, one.against.difference, y, colour)
         own.set(xlabel="test accuracy", title=f"{data}: accuracy")
-        paired.set(xlabel=f"accuracy minus {BASE}'s", title=f"{data}: paired by seed, grey within the margin")
+        paired.set(xlabel=f"accuracy minus {BASE}'s", title=f"{data}: paired by seed")
         for axes, names in ((own, [one.case.pe for one, _ in rows]), (paired, [""] * len(rows))):
             axes.set_yticks(range(len(rows)), names)
             axes.set_ylim(len(rows) - 0.5, -0.5)
             axes.grid(alpha=0.3)
     return sheet.finish(
-        "What is learned with each encoding: intervals of accuracies 95 %, of differences 95 % for all of a data set"
+        "What is learned with each encoding: intervals of accuracies 95 %, of differences 95 % for all of a data set; "
+        "grey: within the margin"
     )
 
 
@@ -84,7 +85,8 @@ def draw_steps(panel: Axes, own: list[Training], line: dict[str, Any]) -> None:
     held = [
         [curve[max(at for at in curve if at <= place)] for curve in curves if min(curve) <= place] for place in places
     ]
-    band(panel, [(place, *t_interval(values)) for place, values in zip(places, held, strict=True)], line)
+    means = [mean_accuracy(values) for values in held]
+    band(panel, [(place, *mean) for place, mean in zip(places, means, strict=True) if mean], line)
 
 
 def depth_accuracy(cells: Cells) -> Figure | None:

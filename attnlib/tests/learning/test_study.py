@@ -136,6 +136,15 @@ def test_encodings_that_cannot_be_told_apart_share_a_tier():
     assert {row["encoding"]: row["tier"] for row in table.rows} == {"sinusoidal": 1, "learned": 1, "rotary": 2}
 
 
+def test_no_interval_of_accuracies_leaves_what_is_possible():
+    """Two seeds that differ have a t interval of many accuracies."""
+    rows = learned(sinusoidal=[0.5, 0.9], learned=[0.9, 0.5])
+    (base, other) = encodings(cells(*rows))
+
+    assert base.test == (pytest.approx(0.7), 0.0, 1.0)
+    assert other.against.difference == (pytest.approx(0.0), -1.0, 1.0)
+
+
 def test_what_each_rate_reached_is_shown():
     """The mean over the seeds, a column a rate; a rate that an encoding was not tried with stays empty."""
     other = cell(phase="tune", pe="rotary", learning_rate=0.1, seed=100, validation=0.4)
