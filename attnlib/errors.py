@@ -1,14 +1,14 @@
 """Sentences of the errors that a user can see: what is wrong, the value, what to choose from, and what to do.
 
-A text goes through ``message`` where it is written first; code that passes on another error's text leaves it as it is.
-These have words of their own:
+Each text of a ``raise`` goes through ``message``, also one that only precedes another error's text. These have words of
+their own:
 
 * ``AttributeError``, in Python's own words for a name that a module lacks;
 * ``NotApplicable`` of ``attnlib.cases.subject``, which says why a check was left out, and is no error;
 * errors without words, such as a ``KeyError``, which other code catches.
 
-Results are no errors, and the modules that find them write them: the reason of a row's status, of a missing reading or
-of a verdict, and what ``attnlib.runs.schema`` finds in a file.
+The reason of a missing reading or of a verdict, and what ``attnlib.runs.schema`` finds in a file, are results, which the
+modules that find them write.
 """
 
 from collections.abc import Iterable

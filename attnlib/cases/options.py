@@ -54,7 +54,9 @@ def byte_count(flag: str, text: str) -> int:
     try:
         return 0 if text == "none" else bytes_of(text)
     except ValueError:
-        raise ValueError(message(f"{flag} takes bytes such as 800MiB or 6.5GiB, or none", text)) from None
+        raise ValueError(
+            message(f"{flag} takes a positive number of bytes such as 800MiB or 6.5GiB, or none", text)
+        ) from None
 
 
 def truth(flag: str, text: str) -> bool:

@@ -221,8 +221,8 @@ def encoded(subject: Subject, encoding: PositionalEncoding, inputs: Mapping[str,
     with torch.no_grad(), subject.blamed():
         turned = encoding.rotate(q, k)
         if not isinstance(turned, tuple) or len(turned) != 2:
-            given = len(turned) if isinstance(turned, tuple) else type(turned)
-            raise Failed(message("rotate must return a tuple of 2 tensors", given))
+            given = f" of {len(turned)}" if isinstance(turned, tuple) else ""
+            raise Failed(message(f"rotate must return a tuple of 2 tensors, not a {type(turned).__name__}{given}"))
         found = [
             Output("embed", encoding.embed(x), (B, T, D)),
             *(Output(f"rotate's {name}", y, (B, H, T, K)) for name, y in zip("qk", turned, strict=True)),

@@ -37,7 +37,7 @@ def bytes_of(text: str) -> int:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?", text)
     if found is None or not float(found[1]):
-        raise ValueError(message("bytes have the form 800MiB or 6.5GiB", text))
+        raise ValueError(message("it must be a positive number of bytes such as 800MiB or 6.5GiB", text))
     return int(float(found[1]) * UNITS[found[2]])
 
 

@@ -158,7 +158,9 @@ class Workload:
         """
         seconds = timed(self.step, self.prepare, self.clock)
         if (compiled := self.compiled()) and not compiled["graphs"]:
-            raise Unavailable(message("torch.compile ran the step uncompiled", do="unset TORCH_COMPILE_DISABLE"))
+            raise Unavailable(
+                message("torch.compile ran the step uncompiled", do="unset TORCH_COMPILE_DISABLE if it is set")
+            )
         return seconds
 
     def problem(self) -> str | None:

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     if tests and options.case:
         raise ValueError(message("ab takes tests or --case, not both"))
     if not tests and len(options.fields) not in (0, 2):
-        raise ValueError(message("ab takes no fields or those of base and new", len(options.fields)))
+        raise ValueError(message(f"ab takes no fields, or those of base and of new, not {len(options.fields)}"))
     own = [{}, {}] if tests or not options.fields else [fields_of(text) for text in options.fields]
     cases = [fields_of(text) for text in options.case] if options.case else SUITE
     refuse_changed(options.threads, SET_BY_TESTS if tests else ())

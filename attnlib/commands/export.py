@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     runs, left_out = runs_of(options.runs)
     rows = tidy(runs)
     if not rows:
-        raise ValueError(message("no cases in these runs", do="name others"))
+        raise ValueError(message("no cases in these runs", do="name other runs"))
     if options.out and options.out.resolve() in [run.path.resolve() for run in runs]:
         raise ValueError(message(f"--out {options.out} is one of the runs", do="name another file"))
     content = FORMS[options.form](rows)

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(message("wandb is not installed", do="pip install 'attnlib[wandb]'")) from None
     online = os.environ.get("WANDB_MODE", "online") not in ("offline", "disabled", "dryrun")
     if online and not os.environ.get("WANDB_API_KEY"):
-        raise ValueError(message("WANDB_API_KEY is not set", do="WANDB_MODE=offline needs none"))
+        raise ValueError(message("WANDB_API_KEY is not set", do="set it, or WANDB_MODE=offline"))
     try:
         for saved in runs:
             log(wandb, saved, options.project)

@@ -31,6 +31,6 @@ def run(options: argparse.Namespace) -> int:
     tables = [table for make in (by_length, by_depth) if (table := make(cells, phase=options.phase)).rows]
     if not tables:
         wrong = f"no {options.phase} at three lengths or three depths in these runs, which a fit needs"
-        raise ValueError(message(wrong, do="name others"))
+        raise ValueError(message(wrong, do="name other runs"))
     output(*tables, as_markdown=options.markdown)
     return USAGE if left_out else 0

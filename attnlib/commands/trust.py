@@ -323,7 +323,7 @@ def trust_compare(options: argparse.Namespace) -> None:
     """Compare groups of six saved runs, and print how many verdicts are false and how many slow-downs are found."""
     runs, bad = load_all(options.runs)
     if bad or len(runs) < 2 * MIN_RUNS:
-        raise ValueError("; ".join(bad) or message(f"{len(runs)} runs are too few", do=f"name {2 * MIN_RUNS}"))
+        raise ValueError("; ".join(bad) or message(f"{len(runs)} runs are too few", do=f"name at least {2 * MIN_RUNS}"))
     rng = np.random.default_rng(options.seed)
     draws = {
         "shuffled": [rng.permutation(len(runs))[: 2 * MIN_RUNS] for _ in range(options.draws)],

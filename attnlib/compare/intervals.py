@@ -46,7 +46,7 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
 
 
 def count_needed(values: Sequence[float], margin: float, confidence: float) -> int | None:
-    """Return the number of values, at least as many as there are, whose t interval would contain no end of a margin.
+    """Return the number of values, more than there are, whose t interval would contain no end of a margin.
 
     Args:
         values: two or more, whose mean and spread are taken to stay as they are.
@@ -64,7 +64,7 @@ def count_needed(values: Sequence[float], margin: float, confidence: float) -> i
     def decides(count: int) -> bool:
         return bool(special.stdtrit(count - 1, (1 + confidence) / 2) * spread / count**0.5 < room)
 
-    found = bisect_left(range(MOST + 1), True, lo=len(values), key=decides)
+    found = bisect_left(range(MOST + 1), True, lo=len(values) + 1, key=decides)
     return found if found <= MOST else None
 
 
@@ -76,6 +76,12 @@ def share_interval(share: float, count: int) -> Estimate:
     low = special.betaincinv(right, count - right + 1, 0.025) if right else 0.0
     high = special.betaincinv(right + 1, count - right, 0.975) if right < count else 1.0
     return Estimate(share, float(low), float(high))
+
+
+def mean_share(shares: Sequence[float]) -> Estimate:
+    """Return the mean of shares with its 95 % t interval, cut to [0, 1]; raises as ``t_interval``."""
+    found = t_interval(shares)
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def mean_over_runs(values: Sequence[float]) -> Estimate | None:

@@ -72,7 +72,7 @@ def compare(
         ValueError: see ``are_same``, **or** no run has a case.
     """
     if not any(run.cells or run.beside for run in (*base, *new)):
-        raise ValueError(message("no cases in these runs", do="name others"))
+        raise ValueError(message("no cases in these runs", do="name other runs"))
     same = are_same(base, new)
     shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.compare.intervals import Estimate, mean_share
 from attnlib.learning.tiers import Tiered, tiers
 from attnlib.runs.load import Cell
 from attnlib.runs.schema import Case, Lengths, Range
@@ -87,16 +87,10 @@ def span(ranges: Sequence[Range], results: Sequence[Lengths]) -> Span:
     return Span(
         low=ranges[0].low,
         high=ranges[0].high,
-        exact=mean([one.exact for one in ranges]),
-        per_token=mean([one.per_token for one in ranges]),
-        fitting=mean(fitting) if fitting else None,
+        exact=mean_share([one.exact for one in ranges]),
+        per_token=mean_share([one.per_token for one in ranges]),
+        fitting=mean_share(fitting) if fitting else None,
     )
-
-
-def mean(shares: Sequence[float]) -> Estimate:
-    """Return the mean of shares with its t interval, cut to what a share can be."""
-    found = t_interval(shares)
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 class Question(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import Estimate, mean_over_runs, share_interval, t_interval
+from attnlib.compare.intervals import Estimate, mean_share, share_interval, t_interval
 from attnlib.learning.equivalence import Equivalence, verdict
 from attnlib.learning.survival import Median, Steps, differ, median_steps
 from attnlib.learning.tiers import tiers
@@ -22,6 +22,9 @@ Key = tuple[Any, ...]
 
 def chosen_rate(cells: Iterable[Cell], data: str | None, pe: str) -> float | None:
     """Return the learning rate with the highest mean validation accuracy (the smallest of equals); None if untuned."""
+    cells = list(cells)
+    if not any(cell.case.phase == "tune" and (cell.case.data, cell.case.pe) == (data, pe) for cell in cells):
+        return None
     found = rates_tried(cells, data, pe)
     return max(sorted(found), key=lambda rate: np.mean(found[rate]), default=None)
 
@@ -59,12 +62,6 @@ def trainings(cells: Cells, phase: str) -> list[tuple[Case, Training]]:
     for group in cells.where(phase=phase):
         found += [(cell.case, cell.training) for cell in group if cell.training][:1]
     return found
-
-
-def mean_accuracy(values: Sequence[float]) -> Estimate | None:
-    """Return the mean of accuracies over seeds with its 95 % t interval, cut to [0, 1]; None without values."""
-    found = mean_over_runs(values)
-    return None if found is None else Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 class Trained(NamedTuple):
@@ -157,8 +154,8 @@ def trained(
     return Trained(
         case=case,
         learning_rate=rate,
-        test=mean_accuracy([training.test_accuracy or 0.0 for training in own.values()]),
-        train=mean_accuracy([training.train_accuracy or 0.0 for training in own.values()]),
+        test=mean_share([training.test_accuracy or 0.0 for training in own.values()]) if own else None,
+        train=mean_share([training.train_accuracy or 0.0 for training in own.values()]) if own else None,
         against=verdict(pairs, tests=tests, step=1 / first.n_held_out) if pairs and first else None,
         missing=len(planned) - len(own),
         tier=None,

@@ -168,7 +168,7 @@ class Match:
     pairs: int = 0
     looks: int = 0
     share: float = 0.0  # of the budget that was spent at the last look
-    seconds: float = 0.0  # that all pairs took
+    budget: float = 0.0  # seconds that the pairs may take
 
     def __post_init__(self) -> None:
         self.contests = [Contest(case) for case in self.suite]
@@ -178,7 +178,7 @@ class Match:
 
         The first pair is always played. Three lost pairs in a row end it.
         """
-        started, longest, lost = time.monotonic(), 0.0, 0
+        started, longest, lost, self.budget = time.monotonic(), 0.0, 0, budget
         look_at, looked_at = FIRST, 0
         while any(contest.open for contest in self.contests) and lost < MOST_LOST:
             begun = time.monotonic()
@@ -193,7 +193,7 @@ class Match:
                 self.say(f"a pair was dropped: {error}")
                 continue
             took = time.monotonic() - begun
-            longest, self.seconds = max(longest, took), self.seconds + took
+            longest = max(longest, took)
             if self.pairs == look_at:
                 self.look((time.monotonic() - started) / budget)
                 look_at, looked_at = math.ceil(GROWTH * look_at), self.pairs
@@ -330,17 +330,17 @@ class Match:
     def budget_needed(self) -> float | None:
         """Return the seconds that would decide each undecided case, if its mean and spread stay as they are.
 
-        None if there are too few pairs to say, if a case cannot be decided so, or if nothing is undecided.
+        None if there are too few pairs to say, if the intervals are not those of a plain mean (cases that are built
+        once a pair), if a case cannot be decided so, or if nothing is undecided.
         """
-        open_cases = [contest for contest in self.contests if contest.open]
-        if not open_cases or any(len(contest.logs) < FIRST for contest in open_cases):
+        left = [contest for contest in self.contests if contest.open]
+        if not left or any(contest.once or len(contest.logs) < FIRST for contest in left):
             return None
         # what the last look has to itself, if the one before it came after 1 / GROWTH of the budget
         confidence = 1 - (ERROR - error_spent(1 / GROWTH)) / len(self.contests)
-        margin = math.log1p(self.threshold)
-        counts = [count_needed(contest.logs, margin, confidence) for contest in open_cases]
-        known = [count for count in counts if count is not None]
-        return max(known) * self.seconds / self.pairs if len(known) == len(counts) else None
+        counts = [count_needed(contest.logs, math.log1p(self.threshold), confidence) for contest in left]
+        times = [count / len(contest.logs) for count, contest in zip(counts, left, strict=True) if count]
+        return self.budget * max(times) if len(times) == len(left) else None
 
     def exit_code(self, *, allow_undecided: bool = False) -> int:
         """0 nothing slower, 1 something slower, 2 nothing decided or a case that one side cannot run."""

@@ -162,8 +162,8 @@ def check_comparison(config: pytest.Config) -> None:
     if session is None:
         raise pytest.UsageError(NO_BENCHMARK)
     if session.compare_fail and not session.compared_mapping:
-        wrong = f"--benchmark-compare-fail has no saved run in {session.storage} to compare with"
-        raise pytest.UsageError(message(wrong, do="save one, and name it with --benchmark-compare"))
+        advice = f"name a saved run in {session.storage} with --benchmark-compare"
+        raise pytest.UsageError(message("--benchmark-compare-fail has nothing to compare with", do=advice))
 
 
 def check_targets(config: pytest.Config) -> None:

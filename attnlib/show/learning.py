@@ -3,7 +3,7 @@
 import numpy as np
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import MOST, Estimate, mean_over_runs
+from attnlib.compare.intervals import MOST, Estimate, mean_over_runs, mean_share
 from attnlib.learning.equivalence import MARGIN, Equivalence
 from attnlib.learning.study import (
     BASE,
@@ -15,7 +15,6 @@ from attnlib.learning.study import (
     bags,
     depths,
     encodings,
-    mean_accuracy,
     rates_tried,
     time_over_none,
 )
@@ -141,17 +140,22 @@ def by_steps(found: list[Trained]) -> Table:
 
 
 def by_rate(cells: Cells) -> Table:
-    """Return the validation accuracy at each learning rate that was tried, from which the rates were chosen."""
+    """Return the mean validation accuracy at each learning rate that was tried."""
     found = [cell for group in cells.by_id.values() for cell in group]
     tuned = dict.fromkeys((cell.case.data, cell.case.pe) for cell in found if cell.case.phase == "tune")
     tried = {key: rates_tried(found, *key) for key in tuned}
     heads: dict[str, Column] = {"data": Column(), "encoding": Column()}
     heads |= {f"{rate:g}": Column("{:.3f}".format, number=True) for rate in sorted(set().union(*tried.values()))}
     rows = [
-        {"data": data, "encoding": pe} | {f"{rate:g}": np.mean(values) for rate, values in by_rate.items()}
-        for (data, pe), by_rate in tried.items()
+        {"data": data, "encoding": pe} | {f"{rate:g}": np.mean(values) for rate, values in accuracies.items()}
+        for (data, pe), accuracies in tried.items()
     ]
-    return Table(heads, rows, before=["validation accuracy at each learning rate that was tried"], keys=2)
+    return Table(
+        heads,
+        rows,
+        before=["validation accuracy at each learning rate that was tried; a training without a result counts as 0"],
+        keys=2,
+    )
 
 
 def in_words(verdict: Equivalence) -> str:
@@ -188,8 +192,8 @@ def row(one: Depth) -> dict[str, object]:
         "block": one.block,
         "examples": one.n_train,
         "L": one.depth,
-        "train accuracy": mean_accuracy(list(one.train.values())),
-        "test accuracy": mean_accuracy(list(one.test.values())),
+        "train accuracy": mean_share(list(one.train.values())) if one.train else None,
+        "test accuracy": mean_share(list(one.test.values())) if one.test else None,
         "gap": mean_over_runs(list(one.gap.values())),
         "left chance": f"{len(one.alive)} of {one.seeds} seeds" + (f", {dead} diverged" if dead else ""),
     }

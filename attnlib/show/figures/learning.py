@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attnlib.compare.cells import Cells
-from attnlib.compare.intervals import Estimate, t_interval
+from attnlib.compare.intervals import Estimate, mean_share
 from attnlib.learning.equivalence import MARGIN
-from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, mean_accuracy, time_over_none, trainings
+from attnlib.learning.study import BASE, Depth, Trained, depths, encodings, time_over_none, trainings
 from attnlib.runs.schema import Training
 from attnlib.show.figures.drawing import Sheet, band, look, style
 
@@ -85,8 +85,7 @@ def draw_steps(panel: Axes, own: list[Training], line: dict[str, Any]) -> None:
     held = [
         [curve[max(at for at in curve if at <= place)] for curve in curves if min(curve) <= place] for place in places
     ]
-    means = [mean_accuracy(values) for values in held]
-    band(panel, [(place, *mean) for place, mean in zip(places, means, strict=True) if mean], line)
+    band(panel, [(place, *mean_share(values)) for place, values in zip(places, held, strict=True)], line)
 
 
 def depth_accuracy(cells: Cells) -> Figure | None:
@@ -111,13 +110,13 @@ def depth_accuracy(cells: Cells) -> Figure | None:
 def draw_depths(panel: Axes, line: list[Depth], place: int) -> None:
     """Draw train accuracy dashed, test accuracy solid with its interval, and a cross where no seed learned anything."""
     looks = look(place, f"{line[0].n_train} examples, test") | {"linewidth": 1.8, "markersize": 6}
-    points = [(one.depth, *t_interval(list(one.test.values()))) for one in line if one.test]
+    points = [(one.depth, *mean_share(list(one.test.values()))) for one in line if one.test]
     band(panel, points, looks)
     dashed = looks | {"linestyle": "--", "linewidth": 1.2, "markersize": 3}
     dashed["label"] = f"{line[0].n_train} examples, train"
-    train = [(one.depth, t_interval(list(one.train.values())).value) for one in line if one.train]
+    train = [(one.depth, mean_share(list(one.train.values())).value) for one in line if one.train]
     panel.plot([x for x, _ in train], [y for _, y in train], **dashed)
-    dead = [(one.depth, t_interval(list(one.test.values())).value) for one in line if one.test and not one.trainable]
+    dead = [(one.depth, mean_share(list(one.test.values())).value) for one in line if one.test and not one.trainable]
     panel.plot([x for x, _ in dead], [y for _, y in dead], "x", color="black", markersize=9, zorder=5)
 
 

@@ -25,7 +25,7 @@ BAD = [
     ("pe", "DividesByZero", "finite", "embed: 96 of 3072 numbers are NaN or infinite"),
     ("pe", "LongBias", "outputs", "bias must have shape [2, 32, 32], not [2, 32, 33]"),
     ("pe", "Doubles", "outputs", "rotate's q must be torch.float32, not torch.float64"),
-    ("pe", "OnlyQueries", "outputs", "rotate must return a tuple of 2 tensors, not Tensor"),
+    ("pe", "OnlyQueries", "outputs", "rotate must return a tuple of 2 tensors, not a Tensor"),
     ("pe", "GivesNone", "outputs", "embed must be a tensor, not NoneType"),
     ("pe", "TwoBiases", "outputs", "bias and by_distance differ by 1 of the largest number"),
     ("pe", "Counts", "same twice", "of the largest output: it keeps state between calls"),

@@ -89,7 +89,7 @@ def test_the_key_is_from_the_environment_alone(path, capsys, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     assert main(["publish", str(path), "--wandb"]) == 4
-    assert "WANDB_API_KEY is not set; WANDB_MODE=offline needs none" in capsys.readouterr().err
+    assert "WANDB_API_KEY is not set; set it, or WANDB_MODE=offline" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert main(["publish", str(path), "--wandb"]) == 4
     assert "wandb is not installed; pip install 'attnlib[wandb]'" in capsys.readouterr().err

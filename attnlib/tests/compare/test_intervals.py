@@ -35,6 +35,6 @@ def test_no_number_would_do_at_the_margin_itself():
     assert count_needed([0.0, 0.02, 0.01], 0.01, 0.95) is None
 
 
-def test_enough_values_are_enough():
-    """It is never fewer than there are."""
-    assert count_needed([0.0, 1e-6, 0.0], 0.01, 0.95) == 3
+def test_it_is_more_than_there_are():
+    """Those that there are have not decided, for whatever reason."""
+    assert count_needed([0.0, 1e-6, 0.0], 0.01, 0.95) == 4

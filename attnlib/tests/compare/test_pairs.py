@@ -109,7 +109,9 @@ def test_the_table_of_costs(write):
         "sinusoidal": "1.50 ±0.15",
     }
     assert len(table.rows) == 4
-    assert table.before == ["train_step: time over that of none; ± half of the 95 % interval, only where it excludes 1"]
+    assert table.before == [
+        "train_step: time over that of none; ± the larger half of the 95 % interval, only where it excludes 1"
+    ]
     assert "noise floor of train_step: none over itself: 0.0% rms" in table.after[0]
 
 

@@ -496,18 +496,16 @@ README = {
         scaled("share of c T^2", change=lambda found: percent(found[0])),
         scaled("c T = b at", change=lambda found: round(found.value, -1)),
     ],
-    "they get {}, {} and {} % right, rotary {}, ALiBi {}, FIRE {}, none {}. On words learned leads with {} %, none has"
-    " {} (what is learned).": [
-        *(accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "rotary", "alibi", "fire", "none")),
-        *(accuracy("stress", pe) for pe in ("learned", "none")),
+    "with sinusoidal {}, T5 {}, learned {} or Shaw {} % (not told apart); rotary {}, ALiBi {}, FIRE {}, none {} (what": [
+        accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "shaw", "rotary", "alibi", "fire", "none")
     ],
     "they copy {} and {} % and sort {} and {} % of the strings of 21 to 40. Rotary copies {} % and sorts {} %,"
     " no encoding {} and {} %.": [
         *(right(data, pe, change=percent) for data in ("unique_copy", "sort") for pe in ("fire", "kerple")),
         *(right(data, pe, change=percent) for pe in ("rotary", "none") for data in ("unique_copy", "sort")),
     ],
-    "takes {} to {} times as long (6 layers, T = 512). One head of keys and values takes {}, two {}, a gate on the"
-    " heads' output {}, CoPE {} (switches).": [
+    "takes {} to {} times as long (6 layers, T = 512). Exceptions: one head of keys and values {}, two {}, a gate on"
+    " the heads' output {}, CoPE {} (switches).": [
         *(lambda printed: min(others(printed)), lambda printed: max(others(printed))),
         *(switch(name, 512) for name in ("kv_heads=1", "kv_heads=2", "gate=sigmoid", "cope")),
     ],
@@ -552,7 +550,7 @@ ORIGINAL = (
 FINDINGS = {
     "README.md#What we found": README,
     "README.md#How to read a result": {
-        "from run to run they change by {} %, a median time by {} %.": CHANGES,
+        "from run to run it changes by {} %, a case's median time by {} %.": CHANGES,
     },
     "results/reference/README.md#Gradients and signals": GRADIENTS,
     "results/reference/README.md#Time and memory": TIME,
@@ -609,7 +607,7 @@ SLOW = ("attnlib theory",)
 
 # Constants of the method and settings, by section, in the words around them; `` ... `` stands for whatever is between.
 SETTINGS = {
-    "README.md#Three ways in": ["torch from 2.6 (tested", "to 2.13 (tested", "1.02 and half of the interval"],
+    "README.md#Three ways in": ["torch from 2.6 (tested", "to 2.13 (tested", "1.02 plus half of the interval"],
     "README.md#How to read a result": ["(`ab` 2 %, `compare` 5 %)"],
     "results/reference/README.md#Time and memory": ["lies within 5 %, with", "reaches beyond 5 %"],
     "results/reference/README.md#Longer than trained on": ["where guessing has 0.5"],

@@ -69,6 +69,7 @@ def test_a_rate_tried_with_the_chosen_pooling_takes_part():
 
     assert chosen_rate([*pools, *tuned(0.001, 0.75)], "digits", "learned") == 0.003
     assert chosen_rate([*pools, *tuned(0.001, 0.85)], "digits", "learned") == 0.001
+    assert chosen_rate(pools, "digits", "learned") is None  # without a choice
 
 
 def test_the_pooling_whose_worst_encoding_is_best_is_chosen():

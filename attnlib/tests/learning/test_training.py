@@ -333,7 +333,7 @@ def test_the_study_is_a_run(study):
         "train_step": 3,
         "bag": 1,
         "pool": 6,
-        "tune": 9,
+        "tune": 3,
         "learn": 6,
         "depth": 6,
     }

@@ -368,7 +368,7 @@ def test_the_budget_that_would_decide_is_said(match):
         for _ in range(FIRST):
             assert played.budget_needed() is None
             played.pair()
-        played.seconds = 60.0
+        played.budget = 60.0
         played.look(1.0)
         assert played.contests[0].verdict.word == "undecided"
         budgets.append(played.budget_needed())
@@ -399,7 +399,7 @@ def test_fields_from_text(text, fields):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["attention=math"], "ab takes no fields or those of base and new, not 1"),
+        (["attention=math"], "ab takes no fields, or those of base and of new, not 1"),
         (["attention", "attention=math"], "fields have the form phase=train_step,seq_len=512,pe=rotary, not"),
         (["--base", "/nowhere"], "/nowhere is neither a folder nor a commit of a git repository here"),
         (["--base", str(ROOT), "--new", str(ROOT), "--new-python", "/no/python"], "cannot start /no/python"),

@@ -150,7 +150,10 @@ def test_nothing_changes_from_minute_to_minute(sessions, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--benchmark-compare", "--benchmark-compare-fail=mean:5%"], "has no saved run in "),
+        (
+            ["--benchmark-compare", "--benchmark-compare-fail=mean:5%"],
+            "has nothing to compare with; name a saved run in ",
+        ),
         pytest.param(
             ["--benchmark-histogram"],
             "--benchmark-histogram needs pygal",

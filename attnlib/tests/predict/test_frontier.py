@@ -253,4 +253,4 @@ def test_the_commands(tmp_path, capsys):
     assert "unknown field 'sequ'; choose from vocab_size" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["frontier", "--memory", "lots"])
-    assert "bytes have the form 800MiB or 6.5GiB, not 'lots'" in capsys.readouterr().err
+    assert "it must be a positive number of bytes such as 800MiB or 6.5GiB, not 'lots'" in capsys.readouterr().err

@@ -241,7 +241,9 @@ def test_sizes(text, bytes_):
 @pytest.mark.parametrize("text", ["lots", "-1", "0", "3GB", "", "1e9"])
 def test_bad_sizes(text):
     """One line with the value and the choices."""
-    with pytest.raises(ValueError, match=f"--memory-limit takes bytes such as 800MiB .* not {text!r}"):
+    with pytest.raises(
+        ValueError, match=f"--memory-limit takes a positive number of bytes such as 800MiB .* not {text!r}"
+    ):
         chosen(memory_limit=text)
 
 
