@@ -7,8 +7,8 @@ their own:
 * ``NotApplicable`` of ``attnlib.cases.subject``, which says why a check was left out, and is no error;
 * errors without words, such as a ``KeyError``, which other code catches.
 
-The reason of a missing reading or of a verdict, and what ``attnlib.runs.schema`` finds in a file, are results, which the
-modules that find them write.
+The reason of a missing reading or of a verdict, and what ``attnlib.runs.schema`` finds in a file, are results,
+which the modules that find them write.
 """
 
 from collections.abc import Iterable
