@@ -20,7 +20,7 @@ SMALL = [*LIGHT, "--seq-lens", "8,16", "--depths", "1", "--budget", "0.02", "--v
 QUICK = [*LIGHT, "--beside-budget", "0.05", "--beside-visits", "2", "-k", "backward"]
 SHOWN = {  # options that make it quick, a part of what its table shows, and its figure
     "own-encoding": ([*SMALL, "-k", "HalfRotary"], "HalfRotary", "time_against_seq_len"),
-    "own-attention": (SMALL, "time over attention=sdpa", "time_against_seq_len"),
+    "own-attention": (SMALL, "time over that of attention=sdpa", "time_against_seq_len"),
     "own-model": (SMALL, "torch_encoder", "time_against_seq_len"),
     "own-suite": (QUICK, "adds at its peak", "beside"),
 }

@@ -21,7 +21,7 @@ def test_two_machines_stand_side_by_side(paths, capsys):
     assert main(["machines", *paths]) == 0
     out = capsys.readouterr().out
 
-    assert out.index("time over none") < out.index("over none, L = 2") < out.index("time of a step of none")
+    assert out.index("time over that of none") < out.index("over none, L = 2") < out.index("time of a step of none")
     assert "1.50 ±0.15 on unknown cpu (node here), 0.50 ±0.05 on unknown cpu (node there)" in out
     assert "of 4 ratios 0 longer, 0 shorter, 4 opposite, 0 undecided, 4 of different size" in out
 
@@ -80,4 +80,4 @@ def test_an_unread_file_is_reported_and_the_rest_shown(paths, tmp_path, capsys):
     found = capsys.readouterr()
 
     assert "none.json" in found.err
-    assert "time over none" in found.out
+    assert "time over that of none" in found.out

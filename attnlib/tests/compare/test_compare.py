@@ -280,7 +280,7 @@ def test_a_threshold_is_a_share(capsys, threshold):
     with pytest.raises(SystemExit):
         command(["a"], ["b"], "--threshold", threshold)
 
-    assert f"invalid share value: '{threshold}'" in capsys.readouterr().err
+    assert f"takes a number between 0 and 1, not '{threshold}'" in capsys.readouterr().err
 
 
 def test_the_threshold_depends_on_the_device(write):

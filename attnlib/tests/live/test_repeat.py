@@ -138,11 +138,11 @@ def test_an_order_seed_is_a_positive_integer(monkeypatch, capsys, seed):
     monkeypatch.setattr(module.subprocess, "Popen", None)
     with pytest.raises(SystemExit, match="4"):
         main(["repeat", "2", f"--order-seed={seed}"])
-    assert f"argument --order-seed: invalid count value: '{seed}'" in capsys.readouterr().err
+    assert f"argument --order-seed: takes a positive integer, not '{seed}'" in capsys.readouterr().err
 
 
 def test_a_count_is_a_positive_integer(capsys):
     """Anything else is refused by name."""
     with pytest.raises(SystemExit):
         main(["repeat", "0"])
-    assert "invalid count value: '0'" in capsys.readouterr().err
+    assert "takes a positive integer, not '0'" in capsys.readouterr().err

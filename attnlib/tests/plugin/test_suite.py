@@ -115,7 +115,7 @@ def test_the_answer_is_the_last_thing_on_the_screen(sessions, trained, tmp_path)
     """A table a phase, the noise floor, and what time went into; pytest-benchmark's own only where it is asked for."""
     out, _ = trained
 
-    assert "train_step: time over none" in out
+    assert "train_step: time over that of none" in out
     assert "noise floor of train_step: none over itself: " in out
     assert "Legend:" not in out
     asked = sessions("--benchmark-columns=median", folder=tmp_path, tests=["bench/test_forward.py"])
@@ -131,7 +131,7 @@ def test_another_reference_or_none(sessions, tmp_path):
     ((_, time),) = times_of(tmp_path / "a")
     assert time["over_reference"]["reference"] == {"attention": "math"}
     assert "x attention=math" in done.out
-    assert "train_step: time over attention=math" in done.out
+    assert "train_step: time over that of attention=math" in done.out
     assert "noise floor" not in done.out
 
     done = sessions("--reference=off", "--pe=none", "--benchmark-autosave", folder=tmp_path / "b", tests=tests)

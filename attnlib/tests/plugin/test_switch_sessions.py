@@ -32,7 +32,7 @@ def test_named_alone_it_takes_its_preset(run):
     assert {cell.case.pe for cell in cells if cell.timed} == {"rotary", "kv_heads=1", "cope", "window=64"}
     assert all(cell.ratio.reference["kv_heads"] is None for cell in cells if cell.timed)
     assert all(cell.peak == pytest.approx(cell.predicted, rel=0.003) for cell in cells if cell.timed)
-    assert "time over rotary, block=pre_ln" in out
+    assert "time over that of rotary, block=pre_ln" in out
     assert "holds: first_layer" in out
 
 
@@ -43,7 +43,7 @@ def test_what_switches_cost_is_a_table_and_a_figure(run, capsys, tmp_path):
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines() if line.startswith(("kv_heads", "window", "cope"))}
 
-    assert out.count("time over rotary, block=pre_ln") == 2
+    assert out.count("time over that of rotary, block=pre_ln") == 2
     assert "2 of 2 hold" in lines["kv_heads=1"]
     assert "4 of 4 hold" in lines["window=64"]
     assert "-0." in lines["kv_heads=1"]

@@ -49,13 +49,23 @@ def small_run():
     return run
 
 
+def saved_rows(path):
+    """Return the rows of a saved run."""
+    return json.loads(path.read_text())["attnlib"]["cases"]
+
+
 def trainings():
-    """Two encodings, seeds, depths and rates of the committed study, and its bag of tokens."""
-    run = json.loads((ROOT / "results" / "reference" / "learning" / "study.json").read_text())
+    """Two encodings, seeds, depths and rates of the committed studies, and their bag of tokens."""
+    learning, race = (ROOT / "results" / "reference" / name for name in ("learning/study.json", "race/race.json"))
+    rows = [row for row in saved_rows(learning) if row["case"]["phase"] != "depth"]
+    rows += [row for row in saved_rows(race) if row["case"]["phase"] == "depth"]
+    for row in rows:
+        found = row.get("probe", {}).get("training") or {}
+        found["marks"] = found.get("marks", [])[:2]
     wanted = {"bag": {}, "tune": {"pe": "learned"}, "learn": {}, "depth": {"block": "pre_ln", "n_train": 100}}
     return [
         row
-        for row in run["attnlib"]["cases"]
+        for row in rows
         if (case := row["case"])["phase"] in wanted
         and case["data"] == "digits"
         and case["pe"] in ("none", "sinusoidal", "learned")

@@ -185,6 +185,8 @@ KEPT = {
     "kind",
     "reference",
     "weights",
+    "pooling",
+    "ended",
     "data",
 }
 
