@@ -500,7 +500,7 @@ README = {
         accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "shaw", "rotary", "alibi", "fire", "none")
     ],
     "they copy {} and {} % and sort {} and {} % of the strings of 21 to 40. Rotary copies {} % and sorts {} %,"
-    " no encoding {} and {} %.": [
+    " no encoding {} and {} %": [
         *(right(data, pe, change=percent) for data in ("unique_copy", "sort") for pe in ("fire", "kerple")),
         *(right(data, pe, change=percent) for pe in ("rotary", "none") for data in ("unique_copy", "sort")),
     ],
