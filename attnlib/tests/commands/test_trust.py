@@ -92,7 +92,7 @@ def test_contrasts_are_made(monkeypatch, capsys):
 def test_too_few_runs_are_refused(paths, capsys):
     """Eleven runs cannot be drawn six and six."""
     assert main(["trust", "compare", *map(str, paths[1:])]) == 4
-    assert "11 runs are too few; name 12" in capsys.readouterr().err
+    assert "11 runs are too few; name at least 12" in capsys.readouterr().err
 
 
 def test_verdicts_of_ab_are_counted(monkeypatch, capsys):

@@ -217,6 +217,7 @@ def test_a_part_that_fails_later_spoils_its_own_rows(run, lab, tmp_path):
         assert "\n" not in said
 
 
+@pytest.mark.faults
 def test_an_encoding_of_somebody_elses_is_trained(run, lab, tmp_path):
     """The study chooses its learning rate and trains it, in processes of their own, like one of ours."""
     options = ["--pe", f"{lab()}:MyRotary", "--data", "digits", "-k", "tune or learn", "--benchmark-autosave"]
