@@ -496,7 +496,7 @@ README = {
         scaled("share of c T^2", change=lambda found: percent(found[0])),
         scaled("c T = b at", change=lambda found: round(found.value, -1)),
     ],
-    "with sinusoidal {}, T5 {}, learned {} or Shaw {} % (not told apart); rotary {}, ALiBi {}, FIRE {}, none {}": [
+    "with sinusoidal {}, T5 {}, learned {} or Shaw {} % (one tier); rotary {}, ALiBi {}, FIRE {}, none {}": [
         accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "shaw", "rotary", "alibi", "fire", "none")
     ],
     "they copy {} and {} % and sort {} and {} % of the strings of 21 to 40. Rotary copies {} % and sorts {} %,"
