@@ -20,7 +20,9 @@ def cost(estimate: Estimate) -> str:
 
 def ratios_of(phase: str, reference: str) -> str:
     """Return the heading of a table of ratios."""
-    return f"{phase}: time over that of {reference}; ± the wider side of the 95 % interval, shown only where it excludes 1"
+    return (
+        f"{phase}: time over that of {reference}; ± the wider side of the 95 % interval, shown only where it excludes 1"
+    )
 
 
 def holds_one(estimate: Estimate) -> bool:

@@ -84,7 +84,7 @@ def test_tests_measure(project):
     assert "3 passed" in done.stdout
 
 
-@pytest.mark.parametrize("off", [("--benchmark-disable",), ("-n1",)])
+@pytest.mark.parametrize("off", [("--benchmark-disable",), pytest.param(("-n1",), marks=pytest.mark.faults)])
 def test_where_benchmarks_are_off_each_side_runs_once(project, off):
     """Tests are skipped and say why; one whose callable raises still fails."""
     (project / "test_counts.py").write_text(
@@ -106,7 +106,7 @@ def test_where_benchmarks_are_off_each_side_runs_once(project, off):
         ("--beside-visits=x", "takes a whole number of at least 2, not 'x'"),
         ("--beside-budget=0", "takes seconds of at least 0.001, not '0'"),
         ("--beside-threshold=nan", "takes a positive number, not 'nan'"),
-        ("--beside-threads=0", "--beside-threads"),
+        pytest.param("--beside-threads=0", "--beside-threads", marks=pytest.mark.faults),  # with the long tests
         ("--beside-device=tpu", "no device 'tpu' on this machine; choose from auto, cpu"),
     ],
 )

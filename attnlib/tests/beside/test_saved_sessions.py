@@ -80,6 +80,7 @@ def test_a_session_becomes_a_file(project):
     assert str(path) not in table.stdout
 
 
+@pytest.mark.faults  # with the long tests
 def test_a_session_that_saves_nothing_leaves_nothing(project):
     """Without --benchmark-autosave or --benchmark-json no folder appears."""
     pytest_in(project, "-q", *QUICK, "-k", "product and 8")
@@ -87,6 +88,7 @@ def test_a_session_that_saves_nothing_leaves_nothing(project):
     assert sorted(path.name for path in project.iterdir()) == [".benchmarks", "bench", "pytest.ini"]
 
 
+@pytest.mark.faults  # with the long tests
 @pytest.mark.parametrize(("end", "suffix"), [(signal.SIGTERM, ".json"), (signal.SIGKILL, ".journal")])
 def test_what_was_measured_before_the_end_is_kept(project, end, suffix):
     """A signal leaves a whole file, a kill the journal; both are read, and say of the rest that it has no number."""
@@ -100,6 +102,7 @@ def test_what_was_measured_before_the_end_is_kept(project, end, suffix):
     assert rows["test_end"].status == {".json": "interrupted", ".journal": "crashed"}[suffix]
 
 
+@pytest.mark.faults  # with the long tests
 def test_a_named_file_is_written_too(project):
     """--benchmark-json alone names the file, which pytest-benchmark's own readers take."""
     done = pytest_in(project, "-q", *QUICK, "--benchmark-json=out.json", "-k", "product and 8")
@@ -111,6 +114,7 @@ def test_a_named_file_is_written_too(project):
     assert not (project / "results").exists()
 
 
+@pytest.mark.faults  # with the long tests
 def test_with_the_suites_plugin_there_is_one_book(project):
     """Both plugins in one session: cases and such rows stand in one file, and the options are declared once."""
     (project / "conftest.py").write_text('pytest_plugins = ["attnlib.plugin"]\n')

@@ -75,6 +75,7 @@ def test_a_worker_serves_tests_in_their_order(project):
             worker.ask(build={"test": name("work[4]")})
 
 
+@pytest.mark.faults  # with the long tests
 def test_a_folder_without_such_tests_is_named(project):
     """The side is said, and why."""
     (project / "bench" / "test_mine.py").write_text("def test_plain():\n    pass\n")

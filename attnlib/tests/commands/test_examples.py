@@ -32,7 +32,7 @@ def commands(readme):
     return [shlex.split(line, comments=True) for line in block.splitlines()]
 
 
-LATER = ("own-attention", "own-model")  # with the long tests, since each takes seconds
+LATER = ("own-encoding", "own-attention", "own-model")  # with the long tests, since each takes seconds
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.faults] * (name in LATER)) for name in SHOWN])

@@ -17,6 +17,7 @@ COMMANDS = {  # with a part of what each prints
 }
 
 
+@pytest.mark.faults  # with the long tests
 def test_commands_need_no_checkout(attnlib):
     """Names, predictions, and tables and figures of saved runs, one after another in one process."""
     code = f"from attnlib.commands.__main__ import main; print([main(list(words)) for words in {list(COMMANDS)}])"

@@ -324,7 +324,9 @@ TIME = {
     "a layer costs {} at 128 tokens": [
         scaled("b / layer", "train_step T=128 none", lambda found: Estimate(*(1000 * seconds for seconds in found))),
     ],
-    "At 64 layers with the initialisation of `torch.nn.Linear`, {} % of the parameter gradients are subnormal": [subnormal],
+    "At 64 layers with the initialisation of `torch.nn.Linear`, {} % of the parameter gradients are subnormal": [
+        subnormal
+    ],
     "The backward pass takes {} times as long with them": [kept],
     "Eight layers peak at {} MiB without encoding and {} MiB with T5 at 64 tokens, and at {} MiB and {} MiB at 512.": [
         peak(pe, T) for T in (64, 512) for pe in ("none", "t5")
@@ -445,9 +447,8 @@ SWITCH_FINDINGS = {
 
 COMMONEST = r"always the commonest label: .* ([\d.]+) at 9 to 14"
 LENGTHS = {
-    "(`unique_copy`) FIRE {}, KERPLE {}, a learned table with random offsets in training {}, and ALiBi {}.": [
-        right("unique_copy", pe) for pe in ("fire", "kerple", "learned_offset", "alibi")
-    ],
+    "(`unique_copy`, where all symbols differ) FIRE {}, KERPLE {}, a learned table with random offsets in training {},"
+    " and ALiBi {}.": [right("unique_copy", pe) for pe in ("fire", "kerple", "learned_offset", "alibi")],
     "Rotary reaches {}, T5 {} and the sinusoidal table {}. The learned table without offsets has {}": [
         right("unique_copy", pe) for pe in ("rotary", "t5", "sinusoidal", "learned")
     ],
@@ -468,7 +469,7 @@ LENGTHS = {
     ],
     "parity of bits {} to {}, where": [right("parity", pe) for pe in ("learned_offset", "none")],
     "and copies {} of longer strings.": [right("repeat_copy", "rotary")],
-    "FIRE takes {} times as long, KERPLE {}, rotary {}, and a learned table with offsets {}.": [
+    "With FIRE it is {}, KERPLE {}, rotary {}, and a learned table with offsets {} times that without encoding.": [
         step(pe) for pe in ("fire", "kerple", "rotary", "learned_offset")
     ],
 }
@@ -499,7 +500,8 @@ README = {
         scaled("share of c T^2", change=lambda found: percent(found[0])),
         scaled("c T = b at", change=lambda found: round(found.value, -1)),
     ],
-    "in %: sinusoidal {}, T5 {}, learned {}, Shaw {} (not told apart from the best), rotary {}, ALiBi {}, FIRE {}, none {}": [
+    "in %: sinusoidal {}, T5 {}, learned {}, Shaw {} (not told apart from the best), rotary {}, ALiBi {}, FIRE {},"
+    " none {}": [
         accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "shaw", "rotary", "alibi", "fire", "none")
     ],
     "they copy {} and {} % and sort {} and {} % of the strings of 21 to 40. Rotary copies {} % and sorts {} %,"

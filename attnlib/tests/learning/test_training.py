@@ -295,6 +295,7 @@ def test_what_interrupts_a_training_ends_it(trainers):
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.faults  # with the long tests
 def test_a_case_that_kills_its_process_twice_is_said_so(trainers, monkeypatch):
     """It is not tried for ever."""
     monkeypatch.setattr("attnlib.learning.trainers.trained", die)

@@ -364,6 +364,7 @@ def test_benchmark_cli_loads_the_plugin_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False).returncode == 0
 
 
+@pytest.mark.faults  # with the long tests
 def test_tests_are_found_without_the_current_folder():
     """Those that import ``bench`` and ``plots.py`` too, where Python leaves the current folder out of its path."""
     tests = ["attnlib/tests/gradients/test_checks.py", "attnlib/tests/show/test_tables.py"]

@@ -23,6 +23,7 @@ def _run(sessions, tmp_path_factory):
     return done.out, path
 
 
+@pytest.mark.faults  # with the long tests
 def test_named_alone_it_takes_its_preset(run):
     """Each switch beside the stack without it, forward and train step, and the claims."""
     out, path = run

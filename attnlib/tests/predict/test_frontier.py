@@ -93,6 +93,7 @@ def test_doubling_the_length():
     assert peaks["math"][1] >= 3.5 * peaks["math"][0]
 
 
+@pytest.mark.faults  # with the long tests
 def test_frontiers_bend_the_right_way():
     """Deeper stacks are shorter, longer ones shallower; where not even one fits it is 0."""
     found = frontier(SMALL, 4 * MIB, [1, 8, 4000], [16, 128])

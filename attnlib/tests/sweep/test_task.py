@@ -165,7 +165,8 @@ def written(task):
     return task.book.stat().st_size if task.book and task.book.exists() else 0
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.faults) for seed in (1, 2))])
+@pytest.mark.faults  # with the long tests
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_ten_times_at_random(sweep, seed):
     """Nothing is lost or measured twice, whether pytest is killed, or what started it, or both."""
     begun = sweep("--cells=60", "--pace=0.02", shards=1)
