@@ -12,6 +12,7 @@ import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 NODES = ("n1", "n2")
+PAUSE = 3.0  # seconds; a node kills a job that starts within a second of its requeue: "Job credential revoked"
 CONFIGURATION = """\
 ClusterName=attnlib
 SlurmctldHost={host}(127.0.0.1)
@@ -79,6 +80,7 @@ class Cluster:
     def __init__(self, folder):
         self.folder = folder
         self.processes = {}
+        self.waiting = {}  # jobs that were queued again, and when that was first seen
         controller, *ports = free_ports(1 + len(NODES))
         nodes = [
             f"NodeName={node} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=4000"
@@ -151,11 +153,16 @@ class Cluster:
         process.wait()
 
     def hasten(self):
-        """Let jobs that were queued again start now, rather than in two minutes as Slurm has it."""
-        for line in self.ask("squeue", "-h", "-t", "PENDING", "-o", "%i|%r").splitlines():
-            job, reason = line.split("|")
-            if reason == "BeginTime":
-                self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+        """Let jobs that were queued again start after ``PAUSE``, rather than in two minutes as Slurm has it."""
+        lines = self.ask("squeue", "-h", "-t", "PENDING", "-o", "%i|%r").splitlines()
+        now, jobs = (
+            time.monotonic(),
+            [job for job, reason in (line.split("|") for line in lines) if reason == "BeginTime"],
+        )
+        self.waiting = {job: self.waiting.get(job, now) for job in jobs}
+        for job in [job for job, since in self.waiting.items() if now - since > PAUSE]:
+            self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+            del self.waiting[job]  # it may be queued again
 
     def stop(self):
         """End everything that was started."""
