@@ -154,10 +154,15 @@ def over_runs(found: Sequence[Estimate]) -> Estimate | None:
     return Estimate(*np.exp(t_interval([float(np.log(estimate.value)) for estimate in found])).tolist())
 
 
+def kind_of_interval(cells: Cells) -> str:
+    """Return a note that says what the intervals of times and ratios are."""
+    n = len(cells.runs)
+    return "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
+
+
 def time_note(cells: Cells) -> str:
     """Return a note that says what the intervals of times are, and where times come from."""
-    n = len(cells.runs)
-    note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
+    note = kind_of_interval(cells)
     if any(cells.references):
         note += "; beside a reference a time is its ratio times the mean time of the reference"
     if len(cells.nodes) > 1:

@@ -20,9 +20,8 @@ def cost(estimate: Estimate) -> str:
 
 def ratios_of(phase: str, reference: str) -> str:
     """Return the heading of a table of ratios."""
-    return (
-        f"{phase}: time over that of {reference}; ± the wider side of the 95 % interval, shown only where it excludes 1"
-    )
+    note = "± the wider side of the 95 % interval, if that excludes 1 before rounding"
+    return f"{phase}: time over that of {reference}; {note}"
 
 
 def holds_one(estimate: Estimate) -> bool:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from attnlib.compare.cells import Cells, time_note
+from attnlib.compare.cells import Cells, kind_of_interval
 from attnlib.runs.load import Cell
 
 # Okabe and Ito's colour-blind safe palette (yellow darkened to be read on white), and a brown
@@ -98,7 +98,7 @@ class Sheet:
 
     def finish(self, title: str, cells: Cells | None = None) -> Figure:
         """Return the figure with title, legend and notes; ``cells`` are the runs whose times it shows, if any."""
-        lines = [] if cells is None else [f"bands: {time_note(cells)}"]
+        lines = [] if cells is None else [f"bands: {kind_of_interval(cells)}"]
         lines += [f"hollow: {self.hollow} points with a disturbed run"] if self.hollow else []
         more = [f"and {len(self.absent) - MOST} more"] if len(self.absent) > MOST else []
         lines += [f"absent: {'; '.join([*self.absent[:MOST], *more])}"] if self.absent else []

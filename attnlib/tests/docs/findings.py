@@ -182,8 +182,8 @@ def alibis_factor(T):
 
 
 GRADIENTS = {
-    "its first layer's gradient falls by {} decades with the initialisation of `torch.nn.MultiheadAttention` ({}), and"
-    " by {} with that of four `torch.nn.Linear` ({}). With the first it is {} at 64 layers.": [
+    "the first layer's weights falls by {} decades with the initialisation of `torch.nn.MultiheadAttention` (MHA; {}),"
+    " and by {} with that of four `torch.nn.Linear` ({}). With MHA's it is {} at 64 layers.": [
         *(claim(PLAIN, change=falls), theory(PLAIN, change=falls)),
         *(claim(f"{PLAIN} linear", change=falls), theory(f"{PLAIN} linear", change=falls)),
         at_64_layers,
@@ -191,16 +191,17 @@ GRADIENTS = {
     "with weights which keep a signal's size, it falls by {} ({}).": [
         *(claim(f"{PLAIN} unit", change=falls), theory(f"{PLAIN} unit", change=falls)),
     ],
-    "In {} fits over encodings and widths, the largest deviation from theory is {} % of the rate. With unit gain, where"
-    " the rate is almost 0, it is {} decades.": [lambda printed: len(fits(printed)), farthest, farthest_of_unit_gain],
-    "by {} decades a layer ({} at this D). The gradients of V and of the output projection do not: {} ({}).": [
+    "In {} fits over encodings and widths, the largest deviation from theory is {} % of the rate, or with unit gain,"
+    " where the rate is almost 0, {} decades.": [lambda printed: len(fits(printed)), farthest, farthest_of_unit_gain],
+    "by {} decades a layer with MHA's initialisation ({}). The gradients of the weights of V and of the output"
+    " projection do not: {} ({}).": [
         *(claim(PROFILE, "activation"), theory(PROFILE, "activation")),
         *(claim(PROFILE, "v"), theory(PROFILE, "v")),
     ],
     "the gradients of V and of the output projection fall by {} ({}).": [
         *(claim(f"{PROFILE} linear", "v"), theory(f"{PROFILE} linear", "v")),
     ],
-    "Without encoding, a = {} ({}). With rotary a = {}, and for Q with Shaw's encoding {} (1/2)": [
+    "Without encoding, a = {} ({}). With rotary a = {}, and with Shaw's encoding, for Q only, {} (1/2)": [
         *(claim(f"{PROFILE} unit", "q power"), theory(f"{PROFILE} unit", "q power")),
         *(claim(f"profile T=16 L=40 {pe} unit", "q power") for pe in ("rotary", "shaw")),
     ],
@@ -214,7 +215,7 @@ GRADIENTS = {
         theory("collapse T=16 L=24 t5 unit", DECADES, factor),
         claim("collapse T=16 L=36 none unit causal", DECADES, factor),
     ],
-    "The factor is {} a layer with post-LN ({}) and {} with a skip and no norm ({}).": [
+    "Without encoding the factor is {} a layer with post-LN ({}) and {} with a skip and no norm ({}).": [
         claim("collapse T=16 L=24 none post_ln unit", DECADES, factor),
         theory("collapse T=16 L=24 none post_ln unit", DECADES, factor),
         claim("collapse T=16 L=64 none residual", DECADES, factor),
@@ -236,7 +237,7 @@ GRADIENTS = {
         claim("control T=16 L=64 none deepnorm unit", "gradient in / out"),
         theory("control T=16 L=64 none deepnorm unit", "gradient in / out"),
     ],
-    "With torch's initialisation it is 0 after {} layers in float16, {} in bfloat16 and {} in float32 ({}, {}, {})."
+    "With MHA's initialisation it is 0 after {} layers in float16, {} in bfloat16 and {} in float32 ({}, {}, {})."
     " With four Linears it is {}, {} and {} ({}, {}, {}).": [
         read(stack, name)
         for stack in ("flush T=16 L=128 none", "flush T=16 L=112 none linear")
@@ -287,10 +288,22 @@ def floors(printed):
     ]
 
 
+def change(logs):
+    """Return the standard deviation of the logarithms of each case's times, median over the cases, in percent."""
+    return 100 * float(np.median(np.std(logs, axis=1, ddof=1)))
+
+
 def median_change(printed):
-    """Return the standard deviation of a case's own median time from run to run, median over the cases, in percent."""
+    """Return by how many percent a case's own median time changes from run to run."""
     groups = [group for group in printed.cells(RUNS).by_id.values() if group[0].ratio]
-    return 100 * float(np.median([np.std(np.log([cell.median for cell in group]), ddof=1) for group in groups]))
+    return change([np.log([cell.median for cell in group]) for group in groups])
+
+
+def time_change(printed):
+    """Return by how many percent a case's time, its ratio times the reference's, changes from run to run."""
+    cells = printed.cells(RUNS)
+    ids = [case_id for case_id, group in cells.by_id.items() if group[0].ratio]
+    return change([np.log([times[case_id].value for times in cells.times]) for case_id in ids])
 
 
 def worst_prediction(printed):
@@ -307,12 +320,12 @@ TIME = {
     " times as long.": [*(over("rotary", T, 2) for T in (64, 256, 1024)), over("rotary", 64, 8, "forward")],
     "with 2 layers {} at 64 tokens and {} at 1024.": [over("alibi", T, 2) for T in (64, 1024)],
     "With 8 layers at 512 tokens a step takes {} (T5), {} (KERPLE), {} (FIRE) and {} (Shaw) times as long. With 2"
-    " layers at 1024 tokens it is {}, {}, {} and {}.": [
+    " layers at 1024 tokens it takes {} (T5), {} (KERPLE), {} (FIRE) and {} (Shaw).": [
         over(pe, T, L) for T, L in ((512, 8), (1024, 2)) for pe in ("t5", "kerple", "fire", "shaw")
     ],
-    "At 1024 tokens c T² is {} of it, and c T² exceeds b T from {} tokens on. (Counts of floating-point operations,"
-    " FLOPs, cross at {} tokens.) From 512 to 1024 tokens time grows as T^{}, and with written-out attention as T^{}"
-    " (Shaw) to T^{} (FIRE)": [
+    "At 1024 tokens c T² is {} of it, and c T² exceeds b T from {} tokens on. (Of the floating-point operations, FLOPs,"
+    " the part as T² is the larger one from {} on.) Measured from 512 to 1024 tokens alone, time grows as T^{}, and"
+    " with written-out attention as T^{} (Shaw) to T^{} (FIRE)": [
         scaled("share of c T^2", change=lambda found: percent(found[0])),
         *(scaled("c T = b at"), scaled("FLOPs"), scaled("slope", change=first)),
         *(scaled("slope", f"train_step L=2 {pe}", first) for pe in ("shaw", "fire")),
@@ -332,7 +345,7 @@ TIME = {
         peak(pe, T) for T in (64, 512) for pe in ("none", "t5")
     ],
     "Predicted and measured peaks differ by less than {} % in all cases": [worst_prediction],
-    "contains the mean of the other four in {} % of {} comparisons (five runs of 189 cases). In the worst group,"
+    "contains the mean of the other four runs in {} % of {} comparisons (five runs of 189 cases). In the worst group,"
     " written-out attention at T = 128 to 1024, it is {} %.": [
         *(group(HOLDS, "all", 1), group(HOLDS, "all", 0)),
         group(HOLDS, "written out, T = 128, 256, 512, 1024", 1),
@@ -399,6 +412,12 @@ def farthest_of_idle(printed):
     return math.ceil(max(100 * abs(row["T=512"].value - 1) for row in rows))
 
 
+def farthest_from_0(printed):
+    """Return a limit, to four decimals, of the first layer's gradient with a value residual, in decades a layer."""
+    found = [found_claim(printed, "value_residual", "first_layer", d_model) for d_model in (64, 128)]
+    return math.ceil(1e4 * max(abs(limit) for claim in found for limit in (claim.low, claim.high))) / 1e4
+
+
 def checks(printed):
     """Return the number of checks whose claims all hold."""
     cells = [group[0] for group in printed.cells(SWITCHED).where(phase="switch")]
@@ -406,15 +425,15 @@ def checks(printed):
 
 
 SWITCH_FINDINGS = {
-    "At T = 512 and 6 layers, the step takes {} of the time with one shared head and {} with two, and {} % less"
-    " memory.": [switch("kv_heads=1", 512), switch("kv_heads=2", 512), less_memory],
+    "At T = 512 and 6 layers, the step takes {} of the time with one shared head and {} with two, and in both"
+    " cases {} % less memory.": [switch("kv_heads=1", 512), switch("kv_heads=2", 512), less_memory],
     "costs {} at T = 512 and {} at 128 (6 layers), more than": [switch("gate=sigmoid", T) for T in (512, 128)],
     "QK-norm costs {} at T = 512 and {} at 128, and a softmax with 1 more in its denominator {} and {}. SwiGLU with the"
     " same number of parameters costs {} at 512.": [
         *(switch(name, T) for name in ("qk_norm", "softmax=plus_one") for T in (512, 128)),
         switch("activation=swiglu", 512),
     ],
-    "here: {} at T = 512, {} at 128. At 512 a step with RMSNorm needs {} % more memory.": [
+    "here: {} at T = 512 (not told apart from 1), {} at 128. At 512 a step with RMSNorm needs {} % more memory.": [
         *(switch("norm=rms", T) for T in (512, 128)),
         lambda printed: 100 * (switch("norm=rms", 512, column="peak")(printed) - 1),
     ],
@@ -424,12 +443,12 @@ SWITCH_FINDINGS = {
     ],
     "changes by {} decades a layer ({}; without sharing {}). With a gate it changes by {} ({}). With a softmax plus"
     " one, gradients fall by {} decades a layer more than without ({}). With a value residual, the first layer's"
-    " gradient does not fall ({}).": [
+    " gradient changes by less than {} (0).": [
         *(switch_claim("kv_heads=1"), switch_theory("kv_heads=1"), claim(PLAIN)),
         *(switch_claim("gate=sigmoid"), switch_theory("gate=sigmoid")),
         switch_claim("softmax=plus_one", "first_layer, more than without", falls),
         switch_theory("softmax=plus_one", "first_layer, more than without", falls),
-        switch_theory("value_residual"),
+        farthest_from_0,
     ],
     "the gradients of Q and K go as the power {} of the input's size, instead of 2.": [
         switch_claim("qk_norm", "q's power of the input"),
@@ -468,7 +487,7 @@ LENGTHS = {
         printed_in(LONGER, COMMONEST),
     ],
     "parity of bits {} to {}, where": [right("parity", pe) for pe in ("learned_offset", "none")],
-    "and copies {} of longer strings.": [right("repeat_copy", "rotary")],
+    "but copies only {} of longer strings.": [right("repeat_copy", "rotary")],
     "With FIRE it is {}, KERPLE {}, rotary {}, and a learned table with offsets {} times that without encoding.": [
         step(pe) for pe in ("fire", "kerple", "rotary", "learned_offset")
     ],
@@ -490,23 +509,23 @@ def shared(digits, *readers):
 
 README = {
     "multiplies the gradient of the first layer by {}.": [claim(PLAIN, change=factor)],
-    "a train step takes {} (T5, KERPLE) to {} (FIRE) times as long as without encoding. ALiBi takes {}, rotary {},"
-    " learned and sinusoidal tables {} (costs).": [
+    "a train step takes {} (T5, KERPLE), {} (Shaw) or {} (FIRE) times as long as without encoding. ALiBi takes {},"
+    " rotary {}, learned and sinusoidal tables {} (costs).": [
         shared(1, over("t5", 1024, 2), over("kerple", 1024, 2)),
-        *(over(pe, 1024, 2) for pe in ("fire", "alibi", "rotary")),
+        *(over(pe, 1024, 2) for pe in ("shaw", "fire", "alibi", "rotary")),
         shared(2, over("learned", 1024, 2), over("sinusoidal", 1024, 2)),
     ],
     "the part that grows as T² is {} of a train step's time. From about {} tokens on": [
         scaled("share of c T^2", change=lambda found: percent(found[0])),
         scaled("c T = b at", change=lambda found: round(found.value, -1)),
     ],
-    "in %: sinusoidal {}, T5 {}, learned {}, Shaw {} (not told apart from the best), rotary {}, ALiBi {}, FIRE {},"
+    "in %: sinusoidal {}; not told apart from it T5 {}, learned {}, Shaw {}; below it rotary {}, ALiBi {}, FIRE {},"
     " none {}": [
         accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "shaw", "rotary", "alibi", "fire", "none")
     ],
-    "they copy {} and {} % and sort {} and {} % of the strings of 21 to 40. Rotary copies {} % and sorts {} %,"
+    "they copy {}, {} and {} % and sort {}, {} and {} % of the strings of 21 to 40. Rotary copies {} % and sorts {} %,"
     " no encoding {} and {} %": [
-        *(right(data, pe, change=percent) for data in ("unique_copy", "sort") for pe in ("fire", "kerple")),
+        *(right(data, pe, change=percent) for data in ("unique_copy", "sort") for pe in ("fire", "kerple", "alibi")),
         *(right(data, pe, change=percent) for pe in ("rotary", "none") for data in ("unique_copy", "sort")),
     ],
     "takes {} to {} times as long (6 layers, T = 512). Exceptions: one head of keys and values {}, two {}, a gate on"
@@ -555,7 +574,7 @@ ORIGINAL = (
 FINDINGS = {
     "README.md#What we found": README,
     "README.md#How to read a result": {
-        "from run to run it changes by {} %, the median of a case's own times by {} %.": CHANGES,
+        "from run to run it changes by {} %, the time by {} % (a typical case's": [CHANGES[0], time_change],
     },
     "results/reference/README.md#Gradients and signals": GRADIENTS,
     "results/reference/README.md#Time and memory": TIME,
@@ -612,9 +631,9 @@ SLOW = ("attnlib theory",)
 
 # Constants of the method and settings, by section, in the words around them; `` ... `` stands for whatever is between.
 SETTINGS = {
-    "README.md#Three ways in": ["torch from 2.6 to 2.13", "the threshold, 1.02, and half"],
+    "README.md#Three ways in": ["torch from 2.6 to 2.13", "the threshold, 1.02, plus half"],
     "README.md#How to read a result": ["(`ab` 2 %, `compare` 5 %)"],
-    "results/reference/README.md#Time and memory": ["lies within 5 %, with", "reaches beyond 5 %"],
+    "results/reference/README.md#Time and memory": ["straight line lies within 5 %", "reaches beyond 5 %"],
     "results/reference/README.md#Longer than trained on": ["where guessing has 0.5", "if it answers 99 % at"],
     "docs/cluster.md#One run of many parts": ["the middle 90 % of two"],
     "docs/cost.md#Peak memory": ["to 0.3 % or 2 KiB ... bfloat16 to 5 % or", "a reserve of a quarter instead of 2 %"],
