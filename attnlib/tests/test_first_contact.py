@@ -53,7 +53,9 @@ def _claims_of(monkeypatch, tmp_path):
     clock.bind(Device())
 
 
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(  # those that start sessions of pytest with the long tests
+    "name", [pytest.param(name, marks=[pytest.mark.faults] * (name in ("session", "tests"))) for name in STEPS]
+)
 def test_every_step_runs_and_holds_on_the_fake(claims_of, name):
     """Each of its assumptions is judged, and the fake is as we assume."""
     found = claims_of(name)

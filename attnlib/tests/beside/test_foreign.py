@@ -84,7 +84,8 @@ def test_tests_measure(project):
     assert "3 passed" in done.stdout
 
 
-@pytest.mark.parametrize("off", [("--benchmark-disable",), pytest.param(("-n1",), marks=pytest.mark.faults)])
+@pytest.mark.faults  # with the long tests
+@pytest.mark.parametrize("off", [("--benchmark-disable",), ("-n1",)])
 def test_where_benchmarks_are_off_each_side_runs_once(project, off):
     """Tests are skipped and say why; one whose callable raises still fails."""
     (project / "test_counts.py").write_text(
@@ -107,7 +108,9 @@ def test_where_benchmarks_are_off_each_side_runs_once(project, off):
         ("--beside-budget=0", "takes seconds of at least 0.001, not '0'"),
         ("--beside-threshold=nan", "takes a positive number, not 'nan'"),
         pytest.param("--beside-threads=0", "--beside-threads", marks=pytest.mark.faults),  # with the long tests
-        ("--beside-device=tpu", "no device 'tpu' on this machine; choose from auto, cpu"),
+        pytest.param(
+            "--beside-device=tpu", "no device 'tpu' on this machine; choose from auto, cpu", marks=pytest.mark.faults
+        ),
     ],
 )
 def test_wrong_options(project, option, message):

@@ -32,10 +32,8 @@ def commands(readme):
     return [shlex.split(line, comments=True) for line in block.splitlines()]
 
 
-LATER = ("own-encoding", "own-attention", "own-model")  # with the long tests, since each takes seconds
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.faults] * (name in LATER)) for name in SHOWN])
+@pytest.mark.faults  # with the long tests
+@pytest.mark.parametrize("name", SHOWN)
 def test_three_commands_to_a_figure(name, site, tmp_path, capsys):
     """Install, measure, draw: as its README says, in a copy of its folder."""
     folder = tmp_path / name

@@ -43,6 +43,7 @@ def _path(tmp_path):
     return path
 
 
+@pytest.mark.faults  # with the long tests
 def test_what_it_wrote_is_read_back(path, tmp_path):
     """Configuration, a table with a row a case, a picture a figure, and how many cases have which status."""
     internal = pytest.importorskip("wandb.proto.wandb_internal_pb2")

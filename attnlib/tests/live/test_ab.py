@@ -103,13 +103,13 @@ def test_a_change_is_decided(match, ratio, word, code):
 
 @pytest.mark.parametrize("error", [ab.ERROR, 1.0])
 def test_equal_sides_are_rarely_called_different(match, monkeypatch, error):
-    """Among 300 cases of equal sides, judged without a threshold, 5 % are faster or slower after three looks.
+    """Among 150 cases of equal sides, judged without a threshold, 5 % are faster or slower after three looks.
 
     That is what the shared error makes of it: without it (an error of 1) it would be a third of them or more.
     """
     monkeypatch.setattr(ab, "ERROR", error)
     words = []
-    for seed in range(300 if error < 1 else 60):
+    for seed in range(150 if error < 1 else 60):
         played, _ = match(seed=seed, spread=0.02, threshold=1e-9)
         while played.pairs < 13 and played.contests[0].open:
             played.pair()
@@ -118,7 +118,7 @@ def test_equal_sides_are_rarely_called_different(match, monkeypatch, error):
         words.append(played.contests[0].verdict.word)
 
     wrong = words.count("slower") + words.count("faster")
-    assert wrong <= 15 + 2.33 * 15**0.5 if error < 1 else wrong > 20
+    assert wrong <= 7.5 + 2.33 * 7.5**0.5 if error < 1 else wrong > 20
 
 
 def test_only_the_case_that_kills_a_worker_is_lost(match):

@@ -108,6 +108,7 @@ def test_another_library_is_named(monkeypatch):
     assert not heap.is_kept()
 
 
+@pytest.mark.faults  # with the long tests
 @NO_GLIBC
 def test_a_heap_of_the_system_starts_alike():
     """A levelled heap serves blocks of 24 MiB as one that has freed larger ones, whatever was freed before."""

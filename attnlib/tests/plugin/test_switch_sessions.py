@@ -37,6 +37,7 @@ def test_named_alone_it_takes_its_preset(run):
     assert "holds: first_layer" in out
 
 
+@pytest.mark.faults  # with the long tests
 def test_what_switches_cost_is_a_table_and_a_figure(run, capsys, tmp_path):
     """A row a switch: ratios by length, peak, decades a layer, and how many claims hold."""
     _, path = run
