@@ -20,7 +20,7 @@ def cost(estimate: Estimate) -> str:
 
 def ratios_of(phase: str, reference: str) -> str:
     """Return the heading of a table of ratios."""
-    note = "± the wider side of the 95 % interval, if that excludes 1 before rounding"
+    note = "± the wider side of the 95 % interval; no ± if it contains 1 (unrounded)"
     return f"{phase}: time over that of {reference}; {note}"
 
 

@@ -519,7 +519,7 @@ README = {
         scaled("share of c T^2", change=lambda found: percent(found[0])),
         scaled("c T = b at", change=lambda found: round(found.value, -1)),
     ],
-    "in %: sinusoidal {}; not told apart from it T5 {}, learned {}, Shaw {}; below it rotary {}, ALiBi {}, FIRE {},"
+    "in %: sinusoidal {}; not significantly less: T5 {}, learned {}, Shaw {}; less: rotary {}, ALiBi {}, FIRE {},"
     " none {}": [
         accuracy("digits", pe) for pe in ("sinusoidal", "t5", "learned", "shaw", "rotary", "alibi", "fire", "none")
     ],
@@ -631,7 +631,7 @@ SLOW = ("attnlib theory",)
 
 # Constants of the method and settings, by section, in the words around them; `` ... `` stands for whatever is between.
 SETTINGS = {
-    "README.md#Three ways in": ["torch from 2.6 to 2.13", "the threshold, 1.02, plus half"],
+    "README.md#Three ways in": ["torch 2.6 to 2.13", "the threshold, 1.02, plus half"],
     "README.md#How to read a result": ["(`ab` 2 %, `compare` 5 %)"],
     "results/reference/README.md#Time and memory": ["straight line lies within 5 %", "reaches beyond 5 %"],
     "results/reference/README.md#Longer than trained on": ["where guessing has 0.5", "if it answers 99 % at"],
