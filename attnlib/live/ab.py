@@ -165,6 +165,7 @@ class Match:
     say: Say = print
     contests: list[Contest] = field(init=False)
     dropped: list[str] = field(default_factory=list)  # why, for each pair that was lost
+    lost: int = 0  # of them in a row
     pairs: int = 0
     looks: int = 0
     share: float = 0.0  # of the budget that was spent at the last look
@@ -178,17 +179,17 @@ class Match:
 
         The first pair is always played. Three lost pairs in a row end it.
         """
-        started, longest, lost, self.budget = time.monotonic(), 0.0, 0, budget
+        started, longest, self.lost, self.budget = time.monotonic(), 0.0, 0, budget
         look_at, looked_at = FIRST, 0
-        while any(contest.open for contest in self.contests) and lost < MOST_LOST:
+        while any(contest.open for contest in self.contests) and self.lost < MOST_LOST:
             begun = time.monotonic()
             if longest and begun - started + longest > budget:
                 break
             try:
                 self.pair()
-                lost = 0
+                self.lost = 0
             except WorkerDied as error:
-                lost += 1
+                self.lost += 1
                 self.dropped.append(str(error))
                 self.say(f"a pair was dropped: {error}")
                 continue
@@ -331,10 +332,10 @@ class Match:
         """Return the seconds that would decide each undecided case, if its mean and spread stay as they are.
 
         None if there are too few pairs to say, if the intervals are not those of a plain mean (cases that are built
-        once a pair), if a case cannot be decided so, or if nothing is undecided.
+        once a pair), if a case cannot be decided so, if lost pairs ended the match, or if nothing is undecided.
         """
         left = [contest for contest in self.contests if contest.open]
-        if not left or any(contest.once or len(contest.logs) < FIRST for contest in left):
+        if not left or self.lost == MOST_LOST or any(contest.once or len(contest.logs) < FIRST for contest in left):
             return None
         # what the last look has to itself, if the one before it came after 1 / GROWTH of the budget
         confidence = 1 - (ERROR - error_spent(1 / GROWTH)) / len(self.contests)

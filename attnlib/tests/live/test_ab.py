@@ -376,6 +376,9 @@ def test_the_budget_that_would_decide_is_said(match):
         assert f"--budget {float(f'{budgets[-1]:.2g}'):.0f} would decide" in line
     assert 60 < budgets[0] < budgets[1]
 
+    played.lost = ab.MOST_LOST
+    assert played.budget_needed() is None
+
     decided, _ = match(1.5)
     decided.play(60.0)
     assert decided.budget_needed() is None
