@@ -20,7 +20,7 @@ def cost(estimate: Estimate) -> str:
 
 def ratios_of(phase: str, reference: str) -> str:
     """Return the heading of a table of ratios."""
-    note = "± the wider side of the 95 % interval; no ± if it contains 1 (unrounded)"
+    note = "±: wider side of the 95 % interval; no ± if the unrounded one contains 1"
     return f"{phase}: time over that of {reference}; {note}"
 
 

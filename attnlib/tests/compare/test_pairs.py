@@ -110,7 +110,7 @@ def test_the_table_of_costs(write):
     }
     assert len(table.rows) == 4
     assert table.before == [
-        "train_step: time over that of none; ± the wider side of the 95 % interval; no ± if it contains 1 (unrounded)"
+        "train_step: time over that of none; ±: wider side of the 95 % interval; no ± if the unrounded one contains 1"
     ]
     assert "noise floor of train_step: none over itself: 0.0% rms" in table.after[0]
 
