@@ -288,7 +288,7 @@ def floors(printed):
     ]
 
 
-def change(logs):
+def typical_spread(logs):
     """Return the standard deviation of the logarithms of each case's times, median over the cases, in percent."""
     return 100 * float(np.median(np.std(logs, axis=1, ddof=1)))
 
@@ -296,14 +296,14 @@ def change(logs):
 def median_change(printed):
     """Return by how many percent a case's own median time changes from run to run."""
     groups = [group for group in printed.cells(RUNS).by_id.values() if group[0].ratio]
-    return change([np.log([cell.median for cell in group]) for group in groups])
+    return typical_spread([np.log([cell.median for cell in group]) for group in groups])
 
 
 def time_change(printed):
     """Return by how many percent a case's time, its ratio times the reference's, changes from run to run."""
     cells = printed.cells(RUNS)
     ids = [case_id for case_id, group in cells.by_id.items() if group[0].ratio]
-    return change([np.log([times[case_id].value for times in cells.times]) for case_id in ids])
+    return typical_spread([np.log([times[case_id].value for times in cells.times]) for case_id in ids])
 
 
 def worst_prediction(printed):

@@ -155,10 +155,8 @@ class Cluster:
     def hasten(self):
         """Let jobs that were queued again start after ``PAUSE``, rather than in two minutes as Slurm has it."""
         lines = self.ask("squeue", "-h", "-t", "PENDING", "-o", "%i|%r").splitlines()
-        now, jobs = (
-            time.monotonic(),
-            [job for job, reason in (line.split("|") for line in lines) if reason == "BeginTime"],
-        )
+        jobs = [line.partition("|")[0] for line in lines if line.endswith("|BeginTime")]
+        now = time.monotonic()
         self.waiting = {job: self.waiting.get(job, now) for job in jobs}
         for job in [job for job, since in self.waiting.items() if now - since > PAUSE]:
             self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
