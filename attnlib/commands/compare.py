@@ -27,7 +27,9 @@ def declare(commands: Any) -> None:
     command.add_argument(
         "--new", nargs="+", type=Path, required=True, metavar="RUN", help=f"{text}, from after the change"
     )
-    command.add_argument("--force", action="store_true", help="compare even if machines or settings differ")
+    command.add_argument(
+        "--force", action="store_true", help="compare even if the machines, their settings or their speed differ"
+    )
     command.add_argument(
         "--allow-missing", action="store_true", help="exit 0 even if the new runs lack cases of the base"
     )

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace as replace_fields
 
+from attnlib.compare import speed
 from attnlib.compare.comparison import Comparison
 from attnlib.compare.holds import FEWEST, by, by_kernel_and_length, holding, repeated, shared_by_runs, worst
 from attnlib.compare.pairs import fields_in_words, floor, over_reference
@@ -214,6 +215,8 @@ def trust_holds(options: argparse.Namespace) -> None:
     rows = [dict(zip(heads, fields(group), strict=True)) for group in groups]
     print(f"{len(runs)} runs, {len(cells)} cells: intervals within a run against the geometric mean of the other runs")
     Table(heads, rows).print()
+    if (apart := speed.spread(runs)) is not None:
+        print(f"the machine's speed changed from run to run: {apart}; count runs of one speed apart")
     deviations = np.array([cell.deviation for cell in cells])
     within = ", ".join(f"{np.mean(deviations <= limit):.1%} within {limit:.0%}" for limit in (0.02, 0.04, 0.08))
     print(f"standard deviation of a cell's log ratio from run to run: {within}, worst {deviations.max():.1%}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attnlib.compare import pairs
+from attnlib.compare import pairs, speed
 from attnlib.compare.intervals import Estimate, t_interval
 from attnlib.compare.nodes import apart
 from attnlib.errors import message
@@ -156,8 +156,9 @@ def over_runs(found: Sequence[Estimate]) -> Estimate | None:
 
 def kind_of_interval(cells: Cells) -> str:
     """Return a note that says what the intervals of times and ratios are."""
-    n = len(cells.runs)
-    return "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
+    n, far = len(cells.runs), speed.spread(cells.runs)
+    note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
+    return note if far is None else f"{note} at different speeds of the machine: {far}"
 
 
 def time_note(cells: Cells) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from attnlib.compare import speed
 from attnlib.compare.beside import by_test
 from attnlib.compare.comparison import LIMITED, WORST, Compared, Comparison, Summary
 from attnlib.compare.pairs import fields_in_words, over_reference
@@ -33,7 +34,7 @@ class Judge:
     """Maker of verdicts: always ``same`` if both sides are the same runs, else ``undecided`` if there is a reason.
 
     ``threshold`` None stands for the default of the cases' devices. A machine that drifted leaves seconds undecided,
-    but not ratios, whose two sides it slowed alike.
+    but not ratios, whose two sides it slowed alike; beyond ``speed.FAR`` it does not, and that is a reason.
     """
 
     threshold: float | None
@@ -66,7 +67,7 @@ def compare(
         base: runs before.
         new: runs after.
         threshold: smallest change of time that matters; None is 0.05 on a CPU and 0.02 elsewhere.
-        force: give verdicts although the machines or their settings differ.
+        force: give verdicts although the machines, their settings or their speed differ.
 
     Raises:
         ValueError: see ``are_same``, **or** no run has a case.
@@ -77,7 +78,8 @@ def compare(
     shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
     machine = machine_differences(base, new)
     drift = None if same else canary(base, new, min(DRIFT, shown))
-    reason = None if same else why_not(len(base), len(new), () if force else machine)
+    changed = None if same else speed.change(*([speed.of_run(run) for run in side] for side in (base, new)))
+    reason = None if same else why_not(len(base), len(new), () if force else machine, None if force else changed)
     cells = by_case(base), by_case(new)
     drifted = None if reason else against_seconds(drift, () if force else cells)
     runs, n = readings([*base, *new], disturbed=same), len(base)
@@ -93,8 +95,8 @@ def compare(
     rows = with_twins(rows, cells) + rows_beside(base, new, of_case)
     own = [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
     notes = tuple(note for note in (reason, drifted) if note)
-    if force and machine:
-        notes += ("forced: verdicts are given although the machines or their settings differ",)
+    if force and (machine or changed):
+        notes += ("forced: verdicts are given although the machines, their settings or their speed differ",)
     selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
     return Comparison(
         phases,
@@ -159,10 +161,19 @@ def a_side(base: int, new: int) -> str:
     return f"{base} run{'s' * (base != 1)} a side" if base == new else f"{base} and {new} runs a side"
 
 
-def why_not(base: int, new: int, machine: Sequence[str]) -> str | None:
-    """Return the reason why no number can be decided at all; None if some may be."""
+def why_not(base: int, new: int, machine: Sequence[str], changed: str | None) -> str | None:
+    """Return the reason why no number can be decided at all; None if some may be.
+
+    Args:
+        base: number of runs.
+        new: number of runs.
+        machine: differences between the machines or their settings.
+        changed: how the speed of the machine changed, in words.
+    """
     if machine:
         return "another machine or other settings (--force decides all the same)"
+    if changed:
+        return f"another speed of the machine in new: {changed} (--force decides all the same)"
     return f"{a_side(base, new)}, {MIN_RUNS} are needed" if min(base, new) < MIN_RUNS else None
 
 

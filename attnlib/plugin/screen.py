@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from attnlib.cases.text import size
+from attnlib.compare import speed
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import fields_in_words, kernels_apart
@@ -18,6 +19,7 @@ from attnlib.measure.cores import usable_cores
 from attnlib.model.positional import POSITIONAL
 from attnlib.plugin.plan import machine_info
 from attnlib.plugin.record import Record
+from attnlib.runs.find import results
 from attnlib.runs.journal import NOT_YET, differences
 from attnlib.runs.load import Run, machine_of
 from attnlib.runs.schema import Floor
@@ -40,6 +42,7 @@ class Screen:
         self.record, self.compared = record, compared
         self.announced: set[str] = set()
         self.first: tuple[int, float] | None = None  # test with a line, and when it ended
+        self.earlier: list[speed.Speed] = []  # of the machine, in saved runs
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Print the conditions of the session, and how the machine differs from those of compared runs."""
@@ -50,6 +53,8 @@ class Screen:
         plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
         if not session.config.getoption("collectonly") and not plugin.disabled:
             reporter.write_line(f"attnlib: {conditions(self.record)}")
+            # before the session saves a run of its own
+            self.earlier = earlier_speeds(session.config, self.record)
         if self.compared:
             here = machine_of(machine_info(session.config))
             differ = [line for saved in self.compared for line in differences(machine_of(saved), here)]
@@ -126,12 +131,28 @@ class Screen:
         share = f"; {timed / spent:.0%} of the cases' time went into rounds" if spent else ""
         taken = duration(time.perf_counter() - self.record.started)
         terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
+        if (changed := self.changed_speed()) is not None:
+            terminalreporter.write_line(f"attnlib: {changed}")
         for test, entry in self.record.entries.items():
             if entry.disturbed:
                 terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(entry.disturbed)}")
         for test, entry in self.record.entries.items():
             if entry.status not in ("ok", "unsupported") and entry.row["reason"] != NOT_YET["reason"]:
                 terminalreporter.write_line(f"  {entry.status}: {test}: {entry.row['reason']}")
+
+    def changed_speed(self) -> str | None:
+        """Return a line if the machine was not as fast as in the saved runs on machines of this kind; None if it was.
+
+        Within a run nothing shows that, since every visit meets the same speed.
+        """
+        own = speed.speed(self.record.readings, self.record.device.kind)
+        found = speed.change(self.earlier, [own])
+        if found is None:
+            return None
+        runs = f"{len(self.earlier)} saved run{'s' * (len(self.earlier) > 1)}"
+        return (
+            f"another speed of the machine than in {runs}: {found}; ratios may differ by more than their intervals say"
+        )
 
 
 def name_of(item: pytest.Item) -> str:
@@ -155,6 +176,13 @@ def conditions(record: Record) -> str:
     if settings.reference is not None:
         words.append(f"each case is visited {settings.visits} times")
     return ", ".join(words)
+
+
+def earlier_speeds(config: pytest.Config, record: Record) -> list[speed.Speed]:
+    """Return the speeds of this kind of machine in saved runs: those beside which this one is saved, and references."""
+    storage = config.option.benchmark_storage
+    folder = Path(storage.removeprefix("file://")) if storage.startswith("file://") else results(config.rootpath)
+    return speed.earlier(folder, machine_info(config), record.device.kind)
 
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:

@@ -223,7 +223,7 @@ class Run:
     @property
     def kind(self) -> dict[str, Any]:
         """Fields of ``machine_of`` that all its machines share: all but node, device uuid and CPU affinity."""
-        return {key: value for key, value in machine_of(self.data["machine_info"]).items() if key not in PLACE}
+        return kind_of(self.data["machine_info"])
 
 
 def node_of(data: dict[str, Any], entry: dict[str, Any]) -> str | None:
@@ -246,6 +246,11 @@ def machine_of(info: dict[str, Any]) -> dict[str, Any]:
         **{name: ours.get(name) for name in SETTINGS},
         "switches": ours.get("switches") or {},  # those that are not as usual; earlier runs did not say
     }
+
+
+def kind_of(info: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``machine_of`` that machines of one kind share: all but node, device uuid and affinity."""
+    return {key: value for key, value in machine_of(info).items() if key not in PLACE}
 
 
 def load(path: Path) -> Run:

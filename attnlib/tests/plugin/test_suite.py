@@ -51,6 +51,18 @@ def test_a_run_is_saved_with_everything(trained):
     assert len(run["attnlib"]["canary"]) >= 10 + 2 * 2
 
 
+def test_a_run_at_another_speed_says_so(trained, sessions, tmp_path):
+    """Its end names the kinds of work that took longer than in the saved runs."""
+    _, run = trained
+    for reading in run["attnlib"]["canary"]:
+        reading["kinds"] = {kind: seconds / 4 for kind, seconds in reading["kinds"].items()}
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "0001_before.json").write_text(json.dumps(run))
+    out = sessions("-k", "none", folder=tmp_path, tests=["bench/test_encodings.py", "bench/test_forward.py"]).out
+
+    assert re.search(r"^attnlib: another speed of the machine than in 1 saved run: products \d+\.\d\d, ", out, re.M)
+
+
 def times_in(run):
     assert problems(run) == []
     return [(b, b["extra_info"]["time"]) for b in run["benchmarks"]]
