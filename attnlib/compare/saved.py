@@ -76,17 +76,16 @@ def compare(
         raise ValueError(message("no cases in these runs", do="name other runs"))
     same = are_same(base, new)
     shown = threshold or THRESHOLDS.get(base[0].device_kind, THRESHOLD)
-    machine = machine_differences(base, new)
-    drift = None if same else canary(base, new, min(DRIFT, shown))
-    changed = None if same else speed.change(*([speed.of_run(run) for run in side] for side in (base, new)))
-    reason = None if same else why_not(len(base), len(new), () if force else machine, None if force else changed)
     cells = by_case(base), by_case(new)
-    drifted = None if reason else against_seconds(drift, () if force else cells)
+    if same:
+        met = Conditions(machine_differences(base, new))
+    else:
+        met = conditions(base, new, cells, min(DRIFT, shown), force=force)
     runs, n = readings([*base, *new], disturbed=same), len(base)
     before, after = ({quantity for own in side for quantity in own} for side in (runs[:n], runs[n:]))
     shared = sorted(before & after)
     groups = {name: [q for q in shared if q.group == name] for name in dict.fromkeys(q.group for q in shared)}
-    judge = Judge(threshold, same, reason, drifted, spread_of_ratios(shared, runs, n, widths_of([*base, *new])))
+    judge = Judge(threshold, same, met.reason, met.drifted, spread_of_ratios(shared, runs, n, widths_of([*base, *new])))
     phases = {name: judge(*of_group(of, runs, n), set(of), len(groups)) for name, of in groups.items()}
     verdicts = {q: judge(*replicates(q, runs, n), {q}, len(shared)) for q in shared}
     limits = bool(said(new, LIMITS) - said(base, LIMITS))
@@ -94,22 +93,66 @@ def compare(
     rows = [row_of(case_id, cells, of_case.get(case_id), limits) for case_id in {**cells[0], **cells[1]}]
     rows = with_twins(rows, cells) + rows_beside(base, new, of_case)
     own = [row_of_reference(q, replicates(q, runs, n), v) for q, v in verdicts.items() if q.kind == REFERENCE]
-    notes = tuple(note for note in (reason, drifted) if note)
-    if force and (machine or changed):
-        notes += ("forced: verdicts are given although the machines, their settings or their speed differ",)
     selected = bool(said(new, SELECTING, paths=True) - said(base, SELECTING, paths=True))
     return Comparison(
         phases,
         tuple(rows),
         tuple(own),
-        machine,
-        notes,
+        met.machine,
+        met.notes,
         selected,
-        drift,
+        met.drift,
         shown,
         (len(groups), len(shared)),
         changes=tuple(changed_parts(base, new)),
     )
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How the machine differs between two sides, and why that leaves numbers undecided.
+
+    Args:
+        machine: differences between the machines or their settings, a line each.
+        drift: verdict on the canary.
+        reason: reason why no number can be decided; None if some may be.
+        drifted: reason why seconds cannot be decided; None if they may be.
+        notes: lines for the reader.
+    """
+
+    machine: tuple[str, ...] = ()
+    drift: Verdict | None = None
+    reason: str | None = None
+    drifted: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def conditions(
+    base: Sequence[Run],
+    new: Sequence[Run],
+    cells: Sequence[dict[str, list[Cell]]],
+    threshold: float,
+    *,
+    force: bool,
+) -> Conditions:
+    """Return the conditions of two sides of different runs.
+
+    Args:
+        base: runs before.
+        new: runs after.
+        cells: cells of either side by case.
+        threshold: smallest change of the canary that matters.
+        force: give no reason that lies in the machines, their settings or their speed.
+    """
+    machine = machine_differences(base, new)
+    changed = speed.change(*([speed.of_run(run) for run in side] for side in (base, new)))
+    drift = canary(base, new, threshold)
+    reason = why_not(len(base), len(new), () if force else machine, None if force else changed)
+    drifted = None if reason else against_seconds(drift, () if force else cells)
+    notes = [note for note in (reason, drifted) if note]
+    if force and (machine or changed):
+        notes.append("forced: verdicts are given although the machines, their settings or their speed differ")
+    return Conditions(machine, drift, reason, drifted, tuple(notes))
 
 
 def are_same(base: Sequence[Run], new: Sequence[Run]) -> bool:
