@@ -216,7 +216,7 @@ def trust_holds(options: argparse.Namespace) -> None:
     print(f"{len(runs)} runs, {len(cells)} cells: intervals within a run against the geometric mean of the other runs")
     Table(heads, rows).print()
     if (apart := speed.spread(runs)) is not None:
-        print(f"the machine's speed changed from run to run: {apart}; count runs of one speed apart")
+        print(f"the machine's speed changed: {apart}; give this command the runs of each speed separately")
     deviations = np.array([cell.deviation for cell in cells])
     within = ", ".join(f"{np.mean(deviations <= limit):.1%} within {limit:.0%}" for limit in (0.02, 0.04, 0.08))
     print(f"standard deviation of a cell's log ratio from run to run: {within}, worst {deviations.max():.1%}")

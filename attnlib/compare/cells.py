@@ -158,7 +158,7 @@ def kind_of_interval(cells: Cells) -> str:
     """Return a note that says what the intervals of times and ratios are."""
     n, far = len(cells.runs), speed.spread(cells.runs)
     note = "95 % interval within this run" if n == 1 else f"95 % interval run to run, geometric mean of {n} runs"
-    return note if far is None else f"{note} at different speeds of the machine: {far}"
+    return note if far is None else f"{note}; the machine's speed changed: {far}"
 
 
 def time_note(cells: Cells) -> str:

@@ -34,7 +34,7 @@ class Judge:
     """Maker of verdicts: always ``same`` if both sides are the same runs, else ``undecided`` if there is a reason.
 
     ``threshold`` None stands for the default of the cases' devices. A machine that drifted leaves seconds undecided,
-    but not ratios, whose two sides it slowed alike; beyond ``speed.FAR`` it does not, and that is a reason.
+    but not ratios, whose two sides it slowed alike. If the speed changed by ``speed.FAR``, ratios are undecided too.
     """
 
     threshold: float | None
@@ -150,8 +150,10 @@ def conditions(
     reason = why_not(len(base), len(new), () if force else machine, None if force else changed)
     drifted = None if reason else against_seconds(drift, () if force else cells)
     notes = [note for note in (reason, drifted) if note]
-    if force and (machine or changed):
-        notes.append("forced: verdicts are given although the machines, their settings or their speed differ")
+    forced = ["the machines or their settings differ"] * bool(machine)
+    forced += [f"the speed of the machine changed: {changed}"] * (changed is not None)
+    if force and forced:
+        notes.append(f"forced: verdicts are given although {' and '.join(forced)}")
     return Conditions(machine, drift, reason, drifted, tuple(notes))
 
 
@@ -216,7 +218,7 @@ def why_not(base: int, new: int, machine: Sequence[str], changed: str | None) ->
     if machine:
         return "another machine or other settings (--force decides all the same)"
     if changed:
-        return f"another speed of the machine in new: {changed} (--force decides all the same)"
+        return f"the machine had another speed in new: {changed} (--force decides ratios all the same)"
     return f"{a_side(base, new)}, {MIN_RUNS} are needed" if min(base, new) < MIN_RUNS else None
 
 

@@ -4,7 +4,8 @@ A ratio of two cases depends on it: in an hour in which memory traffic took thre
 cases that move much memory had larger ratios, and nothing within the run showed it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,94 +13,120 @@ import msgspec
 import numpy as np
 
 from attnlib.runs.find import numbered
-from attnlib.runs.load import Run, kind_of
+from attnlib.runs.load import Run, contents_of, kind_of
+from attnlib.runs.schema import Canary, MachineInfo
 
 Speed = Mapping[str, float]  # median seconds by kind of work
-# Largest factor between runs of one speed. Medians of the five reference runs, whose ratios agree, lie within 1.19 of
-# the median of the others.
-FAR = 1.25
-NEWEST = 20  # saved runs that are read
+# Runs differ in speed if a kind of work differs by more than this factor. In the five reference runs, whose ratios
+# agree, the medians of memory traffic lie up to 1.29 apart, and those of any 60 readings in a row within 1.5 of the
+# other runs in 99 %.
+FAR = 1.5
+NEWEST = 20  # saved runs that are compared
+SEARCHED = 100  # saved runs that are read to find these
 NAMES = {"products": "products", "traffic": "memory traffic", "operators": "small operators"}
 
 
-def speed(readings: Iterable[Mapping[str, Any]], device: str) -> Speed:
-    """Return the median seconds of each kind of work on a device.
+def of_readings(readings: Sequence[Mapping[str, Any]], device: str) -> Speed:
+    """Return the median seconds of each kind of work on devices of a kind, from readings of the canary.
 
     Readings that were taken while waiting for a slow spell to pass are left out.
-
-    Args:
-        readings: of the canary.
-        device: kind of the device.
     """
-    kinds: dict[str, list[float]] = {}
-    for reading in readings:
-        if reading.get("device", device) == device and not reading.get("waited"):
-            for kind, seconds in reading.get("kinds", {}).items():
-                kinds.setdefault(kind, []).append(seconds)
-    return {kind: float(np.median(seconds)) for kind, seconds in kinds.items()}
+    kinds: dict[str, list[float]] = {kind: [] for kind in NAMES}
+    for reading in msgspec.convert(readings, Sequence[Canary]):
+        if (reading.device or device) == device and not reading.waited:
+            for kind in NAMES.keys() & reading.kinds.keys():
+                kinds[kind].append(reading.kinds[kind])
+    return {kind: float(np.median(seconds)) for kind, seconds in kinds.items() if seconds}
 
 
 def of_run(run: Run) -> Speed:
-    """Return the speed of the machine during a saved run."""
-    return speed(run.data["attnlib"].get("canary", ()), run.device_kind)
-
-
-def factors(base: Sequence[Speed], new: Sequence[Speed]) -> dict[str, float]:
-    """Return new / base of each kind of work, medians over runs; kinds that a side lacks are left out."""
-    shared = [kind for kind in NAMES if all(any(kind in one for one in side) for side in (base, new))]
-    before, after = ([np.median([one[kind] for one in side if kind in one]) for kind in shared] for side in (base, new))
-    return {kind: float(now / old) for kind, old, now in zip(shared, before, after, strict=True)}
+    """Return the speed during a saved run; empty if it is unknown, or if the run was merged from several machines."""
+    return {} if run.merged else of_readings(run.data["attnlib"].get("canary", ()), run.device_kind)
 
 
 def change(base: Sequence[Speed], new: Sequence[Speed]) -> str | None:
-    """Return in words how the speed changed from base to new; None if each kind changed by less than ``FAR``."""
-    found = factors(base, new)
-    if all(1 / FAR < factor < FAR for factor in found.values()):
-        return None
-    return ", ".join(f"{NAMES[kind]} {factor:.2f}" for kind, factor in found.items()) + " times as long"
+    """Return in words how the speed changed from base to new; None if it did not, or is unknown.
+
+    It changed if a kind of work has ranges that lie further apart than a factor of ``FAR``. The words have new / base,
+    of medians.
+    """
+    before, after = by_kind(base), by_kind(new)
+    return in_words(
+        {
+            kind: float(np.median(after[kind]) / np.median(before[kind]))
+            for kind in before.keys() & after.keys()
+            if min(after[kind]) > FAR * max(before[kind]) or FAR * max(after[kind]) < min(before[kind])
+        }
+    )
 
 
 def spread(runs: Sequence[Run]) -> str | None:
-    """Return in words how far the speeds of several runs lie apart; None if each kind stays within ``FAR`` squared."""
-    speeds = [of_run(run) for run in runs] if len(runs) > 1 else []
-    kinds = {kind: [one[kind] for one in speeds if kind in one] for kind in NAMES}
-    found = {kind: max(own) / min(own) for kind, own in kinds.items() if own}
-    if all(factor < FAR**2 for factor in found.values()):
-        return None
-    return ", ".join(f"{NAMES[kind]} up to {factor:.2f}" for kind, factor in found.items()) + " times as long"
+    """Return in words how far the speeds of several runs lie apart; None if each kind of work is within ``FAR``."""
+    kinds = by_kind([of_run(run) for run in runs] if len(runs) > 1 else [])
+    found = in_words({kind: max(own) / min(own) for kind, own in kinds.items() if max(own) > FAR * min(own)})
+    return None if found is None else f"{found} in the slowest run as in the fastest"
 
 
-def earlier(folder: Path, machine_info: dict[str, Any], device: str) -> list[Speed]:
-    """Return the speeds in the newest saved runs, and in the reference runs, on machines of this kind.
+def by_kind(speeds: Sequence[Speed]) -> dict[str, list[float]]:
+    """Return the seconds of each kind of work, one a run that knows it."""
+    return {kind: own for kind in NAMES if (own := [speed[kind] for speed in speeds if kind in speed])}
+
+
+def in_words(factors: Mapping[str, float]) -> str | None:
+    """Return by which factor each kind of work took longer; None without any."""
+    found = [f"{NAMES[kind]} took {factors[kind]:.2f} times as long" for kind in NAMES if kind in factors]
+    return ", ".join(found) or None
+
+
+def earlier(
+    folder: Path, references: Path, machine_info: dict[str, Any], device: str, run: str | None = None
+) -> list[Speed]:
+    """Return the speeds in the ``NEWEST`` saved runs on machines of this kind, and in reference runs on such machines.
 
     Args:
         folder: of saved runs.
-        machine_info: of the session.
-        device: kind of its device.
+        references: folder of reference runs.
+        machine_info: of the machine.
+        device: kind of the device.
+        run: token of a run that is left out.
     """
-    paths = [*list(numbered(folder))[-NEWEST:], *sorted((folder / "reference").glob("*.json"))]
-    heard = [found for path in paths if (found := _read(path)) is not None]
-    kind = kind_of(machine_info)
-    speeds = [speed(found.attnlib.canary, device) for found in heard if kind_of(found.machine_info) == kind]
-    return [own for own in speeds if own]
+    saved = [path for path in numbered(folder) if path.parent.name != references.name]
+    newest = sorted(saved, key=modified, reverse=True)[:SEARCHED]
+    groups = newest, sorted(references.glob("*.json"))
+    return [own for paths in groups for own in islice(speeds(paths, machine_info, device, run), NEWEST)]
 
 
-class _Ours(msgspec.Struct):
-    """The part of a run's section ``attnlib`` that is read here."""
+def speeds(paths: Sequence[Path], machine_info: dict[str, Any], device: str, run: str | None) -> Iterator[Speed]:
+    """Yield the speed in each saved run on a machine of this kind; ``run`` and files that are no runs are left out."""
+    for path in paths:
+        try:
+            found = msgspec.json.decode(contents_of(path), type=_SavedRun)
+            msgspec.convert(found.machine_info, MachineInfo)
+            own = of_readings(found.attnlib.canary, device)
+        except (OSError, msgspec.MsgspecError, ValueError, RecursionError):  # commands that show it say what is wrong
+            continue
+        another = run is None or found.attnlib.run != run
+        if own and another and kind_of(found.machine_info) == kind_of(machine_info):
+            yield own
+
+
+def modified(path: Path) -> float:
+    """Return when a file was last changed, in seconds; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+class _Section(msgspec.Struct):
+    """The part of a saved run's section ``attnlib`` that is read here."""
 
     canary: list[dict[str, Any]] = []
+    run: str | None = None
 
 
-class _Heard(msgspec.Struct):
+class _SavedRun(msgspec.Struct):
     """The part of a saved run that is read here."""
 
     machine_info: dict[str, Any]
-    attnlib: _Ours
-
-
-def _read(path: Path) -> _Heard | None:
-    """Return the canary's readings of a saved run; None if the file is no run, which commands that show it say."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Heard)
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+    attnlib: _Section

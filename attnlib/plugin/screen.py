@@ -42,7 +42,6 @@ class Screen:
         self.record, self.compared = record, compared
         self.announced: set[str] = set()
         self.first: tuple[int, float] | None = None  # test with a line, and when it ended
-        self.earlier: list[speed.Speed] = []  # of the machine, in saved runs
 
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Print the conditions of the session, and how the machine differs from those of compared runs."""
@@ -53,8 +52,6 @@ class Screen:
         plugin: Any = session.config.pluginmanager.get_plugin("pytest-benchmark")
         if not session.config.getoption("collectonly") and not plugin.disabled:
             reporter.write_line(f"attnlib: {conditions(self.record)}")
-            # before the session saves a run of its own
-            self.earlier = earlier_speeds(session.config, self.record)
         if self.compared:
             here = machine_of(machine_info(session.config))
             differ = [line for saved in self.compared for line in differences(machine_of(saved), here)]
@@ -131,7 +128,7 @@ class Screen:
         share = f"; {timed / spent:.0%} of the cases' time went into rounds" if spent else ""
         taken = duration(time.perf_counter() - self.record.started)
         terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
-        if (changed := self.changed_speed()) is not None:
+        if (changed := changed_speed(terminalreporter.config, self.record)) is not None:
             terminalreporter.write_line(f"attnlib: {changed}")
         for test, entry in self.record.entries.items():
             if entry.disturbed:
@@ -139,20 +136,6 @@ class Screen:
         for test, entry in self.record.entries.items():
             if entry.status not in ("ok", "unsupported") and entry.row["reason"] != NOT_YET["reason"]:
                 terminalreporter.write_line(f"  {entry.status}: {test}: {entry.row['reason']}")
-
-    def changed_speed(self) -> str | None:
-        """Return a line if the machine was not as fast as in the saved runs on machines of this kind; None if it was.
-
-        Within a run nothing shows that, since every visit meets the same speed.
-        """
-        own = speed.speed(self.record.readings, self.record.device.kind)
-        found = speed.change(self.earlier, [own])
-        if found is None:
-            return None
-        runs = f"{len(self.earlier)} saved run{'s' * (len(self.earlier) > 1)}"
-        return (
-            f"another speed of the machine than in {runs}: {found}; ratios may differ by more than their intervals say"
-        )
 
 
 def name_of(item: pytest.Item) -> str:
@@ -178,11 +161,24 @@ def conditions(record: Record) -> str:
     return ", ".join(words)
 
 
-def earlier_speeds(config: pytest.Config, record: Record) -> list[speed.Speed]:
-    """Return the speeds of this kind of machine in saved runs: those beside which this one is saved, and references."""
-    storage = config.option.benchmark_storage
-    folder = Path(storage.removeprefix("file://")) if storage.startswith("file://") else results(config.rootpath)
-    return speed.earlier(folder, machine_info(config), record.device.kind)
+def changed_speed(config: pytest.Config, record: Record) -> str | None:
+    """Return a line if the machine was not as fast as in saved runs on machines of this kind; None if it was.
+
+    Within a run nothing shows that, since every visit meets the same speed.
+    """
+    own = speed.of_readings(record.readings, record.device.kind)
+    if not own:
+        return None
+    folder = Path(config.option.benchmark_storage.removeprefix("file://"))
+    saving: Any = config.pluginmanager.get_plugin("attnlib-saving")
+    token = saving.keeper.plan.run if saving is not None and saving.keeper is not None else None
+    references = results(config.rootpath) / "reference"
+    earlier = speed.earlier(folder, references, machine_info(config), record.device.kind, token)
+    if (changed := speed.change(earlier, [own])) is None:
+        return None
+    runs = f"{len(earlier)} saved run{'s' * (len(earlier) > 1)}"
+    more = "ratios may differ from theirs by more than the intervals say"
+    return f"the machine had another speed than in {runs}: {changed}; {more}"
 
 
 def result_line(name: str, median: float, info: dict[str, Any]) -> str:

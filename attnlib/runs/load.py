@@ -284,9 +284,9 @@ def read(path: Path, *, clean: bool = False) -> tuple[dict[str, Any], Contents]:
     """
     try:
         if path.suffix == journal.SUFFIX:
-            data = journal.assemble(journal.events(_bytes(path)), live=journal.is_live(path))
+            data = journal.assemble(journal.events(contents_of(path)), live=journal.is_live(path))
         else:
-            data = _decoded(_bytes(path))
+            data = _decoded(contents_of(path))
         data = with_switches(shortened(_printable(data))) if clean else data
         found, contents = examine(data)
     except OSError as error:
@@ -379,7 +379,13 @@ def renamed(node: Any, names: Mapping[str, str]) -> Any:
     return names.get(node, node) if isinstance(node, str) else node
 
 
-def _bytes(path: Path) -> bytes:
+def contents_of(path: Path) -> bytes:
+    """Return the bytes of a regular file that is not too large.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, **or** larger than ``LARGEST``.
+    """
     if path.exists() and not path.is_file():  # a pipe or a device would never end
         raise ValueError(message("not a file"))
     if (size := path.stat().st_size) > LARGEST:

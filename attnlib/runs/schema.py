@@ -452,6 +452,8 @@ class Canary(Struct):
 
     seconds: Positive
     kinds: dict[Name, Positive] = {}
+    device: str | None = None  # its kind; None in earlier runs
+    waited: bool = False  # for a slow spell to pass
     rates: Rates | None = None
     at_s: float | None = None
     process: Count | None = None

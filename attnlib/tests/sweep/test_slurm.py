@@ -64,7 +64,7 @@ def _attnlib(cluster, tmp_path):
 
 def ended(cluster, process, code=0):
     """Return what a command printed, once it has ended; jobs that are queued again need not wait."""
-    deadline = time.monotonic() + 900  # a job has a minute of a machine that may do other things
+    deadline = time.monotonic() + 900  # a sweep of a minute or two, on machines whose other tests slow it down
     while True:
         try:
             out, _ = process.communicate(timeout=2)
