@@ -32,6 +32,7 @@ SOURCES = (
     "examples/README.md",
     "examples/*/README.md",
     "results/reference/README.md",
+    "results/reference/*/README.md",
 )
 SETS: dict[str, tuple[str, Collection[str]]] = {  # title and figures of each folder of saved runs
     "reference": ("The default job", FIGURES),

@@ -1,7 +1,7 @@
 """Speed of the machine during a run: median seconds of each kind of work of the canary, compared with other runs.
 
-A ratio of two cases depends on it: in an hour in which memory traffic took three times as long and products 1.6 times,
-cases that move much memory had larger ratios, and nothing within the run showed it.
+A ratio of two cases depends on it, since they differ in the kinds of work that they do, and nothing within a run shows
+a speed that it has throughout.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

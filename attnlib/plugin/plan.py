@@ -22,6 +22,7 @@ from attnlib.model.data import by_length, data_set
 from attnlib.plugin.measuring import identity
 from attnlib.plugin.record import Entry
 from attnlib.runs import journal
+from attnlib.runs.load import processor
 from attnlib.runs.save import plain
 from attnlib.runs.schema import SCHEMA
 
@@ -156,7 +157,7 @@ def fingerprint(machine_info: dict[str, Any]) -> dict[str, Any]:
     """Return the kind of machine, versions, and checksums of the measuring code, but not where a process runs."""
     ours = {name: value for name, value in machine_info["attnlib"].items() if name not in PLACE}
     return {
-        "cpu": machine_info.get("cpu", {}).get("brand_raw"),
+        "cpu": processor(machine_info),
         **ours,
         "device": {name: value for name, value in ours["device"].items() if name != "uuid"},
         "environment": {k: v for k, v in ours["environment"].items() if k != "CUDA_VISIBLE_DEVICES"},

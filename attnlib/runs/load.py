@@ -240,12 +240,22 @@ def machine_of(info: dict[str, Any]) -> dict[str, Any]:
     device, versions = ours.get("device") or {}, ours.get("versions") or {}
     return {
         "node": info.get("node"),
-        "cpu": (info.get("cpu") or {}).get("brand_raw"),
+        "cpu": processor(info),
         **{name: device.get(key) for name, key in (("device", "name"), ("uuid", "uuid"), ("driver", "driver"))},
         "torch": versions.get("torch"),
         **{name: ours.get(name) for name in SETTINGS},
         "switches": ours.get("switches") or {},  # those that are not as usual; earlier runs did not say
     }
+
+
+def processor(info: dict[str, Any]) -> str | None:
+    """Return the processor's name, family and model; None if it has no name.
+
+    Under a hypervisor, processors of several generations may have the same name, such as ``AMD EPYC``.
+    """
+    cpu = info.get("cpu") or {}
+    model = [f"{name} {cpu[name]}" for name in ("family", "model") if cpu.get(name) is not None]
+    return ", ".join([str(cpu["brand_raw"]), *model]) if cpu.get("brand_raw") else None
 
 
 def kind_of(info: dict[str, Any]) -> dict[str, Any]:

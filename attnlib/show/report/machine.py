@@ -8,7 +8,7 @@ import numpy as np
 from attnlib.cases.text import size
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
-from attnlib.runs.load import Run
+from attnlib.runs.load import Run, processor
 from attnlib.show.nodes import CANARY
 from attnlib.show.table import Column, Table
 from attnlib.show.units import duration, seconds, with_interval
@@ -33,7 +33,7 @@ def machine(cells: Cells) -> dict[str, str]:
     threads = f"{ours.get('threads')} of {ours.get('logical_cpus')} logical CPUs" if ours.get("threads") else None
     facts = {
         "operating system": " ".join(str(info[name]) for name in ("system", "release") if info.get(name)),
-        "processor": (info.get("cpu") or {}).get("brand_raw"),
+        "processor": processor(info),
         "device": device.get("name") or device.get("kind"),
         "driver": device.get("driver"),
         "torch": versions.get("torch"),

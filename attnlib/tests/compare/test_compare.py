@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from attnlib.commands.__main__ import main
+from attnlib.compare.cells import read_cells
+from attnlib.compare.machines import machines
 from attnlib.compare.saved import compare
 from attnlib.runs.load import load as load_path
 from attnlib.tests.runs.examples import saved
@@ -100,6 +102,23 @@ def test_another_machine_is_undecided_unless_forced(runs, capsys):
     assert "undecided: another machine or other settings" in out
     assert command(*sides, "--force") == 1
     assert "forced: verdicts are given although" in capsys.readouterr().out
+
+
+def test_processors_of_one_name_are_told_apart(write, capsys):
+    """A hypervisor may call two generations AMD EPYC: their family and model differ, and so do ratios on them."""
+    sides = []
+    for model in (17, 1):
+        run = saved(ratio=1.5)
+        run["machine_info"]["cpu"] = {"brand_raw": "AMD EPYC", "family": 25, "model": model}
+        sides.append([write(run, f"{model}-{n}.json") for n in range(6)])
+
+    assert command(*sides) == 2
+    names = "AMD EPYC, family 25, model 17 | AMD EPYC, family 25, model 1"
+    assert f"different machine or settings: cpu: {names}" in capsys.readouterr().out
+    found = machines([load(path) for side in sides for path in side])
+    assert [machine.name for machine in found] == names.split(" | ")
+    cells, left_out = read_cells([Path(path) for side in sides for path in side])
+    assert len(cells.runs) == len(left_out) == 6
 
 
 def test_a_drifted_canary_is_undecided(write, capsys):
