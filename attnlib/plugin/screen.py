@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from attnlib.cases.settings import Settings
 from attnlib.cases.text import size
 from attnlib.compare import speed
 from attnlib.compare.cells import Cells
 from attnlib.compare.intervals import Estimate
-from attnlib.compare.pairs import fields_in_words, kernels_apart
+from attnlib.compare.pairs import fields_in_words, kernels_apart, over_reference
 from attnlib.measure.cores import usable_cores
 from attnlib.model.positional import POSITIONAL
 from attnlib.plugin.plan import machine_info
 from attnlib.plugin.record import Record
 from attnlib.runs.find import results
 from attnlib.runs.journal import NOT_YET, differences
-from attnlib.runs.load import Run, machine_of
+from attnlib.runs.load import Cell, Run, machine_of
 from attnlib.runs.schema import Floor
 from attnlib.runs.text import forgive, printable
 from attnlib.show.beside import beside_tables
 from attnlib.show.ceilings import near, summary
 from attnlib.show.costs import costs
 from attnlib.show.units import digits, duration, joules, seconds, with_interval
+
+WIDE = 2.0  # times the asked half-width, from which on the typical interval is called wide
 
 
 class Screen:
@@ -128,8 +133,10 @@ class Screen:
         share = f"; {timed / spent:.0%} of the cases' time went into rounds" if spent else ""
         taken = duration(time.perf_counter() - self.record.started)
         terminalreporter.write_line(f"attnlib: {counts} in {taken}{share}")
-        if (changed := changed_speed(terminalreporter.config, self.record)) is not None:
-            terminalreporter.write_line(f"attnlib: {changed}")
+        config = terminalreporter.config
+        for found in (wide_intervals(run.cells, self.record.settings), changed_speed(config, self.record)):
+            if found is not None:
+                terminalreporter.write_line(f"attnlib: {found}")
         for test, entry in self.record.entries.items():
             if entry.disturbed:
                 terminalreporter.write_line(f"  disturbed, twice: {test}: {'; '.join(entry.disturbed)}")
@@ -159,6 +166,19 @@ def conditions(record: Record) -> str:
     if settings.reference is not None:
         words.append(f"each case is visited {settings.visits} times")
     return ", ".join(words)
+
+
+def wide_intervals(cells: Sequence[Cell], settings: Settings) -> str | None:
+    """Return a line if intervals are much wider than asked for, with the budget that would do; None if they are not.
+
+    A half-width falls as the root of the time, since visits differ by the noise of their rounds.
+    """
+    halves = [math.log(ratio.high / ratio.low) / 2 for cell in cells if (ratio := over_reference(cell))]
+    if not halves or settings.preset == "smoke" or (typical := float(np.median(halves))) < WIDE * settings.precision:
+        return None
+    budget = settings.budget * (typical / settings.precision) ** 2
+    wish = f"--budget {float(f'{budget:.1g}'):g} would make that about {settings.precision:.0%}"
+    return f"half of the ratios' intervals are wider than ±{typical:.1%}: {wish}"
 
 
 def changed_speed(config: pytest.Config, record: Record) -> str | None:
