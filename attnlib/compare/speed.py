@@ -92,7 +92,7 @@ def earlier(
     """
     saved = [path for path in numbered(folder) if path.parent.name != references.name]
     newest = sorted(saved, key=modified, reverse=True)[:SEARCHED]
-    groups = newest, sorted(references.glob("*.json"))
+    groups = newest, sorted(references.rglob("*.json"))
     return [own for paths in groups for own in islice(speeds(paths, machine_info, device, run), NEWEST)]
 
 

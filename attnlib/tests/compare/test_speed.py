@@ -135,8 +135,9 @@ def test_earlier_runs_are_of_this_kind_of_machine(tmp_path):
     usual = saved(kinds=USUAL, node="there")
     placed(tmp_path, {"here/0001_a": usual, "here/0002_b": other, "here/0003_c": own, "here/0004_d": saved()})
     placed(tmp_path, {"reference/0001_e": saved(kinds=SLOW)})
+    placed(tmp_path / "reference", {"machine/one": saved(kinds=USUAL), "other/two": other})
 
-    assert speed.earlier(tmp_path, tmp_path / "reference", usual["machine_info"], "cpu", "5f") == [USUAL, SLOW]
+    assert speed.earlier(tmp_path, tmp_path / "reference", usual["machine_info"], "cpu", "5f") == [USUAL, SLOW, USUAL]
 
 
 def test_the_newest_runs_of_the_kind_count(tmp_path, monkeypatch):

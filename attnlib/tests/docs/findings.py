@@ -12,6 +12,8 @@ import numpy as np
 from attnlib.compare.cells import claims
 from attnlib.compare.intervals import Estimate
 from attnlib.compare.pairs import floor
+from attnlib.compare.speed import by_kind, of_run
+from attnlib.runs.share import visit_counts
 from attnlib.show.ceilings import errors_of
 
 RUNS, SWITCHED = "results/reference/*.json", "results/reference/switches/switches.json"
@@ -19,6 +21,12 @@ COSTS, CLAIMS, SCALING = f"attnlib costs {RUNS}", f"attnlib findings {RUNS}", f"
 HOLDS, CEILINGS = f"attnlib trust holds {RUNS}", f"attnlib ceilings {RUNS}"
 LEARNED, RACE = "attnlib findings results/reference/learning/*.json", "attnlib findings results/reference/race/*.json"
 LONGER = "attnlib findings results/reference/lengths/*.json"
+OLDER = "results/reference/epyc-zen3/*.json"
+OLDER_HOLDS, OLDER_COSTS, BOTH = (
+    f"attnlib trust holds {OLDER}",
+    f"attnlib costs {OLDER}",
+    f"attnlib machines {RUNS} {OLDER}",
+)
 SWITCHES, SWITCH_FLOOR = f"attnlib switch-costs {SWITCHED}", f"attnlib costs {SWITCHED}"
 FRONTIER = (
     "attnlib frontier --memory 24GiB checkpoint=true,block=pre_ln,d_model=512,n_heads=8 --tokens-per-batch 16384"
@@ -534,9 +542,62 @@ README = {
         *(switch(name, 512) for name in ("kv_heads=1", "kv_heads=2", "gate=sigmoid", "cope")),
     ],
 }
+README |= {"but learned terms cost more (FIRE {}).": [cell(OLDER_COSTS, "fire", above="train_step: ", T=1024, L=2)]}
 CHANGES = [group(HOLDS, "all", 4), median_change]
 WORST = "written out, T = 128, 256, 512, 1024"
 COVERAGE = [group(HOLDS, "all", 1), group(HOLDS, "all", 0), group(HOLDS, WORST, 1)]
+
+
+def canary_took(kind):
+    """Return a reader of how many times as long a kind of the canary's work took on the older processor."""
+
+    def read(printed):
+        sides = (by_kind([of_run(run) for run in printed.cells(runs).runs]) for runs in (RUNS, OLDER))
+        newer, older = (float(np.median(side[kind])) for side in sides)
+        return older / newer
+
+    return read
+
+
+def visits_made(printed):
+    """Return the numbers of undisturbed and of all visits on the older processor."""
+    return [sum(column) for column in zip(*map(visit_counts, printed.cells(OLDER).runs), strict=True)]
+
+
+def signs(words):
+    """Return a reader of a number of ratios of train steps between encodings on both machines, by what follows it."""
+    return printed_in(BOTH, rf"train_step: of .*?(\d+) {words}")
+
+
+def worst_group(printed):
+    """Return the smallest share of intervals that contain the others' mean, over the groups, in percent."""
+    groups = ("backward", "train_step", "forward", "fused, T = 64", "fused, T = 128", "fused, T = 256, 512, 1024")
+    groups += ("written out, T = 64", "written out, T = 128, 256, 512, 1024")
+    return min(group(OLDER_HOLDS, name, 1)(printed) for name in groups)
+
+
+ANOTHER = {
+    "{} of {} visits were undisturbed.": [
+        *(lambda printed, n=n: visits_made(printed)[n] for n in (0, 1)),
+    ],
+    "Of {} ratios of train steps, between two encodings each, {} are above 1 on one machine and below 1 on the other."
+    " On both, {} are above 1 and {} below.": [
+        *map(signs, ("ratios", "opposite", "longer", "shorter")),
+    ],
+    "How much does not: {} of these ratios are of different size.": [signs("of different size")],
+    "With 2 layers at 1024 tokens a step takes {} (T5), {} (KERPLE), {} (FIRE) and {} (Shaw) times as long as without"
+    " encoding.": [
+        *(cell(OLDER_COSTS, pe, above="train_step: ", T=1024, L=2) for pe in ("t5", "kerple", "fire", "shaw")),
+    ],
+    "memory traffic took {} times as long as on the newer one, small operators {} times and products {} times.": [
+        *map(canary_took, ("traffic", "operators", "products")),
+    ],
+    "the mean of the other four runs in {} % of {} comparisons, and in the worst group, the backward passes, in {}"
+    " %.": [
+        *(group(OLDER_HOLDS, "all", 1), group(OLDER_HOLDS, "all", 0), worst_group),
+    ],
+    "so the half-widths are {} % in the median.": [group(OLDER_HOLDS, "all", 2)],
+}
 
 
 def share_of_ceiling(end):
@@ -578,6 +639,7 @@ FINDINGS = {
     },
     "results/reference/README.md#Gradients and signals": GRADIENTS,
     "results/reference/README.md#Time and memory": TIME,
+    "results/reference/README.md#Another machine": ANOTHER,
     "results/reference/README.md#What switches cost": SWITCH_FINDINGS,
     "results/reference/README.md#Longer than trained on": LENGTHS,
     "docs/cost.md#Peak memory": {
@@ -592,7 +654,9 @@ FINDINGS = {
             *CHANGES[::-1]
         ],
         "contains it in {} % of {} comparisons; in the worst group, written-out attention at T = 128 to 1024, in {}"
-        " %": COVERAGE,
+        " %; on an older EPYC, whose runs are in `results/reference/epyc-zen3`, in {} % of {} and {} %": [
+            *(*COVERAGE, group(OLDER_HOLDS, "all", 1), group(OLDER_HOLDS, "all", 0), worst_group),
+        ],
     },
     "docs/original.md#Its results": {
         "A fixed {} s an epoch, plus a time in proportion to these FLOPs, gives {}, {}, {} and {} s.": [
@@ -685,10 +749,6 @@ ELSEWHERE = {
             "1.01 [0.97, 1.06] times",
         ],
         "Earlier runs with the default heap, on an Intel Xeon": ["of 4.0 (T5, KERPLE), 5.1 (Shaw) and 9.2 (FIRE)"],
-        "The intervals of one more run, which is not committed": [
-            *("took 2.4 times as long", "in 83 % of 189 cases, and in 67 %", "4.04 [3.61, 4.54] times as long as"),
-            "without encoding, instead of 3.04",
-        ],
         "`pytest bench/test_peers.py -k MultiheadAttention` measures them again": [
             *("0.82 to 0.96 of", "interval is 0.975"),
         ],
@@ -725,7 +785,7 @@ ELSEWHERE = {
         "Counted on shared 2-core machines": [
             *("| | same code | slower code | ... 38 of 40 draws", "no added load ... 12 of 12"),
         ],
-        "older runs with one visit a case": ["75.9 %, worst group 41.9 %"],
+        "runs of an earlier version, with one visit a case": ["75.9 %, worst group 41.9 %"],
     },
     "docs/your-own.md#Is it right?": {
         "was measured beside `--reference pe=rotary` with `--budget 1.6`": ["1.00 within 1.4 %"],
