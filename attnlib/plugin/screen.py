@@ -171,13 +171,14 @@ def conditions(record: Record) -> str:
 def wide_intervals(cells: Sequence[Cell], settings: Settings) -> str | None:
     """Return a line if intervals are much wider than asked for, with the budget that would do; None if they are not.
 
-    A half-width falls as the root of the time, since visits differ by the noise of their rounds.
+    A half-width falls at least as the root of the time, since visits differ by the noise of their rounds: on a machine
+    where it was 8.8 % at a budget of 1 s, it was 1.9 % at 8 s.
     """
     halves = [math.log(ratio.high / ratio.low) / 2 for cell in cells if (ratio := over_reference(cell))]
     if not halves or settings.preset == "smoke" or (typical := float(np.median(halves))) < WIDE * settings.precision:
         return None
     budget = settings.budget * (typical / settings.precision) ** 2
-    wish = f"--budget {float(f'{budget:.1g}'):g} would make that about {settings.precision:.0%}"
+    wish = f"--budget {float(f'{budget:.1g}'):g} would make that {settings.precision:.0%} or less"
     return f"half of the ratios' intervals are wider than ±{typical:.1%}: {wish}"
 
 

@@ -21,7 +21,7 @@ def _cells(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("precision", "budget", "said"),
-    [(0.02, 1.0, "30 would make that about 2%"), (0.04, 0.5, "3 would make that about 4%")],
+    [(0.02, 1.0, "30 would make that 2% or less"), (0.04, 0.5, "3 would make that 4% or less")],
 )
 def test_wide_intervals_name_a_budget(cells, precision, budget, said):
     """It is larger by the square of what the typical half-width lacks: (10 / 2)^2 = 25, (10 / 4)^2 = 6 times."""
