@@ -217,9 +217,11 @@ def why_not(base: int, new: int, machine: Sequence[str], changed: str | None) ->
     """
     if machine:
         return "another machine or other settings (--force decides all the same)"
+    if min(base, new) < MIN_RUNS:
+        return f"{a_side(base, new)}, {MIN_RUNS} are needed"
     if changed:
         return f"the machine had another speed in new: {changed} (--force decides ratios all the same)"
-    return f"{a_side(base, new)}, {MIN_RUNS} are needed" if min(base, new) < MIN_RUNS else None
+    return None
 
 
 def has_drifted(drift: Verdict) -> bool:

@@ -12,22 +12,23 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from attnlib.runs.find import numbered
+from attnlib.runs.find import newest_first
 from attnlib.runs.load import Run, contents_of, kind_of
 from attnlib.runs.schema import Canary, MachineInfo
 
 Speed = Mapping[str, float]  # median seconds by kind of work
 # Runs differ in speed if a kind of work differs by more than this factor. In the five reference runs, whose ratios
 # agree, the medians of memory traffic lie up to 1.29 apart, and those of any 60 readings in a row within 1.5 of the
-# other runs in 99 %.
+# other runs in 99 %, those of 15 in a row in 96 %.
 FAR = 1.5
+FEWEST = 60  # readings of a run whose speed is told
 NEWEST = 20  # saved runs that are compared
 SEARCHED = 100  # saved runs that are read to find these
 NAMES = {"products": "products", "traffic": "memory traffic", "operators": "small operators"}
 
 
 def of_readings(readings: Sequence[Mapping[str, Any]], device: str) -> Speed:
-    """Return the median seconds of each kind of work on devices of a kind, from readings of the canary.
+    """Return the median seconds of each kind of work on devices of a kind; empty with fewer than ``FEWEST`` readings.
 
     Readings that were taken while waiting for a slow spell to pass are left out.
     """
@@ -36,11 +37,11 @@ def of_readings(readings: Sequence[Mapping[str, Any]], device: str) -> Speed:
         if (reading.device or device) == device and not reading.waited:
             for kind in NAMES.keys() & reading.kinds.keys():
                 kinds[kind].append(reading.kinds[kind])
-    return {kind: float(np.median(seconds)) for kind, seconds in kinds.items() if seconds}
+    return {kind: float(np.median(seconds)) for kind, seconds in kinds.items() if len(seconds) >= FEWEST}
 
 
 def of_run(run: Run) -> Speed:
-    """Return the speed during a saved run; empty if it is unknown, or if the run was merged from several machines."""
+    """Return the speed during a saved run; empty if it is unknown, or if the run was merged from shards."""
     return {} if run.merged else of_readings(run.data["attnlib"].get("canary", ()), run.device_kind)
 
 
@@ -90,9 +91,7 @@ def earlier(
         device: kind of the device.
         run: token of a run that is left out.
     """
-    saved = [path for path in numbered(folder) if path.parent.name != references.name]
-    newest = sorted(saved, key=modified, reverse=True)[:SEARCHED]
-    groups = newest, sorted(references.rglob("*.json"))
+    groups = newest_first(folder)[:SEARCHED], sorted(references.rglob("*.json"))
     return [own for paths in groups for own in islice(speeds(paths, machine_info, device, run), NEWEST)]
 
 
@@ -105,17 +104,9 @@ def speeds(paths: Sequence[Path], machine_info: dict[str, Any], device: str, run
             own = of_readings(found.attnlib.canary, device)
         except (OSError, msgspec.MsgspecError, ValueError, RecursionError):  # commands that show it say what is wrong
             continue
-        another = run is None or found.attnlib.run != run
-        if own and another and kind_of(found.machine_info) == kind_of(machine_info):
+        counts = found.attnlib.nodes is None and (run is None or found.attnlib.run != run)
+        if own and counts and kind_of(found.machine_info) == kind_of(machine_info):
             yield own
-
-
-def modified(path: Path) -> float:
-    """Return when a file was last changed, in seconds; 0 if it is gone."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 class _Section(msgspec.Struct):
@@ -123,6 +114,7 @@ class _Section(msgspec.Struct):
 
     canary: list[dict[str, Any]] = []
     run: str | None = None
+    nodes: dict[str, Any] | None = None
 
 
 class _SavedRun(msgspec.Struct):

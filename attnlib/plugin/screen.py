@@ -171,15 +171,15 @@ def conditions(record: Record) -> str:
 def wide_intervals(cells: Sequence[Cell], settings: Settings) -> str | None:
     """Return a line if intervals are much wider than asked for, with the budget that would do; None if they are not.
 
-    A half-width falls at least as the root of the time, since visits differ by the noise of their rounds: on a machine
-    where it was 8.8 % at a budget of 1 s, it was 1.9 % at 8 s.
+    It assumes that half-widths fall as the root of the time, which holds as long as visits differ by the noise of their
+    rounds: where they were 8.8 % at a budget of 1 s, they were 1.9 % at 8 s.
     """
     halves = [math.log(ratio.high / ratio.low) / 2 for cell in cells if (ratio := over_reference(cell))]
     if not halves or settings.preset == "smoke" or (typical := float(np.median(halves))) < WIDE * settings.precision:
         return None
-    budget = settings.budget * (typical / settings.precision) ** 2
-    wish = f"--budget {float(f'{budget:.1g}'):g} would make that {settings.precision:.0%} or less"
-    return f"half of the ratios' intervals are wider than ±{typical:.1%}: {wish}"
+    factor = (typical / settings.precision) ** 2
+    wish = f"about --budget {settings.budget * factor:.2g} would do, and take up to {factor:.0f} times as long"
+    return f"half of the ratios' intervals are wider than ±{typical:.1%}; for ±{settings.precision:.0%} {wish}"
 
 
 def changed_speed(config: pytest.Config, record: Record) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from attnlib.errors import message
-from attnlib.runs.load import BadRun, Cell, Run, load, one_line
+from attnlib.runs.load import BadRun, Cell, Run, contents_of, load, one_line
 from attnlib.runs.schema import BesideRow
 
 INSTALLED = Path(__file__).parents[2]  # the folder of the package: a checkout, or site-packages
@@ -192,7 +192,7 @@ def named(name: str, folder: Path) -> list[Path]:
 def saved_at(path: Path) -> datetime:
     """Return when a run was saved; the earliest time there is where the file is no run or has no time."""
     try:
-        when = msgspec.json.decode(path.read_bytes(), type=_Saved).when
+        when = msgspec.json.decode(contents_of(path), type=_Saved).when
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):  # the command that reads it says what is wrong
         return datetime.min.replace(tzinfo=timezone.utc)
     return when if when.tzinfo else when.replace(tzinfo=timezone.utc)

@@ -19,6 +19,12 @@ SLOW = {"products": 6.4e-4, "traffic": 1.4e-3, "operators": 2e-4}
 IN_WORDS = "products took 1.60 times as long, memory traffic took 3.50 times as long"
 
 
+@pytest.fixture(autouse=True)
+def _few_readings(monkeypatch):
+    """Runs of these tests have a reading each."""
+    monkeypatch.setattr(speed, "FEWEST", 1)
+
+
 @pytest.fixture(name="side")
 def _side(tmp_path):
     """Makes six runs with the canary's seconds by kind of work, and ratios that differ a little."""
@@ -49,6 +55,14 @@ def test_a_reading_counts_on_its_device_and_unless_it_waited():
     assert speed.of_readings(readings, "cpu") == {"products": 2.0}
     assert speed.of_readings(readings, "cuda") == {"products": 9.0}
     assert speed.of_readings(readings, "mps") == {}
+
+
+@pytest.mark.parametrize(("count", "known"), [(59, False), (60, True)])
+def test_the_speed_of_a_short_run_is_unknown(monkeypatch, count, known):
+    """A minute's readings tell of that minute, not of the machine."""
+    monkeypatch.undo()
+
+    assert bool(speed.of_readings([{"seconds": 1.0, "kinds": {"products": 1.0}}] * count, "cpu")) is known
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.49, 1 / 1.49])
@@ -111,20 +125,25 @@ def test_coverage_of_runs_at_two_speeds_says_so(side, capsys):
 
 
 def test_a_merged_run_has_no_speed_of_its_own(side):
-    """It was measured on several machines, each at a speed of its own."""
-    (run, *_) = loaded(side("a", USUAL))
+    """It was measured on several machines, each at a speed of its own; it is no earlier run of a session either."""
+    paths = side("a", USUAL)
+    (run, *_) = loaded(paths)
     run.data["attnlib"]["nodes"] = {"n1": {}, "n2": {}}
 
     assert speed.of_run(run) == {}
+    assert list(speed.speeds([Path(paths[0])], run.data["machine_info"], "cpu", None)) == [USUAL]
+    Path(paths[0]).write_text(json.dumps(run.data))
+    assert list(speed.speeds([Path(paths[0])], run.data["machine_info"], "cpu", None)) == []
 
 
 def placed(folder, runs):
-    """Write runs below a folder, by name, each a second newer than the one before."""
+    """Write runs below a folder, by name, each saved a second later than the one before."""
     for second, (name, run) in enumerate(runs.items()):
         path = folder / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(run if isinstance(run, str) else json.dumps(run))
-        os.utime(path, (second, second))
+        path.write_text(
+            run if isinstance(run, str) else json.dumps(run | {"datetime": f"2026-01-01T00:00:{second:02}"})
+        )
 
 
 def test_earlier_runs_are_of_this_kind_of_machine(tmp_path):

@@ -21,13 +21,16 @@ def _cells(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("precision", "budget", "said"),
-    [(0.02, 1.0, "30 would make that 2% or less"), (0.04, 0.5, "3 would make that 4% or less")],
+    [
+        (0.02, 1.0, "for ±2% about --budget 25 would do, and take up to 25 times as long"),
+        (0.04, 0.5, "for ±4% about --budget 3.1 would do, and take up to 6 times as long"),
+    ],
 )
 def test_wide_intervals_name_a_budget(cells, precision, budget, said):
     """It is larger by the square of what the typical half-width lacks: (10 / 2)^2 = 25, (10 / 4)^2 = 6 times."""
     settings = replace(Settings.from_options({"preset": "laptop"}), precision=precision, budget=budget)
 
-    assert wide_intervals(cells, settings) == f"half of the ratios' intervals are wider than ±10.0%: --budget {said}"
+    assert wide_intervals(cells, settings) == f"half of the ratios' intervals are wider than ±10.0%; {said}"
 
 
 @pytest.mark.parametrize(("preset", "precision"), [("laptop", 0.06), ("smoke", 0.02)])
