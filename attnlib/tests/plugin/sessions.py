@@ -139,16 +139,15 @@ def samples_in(folder):
 
 
 def hurry():
-    """Read ceilings and canary on small tensors, wait for no quiet moment, tell the speed at once, train in a process.
+    """Read ceilings and canary on small tensors, wait for no quiet moment, and train in one process.
 
-    No test here looks at what they say exactly, nor at how many trainings there are at once.
+    No test here looks at what they say, nor at how many trainings there are at once.
     """
-    from attnlib.compare import speed
     from attnlib.learning import trainers
     from attnlib.measure import canary, ceilings  # torch, which conftest.py must not import: it sets threads first
 
     ceilings.COPIES, ceilings.ENOUGH = (2**12, 2**16, 2**20), 0.0
-    canary.TRAFFIC, canary.PATIENCE, speed.FEWEST = 2**20, 0.05, 1
+    canary.TRAFFIC, canary.PATIENCE = 2**20, 0.05
     trainers.usable_cpus = lambda: 1
 
 
