@@ -11,7 +11,7 @@ from attnlib.cases.text import fields_of
 from attnlib.commands.options import add_import_path, add_markdown, count, import_from, output
 from attnlib.errors import message
 from attnlib.runs.find import newest_first
-from attnlib.runs.load import BadRun, Run, load
+from attnlib.runs.load import BadRun, Run, load, processor
 from attnlib.show.prediction import predicted
 from attnlib.show.units import percent
 
@@ -68,14 +68,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def runs_here() -> list[Run]:
-    """Return those of the ``NEWEST`` saved runs that are of this machine, the newest first."""
+    """Return those of the ``NEWEST`` saved runs that are of this machine, the newest first.
+
+    Virtual machines may share a name and have unlike processors; a run that names none counts.
+    """
+    import cpuinfo  # as pytest-benchmark, which wrote what is compared and installs it
+
     from attnlib.measure.environment import node
 
     found = []
     for path in newest_first()[:NEWEST]:
         with suppress(BadRun):  # reported by the commands that read it
             found.append(load(path))
-    return [run for run in found if run.data["machine_info"].get("node") == node()]
+    machines = [run.data["machine_info"] for run in found]
+    same = [machine.get("node") == node() for machine in machines]
+    here = processor({"cpu": cpuinfo.get_cpu_info()}) if any(same) else None
+    return [
+        run
+        for run, machine, alike in zip(found, machines, same, strict=True)
+        if alike and processor(machine) in (None, here)
+    ]
 
 
 def saved_rates(run: Run, case: "Case") -> "Rates | None":

@@ -229,13 +229,16 @@ def test_ceilings_of_a_saved_run():
 
 
 def test_runs_of_this_machine_are_looked_at(tmp_path, monkeypatch):
-    """The newest first; one of another machine, or one that cannot be read, hides none."""
-    paths = [tmp_path / name for name in ("other.json", "broken.json", "newer.json", "older.json")]
-    for path, where in zip(paths, ("elsewhere", None, node(), node()), strict=True):
+    """The newest first; one of another machine or processor, or one that cannot be read, hides none."""
+    epyc = {"brand_raw": "AMD EPYC", "family": 25, "model": 1}
+    paths = [tmp_path / f"{name}.json" for name in ("other", "broken", "moved", "newer", "older")]
+    places = [("elsewhere", epyc), (None, None), (node(), epyc | {"model": 17}), (node(), epyc), (node(), None)]
+    for path, (where, cpu) in zip(paths, places, strict=True):
         data = saved()
-        data["machine_info"]["node"] = where
+        data["machine_info"] |= {"node": where} | ({"cpu": cpu} if cpu else {})
         path.write_text(json.dumps(data) if where else "{")
     monkeypatch.setattr(predicting, "newest_first", lambda: paths)
+    monkeypatch.setattr("cpuinfo.get_cpu_info", lambda: epyc)
 
     assert [run.path.name for run in predicting.runs_here()] == ["newer.json", "older.json"]
 
