@@ -81,7 +81,7 @@ def test_the_docs_say_what_it_takes(planned):
     page = " ".join((ROOT / "docs" / "gpu.md").read_text().split())
 
     assert f"it takes about {session_s(planned) / 60:.0f} minutes, no case needs more than 80 GB" in page
-    assert "nine of ten cells are not bound by launches" in page
+    assert "nine of ten cells are not launch-bound" in page
     assert not_bound(planned) > 0.9
 
 
