@@ -80,14 +80,9 @@ def runs_here() -> list[Run]:
     for path in newest_first()[:NEWEST]:
         with suppress(BadRun):  # reported by the commands that read it
             found.append(load(path))
-    machines = [run.data["machine_info"] for run in found]
-    same = [machine.get("node") == node() for machine in machines]
-    here = processor({"cpu": cpuinfo.get_cpu_info()}) if any(same) else None
-    return [
-        run
-        for run, machine, alike in zip(found, machines, same, strict=True)
-        if alike and processor(machine) in (None, here)
-    ]
+    alike = [run for run in found if run.data["machine_info"].get("node") == node()]
+    here = processor({"cpu": cpuinfo.get_cpu_info()}) if alike else None
+    return [run for run in alike if processor(run.data["machine_info"]) in (None, here)]
 
 
 def saved_rates(run: Run, case: "Case") -> "Rates | None":

@@ -32,7 +32,7 @@ def _side(tmp_path):
     def make(name, kinds, ratio=1.5):
         paths = [tmp_path / f"{name}{n}.json" for n in range(6)]
         for n, path in enumerate(paths):
-            path.write_text(json.dumps(saved(ratio=ratio + 0.001 * n, kinds=kinds)))
+            path.write_text(json.dumps(saved(ratio=ratio + 0.001 * n, canary=kinds)))
         return [str(path) for path in paths]
 
     return make
@@ -148,13 +148,13 @@ def placed(folder, runs):
 
 def test_earlier_runs_are_of_this_kind_of_machine(tmp_path):
     """Saved and reference runs count, each once, if their machine is of the same kind; the run itself does not."""
-    other, own = saved(kinds=SLOW), saved(kinds=SLOW)
+    other, own = saved(canary=SLOW), saved(canary=SLOW)
     other["machine_info"]["attnlib"]["threads"] = 7
     own["attnlib"]["run"] = "5f"
-    usual = saved(kinds=USUAL, node="there")
+    usual = saved(canary=USUAL, node="there")
     placed(tmp_path, {"here/0001_a": usual, "here/0002_b": other, "here/0003_c": own, "here/0004_d": saved()})
-    placed(tmp_path, {"reference/0001_e": saved(kinds=SLOW)})
-    placed(tmp_path / "reference", {"machine/one": saved(kinds=USUAL), "other/two": other})
+    placed(tmp_path, {"reference/0001_e": saved(canary=SLOW)})
+    placed(tmp_path / "reference", {"machine/one": saved(canary=USUAL), "other/two": other})
 
     assert speed.earlier(tmp_path, tmp_path / "reference", usual["machine_info"], "cpu", "5f") == [USUAL, SLOW, USUAL]
 
@@ -162,9 +162,9 @@ def test_earlier_runs_are_of_this_kind_of_machine(tmp_path):
 def test_the_newest_runs_of_the_kind_count(tmp_path, monkeypatch):
     """Whatever folder they lie in, and however many newer ones are of other kinds."""
     monkeypatch.setattr(speed, "NEWEST", 2)
-    other = saved(kinds=SLOW)
+    other = saved(canary=SLOW)
     other["machine_info"]["attnlib"]["threads"] = 7
-    runs = {f"{'zab'[n]}/000{n}_a": saved(kinds=times(USUAL, n + 1)) for n in range(3)}
+    runs = {f"{'zab'[n]}/000{n}_a": saved(canary=times(USUAL, n + 1)) for n in range(3)}
     placed(tmp_path, runs | {f"z/01{n}0_b": other for n in range(4)})
     found = speed.earlier(tmp_path, tmp_path / "reference", saved()["machine_info"], "cpu")
 
@@ -173,7 +173,7 @@ def test_the_newest_runs_of_the_kind_count(tmp_path, monkeypatch):
 
 def with_value(keys, value):
     """Return a run with a value in place of another one."""
-    run = copy.deepcopy(saved(kinds=USUAL))
+    run = copy.deepcopy(saved(canary=USUAL))
     node = run
     for key in keys[:-1]:
         node = node[key]
@@ -198,14 +198,14 @@ READING = ("attnlib", "canary", 0)
 )
 def test_a_file_that_is_no_run_is_left_out(tmp_path, run):
     """A run is not lost because another file in its folder is broken."""
-    placed(tmp_path, {"here/0001_a": run, "here/0002_b": saved(kinds=USUAL)})
+    placed(tmp_path, {"here/0001_a": run, "here/0002_b": saved(canary=USUAL)})
 
     assert speed.earlier(tmp_path, tmp_path / "reference", saved()["machine_info"], "cpu") == [USUAL]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     """A name in the folder of saved runs that is no regular file is left out."""
-    placed(tmp_path, {"here/0002_b": saved(kinds=USUAL)})
+    placed(tmp_path, {"here/0002_b": saved(canary=USUAL)})
     os.mkfifo(tmp_path / "here" / "0001_a.json")
 
     assert speed.earlier(tmp_path, tmp_path / "reference", saved()["machine_info"], "cpu") == [USUAL]

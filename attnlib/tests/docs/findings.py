@@ -22,11 +22,8 @@ HOLDS, CEILINGS = f"attnlib trust holds {RUNS}", f"attnlib ceilings {RUNS}"
 LEARNED, RACE = "attnlib findings results/reference/learning/*.json", "attnlib findings results/reference/race/*.json"
 LONGER = "attnlib findings results/reference/lengths/*.json"
 OLDER = "results/reference/epyc-zen3/*.json"
-OLDER_HOLDS, OLDER_COSTS, BOTH = (
-    f"attnlib trust holds {OLDER}",
-    f"attnlib costs {OLDER}",
-    f"attnlib machines {RUNS} {OLDER}",
-)
+OLDER_HOLDS, OLDER_COSTS = f"attnlib trust holds {OLDER}", f"attnlib costs {OLDER}"
+BOTH = f"attnlib machines {RUNS} {OLDER}"
 SWITCHES, SWITCH_FLOOR = f"attnlib switch-costs {SWITCHED}", f"attnlib costs {SWITCHED}"
 FRONTIER = (
     "attnlib frontier --memory 24GiB checkpoint=true,block=pre_ln,d_model=512,n_heads=8 --tokens-per-batch 16384"

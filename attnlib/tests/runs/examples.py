@@ -20,14 +20,14 @@ def beside(ratio, seconds):
     return {"over_reference": over, "reference_s": [seconds] * 6}
 
 
-def saved(
-    times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=(), ratio=None, visit=None, kinds=None
-):
+def saved(times=(1.0,), peak=1000, node="here", status="ok", canary=None, disturbed=(), ratio=None, visit=None):
     """A run of 2 lengths x 2 depths x 2 encodings; the last case of status ``status``.
 
     With ``ratio`` every case was measured beside ``none``: sinusoidal at that ratio, none at 1, in visits in which the
-    reference took ``visit(pe)`` (1 by default) x T L seconds. ``kinds`` are the canary's seconds by kind of work.
+    reference took ``visit(pe)`` (1 by default) x T L seconds. ``canary`` are its seconds, or those by kind of work.
     """
+    kinds = canary if isinstance(canary, dict) else {}
+    canary = sum(kinds.values()) or canary
     cases = [Case(seq_len=T, depth=L, pe=pe) for T in (64, 128) for L in (2, 8) for pe in ("none", "sinusoidal")]
     rows = [row_of(case) for case in cases]
     if status != "ok":
@@ -71,8 +71,6 @@ def saved(
             "schema": 1,
             "cases": rows,
             "axes": axes,
-            "canary": [{"at_s": 0.0, "seconds": canary or sum(kinds.values()), "kinds": kinds or {}}]
-            if canary or kinds
-            else [],
+            "canary": [{"at_s": 0.0, "seconds": canary, "kinds": kinds}] if canary else [],
         },
     }
